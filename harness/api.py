@@ -1,0 +1,183 @@
+"""The contracts that datasets, methods and threshold policies keep.
+
+This is the ground floor: it imports no other room of the project and no torch, so that listing what exists stays fast and
+so that a plugin needs nothing but this module.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, fields
+from typing import Any, ClassVar, Literal, NamedTuple
+
+import numpy as np
+
+Split = Literal["train", "valid", "test"]
+SPLITS: tuple[Split, ...] = ("train", "valid", "test")
+
+
+class BenchError(Exception):
+    """A problem that the user can mend; its text says what is wrong, where, and what to do."""
+
+
+class UsageError(BenchError):
+    """A wrong name, option or value."""
+
+
+class DataError(BenchError):
+    """A dataset that is missing or broken; the text names the folder or file."""
+
+
+class WeightsError(BenchError):
+    """Model weights that are absent, or that are not the file they should be."""
+
+
+@dataclass(frozen=True)
+class Case:
+    """One image of a dataset, and where it and its lesion mask are.
+
+    Attributes:
+        id: Unique within its split; for files the name without its ending.
+        patient: Images of one patient are not independent: intervals resample patients.
+        split: `train` holds normal images only; thresholds may be chosen on `valid`, nothing on `test`.
+        label: 0 for a normal image, 1 for an anomalous one.
+        image: Where the image is: a path, or any text that the dataset understands.
+        mask: Where the lesion mask is; `None` for a normal image, whose mask is empty.
+    """
+
+    id: str
+    patient: str
+    split: Split
+    label: int
+    image: str
+    mask: str | None = None
+
+
+class Sample(NamedTuple):
+    """The pixels of a case: `image` is uint8 (H, W); `mask` is bool (H, W), true where there is a lesion."""
+
+    image: np.ndarray
+    mask: np.ndarray
+
+
+@dataclass(frozen=True)
+class Card:
+    """What a reader must know of a dataset: where it comes from, under which licence, how it is cited."""
+
+    name: str
+    title: str
+    modality: str
+    origin: str
+    licence: str
+    citation: str
+    counts: dict[str, int] | None = None
+
+
+class Dataset(ABC):
+    """Images with lesion masks in three splits.
+
+    Attributes:
+        name: Short, used in tables.
+        card: Origin, licence and citation.
+    """
+
+    name: str
+    card: Card
+
+    @property
+    @abstractmethod
+    def fingerprint(self) -> str:
+        """A hash (hex) that changes when any image, mask, label or split changes."""
+
+    @abstractmethod
+    def cases(self, split: Split) -> Sequence[Case]:
+        """The cases of a split, in an order that does not change from call to call."""
+
+    @abstractmethod
+    def load(self, case: Case) -> Sample:
+        """Reads one case.
+
+        Raises:
+            DataError: A file is missing, damaged, or its mask has another size.
+        """
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """What a method says of one image.
+
+    Attributes:
+        anomaly_map: float32 (H, W), the size of the image; higher is more anomalous; any finite range.
+        image_score: Higher is more anomalous.
+        mask: bool (H, W), where the method makes a segmentation without a threshold; otherwise `None`.
+        note: Said of this image in the results, such as why a mask is empty.
+    """
+
+    anomaly_map: np.ndarray
+    image_score: float
+    mask: np.ndarray | None = None
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class Weights:
+    """A file of model weights that a method uses.
+
+    Attributes:
+        name: Such as `sam_vit_b`.
+        kind: `published` (the paper's), `embedded` (small, from a Python package) or `random`.
+        sha256: Of the file; 64 hexadecimal digits, or what names the generator of random weights.
+    """
+
+    name: str
+    kind: Literal["published", "embedded", "random"]
+    sha256: str
+
+
+class Method(ABC):
+    """A way to find anomalies, fitted on normal images only.
+
+    A subclass is a keyword-only dataclass: its fields are the method's options, and their annotations and defaults are what
+    `--set NAME.OPTION=VALUE` checks. A constructor does no work that takes time; `weights_used` fetches and verifies.
+
+    Attributes:
+        weights: `published` or `embedded`: which set of pretrained weights to use, where a method has a choice.
+        device: A torch device such as `cpu` or `cuda`; decided by the runner.
+        seed: Of everything random in the method.
+        report: Called as `report(stage, done, total)` during long work, to move the progress bar.
+        transductive: Whether a prediction depends on other test images. Then `predict_many` gets the whole split at once
+            and every row of the results is marked.
+    """
+
+    weights: str = "published"
+    device: str = "cpu"
+    seed: int = 0
+    report: Callable[[str, int, int], None] = staticmethod(lambda stage, done, total: None)
+    uses_weights: ClassVar[tuple[str, ...]] = ()
+
+    @property
+    def transductive(self) -> bool:
+        return False
+
+    def weights_used(self) -> tuple[Weights, ...]:
+        """The weight files this method will load, fetched where needed and verified.
+
+        Raises:
+            WeightsError: A file cannot be had, or is not what it should be.
+        """
+        return ()
+
+    @abstractmethod
+    def fit(self, images: Sequence[np.ndarray]) -> None:
+        """Learns from normal images, each uint8 (H, W), read from disk each time they are asked for."""
+
+    @abstractmethod
+    def predict(self, image: np.ndarray) -> Prediction:
+        """Says where an image, uint8 (H, W), is anomalous."""
+
+    def predict_many(self, images: Sequence[np.ndarray]) -> Iterator[Prediction]:
+        """Predicts images in order; override it where batches help or where the whole split is needed."""
+        return (self.predict(image) for image in images)
+
+    def options(self) -> dict[str, Any]:
+        """The method's full configuration: every option with its value."""
+        return {field.name: getattr(self, field.name) for field in fields(self)}  # type: ignore[arg-type]
