@@ -6,7 +6,7 @@ so that a plugin needs nothing but this module.
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, is_dataclass
 from typing import Any, ClassVar, Literal, NamedTuple
 
 import numpy as np
@@ -106,9 +106,9 @@ class Prediction:
     """What a method says of one image.
 
     Attributes:
-        anomaly_map: float32 (H, W), the size of the image; higher is more anomalous; any finite range.
+        anomaly_map: float32 (S, S), the size of the image; higher is more anomalous; any finite range.
         image_score: Higher is more anomalous.
-        mask: bool (H, W), where the method makes a segmentation without a threshold; otherwise `None`.
+        mask: bool (S, S), where the method makes a segmentation without a threshold; otherwise `None`.
         note: Said of this image in the results, such as why a mask is empty.
     """
 
@@ -144,8 +144,7 @@ class Method(ABC):
         device: A torch device such as `cpu` or `cuda`; decided by the runner.
         seed: Of everything random in the method.
         report: Called as `report(stage, done, total)` during long work, to move the progress bar.
-        transductive: Whether a prediction depends on other test images. Then `predict_many` gets the whole split at once
-            and every row of the results is marked.
+        uses_weights: The sets of weights the method knows; empty when it uses none.
     """
 
     weights: str = "published"
@@ -156,6 +155,10 @@ class Method(ABC):
 
     @property
     def transductive(self) -> bool:
+        """Whether a prediction depends on other test images.
+
+        Then `predict_many` gets a whole split at once, and every row of the results is marked.
+        """
         return False
 
     def weights_used(self) -> tuple[Weights, ...]:
@@ -168,11 +171,14 @@ class Method(ABC):
 
     @abstractmethod
     def fit(self, images: Sequence[np.ndarray]) -> None:
-        """Learns from normal images, each uint8 (H, W), read from disk each time they are asked for."""
+        """Learns from normal images, each uint8 (S, S), read from disk each time they are asked for.
+
+        Every image a method sees has been padded with zeros to a square and resized to the run's size, 256 by default.
+        """
 
     @abstractmethod
     def predict(self, image: np.ndarray) -> Prediction:
-        """Says where an image, uint8 (H, W), is anomalous."""
+        """Says where an image, uint8 (S, S), is anomalous."""
 
     def predict_many(self, images: Sequence[np.ndarray]) -> Iterator[Prediction]:
         """Predicts images in order; override it where batches help or where the whole split is needed."""
@@ -180,4 +186,4 @@ class Method(ABC):
 
     def options(self) -> dict[str, Any]:
         """The method's full configuration: every option with its value."""
-        return {field.name: getattr(self, field.name) for field in fields(self)}  # type: ignore[arg-type]
+        return {field.name: getattr(self, field.name) for field in fields(self)} if is_dataclass(self) else {}

@@ -7,7 +7,6 @@ from typing import Annotated, Any, ClassVar, Literal
 
 import numpy as np
 import torch
-from PIL import Image
 from pydantic import Field
 
 from ...harness.api import Method, Prediction, UsageError, Weights
@@ -25,7 +24,6 @@ class MiasSam(Method):
 
     Attributes:
         encoder: `auto` is SAM ViT-B with `--weights published`, and LiteMedSAM with `--weights embedded`.
-        image_size: Width of the square that images are padded and resized to before anything else.
         flip: Probability that a training image is flipped horizontally.
         patch_size: Width of a patch, in feature pixels; odd.
         stride: Distance between patches, in feature pixels.
@@ -39,13 +37,14 @@ class MiasSam(Method):
         prompt: `centroid` (the paper's point), `centroid_box`, or `auto`: the point, but the box for the two MedSAMs,
             which were trained with boxes only.
         box_scale: Half-width of the box, in weighted standard deviations of the map along each axis.
-        mask: Which of SAM's three masks: the one whose `predicted_iou` is highest, or by number.
+        mask: Which of the decoder's masks: the one of three whose `predicted_iou` is highest, one of the three by number,
+            or its `single` output. `auto` is `predicted_iou`, but `single` for the two MedSAMs, which were trained with the
+            single output only.
     """
 
     encoder: Literal["auto", "vit_b", "vit_l", "vit_h", "medsam", "lite_medsam"] = "auto"
-    image_size: Annotated[int, Field(ge=32)] = 256
     flip: Annotated[float, Field(ge=0, le=1)] = 0.5
-    patch_size: Annotated[int, Field(ge=1, multiple_of=1)] = 5
+    patch_size: Annotated[int, Field(ge=1, lt=64)] = 5
     stride: _PositiveInt = 2
     descriptor_size: _PositiveInt = 1024
     neighbours: _PositiveInt = 1
@@ -55,7 +54,7 @@ class MiasSam(Method):
     gamma: Annotated[float, Field(ge=0)] = 5.0
     prompt: Literal["auto", "centroid", "centroid_box"] = "auto"
     box_scale: Annotated[float, Field(gt=0)] = 1.5
-    mask: Literal["predicted_iou", "0", "1", "2"] = "predicted_iou"
+    mask: Literal["auto", "predicted_iou", "single", "0", "1", "2"] = "auto"
 
     uses_weights: ClassVar[tuple[str, ...]] = ("published", "embedded")
 
@@ -66,10 +65,12 @@ class MiasSam(Method):
     def options(self) -> dict[str, Any]:
         """The configuration with `auto` replaced by what it stands for."""
         encoder = self._resolved_encoder()
-        prompt = self.prompt
-        if prompt == "auto":
-            prompt = "centroid_box" if encoder in ("medsam", "lite_medsam") else "centroid"
-        return super().options() | {"encoder": encoder, "prompt": prompt}
+        if encoder in ("medsam", "lite_medsam"):
+            defaults = {"prompt": "centroid_box", "mask": "single"}
+        else:
+            defaults = {"prompt": "centroid", "mask": "predicted_iou"}
+        options = super().options() | {"encoder": encoder}
+        return options | {name: value for name, value in defaults.items() if options[name] == "auto"}
 
     def weights_used(self) -> tuple[Weights, ...]:
         if self.patch_size % 2 == 0:
@@ -84,18 +85,17 @@ class MiasSam(Method):
         self._bank = MemoryBank(len(images))
         flips = np.random.default_rng(self.seed).random(len(images)) < self.flip
         for index, (image, flip) in enumerate(zip(images, flips, strict=True)):
-            square = to_square(image, self.image_size)
-            self._bank.add(self._describe(self._sam.encode(square[:, ::-1] if flip else square)))
+            self._bank.add(self._describe(self._sam.encode(image[:, ::-1] if flip else image)))
             self.report("memory bank", index + 1, len(images))
-        self._floor = self._normal_floor(len(images)) if self.normalisation == "train" else 0.0
+        self._floor = self._normal_floor(len(images), len(images[0])) if self.normalisation == "train" else 0.0
 
     def predict(self, image: np.ndarray) -> Prediction:
         """The map is in squared feature distances, 0 or more; the image score is the largest patch score."""
-        features = self._sam.encode(to_square(image, self.image_size))
+        features = self._sam.encode(image)
         distances = self._bank.distances(self._describe(features), self.neighbours)
-        square_map = anomaly_map(distances, self.image_size, self.sigma)
-        floor = square_map.min() if self.normalisation == "image" else self._floor
-        return self._segment(image, features, square_map, float(distances.max()), floor)
+        raw_map = anomaly_map(distances, len(image), self.sigma)
+        floor = raw_map.min() if self.normalisation == "image" else self._floor
+        return self._segment(image, features, raw_map, float(distances.max()), floor)
 
     def predict_many(self, images: Sequence[np.ndarray]) -> Iterator[Prediction]:
         """One by one; only `normalisation=test_set` must see every map of the test set before the first prompt."""
@@ -107,32 +107,33 @@ class MiasSam(Method):
             kept = np.memmap(file, np.float32, "w+", shape=(len(images), FEATURE_CHANNELS, FEATURE_SIZE, FEATURE_SIZE))
             maps, scores = [], []
             for index, image in enumerate(images):
-                features = self._sam.encode(to_square(image, self.image_size))
+                features = self._sam.encode(image)
                 kept[index] = features[0].cpu().numpy()
                 distances = self._bank.distances(self._describe(features), self.neighbours)
-                maps.append(anomaly_map(distances, self.image_size, self.sigma))
+                maps.append(anomaly_map(distances, len(image), self.sigma))
                 scores.append(float(distances.max()))
                 self.report("anomaly maps of the whole test set", index + 1, len(images))
-            floor = min(square_map.min() for square_map in maps)
+            floor = min(raw_map.min() for raw_map in maps)
             for index, image in enumerate(images):
                 features = torch.from_numpy(kept[index : index + 1].copy()).to(self.device)
                 yield self._segment(image, features, maps[index], scores[index], floor)
 
     def _segment(
-        self, image: np.ndarray, features: torch.Tensor, square_map: np.ndarray, score: float, floor: float
+        self, image: np.ndarray, features: torch.Tensor, raw_map: np.ndarray, score: float, floor: float
     ) -> Prediction:
-        weights = np.clip(square_map - floor, 0, None)
+        weights = np.clip(raw_map - floor, 0, None)
         weights = (weights / max(weights.max(), np.finfo(np.float32).tiny)) ** self.gamma
-        prompt = centroid_prompt(weights, self.box_scale if self.options()["prompt"] == "centroid_box" else None)
-        map_of_image = from_square(square_map, image.shape)
+        options = self.options()
+        prompt = centroid_prompt(weights, self.box_scale if options["prompt"] == "centroid_box" else None)
         if prompt is None or image.min() == image.max():
             note = "the image is constant" if image.min() == image.max() else "the anomaly map is flat"
-            return Prediction(map_of_image, score, np.zeros(image.shape, bool), f"{note}: no centre of gravity, no mask")
-        masks, predicted_iou = self._sam.decode(features, prompt, self.image_size)
-        chosen = masks[predicted_iou.argmax() if self.mask == "predicted_iou" else int(self.mask)]
-        return Prediction(map_of_image, score, from_square(chosen, image.shape))
+            return Prediction(raw_map, score, np.zeros(image.shape, bool), f"{note}: no centre of gravity, no mask")
+        masks, predicted_iou = self._sam.decode(features, prompt, len(image), multimask=options["mask"] != "single")
+        best = options["mask"] in ("predicted_iou", "single")
+        chosen = masks[predicted_iou.argmax() if best else int(self.mask)]
+        return Prediction(raw_map, score, chosen)
 
-    def _normal_floor(self, count: int) -> float:
+    def _normal_floor(self, count: int, size: int) -> float:
         """The smallest value in the maps of training images, each held against the bank without its own rows.
 
         Descriptors are read back from the bank, so no image passes the encoder again.
@@ -145,7 +146,7 @@ class MiasSam(Method):
         for done, index in enumerate(chosen, start=1):
             own = self._bank.rows[index * patches : (index + 1) * patches]
             distances = self._bank.distances(own, self.neighbours, leave_out=int(index))
-            floor = min(floor, anomaly_map(distances, self.image_size, self.sigma).min())
+            floor = min(floor, anomaly_map(distances, size, self.sigma).min())
             self.report("leave-one-out maps", done, len(chosen))
         return float(floor)
 
@@ -163,26 +164,3 @@ class MiasSam(Method):
             )
         return encoder
 
-
-def to_square(image: np.ndarray, size: int) -> np.ndarray:
-    """Pads an image, uint8 (H, W), with zeros to a square (centred) and resizes it to `size` pixels (step 1)."""
-    side = max(image.shape)
-    (top, left), _ = _padding(image.shape)
-    square = np.zeros((side, side), image.dtype)
-    square[top : top + image.shape[0], left : left + image.shape[1]] = image
-    return square if side == size else np.asarray(Image.fromarray(square).resize((size, size), Image.Resampling.BILINEAR))
-
-
-def from_square(square: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
-    """Brings a map or mask of the square image, (S, S), back to an image's own (H, W): the inverse of `to_square`."""
-    side = max(shape)
-    if side != len(square):
-        method = Image.Resampling.NEAREST if square.dtype == bool else Image.Resampling.BILINEAR
-        square = np.asarray(Image.fromarray(square).resize((side, side), method))
-    (top, left), _ = _padding(shape)
-    return square[top : top + shape[0], left : left + shape[1]]
-
-
-def _padding(shape: tuple[int, ...]) -> tuple[tuple[int, int], int]:
-    side = max(shape)
-    return ((side - shape[0]) // 2, (side - shape[1]) // 2), side

@@ -44,15 +44,18 @@ class Sam:
     @torch.inference_mode()
     def encode(self, image: np.ndarray) -> torch.Tensor:
         """Features of a square grey image, uint8 (H, H): float32 (1, 256, 64, 64), on the model's device."""
-        rgb = torch.from_numpy(np.ascontiguousarray(image)).to(self._device).expand(3, -1, -1)
+        rgb = torch.from_numpy(image.copy()).to(self._device).expand(3, -1, -1)
         return self._network.image_encoder(self._preprocess(rgb))
 
     @torch.inference_mode()
-    def decode(self, features: torch.Tensor, prompt: Prompt, size: int) -> tuple[np.ndarray, np.ndarray]:
-        """Decodes the three masks of a prompt from the features of a square image of `size` pixels.
+    def decode(
+        self, features: torch.Tensor, prompt: Prompt, size: int, multimask: bool
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Decodes the masks of a prompt from the features of a square image of `size` pixels.
 
         Returns:
-            Masks, bool (3, size, size), and the IoU that the decoder predicts for each, float32 (3,).
+            Masks, bool (M, size, size), and the IoU that the decoder predicts for each, float32 (M,). M is 3 with
+            `multimask` and 1 without: SAM's two kinds of output.
         """
         scale = self._input_size / size
         points = boxes = None
@@ -67,7 +70,7 @@ class Sam:
             image_pe=self._network.prompt_encoder.get_dense_pe(),
             sparse_prompt_embeddings=sparse,
             dense_prompt_embeddings=dense,
-            multimask_output=True,
+            multimask_output=multimask,
         )
         for target in (self._input_size, size):  # in these two steps as SAM's own postprocessing does
             if logits.shape[-1] != target:

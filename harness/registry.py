@@ -1,0 +1,182 @@
+"""Names of methods and datasets, and how each becomes an object.
+
+Targets are strings that are imported when asked for, so that listing them loads no torch. Third parties add theirs through
+the entry-point groups `miasbench.methods` and `miasbench.datasets`.
+"""
+
+import dataclasses
+import difflib
+import importlib
+import inspect
+from collections.abc import Callable, Iterable, Mapping
+from importlib.metadata import EntryPoint, entry_points
+from pathlib import Path
+from typing import Any, get_type_hints
+
+from pydantic import TypeAdapter, ValidationError
+
+from .api import BenchError, Dataset, Method, UsageError
+
+
+@dataclasses.dataclass(frozen=True)
+class Entry:
+    """A name's target, `module:attribute`, one line about it, and the distribution that brought it."""
+
+    target: str
+    summary: str
+    distribution: str = "miasbench"
+
+
+METHODS = {
+    "mias_sam": Entry("miasbench.methods.mias_sam:MiasSam", "Memory bank of SAM patches; its centroid prompts SAM"),
+    "patchcore": Entry("miasbench.methods.patchcore:Patchcore", "anomalib's PatchCore: memory bank of CNN patches"),
+    "intensity": Entry("miasbench.methods.intensity:Intensity", "The smoothed grey value; no training"),
+}
+DATASETS = {
+    "brain_mri": Entry("miasbench.datasets.bmad:brain_mri", "BMAD: BraTS2021 FLAIR slices"),
+    "liver_ct": Entry("miasbench.datasets.bmad:liver_ct", "BMAD: BTCV and LiTS liver CT slices"),
+    "retina_oct": Entry("miasbench.datasets.bmad:retina_oct", "BMAD: RESC OCT scans"),
+    "phantom_brain_mri": Entry("miasbench.datasets.phantom:phantom_brain_mri", "Generated FLAIR-like slices"),
+    "phantom_liver_ct": Entry("miasbench.datasets.phantom:phantom_liver_ct", "Generated liver CT slices"),
+    "phantom_retina_oct": Entry("miasbench.datasets.phantom:phantom_retina_oct", "Generated OCT B-scans"),
+}
+_FOLDER = Entry("miasbench.datasets.folder:open_folder", "A folder in BMAD's layout, or a YAML card")
+
+
+def methods() -> dict[str, Entry]:
+    """Every method's name, built in or from a plugin; built-in names win."""
+    return _plugins("miasbench.methods") | METHODS
+
+
+def datasets() -> dict[str, Entry]:
+    """Every dataset's name, built in or from a plugin; built-in names win."""
+    return _plugins("miasbench.datasets") | DATASETS
+
+
+def method_class(name: str) -> type[Method]:
+    """Imports a method and checks it against the contract.
+
+    Raises:
+        UsageError: The name is unknown, or the plugin behind it is broken.
+    """
+    entry = _find(name, methods(), "method")
+    method = _import(name, entry)
+    problem = _contract_problem(method)
+    if problem:
+        raise UsageError(f"The method {name} ({entry.target}, from {entry.distribution}) breaks the contract: {problem}")
+    return method
+
+
+def build_method(name: str, options: Mapping[str, Any], *, weights: str, device: str, seed: int) -> Method:
+    """Makes a method ready to fit.
+
+    Raises:
+        UsageError: An option is unknown or has a wrong value, or the method has no such weights.
+    """
+    cls = method_class(name)
+    hints = get_type_hints(cls, include_extras=True)
+    known = {f.name: hints[f.name] for f in dataclasses.fields(cls)} if dataclasses.is_dataclass(cls) else {}
+    method = cls(**check_options(name, options, known))
+    if cls.uses_weights and weights not in cls.uses_weights:
+        raise UsageError(f"{name} has no {weights} weights; it has {', '.join(cls.uses_weights)}.")
+    method.weights, method.device, method.seed = weights, device, seed
+    return method
+
+
+def open_dataset(spec: str, data_root: Path) -> Dataset:
+    """Opens `name`, `name:option=value,…`, a folder, or a card (`.yaml`).
+
+    Raises:
+        UsageError: The name or an option is unknown.
+        DataError: The data are missing or broken.
+    """
+    name, _, text = spec.partition(":")
+    if name not in datasets() and (Path(spec).exists() or "/" in spec or spec.endswith((".yaml", ".yml"))):
+        return _import(spec, _FOLDER)(Path(spec))
+    factory = _import(name, _find(name, datasets(), "dataset"))
+    options = dict(_key_value(item, f"in --dataset {spec}") for item in text.split(",") if item)
+    hints = get_type_hints(factory, include_extras=True)
+    parameters = list(inspect.signature(factory).parameters.values())[1:]
+    checked = check_options(name, options, {p.name: hints.get(p.name, str) for p in parameters})
+    dataset = factory(data_root, **checked)
+    if not isinstance(dataset, Dataset):
+        raise UsageError(f"The dataset {name} breaks the contract: its factory returned {type(dataset).__name__}.")
+    dataset.name = spec  # two variants of one dataset in a run must differ in the tables
+    return dataset
+
+
+def check_options(owner: str, options: Mapping[str, Any], known: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns the options with their annotated types; text is converted, as it comes from a command line.
+
+    Raises:
+        UsageError: An option is unknown or its value does not fit.
+    """
+    checked = {}
+    for key, value in options.items():
+        if key not in known:
+            raise UsageError(f"{owner} has no option {key!r}. {suggest(key, known)}")
+        adapter = TypeAdapter(known[key])
+        try:
+            try:
+                checked[key] = adapter.validate_python(value)
+            except ValidationError:
+                checked[key] = adapter.validate_python(str(value))  # YAML reads `mask: 0` as a number
+        except ValidationError as error:
+            raise UsageError(f"{owner}.{key}={value}: {error.errors()[0]['msg']}.") from error
+    return checked
+
+
+def suggest(name: str, known: Iterable[str]) -> str:
+    """A sentence for an unknown name: the nearest known one, and all of them."""
+    names = sorted(known)
+    near = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
+    return (f"Did you mean {near[0]!r}? " if near else "") + (f"Known: {', '.join(names)}." if names else "It has none.")
+
+
+def _key_value(item: str, where: str) -> tuple[str, str]:
+    key, equals, value = item.partition("=")
+    if not equals or not key or not value:
+        raise UsageError(f"{item!r} {where} is not of the form option=value.")
+    return key, value
+
+
+def _plugins(group: str) -> dict[str, Entry]:
+    return {point.name: _entry(point) for point in entry_points(group=group)}
+
+
+def _entry(point: EntryPoint) -> Entry:
+    distribution = f"{point.dist.name} {point.dist.version}" if point.dist else "an unknown distribution"
+    return Entry(point.value, f"Plugin of {distribution}", distribution)
+
+
+def _find(name: str, known: Mapping[str, Entry], kind: str) -> Entry:
+    if name not in known:
+        raise UsageError(f"There is no {kind} {name!r}. {suggest(name, known)}")
+    return known[name]
+
+
+def _import(name: str, entry: Entry) -> Callable[..., Any] | Any:
+    module, _, attribute = entry.target.partition(":")
+    try:
+        return getattr(importlib.import_module(module), attribute)
+    except BenchError:
+        raise
+    except Exception as error:  # a plugin's module may raise anything when it is imported
+        raise UsageError(
+            f"{name} ({entry.target}, from {entry.distribution}) cannot be imported: {type(error).__name__}: {error}"
+        ) from error
+
+
+def _contract_problem(method: Any) -> str:
+    if not inspect.isclass(method) or not issubclass(method, Method):
+        return "it is not a subclass of miasbench.harness.api.Method."
+    missing = sorted(method.__abstractmethods__)
+    if missing:
+        return f"it does not define {', '.join(missing)}."
+    for name in ("fit", "predict", "predict_many"):
+        signature = inspect.signature(getattr(method, name))
+        try:
+            signature.bind(None, None)
+        except TypeError:
+            return f"{name}{signature} should take self and one argument."
+    return ""
