@@ -1,0 +1,101 @@
+"""What a run is asked to do: the options of `bench run`, from the command line or a YAML file."""
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import platformdirs
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from .api import UsageError
+from .registry import suggest
+
+
+def default_data_root() -> Path:
+    """Where datasets are looked for: `$MIASBENCH_DATA`, or the user's data folder."""
+    return Path(os.environ.get("MIASBENCH_DATA") or Path(platformdirs.user_data_dir("miasbench")) / "datasets")
+
+
+def default_results() -> Path:
+    """Where runs are kept: `$MIASBENCH_RESULTS`, or `bench-results` in the current folder."""
+    return Path(os.environ.get("MIASBENCH_RESULTS") or "bench-results")
+
+
+class ScoreConfig(BaseModel):
+    """How stored predictions are scored.
+
+    Attributes:
+        mask_edges: How lesion masks are brought to the run's size; see `frame.frame_mask`.
+        fixed_threshold: The threshold of the policy `fixed`, in the maps' own units; without it the policy is left out.
+    """
+
+    model_config = ConfigDict(extra="forbid")
+
+    mask_edges: Literal["nearest", "paper"] = "nearest"
+    fixed_threshold: Annotated[float, Field(allow_inf_nan=False)] | None = None
+
+
+class RunConfig(BaseModel):
+    """A run, whole: every option of `bench run` under its own name.
+
+    Attributes:
+        size: Width and height of the frame in which methods see images and scores are computed.
+        set: Options of methods: `{"mias_sam": {"gamma": 5}}`.
+        limit: At most so many cases of each split, stratified; 0 for all.
+        maps: How anomaly maps are kept once a cell is scored.
+    """
+
+    model_config = ConfigDict(extra="forbid")
+
+    methods: Annotated[list[str], Field(min_length=1)]
+    dataset: Annotated[list[str], Field(min_length=1)]
+    weights: Literal["published", "embedded"] = "published"
+    seeds: Annotated[list[Annotated[int, Field(ge=0)]], Field(min_length=1)] = [0]
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    data_root: Path = Field(default_factory=default_data_root)
+    results: Path = Field(default_factory=default_results)
+    limit: Annotated[int, Field(ge=0)] = 0
+    size: Annotated[int, Field(ge=32, le=4096)] = 256
+    maps: Literal["float32", "float16", "none"] = "float32"
+    set: dict[str, dict[str, Any]] = {}
+    score: ScoreConfig = ScoreConfig()
+
+
+def read_config(path: Path) -> dict[str, Any]:
+    """Reads a run file.
+
+    Raises:
+        UsageError: It cannot be read, is not YAML, or is not a mapping.
+    """
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError) as error:
+        raise UsageError(f"The run file {path} cannot be read: {error}") from error
+    except yaml.YAMLError as error:
+        raise UsageError(f"The run file {path} is not YAML: {' '.join(str(error).split())}") from error
+    if not isinstance(content, dict):
+        raise UsageError(f"The run file {path} should hold options such as `methods: [mias_sam]`.")
+    return content
+
+
+def make_config(values: Mapping[str, Any], where: str) -> RunConfig:
+    """Checks the options of a run.
+
+    Args:
+        values: Options by name.
+        where: Where they were written, for messages.
+
+    Raises:
+        UsageError: An option is unknown, missing, or has a wrong value.
+    """
+    try:
+        return RunConfig.model_validate(dict(values))
+    except ValidationError as error:
+        first = error.errors()[0]
+        name = ".".join(str(part) for part in first["loc"])
+        if first["type"] == "extra_forbidden":
+            known = ScoreConfig if len(first["loc"]) > 1 else RunConfig
+            raise UsageError(f"Unknown option {name!r} {where}. {suggest(name, known.model_fields)}") from error
+        raise UsageError(f"Option {name} {where}: {first['msg']} (got {first['input']!r}).") from error

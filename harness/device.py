@@ -1,0 +1,74 @@
+"""The one place that knows about devices, clocks and memory."""
+
+import random
+import threading
+from typing import Self
+
+import numpy as np
+import psutil
+import torch
+
+from .api import UsageError
+
+_MIB = 2**20
+
+
+def resolve_device(name: str) -> str:
+    """Turns `auto` into `cuda` or `cpu`.
+
+    Raises:
+        UsageError: `cuda` is asked for and there is none.
+    """
+    if name == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    if name == "cuda" and not torch.cuda.is_available():
+        raise UsageError("--device cuda: torch sees no CUDA device here. Use --device cpu or auto.")
+    return name
+
+
+def synchronize(device: str) -> None:
+    """Waits until the device has done what it was given, so that a clock read afterwards is right."""
+    if device == "cuda":
+        torch.cuda.synchronize()
+
+
+def seed_everything(seed: int) -> None:
+    """Seeds Python, numpy and torch: libraries under the methods draw from all three."""
+    random.seed(seed)
+    np.random.seed(seed)  # noqa: NPY002: scikit-learn's random projection reads the global generator
+    torch.manual_seed(seed)
+
+
+class PeakMemory:
+    """The largest resident memory of this process while a block runs, sampled every 20 ms, and CUDA's peak.
+
+    Attributes:
+        host_mib: Peak resident memory, MiB.
+        device_mib: Peak memory that torch allocated on the GPU, MiB; NaN on the CPU.
+    """
+
+    def __init__(self, device: str) -> None:
+        self.host_mib = 0.0
+        self.device_mib = float("nan")
+        self._cuda = device == "cuda"
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._watch, daemon=True)
+
+    def __enter__(self) -> Self:
+        if self._cuda:
+            torch.cuda.reset_peak_memory_stats()
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stop.set()
+        self._thread.join()
+        if self._cuda:
+            self.device_mib = torch.cuda.max_memory_allocated() / _MIB
+
+    def _watch(self) -> None:
+        process = psutil.Process()
+        while True:
+            self.host_mib = max(self.host_mib, process.memory_info().rss / _MIB)
+            if self._stop.wait(0.02):
+                return

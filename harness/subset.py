@@ -1,0 +1,53 @@
+"""A small, stratified part of a dataset, for a quick look."""
+
+import hashlib
+from collections.abc import Sequence
+
+from .api import Case, Dataset, Sample, Split
+
+
+class Subset(Dataset):
+    """At most `limit` cases of each split.
+
+    Normal and anomalous cases keep their proportion, at least one of each stays, and patients are spread: the choice walks
+    over the patients, taking one image of each in turn.
+
+    Args:
+        dataset: The whole.
+        limit: Cases per split, 1 or more.
+    """
+
+    def __init__(self, dataset: Dataset, limit: int) -> None:
+        self._dataset = dataset
+        self._limit = limit
+        self.name = dataset.name
+        self.card = dataset.card
+
+    @property
+    def fingerprint(self) -> str:
+        return hashlib.sha256(f"{self._dataset.fingerprint} limit={self._limit}".encode()).hexdigest()
+
+    def cases(self, split: Split) -> Sequence[Case]:
+        cases = self._dataset.cases(split)
+        if len(cases) <= self._limit:
+            return cases
+        anomalous = [case for case in cases if case.label]
+        normal = [case for case in cases if not case.label]
+        count = round(self._limit * len(anomalous) / len(cases))
+        if anomalous and normal:
+            count = min(max(count, 1), max(self._limit - 1, 1))
+        chosen = {id(case) for case in [*_spread(anomalous, count), *_spread(normal, self._limit - count)]}
+        return [case for case in cases if id(case) in chosen]
+
+    def load(self, case: Case) -> Sample:
+        return self._dataset.load(case)
+
+
+def _spread(cases: Sequence[Case], count: int) -> list[Case]:
+    seen: dict[str, int] = {}
+    turns = []
+    for case in cases:
+        turns.append(seen.get(case.patient, 0))
+        seen[case.patient] = turns[-1] + 1
+    order = sorted(range(len(cases)), key=lambda index: turns[index])
+    return [cases[index] for index in order[:count]]

@@ -1,0 +1,243 @@
+"""A run on disk: predictions, tables and provenance, each file written whole or not at all.
+
+    <run>/run.json                              what was asked, versions, hardware, one entry per cell
+    <run>/cases.parquet, cases.csv              a row per cell, threshold policy and test case
+    <run>/scores.parquet, scores.csv            a row per cell, threshold policy and metric
+    <run>/cells/<cell>/cell.json                the cell's identity, status, times and memory; written last
+    <run>/cells/<cell>/<split>/<case>.npz       anomaly map, image score, mask, seconds, note
+    <run>/cells/<cell>/cases.parquet, scores.parquet, error.txt
+"""
+
+import hashlib
+import io
+import json
+import os
+import urllib.parse
+import zipfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from ..harness.api import BenchError, Prediction
+
+
+class ResultsError(BenchError):
+    """A results folder that cannot be written, or that holds no such run."""
+
+
+@dataclass(frozen=True)
+class StoredPrediction:
+    """A prediction with the time it took, in seconds (NaN where it cannot be told per image)."""
+
+    prediction: Prediction
+    seconds: float
+
+
+class CellStore:
+    """The folder of one cell: one method, fully configured, on one dataset with one seed."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def read(self) -> dict[str, Any] | None:
+        """The cell's record, or `None` when it has not come to its end."""
+        return read_json(self.folder / "cell.json")
+
+    def write(self, record: dict[str, Any]) -> None:
+        """Ends the cell: everything else is on disk by now."""
+        write_json(self.folder / "cell.json", record)
+
+    def reopen(self) -> None:
+        """Takes back the end, before anything in the cell is changed."""
+        (self.folder / "cell.json").unlink(missing_ok=True)
+
+    def clear(self) -> None:
+        """Forgets the cell's record and its predictions."""
+        self.reopen()
+        for file in self.folder.glob("*/*.npz"):
+            file.unlink()
+
+    def write_error(self, text: str) -> None:
+        """Keeps the traceback of a cell that failed."""
+        _write(self.folder / "error.txt", text.encode())
+
+    def has_prediction(self, split: str, case_id: str) -> bool:
+        return self._prediction_path(split, case_id).exists()
+
+    def write_prediction(self, split: str, case_id: str, stored: StoredPrediction, dtype: str) -> None:
+        """Keeps a prediction.
+
+        Args:
+            split: `valid` or `test`.
+            case_id: The case's id.
+            stored: What to keep.
+            dtype: `float32` or `float16`; a map with a value that float16 cannot hold is kept in float32.
+        """
+        prediction = stored.prediction
+        anomaly_map = prediction.anomaly_map.astype(np.float32, copy=False)
+        if dtype == "float16" and np.abs(anomaly_map).max(initial=0) <= np.finfo(np.float16).max:
+            anomaly_map = anomaly_map.astype(np.float16)
+        arrays: dict[str, Any] = {
+            "anomaly_map": anomaly_map,
+            "image_score": np.float64(prediction.image_score),
+            "seconds": np.float64(stored.seconds),
+            "note": np.str_(prediction.note),
+        }
+        if prediction.mask is not None:
+            arrays["mask"] = np.packbits(prediction.mask, axis=1)
+        buffer = io.BytesIO()
+        np.savez_compressed(buffer, **arrays)
+        _write(self._prediction_path(split, case_id), buffer.getvalue())
+
+    def read_prediction(self, split: str, case_id: str) -> StoredPrediction:
+        """Reads a prediction back.
+
+        Raises:
+            ResultsError: It is not there or is damaged; the text names the file.
+        """
+        path = self._prediction_path(split, case_id)
+        try:
+            with np.load(path, allow_pickle=False) as arrays:
+                anomaly_map = arrays["anomaly_map"].astype(np.float32)
+                width = anomaly_map.shape[1]
+                mask = np.unpackbits(arrays["mask"], axis=1, count=width).astype(bool) if "mask" in arrays else None
+                prediction = Prediction(anomaly_map, float(arrays["image_score"]), mask, str(arrays["note"]))
+                return StoredPrediction(prediction, float(arrays["seconds"]))
+        except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
+            raise ResultsError(
+                f"The prediction {path} cannot be read ({error}). Delete {self.folder} and run the same command again."
+            ) from error
+
+    def drop_predictions(self) -> None:
+        """Deletes anomaly maps and masks; scores stay."""
+        for file in self.folder.glob("*/*.npz"):
+            file.unlink()
+
+    def write_tables(self, cases: pd.DataFrame, scores: pd.DataFrame) -> None:
+        write_parquet(self.folder / "cases.parquet", cases)
+        write_parquet(self.folder / "scores.parquet", scores)
+
+    def read_tables(self) -> tuple[pd.DataFrame, pd.DataFrame]:
+        return pd.read_parquet(self.folder / "cases.parquet"), pd.read_parquet(self.folder / "scores.parquet")
+
+    def _prediction_path(self, split: str, case_id: str) -> Path:
+        name = urllib.parse.quote(case_id, safe=" ")
+        if len(name) > 200:  # file systems take 255 bytes
+            name = hashlib.sha256(case_id.encode()).hexdigest()
+        return self.folder / split / f"{name}.npz"
+
+
+class RunStore:
+    """The folder of one run."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    @property
+    def name(self) -> str:
+        return self.folder.name
+
+    def cell(self, name: str) -> CellStore:
+        return CellStore(self.folder / "cells" / name)
+
+    def read(self) -> dict[str, Any]:
+        """The run's record.
+
+        Raises:
+            ResultsError: There is no run in this folder.
+        """
+        record = read_json(self.folder / "run.json")
+        if record is None:
+            raise ResultsError(f"There is no run in {self.folder}: run.json is missing or damaged.")
+        return record
+
+    def write(self, record: dict[str, Any]) -> None:
+        write_json(self.folder / "run.json", record)
+
+    def write_tables(self, cases: pd.DataFrame, scores: pd.DataFrame) -> None:
+        """Writes the two tables of the run, in Parquet and in CSV."""
+        for name, table in (("cases", cases), ("scores", scores)):
+            write_parquet(self.folder / f"{name}.parquet", table)
+            _write(self.folder / f"{name}.csv", table.to_csv(index=False).encode())
+
+    def cases(self) -> pd.DataFrame:
+        """A row per cell, threshold policy and test case."""
+        return self._table("cases")
+
+    def scores(self) -> pd.DataFrame:
+        """A row per cell, threshold policy and metric."""
+        return self._table("scores")
+
+    def _table(self, name: str) -> pd.DataFrame:
+        path = self.folder / f"{name}.parquet"
+        if not path.exists():
+            raise ResultsError(f"The run {self.folder} has no table {path.name} yet: finish it with the same command.")
+        return pd.read_parquet(path)
+
+
+def find_runs(results: Path) -> list[RunStore]:
+    """The runs in a results folder, newest first."""
+    found = [(path.stat().st_mtime, RunStore(path.parent)) for path in results.glob("*/run.json")]
+    return [run for _, run in sorted(found, key=lambda pair: (-pair[0], pair[1].name))]
+
+
+def find_run(name: str, results: Path) -> RunStore:
+    """Finds a run by its path, its name, the beginning of its name, or `latest`.
+
+    Raises:
+        ResultsError: No run, or more than one, answers to the name.
+    """
+    if (Path(name) / "run.json").exists():
+        return RunStore(Path(name))
+    runs = find_runs(results)
+    if not runs:
+        raise ResultsError(f"There are no runs in {results.resolve()}. Start one with bench run, or name another --results.")
+    if name == "latest":
+        return runs[0]
+    matching = [run for run in runs if run.name == name] or [run for run in runs if run.name.startswith(name)]
+    if len(matching) != 1:
+        what = "No run" if not matching else "More than one run"
+        raise ResultsError(f"{what} in {results} answers to {name!r}. There: {', '.join(run.name for run in runs)}.")
+    return matching[0]
+
+
+def write_json(path: Path, content: dict[str, Any]) -> None:
+    _write(path, (json.dumps(content, indent=2, ensure_ascii=False) + "\n").encode())
+
+
+def read_json(path: Path) -> dict[str, Any] | None:
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (FileNotFoundError, json.JSONDecodeError):
+        return None
+
+
+def write_parquet(path: Path, table: pd.DataFrame) -> None:
+    buffer = io.BytesIO()
+    table.to_parquet(buffer, index=False)
+    _write(path, buffer.getvalue())
+
+
+def _write(path: Path, content: bytes) -> None:
+    """Writes a file so that a reader, now or after a crash, sees all of it or none."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with _temporary(path) as temporary:
+        with temporary.open("wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+
+
+@contextmanager
+def _temporary(path: Path) -> Iterator[Path]:
+    temporary = path.with_name(f".{path.name[:100]}.{os.getpid()}.tmp")
+    try:
+        yield temporary
+    finally:
+        temporary.unlink(missing_ok=True)
