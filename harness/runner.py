@@ -1,0 +1,408 @@
+"""From a configuration to predictions on disk and scored tables: every cell once, nothing finished is lost."""
+
+import errno
+import gc
+import hashlib
+import json
+import re
+import time
+import traceback
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, replace
+from typing import Any, Literal
+
+import numpy as np
+
+from ..results.store import CellStore, ResultsError, RunStore, StoredPrediction
+from ..results.tables import concatenate, failed_cell
+from . import registry
+from .api import BenchError, Case, Dataset, Method, Prediction, Split, UsageError, Weights
+from .config import RunConfig, ScoreConfig
+from .device import PeakMemory, resolve_device, seed_everything, synchronize
+from .frame import frame_image
+from .provenance import code_version, environment
+from .scoring import Truths, load_truths, score_cell
+from .subset import Subset
+
+PREDICTED: tuple[Split, ...] = ("valid", "test")
+
+Report = Callable[[str, str, int, int], None]
+"""Called as `report(cell, stage, done, total)`; a total of 0 means that nobody knows."""
+
+
+class PredictionError(BenchError):
+    """A prediction that breaks the contract; the text names the case."""
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One method, fully configured, on one dataset with one seed: all that a stored prediction depends on."""
+
+    dataset: str
+    fingerprint: str
+    method: str
+    options: dict[str, Any]
+    weights: tuple[Weights, ...]
+    seed: int
+    size: int
+    device: str
+    maps: str
+    code: str
+    transductive: bool
+
+    @property
+    def key(self) -> str:
+        return _hash(asdict(self))
+
+    @property
+    def name(self) -> str:
+        """The name of the cell's folder."""
+        return f"{_slug(self.dataset)}-{self.method}-seed{self.seed}-{self.key[:10]}"
+
+    def __str__(self) -> str:
+        return f"{self.dataset} · {self.method} · seed {self.seed}"
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a run will do; making it has checked everything that can be checked before the first image is predicted."""
+
+    config: RunConfig
+    device: str
+    datasets: dict[str, Dataset]
+    cells: tuple[Cell, ...]
+
+    @property
+    def store(self) -> RunStore:
+        """The run's folder: its name follows from its cells, so the same command finds it again."""
+        name = _slug("+".join(self.datasets))[:60]
+        return RunStore(self.config.results / f"{name}-{_hash([cell.key for cell in self.cells])[:8]}")
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a cell ended; `kept` means that it was finished before this run."""
+
+    cell: Cell
+    status: Literal["finished", "kept", "failed"]
+    error: str = ""
+
+
+def make_plan(config: RunConfig) -> Plan:
+    """Opens datasets, builds methods and fetches weights, so that what is wrong is said before anything runs.
+
+    Raises:
+        UsageError: A name, option or value is wrong.
+        DataError: A dataset is missing or broken.
+        WeightsError: Weights cannot be had.
+    """
+    unknown = sorted(set(config.set) - set(config.methods))
+    if unknown:
+        raise UsageError(f"Options are set for {unknown[0]!r}, which is not run. {registry.suggest(unknown[0], config.methods)}")
+    device = resolve_device(config.device)
+    methods = {name: _build(config, name, device, seed=0) for name in config.methods}
+    datasets = open_datasets(config)
+    weights = {name: method.weights_used() for name, method in methods.items()}
+    cells = [
+        Cell(
+            dataset=dataset.name,
+            fingerprint=dataset.fingerprint,
+            method=name,
+            options=method.options(),
+            weights=weights[name],
+            seed=seed,
+            size=config.size,
+            device=device,
+            maps="float16" if config.maps == "float16" else "float32",
+            code=code_version(name),
+            transductive=method.transductive,
+        )
+        for dataset in datasets.values()
+        for name, method in methods.items()
+        for seed in dict.fromkeys(config.seeds)
+    ]
+    return Plan(config, device, datasets, tuple(cells))
+
+
+def open_datasets(config: RunConfig) -> dict[str, Dataset]:
+    """Opens a run's datasets, by name, each cut to the run's limit."""
+    opened = [registry.open_dataset(spec, config.data_root) for spec in dict.fromkeys(config.dataset)]
+    if config.limit:
+        opened = [Subset(dataset, config.limit) for dataset in opened]
+    datasets = {dataset.name: dataset for dataset in opened}
+    if len(datasets) < len(opened):
+        raise UsageError(f"Two of the datasets have the same name: {', '.join(d.name for d in opened)}.")
+    return datasets
+
+
+def execute(plan: Plan, *, force: bool = False, report: Report = lambda *_: None) -> list[Outcome]:
+    """Runs every cell that is not finished yet, scores it, and keeps the run's tables up to date after each.
+
+    Args:
+        plan: What to do.
+        force: Run finished cells again.
+        report: Told about progress.
+
+    Returns:
+        One outcome per cell, in the plan's order. A method that raises makes a failed cell, not an exception.
+
+    Raises:
+        ResultsError: The results folder cannot be written; finished cells are kept.
+    """
+    store = plan.store
+    try:
+        record = {
+            "status": "running",
+            "created": _now(),
+            "config": plan.config.model_dump(mode="json"),
+            "environment": environment(plan.device),
+            "datasets": {
+                dataset.name: {"fingerprint": dataset.fingerprint, "card": asdict(dataset.card)}
+                for dataset in plan.datasets.values()
+            },
+            "cells": [asdict(cell) | {"name": cell.name} for cell in plan.cells],
+        }
+        store.write(record)
+        truths: dict[str, Truths] = {}
+        outcomes = []
+        for cell in plan.cells:
+            outcomes.append(_run_cell(plan, cell, store.cell(cell.name), truths, force=force, report=report))
+            write_run_tables(store, [outcome.cell.name for outcome in outcomes])
+        store.write(record | {"status": "done", "finished": _now()})
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            message = "its disk is full. Free some space"
+        elif error.errno in (errno.EACCES, errno.EROFS, errno.EPERM):
+            message = "it is not writable. Make it so, or name another --results"
+        else:
+            raise
+        raise ResultsError(f"The run cannot be kept in {store.folder}: {message}, and run the same command again.") from error
+    return outcomes
+
+
+def rescore(store: RunStore, score: ScoreConfig | None = None, report: Report = lambda *_: None) -> list[str]:
+    """Computes thresholds and metrics of a run again, from its stored predictions.
+
+    Args:
+        store: The run.
+        score: How to score; by default as the run did.
+        report: Told about progress.
+
+    Returns:
+        The names of cells that keep their old scores, because their predictions were not kept.
+
+    Raises:
+        ResultsError: The data are no longer those of the run.
+    """
+    record = store.read()
+    config = RunConfig.model_validate(record["config"])
+    score = score or config.score
+    datasets = open_datasets(config)
+    for name, then in record["datasets"].items():
+        if datasets[name].fingerprint != then["fingerprint"]:
+            raise ResultsError(f"The dataset {name} has changed since {store.name} ran: its scores cannot be computed again.")
+    truths: dict[str, Truths] = {}
+    unchanged = []
+    cells = [_cell_from_record(entry) for entry in record["cells"]]
+    done = []
+    for cell in cells:
+        cell_store = store.cell(cell.name)
+        end = cell_store.read()
+        if end is None:
+            continue
+        done.append(cell.name)
+        if end["status"] != "finished":
+            continue
+        if end["maps"] == "none":
+            unchanged.append(cell.name)
+            continue
+        _score(datasets[cell.dataset], cell, cell_store, truths, score, end, report)
+        cell_store.write(end | {"score": score.model_dump()})
+    write_run_tables(store, done)
+    store.write(record | {"config": record["config"] | {"score": score.model_dump()}})
+    return unchanged
+
+
+def write_run_tables(store: RunStore, cells: Sequence[str]) -> None:
+    """Joins the tables of cells into those of the run."""
+    store.write_tables(*concatenate([store.cell(name).read_tables() for name in cells]))
+
+
+class _Images(Sequence[np.ndarray]):
+    """Images of cases in the run's frame, read when asked for; `seconds` is the time that reading took so far."""
+
+    def __init__(self, dataset: Dataset, cases: Sequence[Case], size: int) -> None:
+        self._dataset = dataset
+        self._cases = cases
+        self._size = size
+        self.seconds = 0.0
+
+    def __len__(self) -> int:
+        return len(self._cases)
+
+    def __getitem__(self, index: Any) -> Any:
+        if isinstance(index, slice):
+            return [self[position] for position in range(*index.indices(len(self)))]
+        start = time.perf_counter()
+        image = frame_image(self._dataset.load(self._cases[index]).image, self._size)
+        self.seconds += time.perf_counter() - start
+        return image
+
+
+def _run_cell(
+    plan: Plan, cell: Cell, store: CellStore, truths: dict[str, Truths], *, force: bool, report: Report
+) -> Outcome:
+    dataset, config = plan.datasets[cell.dataset], plan.config
+    end = store.read()
+    if end is not None and end["status"] == "finished" and not force:
+        if end["score"] != config.score.model_dump() and end["maps"] != "none":
+            _score(dataset, cell, store, truths, config.score, end, report)
+            store.write(end | {"score": config.score.model_dump()})
+        return Outcome(cell, "kept")
+    try:
+        if force:
+            store.clear()
+        end = _predict(plan, cell, store, dataset, report)
+        _score(dataset, cell, store, truths, config.score, end, report)
+        if config.maps == "none":
+            store.drop_predictions()
+        store.write(end | {"status": "finished", "maps": config.maps, "score": config.score.model_dump()})
+        return Outcome(cell, "finished")
+    except Exception as error:
+        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EROFS):
+            raise
+        message = str(error) if isinstance(error, BenchError) else f"{type(error).__name__}: {error}"
+        store.write_error(traceback.format_exc())
+        store.write_tables(*failed_cell(_identity(cell), message))
+        store.write({"status": "failed", "error": message})
+        return Outcome(cell, "failed", message)
+    finally:
+        gc.collect()
+
+
+def _predict(plan: Plan, cell: Cell, store: CellStore, dataset: Dataset, report: Report) -> dict[str, Any]:
+    """Fits the method and keeps a prediction of every validation and test case that has none yet."""
+    config = plan.config
+    seed_everything(cell.seed)
+    method = _build(config, cell.method, cell.device, cell.seed)
+    method.report = lambda stage, done, total: report(str(cell), stage, done, total)
+    store.reopen()
+    train = _Images(dataset, dataset.cases("train"), cell.size)
+    with PeakMemory(cell.device) as memory:
+        report(str(cell), "fit", 0, 0)
+        start = time.perf_counter()
+        method.fit(train)
+        synchronize(cell.device)
+        fit_seconds = time.perf_counter() - start - train.seconds
+        if not method.transductive:
+            method.predict(train[0])  # warm-up: the first call pays for what later ones find ready
+        test_ms = float("nan")
+        for split in PREDICTED:
+            test_ms = _predict_split(method, cell, store, dataset, split, config.maps, report)
+    return {
+        "fit_seconds": fit_seconds,
+        "predict_ms": test_ms,
+        "peak_memory_mib": memory.host_mib,
+        "peak_gpu_memory_mib": memory.device_mib,
+    }
+
+
+def _predict_split(
+    method: Method, cell: Cell, store: CellStore, dataset: Dataset, split: Split, maps: str, report: Report
+) -> float:
+    """Predicts a split and returns the milliseconds per image: the median, or the mean of a transductive method."""
+    cases = dataset.cases(split)
+    open_cases = [case for case in cases if not store.has_prediction(split, case.id)]
+    if open_cases and method.transductive:  # its predictions hang together: all or none
+        open_cases = list(cases)
+    images = _Images(dataset, open_cases, cell.size)
+    predictions = iter(method.predict_many(images))
+    total = 0.0
+    for done, case in enumerate(open_cases, start=len(cases) - len(open_cases) + 1):
+        images.seconds = 0.0
+        start = time.perf_counter()
+        prediction = next(predictions, None)
+        synchronize(cell.device)
+        seconds = time.perf_counter() - start - images.seconds
+        total += seconds
+        if prediction is None:
+            raise PredictionError(f"{cell.method} made no prediction for the case {case.id} ({split}) and those behind it.")
+        checked = _check(prediction, cell, case)
+        stored = StoredPrediction(checked, float("nan") if method.transductive else seconds)
+        store.write_prediction(split, case.id, stored, "float16" if maps == "float16" else "float32")
+        report(str(cell), f"predict {split}", done, len(cases))
+    if method.transductive:
+        return 1000 * total / max(len(open_cases), 1)
+    times = [store.read_prediction(split, case.id).seconds for case in cases]
+    return 1000 * float(np.median(times)) if times else float("nan")
+
+
+def _check(prediction: Prediction, cell: Cell, case: Case) -> Prediction:
+    """Holds a prediction to the contract."""
+    shape = (cell.size, cell.size)
+    anomaly_map = np.asarray(prediction.anomaly_map, dtype=np.float32)
+    where = f"{cell.method} on the case {case.id}"
+    if anomaly_map.shape != shape:
+        raise PredictionError(f"{where}: the anomaly map is {anomaly_map.shape}, the image {shape}.")
+    if not np.isfinite(anomaly_map).all() or not np.isfinite(prediction.image_score):
+        raise PredictionError(f"{where}: the anomaly map or the image score holds NaN or infinity.")
+    mask = prediction.mask
+    if mask is not None and (mask.shape != shape or mask.dtype != bool):
+        raise PredictionError(f"{where}: the mask is {mask.dtype} {mask.shape}, it should be bool {shape}.")
+    return replace(prediction, anomaly_map=anomaly_map)
+
+
+def _score(
+    dataset: Dataset,
+    cell: Cell,
+    store: CellStore,
+    truths: dict[str, Truths],
+    score: ScoreConfig,
+    end: dict[str, Any],
+    report: Report,
+) -> None:
+    report(str(cell), "score", 0, 0)
+    if cell.dataset not in truths:
+        truths.clear()  # cells come dataset by dataset: one set of masks in memory is enough
+        truths[cell.dataset] = load_truths(dataset, PREDICTED, cell.size, score.mask_edges)
+    predictions = {
+        split: [store.read_prediction(split, case.id) for case in dataset.cases(split)] for split in PREDICTED
+    }
+    store.write_tables(*score_cell(_identity(cell), truths[cell.dataset], predictions, score, end))
+
+
+def _identity(cell: Cell) -> dict[str, Any]:
+    """The columns that every row of a cell begins with."""
+    return {
+        "dataset": cell.dataset,
+        "dataset_fingerprint": cell.fingerprint,
+        "method": cell.method,
+        "options": json.dumps(cell.options, default=str),
+        "weights": ", ".join(f"{weights.name} ({weights.kind})" for weights in cell.weights) or "none",
+        "weights_sha256": ", ".join(weights.sha256 for weights in cell.weights),
+        "seed": cell.seed,
+        "size": cell.size,
+        "transductive": cell.transductive,
+        "cell": cell.name,
+    }
+
+
+def _build(config: RunConfig, name: str, device: str, seed: int) -> Method:
+    return registry.build_method(name, config.set.get(name, {}), weights=config.weights, device=device, seed=seed)
+
+
+def _cell_from_record(entry: dict[str, Any]) -> Cell:
+    fields = {key: value for key, value in entry.items() if key != "name"}
+    return Cell(**fields | {"weights": tuple(Weights(**weights) for weights in fields["weights"])})
+
+
+def _hash(content: Any) -> str:
+    return hashlib.sha256(json.dumps(content, sort_keys=True, default=str).encode()).hexdigest()
+
+
+def _slug(text: str) -> str:
+    return re.sub(r"[^A-Za-z0-9_.+=-]+", "_", text).strip("_.") or "data"
+
+
+def _now() -> str:
+    return time.strftime("%Y-%m-%dT%H:%M:%S%z")
