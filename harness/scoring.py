@@ -1,0 +1,219 @@
+"""From the stored predictions of a cell to its rows in the two tables."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from ..results.store import StoredPrediction
+from ..results.tables import CASES, SCORES, table
+from .api import Case, Dataset, Split
+from .config import ScoreConfig
+from .frame import MaskEdges, Truth, frame_mask
+from .metrics import Overlap, Ranking, aupro, rank_pixels
+from .statistics import bootstrap_mean
+from .thresholds import (
+    Fixed,
+    ImagePolicy,
+    NormalsPolicy,
+    OraclePolicy,
+    PolicyUnavailableError,
+    ThresholdPolicy,
+    ValidationPolicy,
+    default_policies,
+)
+
+CONVENTIONS = {
+    "dice": "mean over anomalous images; nothing predicted scores 0; normal images are left out",
+    "dice_pooled": "all pixels of all test images as one",
+    "normal_fp_area": "mean predicted share of the image over normal images",
+    "pixel_auroc": "all pixels of all test images",
+    "pixel_ap": "all pixels of all test images, steps without interpolation",
+    "aupro": "8-connected lesions, false-positive rate up to 0.3, divided by 0.3",
+    "image_auroc": "image scores of all test images",
+    "fit_seconds": "reading images left out",
+    "predict_ms": "median over validation or test images after a warm-up; reading and scoring left out",
+    "peak_memory_mib": "largest resident memory of the process while the cell ran",
+    "peak_gpu_memory_mib": "largest memory that torch allocated on the GPU",
+}
+
+NO_POLICY = {"policy": "none", "looks_at": "nothing", "oracle": False, "threshold": float("nan")}
+OWN = {"policy": "own", "looks_at": "nothing", "oracle": False, "threshold": float("nan")}
+
+
+@dataclass(frozen=True)
+class SplitTruths:
+    """The cases of a split with their lesion masks in the run's frame."""
+
+    cases: Sequence[Case]
+    masks: Sequence[Truth]
+
+
+Truths = dict[Split, SplitTruths]
+
+
+def load_truths(dataset: Dataset, splits: Sequence[Split], size: int, edges: MaskEdges) -> Truths:
+    """Reads every lesion mask of the given splits."""
+    truths = {}
+    for split in splits:
+        cases = dataset.cases(split)
+        truths[split] = SplitTruths(cases, [frame_mask(dataset.load(case).mask, size, edges) for case in cases])
+    return truths
+
+
+def score_cell(
+    identity: dict[str, Any],
+    truths: Truths,
+    predictions: dict[Split, Sequence[StoredPrediction]],
+    config: ScoreConfig,
+    costs: dict[str, Any],
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Computes every threshold policy and metric of a cell.
+
+    Args:
+        identity: The columns that name the cell.
+        truths: Cases and masks of the validation and the test split.
+        predictions: Of the same cases, in the same order.
+        config: How to score.
+        costs: `fit_seconds`, `predict_ms`, `peak_memory_mib`, `peak_gpu_memory_mib`.
+
+    Returns:
+        The `cases` and the `scores` of the cell; policies that have nothing to look at have no rows.
+    """
+    test, stored = truths["test"], predictions["test"]
+    maps = [one.prediction.anomaly_map for one in stored]
+    case_rows: list[dict[str, Any]] = []
+    score_rows = _map_scores(test, stored, maps)
+    score_rows += [_score(NO_POLICY, name, costs[name], 1) for name in list(CONVENTIONS)[-4:] if name in costs]
+    decided = [_own(stored), *(_decide(policy, truths, predictions, maps) for policy in default_policies(config.fixed_threshold))]
+    for columns, thresholds, masks in filter(None, decided):
+        overlaps = [Overlap.of(mask, truth.overlap) for mask, truth in zip(masks, test.masks, strict=True)]
+        rows = [
+            _case_row(columns, threshold, case, one, overlap)
+            for threshold, case, one, overlap in zip(thresholds, test.cases, stored, overlaps, strict=True)
+        ]
+        case_rows += rows
+        score_rows += _mask_scores(columns, test, overlaps)
+    return (
+        table([identity | row for row in case_rows], CASES),
+        table([identity | row | {"error": ""} for row in score_rows], SCORES),
+    )
+
+
+_Decision = tuple[dict[str, Any], Sequence[float], Sequence[np.ndarray]]
+"""The columns that name a policy, and each test image's threshold and mask."""
+
+
+def _own(stored: Sequence[StoredPrediction]) -> _Decision | None:
+    """The method's own masks, where it makes them."""
+    masks = [one.prediction.mask for one in stored]
+    present = [mask for mask in masks if mask is not None]
+    return (OWN, [float("nan")] * len(masks), present) if present and len(present) == len(masks) else None
+
+
+def _decide(
+    policy: ThresholdPolicy,
+    truths: Truths,
+    predictions: dict[Split, Sequence[StoredPrediction]],
+    maps: Sequence[np.ndarray],
+) -> _Decision | None:
+    """Hands a policy what its type may see, and no more."""
+    valid = truths["valid"]
+    valid_maps = [one.prediction.anomaly_map for one in predictions["valid"]]
+    try:
+        match policy:
+            case NormalsPolicy():
+                normal = [one for one, case in zip(valid_maps, valid.cases, strict=True) if not case.label]
+                thresholds = [policy.threshold(normal)] * len(maps)
+            case ValidationPolicy():
+                thresholds = [policy.threshold(valid_maps, [truth.overlap for truth in valid.masks])] * len(maps)
+            case ImagePolicy():
+                thresholds = [policy.threshold(anomaly_map) for anomaly_map in maps]
+            case OraclePolicy():
+                masks = [truth.overlap for truth in truths["test"].masks]
+                thresholds = [policy.threshold(maps, masks)] * len(maps)
+            case Fixed():
+                thresholds = [policy.value] * len(maps)
+            case _:
+                raise TypeError(f"{type(policy).__name__} does not say by its type what it looks at")
+    except PolicyUnavailableError:
+        return None
+    columns = {
+        "policy": policy.name,
+        "looks_at": policy.looks_at,
+        "oracle": policy.looks_at == "oracle",
+        "threshold": float("nan") if isinstance(policy, ImagePolicy) else thresholds[0],
+    }
+    return columns, thresholds, [anomaly_map >= at for anomaly_map, at in zip(maps, thresholds, strict=True)]
+
+
+def _map_scores(
+    test: SplitTruths, stored: Sequence[StoredPrediction], maps: Sequence[np.ndarray]
+) -> list[dict[str, Any]]:
+    masks = [truth.ranking for truth in test.masks]
+    pixels = rank_pixels(maps, masks)
+    images = Ranking(
+        np.array([one.prediction.image_score for one in stored]), np.array([case.label for case in test.cases], bool)
+    )
+    scores = {
+        "pixel_auroc": pixels.auroc,
+        "pixel_ap": pixels.average_precision,
+        "aupro": aupro(pixels, masks),
+        "image_auroc": images.auroc,
+    }
+    return [_score(NO_POLICY, name, value, len(maps)) for name, value in scores.items()]
+
+
+def _mask_scores(columns: dict[str, Any], test: SplitTruths, overlaps: Sequence[Overlap]) -> list[dict[str, Any]]:
+    patients = np.array([case.patient for case in test.cases])
+    dice = np.array([overlap.dice for overlap in overlaps])
+    normal = np.array([case.label == 0 for case in test.cases])
+    area = np.where(normal, [overlap.predicted_share for overlap in overlaps], np.nan)
+    rows = []
+    for name, values in (("dice", dice), ("normal_fp_area", area)):
+        kept = values[~np.isnan(values)]
+        mean = float(kept.mean()) if len(kept) else float("nan")
+        rows.append(_score(columns, name, mean, len(kept), bootstrap_mean(values, patients)))
+    rows.append(_score(columns, "dice_pooled", Overlap.pooled(overlaps).dice, len(overlaps)))
+    return rows
+
+
+def _score(
+    columns: dict[str, Any],
+    metric: str,
+    value: float,
+    n: int,
+    interval: tuple[float, float] = (float("nan"), float("nan")),
+) -> dict[str, Any]:
+    return columns | {
+        "metric": metric,
+        "value": value,
+        "ci_low": interval[0],
+        "ci_high": interval[1],
+        "n": n,
+        "convention": CONVENTIONS[metric],
+    }
+
+
+def _case_row(
+    columns: dict[str, Any], threshold: float, case: Case, stored: StoredPrediction, overlap: Overlap
+) -> dict[str, Any]:
+    note = stored.prediction.note
+    if case.label and not overlap.truth:
+        note = "; ".join(filter(None, [note, "the lesion vanishes at this size: left out of DICE"]))
+    return columns | {
+        "threshold": threshold,
+        "case": case.id,
+        "patient": case.patient,
+        "label": case.label,
+        "dice": overlap.dice,
+        "intersection_px": overlap.intersection,
+        "predicted_px": overlap.predicted,
+        "truth_px": overlap.truth,
+        "image_px": overlap.pixels,
+        "image_score": stored.prediction.image_score,
+        "predict_ms": 1000 * stored.seconds,
+        "note": note,
+    }
