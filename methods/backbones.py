@@ -1,0 +1,93 @@
+"""Convolutional backbones, with weights from a verified file."""
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from safetensors.torch import load_file
+
+from ..harness.api import Weights
+from .weights import EFFICIENTNET_LITE0, describe, timm_file
+
+# EfficientNet-Lite0 has seven stages of so many blocks; the package numbers its blocks from 0 to 15.
+_LITE0_STAGES = (1, 2, 2, 3, 3, 4, 1)
+_LITE0_TOP = {"_conv_stem": "conv_stem", "_bn0": "bn1", "_conv_head": "conv_head", "_bn1": "bn2", "_fc": "classifier"}
+_LITE0_BLOCK = {
+    "_expand_conv": "conv_pw",
+    "_bn0": "bn1",
+    "_depthwise_conv": "conv_dw",
+    "_bn1": "bn2",
+    "_project_conv": "conv_pwl",
+    "_bn2": "bn3",
+}
+_LITE0_FIRST_BLOCK = {"_depthwise_conv": "conv_dw", "_bn1": "bn1", "_project_conv": "conv_pw", "_bn2": "bn2"}
+
+
+@dataclass(frozen=True)
+class Backbone:
+    """A backbone and how it is used for patch features.
+
+    Attributes:
+        name: timm's name.
+        kind: Which `--weights` it belongs to.
+        layers: Its nodes that patch features are read from, at 1/8 and 1/16 of the image's size.
+        mean: Per channel, of pixel values from 0 to 1.
+        std: Likewise.
+    """
+
+    name: str
+    kind: str
+    layers: tuple[str, str]
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
+
+    def fetch(self) -> Path:
+        """The verified weight file."""
+        return EFFICIENTNET_LITE0.fetch() if self.kind == "embedded" else timm_file(self.name)
+
+    def weights_used(self) -> Weights:
+        return describe(self.name, self.kind, self.fetch())  # type: ignore[arg-type]
+
+    def load_into(self, network: torch.nn.Module) -> None:
+        """Gives a timm network of this architecture its weights; it may lack the classification head."""
+        path = self.fetch()
+        if self.kind == "embedded":
+            state = _rename_lite0(torch.load(path, map_location="cpu", weights_only=True))
+        else:
+            state = load_file(path)
+        network.load_state_dict({name: state[name] for name in network.state_dict()})
+
+    def normalise(self, image: np.ndarray) -> torch.Tensor:
+        """Makes the network's input, float32 (1, 3, H, W), of a grey image, uint8 (H, W)."""
+        mean, std = torch.tensor(self.mean)[:, None, None], torch.tensor(self.std)[:, None, None]
+        return ((torch.from_numpy(image.copy()).float() / 255 - mean) / std)[None]
+
+
+BACKBONES = {
+    "published": Backbone(
+        "wide_resnet50_2", "published", ("layer2", "layer3"), (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+    ),
+    # timm's tf_ variant has the padding and the BatchNorm epsilon with which these weights were trained.
+    "embedded": Backbone(
+        "tf_efficientnet_lite0", "embedded", ("blocks.2", "blocks.4"), (0.5, 0.5, 0.5), (0.5, 0.5, 0.5)
+    ),
+}
+
+
+def _rename_lite0(state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """Renames the package's parameters to timm's."""
+    places = [(stage, index) for stage, count in enumerate(_LITE0_STAGES) for index in range(count)]
+    renamed = {}
+    for key, value in state.items():
+        block = re.fullmatch(r"_blocks\.(\d+)\.(\w+)\.(.+)", key)
+        if block:
+            number = int(block[1])
+            names = _LITE0_FIRST_BLOCK if number == 0 else _LITE0_BLOCK
+            stage, index = places[number]
+            renamed[f"blocks.{stage}.{index}.{names[block[2]]}.{block[3]}"] = value
+        else:
+            module, _, parameter = key.partition(".")
+            renamed[f"{_LITE0_TOP[module]}.{parameter}"] = value
+    return renamed

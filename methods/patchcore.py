@@ -1,0 +1,58 @@
+"""PatchCore (Roth et al., CVPR 2022) as anomalib implements it, with raw anomaly maps."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Annotated, ClassVar
+
+import numpy as np
+import torch
+from pydantic import Field
+
+from ..harness.api import Method, Prediction, Weights
+from .backbones import BACKBONES
+
+
+@dataclass(kw_only=True)
+class Patchcore(Method):
+    """A memory bank of CNN patches, thinned to a coreset; the map is the distance to the nearest one.
+
+    anomalib's network is driven directly: its engine would rescale maps by the validation range and clip them to 0 to 1.
+
+    Attributes:
+        coreset: Share of patches that the memory bank keeps. The paper reports 1 %, 10 % and 25 %, and finds them level.
+        neighbours: Neighbours that re-weight the image score.
+    """
+
+    coreset: Annotated[float, Field(gt=0, le=1)] = 0.01
+    neighbours: Annotated[int, Field(ge=1)] = 9
+
+    uses_weights: ClassVar[tuple[str, ...]] = tuple(BACKBONES)
+
+    def weights_used(self) -> tuple[Weights, ...]:
+        return (BACKBONES[self.weights].weights_used(),)
+
+    # Under no_grad alone the coreset's memory grows without bound; under inference_mode it does not.
+    @torch.inference_mode()
+    def fit(self, images: Sequence[np.ndarray]) -> None:
+        """Fills the memory bank with the patches of normal images and thins it."""
+        from anomalib.models.image.patchcore.torch_model import PatchcoreModel
+
+        self._backbone = BACKBONES[self.weights]
+        model = PatchcoreModel(
+            layers=self._backbone.layers, backbone=self._backbone.name, pre_trained=False, num_neighbors=self.neighbours
+        )
+        self._backbone.load_into(model.feature_extractor.feature_extractor)
+        self._model = model.to(self.device).train()
+        for done, image in enumerate(images, start=1):
+            self._model(self._backbone.normalise(image).to(self.device))
+            self.report("memory bank", done, len(images))
+        self.report("coreset", 0, 0)
+        self._model.subsample_embedding(self.coreset)
+        self._model.eval()
+
+    @torch.inference_mode()
+    def predict(self, image: np.ndarray) -> Prediction:
+        """The map is in feature distances, 0 or more, smoothed as anomalib does."""
+        output = self._model(self._backbone.normalise(image).to(self.device))
+        anomaly_map = output.anomaly_map.reshape(image.shape).float().cpu().numpy()
+        return Prediction(anomaly_map, float(output.pred_score.reshape(-1)[0]))
