@@ -1,6 +1,7 @@
 """Reading image files: the pixels, or only the proof that a file is whole."""
 
 import hashlib
+import io
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -11,17 +12,24 @@ from PIL import Image, UnidentifiedImageError
 from ..harness.api import DataError
 
 ENDINGS = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff")
+_FORMATS = ("PNG", "JPEG", "BMP", "TIFF")  # whatever the ending says, no other decoder sees a file
+_GREY = ("1", "L", "I", "F")
 
 
 def read_grey(path: Path) -> np.ndarray:
-    """Reads an image as uint8 (H, W): colour becomes luminance, 16-bit values are divided by 257.
+    """Reads an image as uint8 (H, W).
+
+    Colour becomes luminance, and transparency is dropped. 16-bit grey is divided by 257, so that one image's range does not
+    change another's brightness. The orientation in EXIF is ignored: a mask has none.
 
     Raises:
-        DataError: The file is missing or damaged; the text names it.
+        DataError: The file is missing or damaged, or its pixels have 32 bits; the text names it.
     """
-    with _open(path) as image:
-        if image.mode.startswith("I;16") or image.mode == "I":
-            return (np.asarray(image).astype(np.float64).clip(0, 65535) / 257).round().astype(np.uint8)
+    with _decoding(path, _bytes(path)) as image:
+        if image.mode in ("I", "F"):
+            raise DataError(f"{path} has pixels of 32 bits, whose range is unknown. Save it with 8 or 16 bits.")
+        if image.mode.startswith("I;16"):
+            return (np.asarray(image).astype(np.float64) / 257).round().astype(np.uint8)
         return np.array(image.convert("L"))
 
 
@@ -31,41 +39,50 @@ def read_mask(path: Path) -> np.ndarray:
     Raises:
         DataError: The file is missing or damaged; the text names it.
     """
-    with _open(path) as image:
-        if image.mode == "P":
-            image = image.convert("RGB")
-        elif image.mode in ("LA", "RGBA"):
-            image = image.convert(image.mode[:-1])
-        pixels = np.asarray(image)
-    return pixels > 0 if pixels.ndim == 2 else (pixels > 0).any(axis=2)
+    with _decoding(path, _bytes(path)) as image:
+        if image.mode in _GREY or image.mode.startswith("I;16"):
+            return np.greater(np.asarray(image), 0)
+        return np.asarray(image.convert("RGB")).any(axis=2)  # by channel: luminance rounds a dark blue to 0
 
 
 def inspect(path: Path) -> tuple[str, tuple[int, int]]:
-    """Proves a file whole without decoding it where the format has checksums.
+    """Proves a file whole, without decoding it where the format has checksums, as PNG has.
 
     Returns:
-        The SHA-256 of the file and the image's (height, width).
+        The SHA-256 of the file in hexadecimal, and the image's (width, height).
 
     Raises:
         DataError: The file is missing or damaged; the text names it.
     """
-    with _open(path) as image:
-        width, height = image.size
+    data = _bytes(path)
+    with _decoding(path, data) as image:
+        size = image.size
         if image.format == "PNG":
             image.verify()
         else:
             image.load()
-    return hashlib.sha256(path.read_bytes()).hexdigest(), (height, width)
+    return hashlib.sha256(data).hexdigest(), size
+
+
+def _bytes(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except FileNotFoundError as error:
+        raise DataError(f"{path} is missing. Copy it again from its source.") from error
+    except OSError as error:
+        raise DataError(f"{path} cannot be read: {error.strerror}. Check the file and its permissions.") from error
 
 
 @contextmanager
-def _open(path: Path) -> Iterator[Image.Image]:
+def _decoding(path: Path, data: bytes) -> Iterator[Image.Image]:
     try:
-        with Image.open(path) as image:
+        with Image.open(io.BytesIO(data), formats=_FORMATS) as image:
             yield image
-    except FileNotFoundError as error:
-        raise DataError(f"{path} is missing.") from error
+    except (DataError, MemoryError):
+        raise
     except UnidentifiedImageError as error:
-        raise DataError(f"{path} is not an image.") from error
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        raise DataError(
+            f"{path} is not a PNG, JPEG, BMP or TIFF image, or its beginning is lost. Copy it again from its source."
+        ) from error
+    except Exception as error:  # damaged bytes make the decoders raise IndexError, SyntaxError, struct.error and more
         raise DataError(f"{path} is damaged or cut short ({error}). Copy it again from its source.") from error

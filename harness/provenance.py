@@ -59,7 +59,10 @@ def _git_commit() -> str | None:
         if tracked.returncode:
             return None
         described = subprocess.run(
-            [*git, "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"], capture_output=True, text=True, check=False
+            [*git, "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"],
+            capture_output=True,
+            text=True,
+            check=False,
         )
     except OSError:  # git is not installed
         return None

@@ -63,7 +63,9 @@ def method_class(name: str) -> type[Method]:
     method = _import(name, entry)
     problem = _contract_problem(method)
     if problem:
-        raise UsageError(f"The method {name} ({entry.target}, from {entry.distribution}) breaks the contract: {problem}")
+        raise UsageError(
+            f"The method {name} ({entry.target}, from {entry.distribution}) breaks the contract: {problem}"
+        )
     return method
 
 
@@ -130,7 +132,9 @@ def suggest(name: str, known: Iterable[str]) -> str:
     """A sentence for an unknown name: the nearest known one, and all of them."""
     names = sorted(known)
     near = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
-    return (f"Did you mean {near[0]!r}? " if near else "") + (f"Known: {', '.join(names)}." if names else "It has none.")
+    return (f"Did you mean {near[0]!r}? " if near else "") + (
+        f"Known: {', '.join(names)}." if names else "It has none."
+    )
 
 
 def _key_value(item: str, where: str) -> tuple[str, str]:

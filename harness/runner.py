@@ -98,7 +98,9 @@ def make_plan(config: RunConfig) -> Plan:
     """
     unknown = sorted(set(config.set) - set(config.methods))
     if unknown:
-        raise UsageError(f"Options are set for {unknown[0]!r}, which is not run. {registry.suggest(unknown[0], config.methods)}")
+        raise UsageError(
+            f"Options are set for {unknown[0]!r}, which is not run. {registry.suggest(unknown[0], config.methods)}"
+        )
     device = resolve_device(config.device)
     methods = {name: _build(config, name, device, seed=0) for name in config.methods}
     datasets = open_datasets(config)
@@ -176,7 +178,9 @@ def execute(plan: Plan, *, force: bool = False, report: Report = lambda *_: None
             message = "it is not writable. Make it so, or name another --results"
         else:
             raise
-        raise ResultsError(f"The run cannot be kept in {store.folder}: {message}, and run the same command again.") from error
+        raise ResultsError(
+            f"The run cannot be kept in {store.folder}: {message}, and run the same command again."
+        ) from error
     return outcomes
 
 
@@ -200,7 +204,9 @@ def rescore(store: RunStore, score: ScoreConfig | None = None, report: Report = 
     datasets = open_datasets(config)
     for name, then in record["datasets"].items():
         if datasets[name].fingerprint != then["fingerprint"]:
-            raise ResultsError(f"The dataset {name} has changed since {store.name} ran: its scores cannot be computed again.")
+            raise ResultsError(
+                f"The dataset {name} has changed since {store.name} ran: its scores cannot be computed again."
+            )
     truths: dict[str, Truths] = {}
     unchanged = []
     cells = [_cell_from_record(entry) for entry in record["cells"]]
@@ -326,7 +332,9 @@ def _predict_split(
         seconds = time.perf_counter() - start - images.seconds
         total += seconds
         if prediction is None:
-            raise PredictionError(f"{cell.method} made no prediction for the case {case.id} ({split}) and those behind it.")
+            raise PredictionError(
+                f"{cell.method} made no prediction for the case {case.id} ({split}) and those behind it."
+            )
         checked = _check(prediction, cell, case)
         stored = StoredPrediction(checked, float("nan") if method.transductive else seconds)
         store.write_prediction(split, case.id, stored, "float16" if maps == "float16" else "float32")

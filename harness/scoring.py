@@ -87,7 +87,10 @@ def score_cell(
     case_rows: list[dict[str, Any]] = []
     score_rows = _map_scores(test, stored, maps)
     score_rows += [_score(NO_POLICY, name, costs[name], 1) for name in list(CONVENTIONS)[-4:] if name in costs]
-    decided = [_own(stored), *(_decide(policy, truths, predictions, maps) for policy in default_policies(config.fixed_threshold))]
+    decided = [
+        _own(stored),
+        *(_decide(policy, truths, predictions, maps) for policy in default_policies(config.fixed_threshold)),
+    ]
     for columns, thresholds, masks in filter(None, decided):
         overlaps = [Overlap.of(mask, truth.overlap) for mask, truth in zip(masks, test.masks, strict=True)]
         rows = [

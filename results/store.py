@@ -1,11 +1,11 @@
 """A run on disk: predictions, tables and provenance, each file written whole or not at all.
 
-    <run>/run.json                              what was asked, versions, hardware, one entry per cell
-    <run>/cases.parquet, cases.csv              a row per cell, threshold policy and test case
-    <run>/scores.parquet, scores.csv            a row per cell, threshold policy and metric
-    <run>/cells/<cell>/cell.json                the cell's identity, status, times and memory; written last
-    <run>/cells/<cell>/<split>/<case>.npz       anomaly map, image score, mask, seconds, note
-    <run>/cells/<cell>/cases.parquet, scores.parquet, error.txt
+<run>/run.json                              what was asked, versions, hardware, one entry per cell
+<run>/cases.parquet, cases.csv              a row per cell, threshold policy and test case
+<run>/scores.parquet, scores.csv            a row per cell, threshold policy and metric
+<run>/cells/<cell>/cell.json                the cell's identity, status, times and memory; written last
+<run>/cells/<cell>/<split>/<case>.npz       anomaly map, image score, mask, seconds, note
+<run>/cells/<cell>/cases.parquet, scores.parquet, error.txt
 """
 
 import hashlib
@@ -196,7 +196,9 @@ def find_run(name: str, results: Path) -> RunStore:
         return RunStore(Path(name))
     runs = find_runs(results)
     if not runs:
-        raise ResultsError(f"There are no runs in {results.resolve()}. Start one with bench run, or name another --results.")
+        raise ResultsError(
+            f"There are no runs in {results.resolve()}. Start one with bench run, or name another --results."
+        )
     if name == "latest":
         return runs[0]
     matching = [run for run in runs if run.name == name] or [run for run in runs if run.name.startswith(name)]

@@ -74,7 +74,9 @@ class MiasSam(Method):
 
     def weights_used(self) -> tuple[Weights, ...]:
         if self.patch_size % 2 == 0:
-            raise UsageError(f"mias_sam.patch_size is {self.patch_size}; a patch has a centre, so its width must be odd.")
+            raise UsageError(
+                f"mias_sam.patch_size is {self.patch_size}; a patch has a centre, so its width must be odd."
+            )
         source = SAM[self._resolved_encoder()]
         return (describe(source.name, self.weights, source.fetch()),)  # type: ignore[arg-type]
 
@@ -163,4 +165,3 @@ class MiasSam(Method):
                 "the others with --weights published."
             )
         return encoder
-

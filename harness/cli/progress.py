@@ -1,0 +1,72 @@
+"""What commands show on the terminal: a progress bar, and the tables of a run."""
+
+from types import TracebackType
+from typing import Self
+
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    SpinnerColumn,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+
+from ...reports.tables import run_tables
+from ...results.store import RunStore
+
+# A pipe or a log has no width of its own; tables are not to be cut there.
+console = Console() if Console().is_terminal else Console(width=140)
+
+
+class CellProgress:
+    """One bar for the cells of a run and one for the stage the current cell is in.
+
+    Where there is no terminal, each stage is one line.
+    """
+
+    def __init__(self, cells: int) -> None:
+        self._progress = Progress(
+            SpinnerColumn(),
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeElapsedColumn(),
+            TextColumn("left"),
+            TimeRemainingColumn(),
+            console=console,
+            transient=True,
+            disable=not console.is_terminal,
+        )
+        self._cells = self._progress.add_task("cells", total=cells)
+        self._stage = self._progress.add_task("starting", total=None)
+        self._seen: list[str] = []
+        self._now = ("", "")
+
+    def __enter__(self) -> Self:
+        self._progress.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._progress.stop()
+
+    def report(self, cell: str, stage: str, done: int, total: int) -> None:
+        if cell not in self._seen:
+            self._seen.append(cell)
+            self._progress.update(self._cells, completed=len(self._seen) - 1)
+        if (cell, stage) != self._now:
+            self._now = (cell, stage)
+            self._progress.reset(self._stage, description=f"{cell}: {stage}", total=total or None)
+            if not console.is_terminal:
+                console.print(f"{cell}: {stage}")
+        self._progress.update(self._stage, completed=done, total=total or None)
+
+
+def print_run(store: RunStore) -> None:
+    """Prints the tables of a run and where its files are."""
+    console.print(run_tables(store.scores()))
+    console.print(f"Run {store.name}: tables and predictions in {store.folder.resolve()}", soft_wrap=True)

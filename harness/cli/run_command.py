@@ -1,0 +1,152 @@
+"""`bench run`."""
+
+from pathlib import Path
+from typing import Any
+
+import click
+from click.core import ParameterSource
+
+from ..api import UsageError
+from ..config import make_config, read_config
+from . import FAILED_CELLS, NOTHING_MEASURED, OK
+
+
+@click.command(
+    epilog="""\b
+Examples:
+  bench run --methods mias_sam,patchcore --dataset liver_ct
+  bench run --methods mias_sam,patchcore,intensity --dataset ./my_data --weights embedded
+  bench run --methods mias_sam --dataset phantom_liver_ct:train=100,test=40 --set mias_sam.gamma=3
+  bench run --config run.yaml --seeds 0,1,2
+
+A run file holds the same options: `methods: [mias_sam]`, `dataset: [liver_ct]`, `set: {mias_sam: {gamma: 3}}`.
+The command line wins over the file. The same command again goes on where it stopped.
+""",
+)
+@click.option("--methods", "-m", metavar="NAME,…", help="Methods, by name. See bench list methods.")
+@click.option(
+    "--dataset",
+    "-d",
+    multiple=True,
+    metavar="NAME|PATH",
+    help="A dataset's name, NAME:option=value, a folder in BMAD's layout, or a YAML card. May be repeated.",
+)
+@click.option(
+    "--weights",
+    type=click.Choice(["published", "embedded"]),
+    help="The papers' weights, or small ones from Python packages.  [default: published]",
+)
+@click.option("--seeds", metavar="N,…", help="One cell per method and seed.  [default: 0]")
+@click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]), help="[default: auto]")
+@click.option(
+    "--data-root",
+    type=click.Path(path_type=Path),
+    help="Where datasets are.  [default: $MIASBENCH_DATA or the user's data folder]",
+)
+@click.option(
+    "--results",
+    type=click.Path(path_type=Path),
+    help="Where runs are kept.  [default: $MIASBENCH_RESULTS or ./bench-results]",
+)
+@click.option("--limit", type=int, metavar="N", help="At most N cases of each split, stratified; for a quick look.")
+@click.option(
+    "--size", type=int, metavar="PX", help="Width of the square in which images are seen and scored.  [default: 256]"
+)
+@click.option(
+    "--set", "settings", multiple=True, metavar="METHOD.OPTION=VALUE", help="An option of a method. May be repeated."
+)
+@click.option(
+    "--maps",
+    type=click.Choice(["float32", "float16", "none"]),
+    help="How anomaly maps are kept; none keeps scores only.  [default: float32]",
+)
+@click.option(
+    "--mask-edges", type=click.Choice(["nearest", "paper"]), help="How lesion masks are resized.  [default: nearest]"
+)
+@click.option("--fixed-threshold", type=float, metavar="T", help="Also score masks at this threshold (policy fixed).")
+@click.option("--config", type=click.Path(path_type=Path), help="A YAML file with any of these options.")
+@click.option("--force", is_flag=True, help="Run finished cells again.")
+@click.pass_context
+def command(ctx: click.Context, config: Path | None, force: bool, **options: Any) -> int:
+    """Run methods on datasets, score them, and print the table."""
+    given = {
+        name: value for name, value in options.items() if ctx.get_parameter_source(name) is not ParameterSource.DEFAULT
+    }
+    values = read_config(config) if config else {}
+    overlay(values, given)
+    for needed, example in (("methods", "--methods mias_sam,patchcore"), ("dataset", "--dataset phantom_brain_mri")):
+        if not values.get(needed):
+            raise UsageError(f"Which {needed}? Say for example {example}; bench list shows what there is.")
+    run_config = make_config(values, f"in {config}" if config else "on the command line")
+
+    from .. import runner
+    from .progress import CellProgress, console, print_run
+
+    with console.status("Checking datasets, methods and weights"):
+        plan = runner.make_plan(run_config)
+    remarks(plan)
+    with CellProgress(len(plan.cells)) as progress:
+        outcomes = runner.execute(plan, force=force, report=progress.report)
+    print_run(plan.store)
+    if run_config.maps == "none":
+        console.print("Maps were not kept (--maps none): new thresholds and metrics cannot be computed from this run.")
+    failed = [outcome for outcome in outcomes if outcome.status == "failed"]
+    kept = [outcome for outcome in outcomes if outcome.status == "kept"]
+    if kept:
+        console.print(f"{len(kept)} of {len(outcomes)} cells were finished before; --force runs them again.")
+    if failed:
+        console.print(f"{len(failed)} of {len(outcomes)} cells failed; their tracebacks:", style="red")
+        for outcome in failed:
+            console.print(f"  {plan.store.cell(outcome.cell.name).folder / 'error.txt'}", soft_wrap=True)
+    return OK if not failed else NOTHING_MEASURED if len(failed) == len(outcomes) else FAILED_CELLS
+
+
+def overlay(values: dict[str, Any], given: dict[str, Any]) -> None:
+    """Puts options of the command line over those of a run file."""
+    score = {name: given.pop(name) for name in ("mask_edges", "fixed_threshold") if name in given}
+    if score:
+        values["score"] = (values.get("score") or {}) | score
+    if "methods" in given:
+        given["methods"] = [name.strip() for name in given["methods"].split(",") if name.strip()]
+    if "dataset" in given:
+        given["dataset"] = [spec for text in given["dataset"] for spec in split_specs(text)]
+    if "seeds" in given:
+        given["seeds"] = [seed.strip() for seed in given["seeds"].split(",")]
+    for text in given.pop("settings", ()):
+        key, equals, value = text.partition("=")
+        method, dot, option = key.partition(".")
+        if not (equals and dot and method and option):
+            raise UsageError(f"--set {text}: it should look like mias_sam.gamma=5.")
+        own = values.setdefault("set", {})
+        own[method] = (own.get(method) or {}) | {option: value}
+    values.update(given)
+
+
+def split_specs(text: str) -> list[str]:
+    """Splits `a,b:x=1,y=2,c` into `a`, `b:x=1,y=2` and `c`: a part with = belongs to the dataset before it."""
+    specs: list[str] = []
+    for part in filter(None, (part.strip() for part in text.split(","))):
+        if specs and ":" in specs[-1] and "=" in part and ":" not in part:
+            specs[-1] += f",{part}"
+        else:
+            specs.append(part)
+    return specs
+
+
+def remarks(plan: Any) -> None:
+    """Says what a user should know of the data before the run: other counts than the card's, patients in two splits."""
+    from ..api import SPLITS
+    from .progress import console
+
+    for dataset in plan.datasets.values():
+        counts = {split: len(dataset.cases(split)) for split in SPLITS}
+        expected = dataset.card.counts
+        if expected and not plan.config.limit and counts != expected:
+            console.print(f"Note: {dataset.name} has {counts} cases; its card expects {expected}.", style="yellow")
+        patients = {split: {case.patient for case in dataset.cases(split)} for split in SPLITS}
+        shared = (patients["train"] | patients["valid"]) & patients["test"]
+        if shared:
+            console.print(
+                f"Note: {dataset.name} has {len(shared)} patients in test and in another split, such as {min(shared)}.",
+                style="yellow",
+            )

@@ -1,0 +1,46 @@
+"""`bench score`."""
+
+from pathlib import Path
+
+import click
+
+from ..config import default_results
+
+
+@click.command(
+    epilog="""\b
+Examples:
+  bench score latest
+  bench score liver_ct-1a2b3c4d --mask-edges paper --fixed-threshold 0.5
+""",
+)
+@click.argument("run", default="latest")
+@click.option("--results", type=click.Path(path_type=Path), default=default_results, help="Where runs are kept.")
+@click.option(
+    "--mask-edges",
+    type=click.Choice(["nearest", "paper"]),
+    help="How lesion masks are resized.  [default: as in the run]",
+)
+@click.option("--fixed-threshold", type=float, metavar="T", help="Also score masks at this threshold.")
+def command(run: str, results: Path, mask_edges: str | None, fixed_threshold: float | None) -> None:
+    """Compute thresholds and metrics of RUN again, from its stored predictions.
+
+    RUN is a run's folder, its name, the beginning of its name, or `latest`.
+    """
+    from ...results.store import find_run
+    from .. import runner
+    from ..config import RunConfig
+    from .progress import CellProgress, console, print_run
+
+    store = find_run(run, results)
+    record = store.read()
+    score = RunConfig.model_validate(record["config"]).score
+    changed = {"mask_edges": mask_edges, "fixed_threshold": fixed_threshold}
+    score = score.model_copy(update={name: value for name, value in changed.items() if value is not None})
+    with CellProgress(len(record["cells"])) as progress:
+        unchanged = runner.rescore(store, score, progress.report)
+    print_run(store)
+    if unchanged:
+        console.print(
+            f"{len(unchanged)} cells keep their old scores: their maps were not kept (--maps none).", style="yellow"
+        )

@@ -1,0 +1,88 @@
+"""The tables of a run as a person reads them: one for masks, one for maps and cost, per dataset."""
+
+import pandas as pd
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+POLICY_ORDER = ("own", "normal_quantile", "normal_mean_std", "valid_dice", "valid_f1", "otsu", "fixed", "oracle_dice")
+_MAPS = {
+    "pixel_auroc": ("pixel AUROC", "{:.3f}"),
+    "pixel_ap": ("pixel AP", "{:.3f}"),
+    "aupro": ("AUPRO", "{:.3f}"),
+    "image_auroc": ("image AUROC", "{:.3f}"),
+    "fit_seconds": ("fit s", "{:.1f}"),
+    "predict_ms": ("ms/image", "{:.0f}"),
+    "peak_memory_mib": ("peak MiB", "{:.0f}"),
+}
+
+
+def run_tables(scores: pd.DataFrame) -> RenderableType:
+    """Renders the `scores` of a run: DICE by threshold policy, then maps and cost; failed cells below.
+
+    Several seeds show as mean ± standard deviation, one seed's DICE with its 95 % interval over patients where it is the
+    method's own mask.
+    """
+    parts: list[RenderableType] = []
+    for dataset, rows in scores[scores["error"] == ""].groupby("dataset", sort=False):
+        parts += [_dice_table(str(dataset), rows), _map_table(rows), Text()]
+    failed = scores[scores["error"] != ""]
+    for row in failed.itertuples():
+        parts.append(Text(f"FAILED {row.dataset} · {row.method} · seed {row.seed}: {row.error}", style="red"))
+    weights = sorted(set(scores.loc[scores["error"] == "", "weights"]) - {"none"})
+    if weights:
+        parts.append(Text(f"Weights: {'; '.join(weights)}.", style="dim"))
+    if (scores["oracle"]).any():
+        parts.append(
+            Text(
+                "oracle_dice chooses its threshold on the test set's own masks: an upper bound, not a result.",
+                style="dim",
+            )
+        )
+    if scores["transductive"].any():
+        parts.append(Text("* transductive: predictions depend on other test images.", style="dim"))
+    return Group(*parts)
+
+
+def _dice_table(dataset: str, rows: pd.DataFrame) -> Table:
+    dice = rows[rows["metric"] == "dice"]
+    policies = [policy for policy in POLICY_ORDER if policy in set(dice["policy"])]
+    table = Table(title=f"{dataset}: mean DICE of anomalous images, by threshold policy", title_justify="left")
+    table.add_column("method")
+    for policy in policies:
+        table.add_column(policy.replace("_", " "), justify="right", style="dim" if policy.startswith("oracle") else "")
+    for method, own in rows.groupby("method", sort=False):
+        by_policy = {policy: dice[(dice["method"] == method) & (dice["policy"] == policy)] for policy in policies}
+        cells = [_dice_cell(by_policy[policy]) for policy in policies]
+        table.add_row(_label(str(method), own), *cells)
+    return table
+
+
+def _map_table(rows: pd.DataFrame) -> Table:
+    table = Table(title="anomaly maps and cost", title_justify="left")
+    table.add_column("method")
+    for title, _ in _MAPS.values():
+        table.add_column(title, justify="right")
+    for method, own in rows.groupby("method", sort=False):
+        cells = [_cell(own.loc[own["metric"] == metric, "value"], form) for metric, (_, form) in _MAPS.items()]
+        table.add_row(_label(str(method), own), *cells)
+    return table
+
+
+def _label(method: str, rows: pd.DataFrame) -> str:
+    return f"{method} *" if rows["transductive"].any() else method
+
+
+def _dice_cell(rows: pd.DataFrame) -> str:
+    text = _cell(rows["value"], "{:.3f}")
+    if len(rows) == 1 and rows["policy"].iloc[0] == "own" and rows["ci_low"].notna().all():
+        text += f"\n[dim]{rows['ci_low'].iloc[0]:.2f}–{rows['ci_high'].iloc[0]:.2f}[/dim]"
+    return text
+
+
+def _cell(values: pd.Series, form: str) -> str:
+    kept = values.dropna()
+    if kept.empty:
+        return "–"
+    text = form.format(kept.mean())
+    return f"{text} ± {form.format(kept.std())}" if len(kept) > 1 else text
