@@ -1,7 +1,7 @@
 """The contracts that datasets, methods and threshold policies keep.
 
-This is the ground floor: it imports no other room of the project and no torch, so that listing what exists stays fast and
-so that a plugin needs nothing but this module.
+This is the ground floor: it imports no other room of the project and no torch, so that listing what exists stays fast
+and so that a plugin needs nothing but this module.
 """
 
 from abc import ABC, abstractmethod
@@ -136,8 +136,9 @@ class Weights:
 class Method(ABC):
     """A way to find anomalies, fitted on normal images only.
 
-    A subclass is a keyword-only dataclass: its fields are the method's options, and their annotations and defaults are what
-    `--set NAME.OPTION=VALUE` checks. A constructor does no work that takes time; `weights_used` fetches and verifies.
+    A subclass is a keyword-only dataclass: its fields are the method's options, and their annotations and defaults are
+    what `--set NAME.OPTION=VALUE` checks. A constructor does no work that takes time; `weights_used` fetches and
+    verifies.
 
     Attributes:
         weights: `published` or `embedded`: which set of pretrained weights to use, where a method has a choice.

@@ -35,7 +35,7 @@ def synchronize(device: str) -> None:
 def seed_everything(seed: int) -> None:
     """Seeds Python, numpy and torch: libraries under the methods draw from all three."""
     random.seed(seed)
-    np.random.seed(seed)  # noqa: NPY002: scikit-learn's random projection reads the global generator
+    np.random.seed(seed)  # noqa: NPY002 - scikit-learn's random projection reads the global generator
     torch.manual_seed(seed)
 
 

@@ -1,12 +1,13 @@
 """Scores of masks and of anomaly maps, exact.
 
-Empty masks: a normal image has no lesion to overlap with, so its DICE is NaN and it is left out of the mean (the paper's
-convention); an anomalous image on which nothing is predicted scores 0.
+Empty masks: a normal image has no lesion to overlap with, so its DICE is NaN and it is left out of the mean (the
+paper's convention); an anomalous image on which nothing is predicted scores 0.
 """
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import cast
 
 import numpy as np
 from scipy.ndimage import label as connected_components
@@ -114,7 +115,8 @@ def aupro(ranking: Ranking, truths: Sequence[np.ndarray], limit: float = AUPRO_L
     """Area under the per-region overlap curve up to a false-positive rate (Bergmann et al., IJCV 2021, section 4.3).
 
     Each 8-connected lesion counts the same, however large. The overlap is averaged over all lesions of all images, set
-    against the false-positive rate over all normal pixels, integrated by trapezoids from 0 to the limit and divided by it.
+    against the false-positive rate over all normal pixels, integrated by trapezoids from 0 to the limit and divided by
+    it.
 
     Args:
         ranking: Of the same images, by `rank_pixels`.
@@ -129,7 +131,7 @@ def aupro(ranking: Ranking, truths: Sequence[np.ndarray], limit: float = AUPRO_L
     weights = []
     regions = 0
     for truth in truths:
-        labels, count = connected_components(truth, _EIGHT_NEIGHBOURS)  # type: ignore[misc]
+        labels, count = cast("tuple[np.ndarray, int]", connected_components(truth, _EIGHT_NEIGHBOURS))
         sizes = np.bincount(labels.ravel(), minlength=count + 1).astype(np.float64)
         share = np.divide(1.0, sizes, out=np.zeros_like(sizes), where=sizes > 0)
         share[0] = 0.0  # the background is no region
@@ -149,8 +151,8 @@ def aupro(ranking: Ranking, truths: Sequence[np.ndarray], limit: float = AUPRO_L
 def mean_dice_curve(maps: Sequence[np.ndarray], truths: Sequence[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
     """Mean DICE over images at every threshold, exactly; images with an empty truth are left out.
 
-    Walking down the values of all images together, each pixel changes the DICE of its own image only, so the mean is the
-    running sum of those changes.
+    Walking down the values of all images together, each pixel changes the DICE of its own image only, so the mean is
+    the running sum of those changes.
 
     Args:
         maps: float32 (H, W) each.

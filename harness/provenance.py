@@ -20,8 +20,8 @@ _PACKAGES = ("torch", "torchvision", "segment-anything", "anomalib", "faiss-cpu"
 def code_version(method: str) -> str:
     """Names the code that makes a method's predictions.
 
-    A hash of the sources of the rooms that a prediction passes through, so that a working copy with changes is never taken
-    for the release; for a plugin also its distribution's version.
+    A hash of the sources of the rooms that a prediction passes through, so that a working copy with changes is never
+    taken for the release; for a plugin also its distribution's version.
     """
     root = Path(__file__).parents[1]
     digest = hashlib.sha256()

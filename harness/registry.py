@@ -1,14 +1,14 @@
 """Names of methods and datasets, and how each becomes an object.
 
-Targets are strings that are imported when asked for, so that listing them loads no torch. Third parties add theirs through
-the entry-point groups `miasbench.methods` and `miasbench.datasets`.
+Targets are strings that are imported when asked for, so that listing them loads no torch. Third parties add theirs
+through the entry-point groups `miasbench.methods` and `miasbench.datasets`.
 """
 
 import dataclasses
 import difflib
 import importlib
 import inspect
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 from typing import Any, get_type_hints
@@ -60,7 +60,7 @@ def method_class(name: str) -> type[Method]:
         UsageError: The name is unknown, or the plugin behind it is broken.
     """
     entry = _find(name, methods(), "method")
-    method = _import(name, entry)
+    method: Any = _import(name, entry)
     problem = _contract_problem(method)
     if problem:
         raise UsageError(
@@ -159,7 +159,7 @@ def _find(name: str, known: Mapping[str, Entry], kind: str) -> Entry:
     return known[name]
 
 
-def _import(name: str, entry: Entry) -> Callable[..., Any] | Any:
+def _import(name: str, entry: Entry) -> Any:
     module, _, attribute = entry.target.partition(":")
     try:
         return getattr(importlib.import_module(module), attribute)

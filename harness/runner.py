@@ -12,6 +12,7 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
+from pydantic import TypeAdapter
 
 from ..results.store import CellStore, ResultsError, RunStore, StoredPrediction
 from ..results.tables import concatenate, failed_cell
@@ -373,7 +374,7 @@ def _score(
     if cell.dataset not in truths:
         truths.clear()  # cells come dataset by dataset: one set of masks in memory is enough
         truths[cell.dataset] = load_truths(dataset, PREDICTED, cell.size, score.mask_edges)
-    predictions = {
+    predictions: dict[Split, Sequence[StoredPrediction]] = {
         split: [store.read_prediction(split, case.id) for case in dataset.cases(split)] for split in PREDICTED
     }
     store.write_tables(*score_cell(_identity(cell), truths[cell.dataset], predictions, score, end))
@@ -400,8 +401,7 @@ def _build(config: RunConfig, name: str, device: str, seed: int) -> Method:
 
 
 def _cell_from_record(entry: dict[str, Any]) -> Cell:
-    fields = {key: value for key, value in entry.items() if key != "name"}
-    return Cell(**fields | {"weights": tuple(Weights(**weights) for weights in fields["weights"])})
+    return TypeAdapter(Cell).validate_python({key: value for key, value in entry.items() if key != "name"})
 
 
 def _hash(content: Any) -> str:

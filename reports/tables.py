@@ -20,8 +20,8 @@ _MAPS = {
 def run_tables(scores: pd.DataFrame) -> RenderableType:
     """Renders the `scores` of a run: DICE by threshold policy, then maps and cost; failed cells below.
 
-    Several seeds show as mean ± standard deviation, one seed's DICE with its 95 % interval over patients where it is the
-    method's own mask.
+    Several seeds show as mean ± standard deviation, one seed's DICE with its 95 % interval over patients where it is
+    the method's own mask.
     """
     parts: list[RenderableType] = []
     for dataset, rows in scores[scores["error"] == ""].groupby("dataset", sort=False):

@@ -209,10 +209,12 @@ def find_run(name: str, results: Path) -> RunStore:
 
 
 def write_json(path: Path, content: dict[str, Any]) -> None:
+    """Writes a record, whole or not at all."""
     _write(path, (json.dumps(content, indent=2, ensure_ascii=False) + "\n").encode())
 
 
 def read_json(path: Path) -> dict[str, Any] | None:
+    """Reads a record; `None` when it is missing or damaged."""
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except (FileNotFoundError, json.JSONDecodeError):
@@ -220,6 +222,7 @@ def read_json(path: Path) -> dict[str, Any] | None:
 
 
 def write_parquet(path: Path, table: pd.DataFrame) -> None:
+    """Writes a table, whole or not at all."""
     buffer = io.BytesIO()
     table.to_parquet(buffer, index=False)
     _write(path, buffer.getvalue())

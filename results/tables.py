@@ -1,8 +1,8 @@
 """The two tidy tables of a run: `cases` and `scores`.
 
-Both begin with the columns that name a cell. Scores that involve no threshold carry the policy `none`; the method's own,
-threshold-free mask is the policy `own`. `oracle` marks rows whose threshold was chosen on the test set's own masks: an upper
-bound, never a result. A failed cell is one row of `scores` with its `error`.
+Both begin with the columns that name a cell. Scores that involve no threshold carry the policy `none`; the method's
+own, threshold-free mask is the policy `own`. `oracle` marks rows whose threshold was chosen on the test set's own
+masks: an upper bound, never a result. A failed cell is one row of `scores` with its `error`.
 """
 
 from collections.abc import Sequence

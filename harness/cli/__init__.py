@@ -3,6 +3,7 @@
 import importlib
 import os
 import sys
+import warnings
 from collections.abc import Sequence
 
 import click
@@ -55,7 +56,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """  # noqa: D205
     # Libraries' own progress bars would tear ours apart, and their warnings are not for users of this command.
     os.environ.setdefault("TQDM_DISABLE", "1")
-    os.environ.setdefault("PYTHONWARNINGS", "ignore")
+    if not sys.warnoptions:
+        warnings.simplefilter("ignore")
     try:
         code = cli.main(list(arguments) if arguments is not None else None, "bench", standalone_mode=False)
     except click.exceptions.Exit as error:

@@ -55,6 +55,7 @@ class CellProgress:
         self._progress.stop()
 
     def report(self, cell: str, stage: str, done: int, total: int) -> None:
+        """Moves the bars; a total of 0 means that nobody knows."""
         if cell not in self._seen:
             self._seen.append(cell)
             self._progress.update(self._cells, completed=len(self._seen) - 1)

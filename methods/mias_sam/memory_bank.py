@@ -1,4 +1,4 @@
-"""Patch descriptors, the memory bank that holds those of normal images, and the anomaly map made from their distances."""
+"""Patch descriptors, the memory bank of normal ones, and the anomaly map made from distances to it."""
 
 import faiss
 import numpy as np

@@ -30,16 +30,17 @@ class MiasSam(Method):
         descriptor_size: Numbers per patch descriptor.
         neighbours: Nearest neighbours whose squared distances are averaged. The released code means 5 and runs 1.
         sigma: Of the Gaussian filter over the map, in pixels.
-        normalisation: Where the minimum that is subtracted before the centre of gravity comes from: `train` (the training
-            images' own leave-one-image-out maps), `image` (the map itself) or `test_set` (the paper's: transductive).
+        normalisation: Where the minimum that is subtracted before the centre of gravity comes from: `train` (the
+            training images' own leave-one-image-out maps), `image` (the map itself) or `test_set` (the paper's:
+            transductive).
         calibration_images: How many training images, evenly spaced, `normalisation=train` scores.
         gamma: Power to which the map is raised before the centre of gravity.
         prompt: `centroid` (the paper's point), `centroid_box`, or `auto`: the point, but the box for the two MedSAMs,
             which were trained with boxes only.
         box_scale: Half-width of the box, in weighted standard deviations of the map along each axis.
-        mask: Which of the decoder's masks: the one of three whose `predicted_iou` is highest, one of the three by number,
-            or its `single` output. `auto` is `predicted_iou`, but `single` for the two MedSAMs, which were trained with the
-            single output only.
+        mask: Which of the decoder's masks: the one of three whose `predicted_iou` is highest, one of the three by
+            number, or its `single` output. `auto` is `predicted_iou`, but `single` for the two MedSAMs, which were
+            trained with the single output only.
     """
 
     encoder: Literal["auto", "vit_b", "vit_l", "vit_h", "medsam", "lite_medsam"] = "auto"

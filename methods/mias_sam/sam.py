@@ -94,7 +94,7 @@ def load_sam(encoder: str, path: Path, device: str) -> Sam:
 
 
 def _standardise(rgb: torch.Tensor) -> torch.Tensor:
-    """SAM's input: 1024 pixels wide (antialiased as in its own transforms), its own pixel mean and standard deviation."""
+    """SAM's input: 1024 pixels wide (antialiased as in its own transforms), with its own pixel mean and deviation."""
     from torchvision.transforms.v2.functional import resize
 
     mean = torch.tensor([123.675, 116.28, 103.53], device=rgb.device)[:, None, None]
