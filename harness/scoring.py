@@ -80,18 +80,22 @@ def score_cell(
         costs: `fit_seconds`, `predict_ms`, `peak_memory_mib`, `peak_gpu_memory_mib`.
 
     Returns:
-        The `cases` and the `scores` of the cell; policies that have nothing to look at have no rows.
+        The `cases` and the `scores` of the cell. A policy that has nothing to look at has one row of `scores`,
+        without a value, whose note says what is missing.
     """
     test, stored = truths["test"], predictions["test"]
     maps = [one.prediction.anomaly_map for one in stored]
     case_rows: list[dict[str, Any]] = []
     score_rows = _map_scores(test, stored, maps)
     score_rows += [_score(NO_POLICY, name, costs[name], 1) for name in list(CONVENTIONS)[-4:] if name in costs]
-    decided = [
-        _own(stored),
-        *(_decide(policy, truths, predictions, maps) for policy in default_policies(config.fixed_threshold)),
-    ]
-    for columns, thresholds, masks in filter(None, decided):
+    decided = [_own(stored)] if all(one.prediction.mask is not None for one in stored) else []
+    for policy in default_policies(config.fixed_threshold):
+        try:
+            decided.append(_decide(policy, truths, predictions, maps))
+        except PolicyUnavailableError as reason:
+            row = _score(_columns(policy, float("nan")), "dice", float("nan"), 0)
+            score_rows.append(row | {"note": f"left out: {reason}"})
+    for columns, thresholds, masks in decided:
         overlaps = [Overlap.of(mask, truth.overlap) for mask, truth in zip(masks, test.masks, strict=True)]
         rows = [
             _case_row(columns, threshold, case, one, overlap)
@@ -109,11 +113,10 @@ _Decision = tuple[dict[str, Any], Sequence[float], Sequence[np.ndarray]]
 """The columns that name a policy, and each test image's threshold and mask."""
 
 
-def _own(stored: Sequence[StoredPrediction]) -> _Decision | None:
-    """The method's own masks, where it makes them."""
-    masks = [one.prediction.mask for one in stored]
-    present = [mask for mask in masks if mask is not None]
-    return (OWN, [float("nan")] * len(masks), present) if present and len(present) == len(masks) else None
+def _own(stored: Sequence[StoredPrediction]) -> _Decision:
+    """The masks that the method makes without a threshold."""
+    masks = [one.prediction.mask for one in stored if one.prediction.mask is not None]
+    return OWN, [float("nan")] * len(masks), masks
 
 
 def _decide(
@@ -121,35 +124,37 @@ def _decide(
     truths: Truths,
     predictions: dict[Split, Sequence[StoredPrediction]],
     maps: Sequence[np.ndarray],
-) -> _Decision | None:
+) -> _Decision:
     """Hands a policy what its type may see, and no more."""
     valid = truths["valid"]
     valid_maps = [one.prediction.anomaly_map for one in predictions["valid"]]
-    try:
-        match policy:
-            case NormalsPolicy():
-                normal = [one for one, case in zip(valid_maps, valid.cases, strict=True) if not case.label]
-                thresholds = [policy.threshold(normal)] * len(maps)
-            case ValidationPolicy():
-                thresholds = [policy.threshold(valid_maps, [truth.overlap for truth in valid.masks])] * len(maps)
-            case ImagePolicy():
-                thresholds = [policy.threshold(anomaly_map) for anomaly_map in maps]
-            case OraclePolicy():
-                masks = [truth.overlap for truth in truths["test"].masks]
-                thresholds = [policy.threshold(maps, masks)] * len(maps)
-            case Fixed():
-                thresholds = [policy.value] * len(maps)
-            case _:
-                raise TypeError(f"{type(policy).__name__} does not say by its type what it looks at")
-    except PolicyUnavailableError:
-        return None
-    columns = {
+    match policy:
+        case NormalsPolicy():
+            normal = [one for one, case in zip(valid_maps, valid.cases, strict=True) if not case.label]
+            thresholds = [policy.threshold(normal)] * len(maps)
+        case ValidationPolicy():
+            thresholds = [policy.threshold(valid_maps, [truth.overlap for truth in valid.masks])] * len(maps)
+        case ImagePolicy():
+            thresholds = [policy.threshold(anomaly_map) for anomaly_map in maps]
+        case OraclePolicy():
+            masks = [truth.overlap for truth in truths["test"].masks]
+            thresholds = [policy.threshold(maps, masks)] * len(maps)
+        case Fixed():
+            thresholds = [policy.value] * len(maps)
+        case _:
+            raise TypeError(f"{type(policy).__name__} does not say by its type what it looks at")
+    columns = _columns(policy, float("nan") if isinstance(policy, ImagePolicy) else thresholds[0])
+    return columns, thresholds, [anomaly_map >= at for anomaly_map, at in zip(maps, thresholds, strict=True)]
+
+
+def _columns(policy: ThresholdPolicy, threshold: float) -> dict[str, Any]:
+    """The columns that name a policy."""
+    return {
         "policy": policy.name,
         "looks_at": policy.looks_at,
         "oracle": policy.looks_at == "oracle",
-        "threshold": float("nan") if isinstance(policy, ImagePolicy) else thresholds[0],
+        "threshold": threshold,
     }
-    return columns, thresholds, [anomaly_map >= at for anomaly_map, at in zip(maps, thresholds, strict=True)]
 
 
 def _map_scores(
@@ -197,6 +202,7 @@ def _score(
         "ci_high": interval[1],
         "n": n,
         "convention": CONVENTIONS[metric],
+        "note": "",
     }
 
 

@@ -25,7 +25,10 @@ def run_tables(scores: pd.DataFrame) -> RenderableType:
     """
     parts: list[RenderableType] = []
     for dataset, rows in scores[scores["error"] == ""].groupby("dataset", sort=False):
-        parts += [_dice_table(str(dataset), rows), _map_table(rows), Text()]
+        parts += [_dice_table(str(dataset), rows), _map_table(rows)]
+        left_out = rows.loc[rows["note"] != "", ["policy", "note"]].drop_duplicates()
+        parts += [Text(f"{row.policy} {row.note}.", style="dim") for row in left_out.itertuples()]
+        parts.append(Text())
     failed = scores[scores["error"] != ""]
     for row in failed.itertuples():
         parts.append(Text(f"FAILED {row.dataset} · {row.method} · seed {row.seed}: {row.error}", style="red"))

@@ -47,6 +47,7 @@ SCORES = {
     "ci_high": "float64",
     "n": "int64",
     "convention": "str",
+    "note": "str",
     "error": "str",
 }
 
@@ -76,6 +77,7 @@ def failed_cell(identity: dict[str, Any], error: str) -> tuple[pd.DataFrame, pd.
         "ci_high": float("nan"),
         "n": 0,
         "convention": "",
+        "note": "",
         "error": error,
     }
     return table([], CASES), table([row], SCORES)
