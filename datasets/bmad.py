@@ -1,17 +1,22 @@
 """BMAD's three benchmarks with pixel masks (Bao et al., CVPR-W 2024), from a folder that the user has."""
 
-import importlib.resources
 from pathlib import Path
 
-import yaml
-
 from ..harness.api import DataError
-from .folder import CardFile, FolderDataset, child
+from .card import CardFile
+from .folder import FolderDataset, subfolder
 
 _HOW = (
-    "Get BMAD from the Google Drive folder that its README names, or bmad.zip of the Hugging Face dataset code-dev05/BMAD, "
-    "unpack it, and say where it is with --data-root or MIASBENCH_DATA."
+    "Get BMAD from the Google Drive folder that its README links to, or bmad.zip of the Hugging Face dataset "
+    "code-dev05/BMAD (SHA-256 df655def31f3f638a91c567550de54d6e45a74b2368f666c13a6a3052c063165), unpack it, and say "
+    "where it is with --data-root or MIASBENCH_DATA."
 )
+
+
+class BmadCard(CardFile):
+    """A packaged card; `folders` are the names that the dataset's folder has in the wild."""
+
+    folders: tuple[str, ...]
 
 
 def brain_mri(data_root: Path) -> FolderDataset:
@@ -30,19 +35,17 @@ def retina_oct(data_root: Path) -> FolderDataset:
 
 
 def _open(name: str, data_root: Path) -> FolderDataset:
-    text = (importlib.resources.files(__package__) / "cards" / f"{name}.yaml").read_text(encoding="utf-8")
-    content = yaml.safe_load(text)
-    folders: list[str] = content.pop("folders")
-    card = CardFile.model_validate(content)
-    if data_root.name.lower() in (folder.lower() for folder in folders) and data_root.is_dir():
-        return FolderDataset(card.card(), data_root)
-    places = (data_root, data_root / "BMAD")
+    card = BmadCard.read(Path(__file__).with_name("cards") / f"{name}.yaml")
+    root = data_root.resolve()
+    if root.is_dir() and root.name.lower() in (folder.lower() for folder in card.folders):
+        return FolderDataset(card, root)
+    places = [root, subfolder(root, ["BMAD"]) or root / "BMAD"]
     for place in places:
-        found = child(place, folders)
+        found = subfolder(place, card.folders)
         if found is not None:
-            return FolderDataset(card.card(), found)
-    looked = " and ".join(str(place) for place in places)
+            return FolderDataset(card, found)
     raise DataError(
-        f"The dataset {name} is not there: none of {', '.join(folders)} is a folder in {looked}. {_HOW} "
-        f"Meanwhile --dataset phantom_{name} runs on generated images."
+        f"The dataset {name} was not found: neither {places[0]} nor {places[1]} has a folder named "
+        f"{', '.join(card.folders[:-1])} or {card.folders[-1]}. {_HOW} Meanwhile --dataset phantom_{name} runs on "
+        "generated images."
     )

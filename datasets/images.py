@@ -13,23 +13,20 @@ from ..harness.api import DataError
 
 ENDINGS = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff")
 _FORMATS = ("PNG", "JPEG", "BMP", "TIFF")  # whatever the ending says, no other decoder sees a file
-_GREY = ("1", "L", "I", "F")
 
 
 def read_grey(path: Path) -> np.ndarray:
     """Reads an image as uint8 (H, W).
 
-    Colour becomes luminance, and transparency is dropped. 16-bit grey is divided by 257, so that one image's range does not
-    change another's brightness. The orientation in EXIF is ignored: a mask has none.
+    Colour becomes luminance, and transparency is dropped. 16-bit grey is divided by 257, so that one image's range
+    does not change another's brightness. The orientation in EXIF is ignored: a mask has none.
 
     Raises:
-        DataError: The file is missing or damaged, or its pixels have 32 bits; the text names it.
+        DataError: The file is missing, damaged or of 32 bits; the text names it.
     """
-    with _decoding(path, _bytes(path)) as image:
-        if image.mode in ("I", "F"):
-            raise DataError(f"{path} has pixels of 32 bits, whose range is unknown. Save it with 8 or 16 bits.")
+    with _opened(path, _bytes(path)) as image:
         if image.mode.startswith("I;16"):
-            return (np.asarray(image).astype(np.float64) / 257).round().astype(np.uint8)
+            return (np.asarray(image) / 257).round().astype(np.uint8)
         return np.array(image.convert("L"))
 
 
@@ -37,28 +34,28 @@ def read_mask(path: Path) -> np.ndarray:
     """Reads a lesion mask as bool (H, W): any grey level or colour above 0 is lesion, as in RESC's several classes.
 
     Raises:
-        DataError: The file is missing or damaged; the text names it.
+        DataError: The file is missing, damaged or of 32 bits; the text names it.
     """
-    with _decoding(path, _bytes(path)) as image:
-        if image.mode in _GREY or image.mode.startswith("I;16"):
-            return np.greater(np.asarray(image), 0)
+    with _opened(path, _bytes(path)) as image:
+        if image.mode.startswith("I;16"):
+            return np.asarray(image).astype(bool)
         return np.asarray(image.convert("RGB")).any(axis=2)  # by channel: luminance rounds a dark blue to 0
 
 
 def inspect(path: Path) -> tuple[str, tuple[int, int]]:
-    """Proves a file whole, without decoding it where the format has checksums, as PNG has.
+    """Proves a file whole.
 
     Returns:
-        The SHA-256 of the file in hexadecimal, and the image's (width, height).
+        The SHA-256 of the file in hexadecimal, and the image's (height, width).
 
     Raises:
-        DataError: The file is missing or damaged; the text names it.
+        DataError: The file is missing, damaged or of 32 bits; the text names it.
     """
     data = _bytes(path)
-    with _decoding(path, data) as image:
-        size = image.size
+    with _opened(path, data) as image:
+        size = image.height, image.width
         if image.format == "PNG":
-            image.verify()
+            image.verify()  # by its checksums, which is twenty times faster than decoding
         else:
             image.load()
     return hashlib.sha256(data).hexdigest(), size
@@ -67,16 +64,16 @@ def inspect(path: Path) -> tuple[str, tuple[int, int]]:
 def _bytes(path: Path) -> bytes:
     try:
         return path.read_bytes()
-    except FileNotFoundError as error:
-        raise DataError(f"{path} is missing. Copy it again from its source.") from error
     except OSError as error:
-        raise DataError(f"{path} cannot be read: {error.strerror}. Check the file and its permissions.") from error
+        raise DataError(f"{path} cannot be read: {error.strerror}.") from error
 
 
 @contextmanager
-def _decoding(path: Path, data: bytes) -> Iterator[Image.Image]:
+def _opened(path: Path, data: bytes) -> Iterator[Image.Image]:
     try:
         with Image.open(io.BytesIO(data), formats=_FORMATS) as image:
+            if image.mode in ("I", "F"):
+                raise DataError(f"{path} has pixels of 32 bits, whose range is unknown. Save it with 8 or 16 bits.")
             yield image
     except (DataError, MemoryError):
         raise

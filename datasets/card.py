@@ -1,0 +1,117 @@
+"""YAML cards: what a reader must know of a dataset, and where its images are."""
+
+import dataclasses
+import difflib
+import re
+from pathlib import Path
+from typing import Any, Self
+
+import yaml
+from pydantic import BaseModel, ConfigDict, ValidationError, field_validator, model_validator
+
+from ..harness.api import Card, DataError
+
+
+class _Keys(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class SplitFolders(_Keys):
+    """Where the files of a split are: folders, or globs such as `*/flair.png`, relative to the dataset's root."""
+
+    normal: str | None = None
+    anomalous: str | None = None
+    masks: str | None = None
+
+    @model_validator(mode="after")
+    def _has_masks_for_anomalous(self) -> Self:
+        if (self.anomalous is None) != (self.masks is None):
+            raise ValueError("anomalous and masks must be given together")
+        return self
+
+
+class Splits(_Keys):
+    """The folders of every split; a dataset may have no validation cases."""
+
+    train: SplitFolders
+    valid: SplitFolders = SplitFolders()
+    test: SplitFolders
+
+    @model_validator(mode="after")
+    def _can_be_run(self) -> Self:
+        if self.train.normal is None or self.train.anomalous is not None:
+            raise ValueError("train must have normal and nothing else, because methods learn from normal images only")
+        if self.test.anomalous is None:
+            raise ValueError("test must have anomalous and masks")
+        return self
+
+
+class Counts(_Keys):
+    """How many cases a complete copy has."""
+
+    train: int
+    valid: int = 0
+    test: int
+
+
+class CardFile(_Keys):
+    """A YAML card.
+
+    Attributes:
+        root: Where the images are, relative to the card's own folder.
+        splits: Folders of every split; by default a layout of BMAD's is recognised.
+        patient: A regular expression with one group, searched in the file name without its ending; by default the
+            patient is that name up to its last underscore.
+    """
+
+    name: str
+    title: str = ""
+    modality: str = "unknown"
+    origin: str = "unknown"
+    licence: str = "unknown"
+    citation: str = "unknown"
+    counts: Counts | None = None
+    root: str = "."
+    splits: Splits | None = None
+    patient: re.Pattern[str] | None = None
+
+    @field_validator("patient")
+    @classmethod
+    def _has_one_group(cls, patient: re.Pattern[str] | None) -> re.Pattern[str] | None:
+        if patient is not None and patient.groups != 1:
+            raise ValueError(f"{patient.pattern!r} must have one group, which is the patient")
+        return patient
+
+    @classmethod
+    def read(cls, path: Path) -> Self:
+        """Reads a card from a file.
+
+        Raises:
+            DataError: It is not YAML, or a key is unknown, missing or of a wrong type; the text lists all of them.
+        """
+        try:
+            return cls.model_validate(yaml.safe_load(path.read_text(encoding="utf-8")) or {})
+        except ValidationError as error:
+            wrong = "; ".join(_explain(each["loc"], each["type"], each["msg"]) for each in error.errors())
+            raise DataError(f"The card {path} is not right: {wrong}.") from error
+        except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+            raise DataError(f"The card {path} cannot be read: {' '.join(str(error).split())}.") from error
+
+    def card(self) -> Card:
+        """What the results keep of the card."""
+        kept: dict[str, Any] = self.model_dump(include={field.name for field in dataclasses.fields(Card)})
+        kept["title"] = self.title or self.name
+        return Card(**kept)
+
+
+def _explain(place: tuple[int | str, ...], kind: str, message: str) -> str:
+    """One finding of pydantic as `key: what is wrong with it`, and for an unknown key the nearest known one."""
+    if not place:
+        return "it is not a list of keys with values"
+    key = ".".join(map(str, place))
+    if kind != "extra_forbidden":
+        return f"{key}: {message.removeprefix('Value error, ')}"
+    known = list((CardFile, Splits, SplitFolders)[len(place) - 1].model_fields)  # Counts has the keys of Splits
+    near = difflib.get_close_matches(str(place[-1]), known, n=1, cutoff=0.5)
+    suggestion = f"did you mean {near[0]!r}? " if near else ""
+    return f"{key} is not a key of a card; {suggestion}known are {', '.join(known)}"

@@ -1,0 +1,424 @@
+import os
+import shutil
+import unicodedata
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from miasbench.datasets.folder import FolderDataset, open_folder
+from miasbench.harness.api import SPLITS, DataError
+from PIL import Image
+
+Maker = Callable[..., Path]
+COUNTS = {"train": 3, "valid": 4, "test": 4}
+UNGOOD = "test/Ungood/img/a_test_10.png"
+MASK = "test/Ungood/anomaly_mask/a_test_10.png"
+
+
+def counts(dataset: FolderDataset) -> dict[str, int]:
+    return {split: len(dataset.cases(split)) for split in SPLITS}
+
+
+def problem(path: Path) -> str:
+    """What is said of a dataset when it is opened or, before a run, its fingerprint is taken."""
+    with pytest.raises(DataError) as raised:
+        _ = open_folder(path).fingerprint
+    return str(raised.value)
+
+
+# Layouts
+
+
+@pytest.mark.parametrize("ungood", ["Ungood", "ungood", "UNGOOD", "abnormal"])
+@pytest.mark.parametrize(
+    "splits", [("train", "valid", "test"), ("Train", "Val", "Test"), ("training", "val", "testing")]
+)
+@pytest.mark.parametrize("layout", ["readme", "label", "doubled", "apart", "resc"])
+def test_layouts_are_recognised(
+    tmp_path: Path, make_bmad: Maker, layout: str, splits: tuple[str, ...], ungood: str
+) -> None:
+    dataset = open_folder(make_bmad(tmp_path / "Brain", layout, splits, ungood))
+    assert dataset.name == dataset.card.title == "Brain"
+    assert counts(dataset) == COUNTS
+    for split in SPLITS:
+        labels = [case.label for case in dataset.cases(split)]
+        assert labels == ([0, 0, 0] if split == "train" else [0, 0, 1, 1])
+        for case in dataset.cases(split):
+            image, mask = dataset.load(case)
+            assert image.shape == mask.shape == (6, 8)
+            assert image.dtype == np.uint8
+            assert mask.dtype == bool
+            assert mask.sum() == case.label
+
+
+def test_an_outer_folder_named_like_a_split_is_not_mistaken_for_it(tmp_path: Path, make_bmad: Maker) -> None:
+    make_bmad(tmp_path / "Liver_AD/Liver/Train/hist_DIY", "apart")
+    assert counts(open_folder(tmp_path / "Liver_AD")) == COUNTS
+
+
+@pytest.mark.parametrize("layout", ["doubled", "apart"])
+def test_masks_of_normal_images_are_ignored(tmp_path: Path, make_bmad: Maker, write: Maker, layout: str) -> None:
+    make_bmad(tmp_path, layout)
+    write(tmp_path / {"doubled": "test/test_labels/good", "apart": "test/label/good"}[layout] / "n_test_10.png")
+    assert counts(open_folder(tmp_path)) == COUNTS
+
+
+def test_a_folder_around_the_dataset_is_entered(tmp_path: Path, make_bmad: Maker) -> None:
+    make_bmad(tmp_path / "download/Brain")
+    (tmp_path / "download/__MACOSX").mkdir()
+    (tmp_path / "download/.cache").mkdir()
+    (tmp_path / "download/README.md").touch()
+    dataset = open_folder(tmp_path / "download")
+    assert counts(dataset) == COUNTS
+    assert dataset.name == "download"
+
+
+def test_a_folder_that_holds_itself_ends(tmp_path: Path) -> None:
+    (tmp_path / "again").symlink_to(tmp_path, target_is_directory=True)
+    assert "No train, valid or test folder" in problem(tmp_path)
+
+
+def test_no_validation_split_is_allowed(tmp_path: Path, make_bmad: Maker) -> None:
+    shutil.rmtree(make_bmad(tmp_path) / "valid")
+    assert counts(open_folder(tmp_path)) == COUNTS | {"valid": 0}
+
+
+def test_what_is_no_dataset_is_said(tmp_path: Path) -> None:
+    assert "There is no dataset at" in problem(tmp_path / "absent")
+    (tmp_path / "empty").mkdir()
+    assert "it holds nothing" in problem(tmp_path / "empty")
+    for index in range(10):
+        (tmp_path / f"other/{index}").mkdir(parents=True)
+    text = problem(tmp_path / "other")
+    assert "it holds 0, 1, 2, 3, 4, 5, 6, 7 and 2 more" in text
+    assert "Ungood/anomaly_mask" in text
+    assert "card (.yaml)" in text
+    (tmp_path / "bmad.zip").touch()
+    assert "unpack it first" in problem(tmp_path / "bmad.zip")
+
+
+# Names and patients
+
+
+def test_patients_come_from_file_names(tmp_path: Path, make_bmad: Maker, write: Maker) -> None:
+    make_bmad(tmp_path)
+    for name in ("alone", "TCGA_02_7", "_1", "a.b.1_2.x"):
+        write(tmp_path / f"train/good/img/{name}.png")
+    patients = {case.id: case.patient for case in open_folder(tmp_path).cases("train")}
+    assert patients == {
+        "00000_0": "00000",
+        "00000_1": "00000",
+        "00001_2": "00001",
+        "alone": "alone",
+        "TCGA_02_7": "TCGA_02",
+        "_1": "_1",
+        "a.b.1_2.x": "a.b.1",
+    }
+
+
+def test_a_normal_and_an_anomalous_image_may_share_a_name(tmp_path: Path, make_bmad: Maker, write: Maker) -> None:
+    write(make_bmad(tmp_path) / "test/good/img/a_test_10.png")
+    ids = {case.id: (case.label, case.patient) for case in open_folder(tmp_path).cases("test")}
+    assert len(ids) == 5
+    assert ids["good/a_test_10"] == (0, "a_test")
+    assert ids["Ungood/a_test_10"] == (1, "a_test")
+    assert ids["a_test_11"] == (1, "a_test")
+
+
+def test_two_images_of_one_name_are_refused(tmp_path: Path, make_bmad: Maker, write: Maker) -> None:
+    write(make_bmad(tmp_path) / "train/good/img/00000_0.bmp")
+    text = problem(tmp_path)
+    assert "1 problem:" in text
+    assert "00000_0.bmp and " in text
+    assert "00000_0.png have the same name" in text
+
+
+def test_a_mask_may_have_another_ending(tmp_path: Path, make_bmad: Maker) -> None:
+    make_bmad(tmp_path)
+    (tmp_path / UNGOOD).rename((tmp_path / UNGOOD).with_suffix(".PNG"))
+    Image.open(tmp_path / MASK).save((tmp_path / MASK).with_suffix(".tif"))
+    (tmp_path / MASK).unlink()
+    dataset = open_folder(tmp_path)
+    assert counts(dataset) == COUNTS
+    assert dataset.load(dataset.cases("test")[2]).mask.sum() == 1
+
+
+def test_unicode_names_pair_whatever_their_spelling(tmp_path: Path, make_bmad: Maker) -> None:
+    make_bmad(tmp_path)
+    composed, decomposed = (unicodedata.normalize(form, "Müller ő_1") for form in ("NFC", "NFD"))
+    (tmp_path / UNGOOD).rename((tmp_path / UNGOOD).with_stem(decomposed))
+    (tmp_path / MASK).rename((tmp_path / MASK).with_stem(composed))
+    case = next(case for case in open_folder(tmp_path).cases("test") if case.id == composed)
+    assert case.patient == composed.removesuffix("_1")
+    assert open_folder(tmp_path).load(case).mask.any()
+
+
+def test_hidden_and_other_files_are_ignored(tmp_path: Path, make_bmad: Maker) -> None:
+    make_bmad(tmp_path)
+    for name in ("._00000_0.png", ".DS_Store", "Thumbs.db", "notes.txt"):
+        (tmp_path / "train/good/img" / name).write_bytes(b"not an image")
+    dataset = open_folder(tmp_path)
+    assert counts(dataset) == COUNTS
+    assert dataset.fingerprint
+
+
+# What is wrong with files
+
+
+def test_a_mask_without_its_image(tmp_path: Path, make_bmad: Maker) -> None:
+    (make_bmad(tmp_path) / UNGOOD).unlink()
+    folder = tmp_path / "test/Ungood/img"
+    assert f"The mask {tmp_path / MASK} has no image of its name at {folder}." in problem(tmp_path)
+
+
+def test_an_image_without_its_mask(tmp_path: Path, make_bmad: Maker) -> None:
+    (make_bmad(tmp_path) / MASK).unlink()
+    folder = tmp_path / "test/Ungood/anomaly_mask"
+    assert f"The image {tmp_path / UNGOOD} has no mask of its name at {folder}." in problem(tmp_path)
+
+
+def test_no_folder_of_masks(tmp_path: Path, make_bmad: Maker) -> None:
+    shutil.rmtree(make_bmad(tmp_path) / "test/Ungood/anomaly_mask")
+    text = problem(tmp_path)
+    assert "2 problems" in text
+    assert f"has no mask of its name at {tmp_path}/test/Ungood/anomaly_mask." in text
+
+
+def test_a_mask_of_another_size(tmp_path: Path, make_bmad: Maker, write: Maker) -> None:
+    write(make_bmad(tmp_path) / MASK, shape=(8, 6))
+    text = problem(tmp_path)
+    assert f"{UNGOOD} has 8 x 6 pixels, but its mask {tmp_path / MASK} has 6 x 8." in text
+    dataset = open_folder(tmp_path)
+    with pytest.raises(DataError, match="8 x 6"):
+        dataset.load(dataset.cases("test")[2])
+
+
+@pytest.mark.parametrize("place", [UNGOOD, MASK, "train/good/img/00000_0.png", "valid/good/img/n_valid_10.png"])
+@pytest.mark.parametrize("damage", ["truncated", "empty", "text", "folder", "broken link"])
+def test_damaged_files_are_found_before_a_run(tmp_path: Path, make_bmad: Maker, place: str, damage: str) -> None:
+    path = make_bmad(tmp_path) / place
+    data = path.read_bytes()
+    path.unlink()
+    if damage == "folder":
+        path.mkdir()
+    elif damage == "broken link":
+        path.symlink_to(tmp_path / "absent")
+    else:
+        path.write_bytes({"truncated": data[:-20], "empty": b"", "text": b"hello"}[damage])
+    text = problem(tmp_path)
+    assert "1 problem:" in text
+    assert f"\n- {path} " in text
+
+
+def test_the_first_problems_are_told_and_all_are_counted(tmp_path: Path, make_bmad: Maker, write: Maker) -> None:
+    make_bmad(tmp_path)
+    for index in range(7):
+        write(tmp_path / f"valid/Ungood/img/b_{index}.png")
+    text = problem(tmp_path)
+    assert "cannot be used; it has 7 problems:" in text
+    assert text.count("\n- The image") == 5
+    assert text.endswith("and 2 more.")
+
+    for path in (tmp_path / "valid/Ungood/img").glob("b_*.png"):
+        shutil.copy(path, tmp_path / "valid/Ungood/anomaly_mask")
+        path.write_bytes(b"")
+    text = problem(tmp_path)
+    assert "cannot be used; it has 7 problems:" in text
+    assert text.endswith("and 2 more.")
+
+
+@pytest.mark.parametrize("missing", ["the split's folder", "the images' folder", "the images"])
+@pytest.mark.parametrize(
+    ("split", "place", "kind"), [("train", "good", "normal"), ("test", "Ungood", "anomalous")], ids=["train", "test"]
+)
+def test_an_empty_split(tmp_path: Path, make_bmad: Maker, split: str, place: str, kind: str, missing: str) -> None:
+    make_bmad(tmp_path)
+    shutil.rmtree(tmp_path / split if missing == "the split's folder" else tmp_path / split / place)
+    if missing == "the images":
+        (tmp_path / split / place / "img").mkdir(parents=True)
+    text = problem(tmp_path)
+    assert "1 problem:" in text
+    assert f"The {split} split has no {kind} images at {tmp_path / split / place}" in text
+
+
+def test_every_empty_split_is_told(tmp_path: Path) -> None:
+    for split in ("train", "test"):
+        (tmp_path / split).mkdir()
+    assert "2 problems:" in problem(tmp_path)
+
+
+def test_constant_images_and_black_masks_are_no_error(tmp_path: Path, make_bmad: Maker) -> None:
+    make_bmad(tmp_path)
+    black = Image.new("L", (8, 6))
+    for place in (UNGOOD, MASK, "train/good/img/00000_0.png"):
+        black.save(tmp_path / place)
+    dataset = open_folder(tmp_path)
+    assert dataset.fingerprint
+    case = dataset.cases("test")[2]
+    assert case.label == 1
+    assert not dataset.load(case).mask.any()
+    assert not dataset.load(case).image.any()
+
+
+# Fingerprints
+
+
+def test_a_fingerprint_stays_where_data_stay_the_same(tmp_path: Path, make_bmad: Maker) -> None:
+    before = open_folder(make_bmad(tmp_path / "here")).fingerprint
+    assert len(before) == 64
+    (tmp_path / "here").rename(tmp_path / "there")
+    os.utime(tmp_path / "there" / UNGOOD, (0, 0))
+    assert open_folder(tmp_path / "there").fingerprint == before
+    assert open_folder(make_bmad(tmp_path / "wrapped/inside").parent).fingerprint == before
+    assert open_folder(make_bmad(tmp_path / "label", "label")).fingerprint == before
+    assert open_folder(make_bmad(tmp_path / "doubled", "doubled")).fingerprint == before
+
+
+@pytest.mark.parametrize(
+    "change",
+    ["train image", "valid image", "test image", "mask", "label", "split", "patient", "one less", "swapped masks"],
+)
+def test_a_fingerprint_changes_with_the_data(tmp_path: Path, make_bmad: Maker, write: Maker, change: str) -> None:
+    make_bmad(tmp_path)
+    before = open_folder(tmp_path).fingerprint
+    good, valid = tmp_path / "test/good/img/n_test_10.png", tmp_path / "valid/good/img/n_valid_10.png"
+    if change.endswith("image"):
+        place = {"train": tmp_path / "train/good/img/00000_0.png", "valid": valid, "test": good}[change.split()[0]]
+        write(place, 99)
+    elif change == "mask":
+        write(tmp_path / MASK, 99)
+    elif change == "label":
+        good.rename(tmp_path / "test/Ungood/img/n_test_10.png")
+        write(tmp_path / "test/Ungood/anomaly_mask/n_test_10.png")
+    elif change == "split":
+        valid.rename(tmp_path / "test/good/img/n_valid_10.png")
+    elif change == "patient":
+        good.rename(good.with_stem("other_10"))
+    elif change == "one less":
+        good.unlink()
+    else:
+        write(tmp_path / MASK, 1)
+        before = open_folder(tmp_path).fingerprint
+        other = (tmp_path / MASK).with_stem("a_test_11")
+        (tmp_path / MASK).rename(tmp_path / "kept")
+        other.rename(tmp_path / MASK)
+        (tmp_path / "kept").rename(other)
+    assert open_folder(tmp_path).fingerprint != before
+
+
+def test_a_fingerprint_changes_with_the_cards_patients(tmp_path: Path, make_bmad: Maker) -> None:
+    make_bmad(tmp_path)
+    cards = []
+    for pattern in ("^(.+)_", "(.+)"):
+        cards.append(tmp_path / f"{len(cards)}.yaml")
+        cards[-1].write_text(f"name: x\npatient: {pattern}")
+    assert open_folder(cards[0]).fingerprint == open_folder(tmp_path).fingerprint
+    assert open_folder(cards[1]).fingerprint != open_folder(tmp_path).fingerprint
+
+
+# Cards
+
+
+def card(folder: Path, text: str) -> Path:
+    path = folder / "card.yaml"
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+SPLITS_TEXT = """\
+name: mine
+splits:
+  train: {normal: "healthy/*/flair*.png"}
+  test: {anomalous: sick, masks: truth}
+"""
+
+
+def test_a_card_says_where_things_are(tmp_path: Path, write: Maker) -> None:
+    for patient in ("p1", "p2"):
+        write(tmp_path / f"data/healthy/{patient}/flair-{patient}.png")
+        write(tmp_path / f"data/healthy/{patient}/t1-{patient}.png")
+    write(tmp_path / "data/sick/case-7-01.png", 9)
+    write(tmp_path / "data/truth/case-7-01.bmp")
+    text = "root: data\ntitle: Mine\nlicence: CC0\ncounts: {train: 2, test: 1}\n" + r"patient: '-([^-]+)'" + "\n"
+    dataset = open_folder(card(tmp_path, text + SPLITS_TEXT))
+    assert (dataset.name, dataset.card.title, dataset.card.licence) == ("mine", "Mine", "CC0")
+    assert dataset.card.counts == counts(dataset) == {"train": 2, "valid": 0, "test": 1}
+    assert [case.patient for case in dataset.cases("train")] == ["p1", "p2"]
+    assert [case.patient for case in dataset.cases("test")] == ["7"]
+    assert dataset.load(dataset.cases("test")[0]).mask.any()
+
+
+def test_a_card_may_leave_the_layout_to_be_recognised(tmp_path: Path, make_bmad: Maker) -> None:
+    make_bmad(tmp_path / "data")
+    dataset = open_folder(card(tmp_path, "name: mine\nroot: data"))
+    assert counts(dataset) == COUNTS
+    assert (dataset.card.title, dataset.card.origin) == ("mine", "unknown")
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("", "name: Field required"),
+        ("- a list", "it is not a list of keys with values"),
+        ("name: [", "cannot be read"),
+        ("name: x\nlicense: y", "license is not a key of a card; did you mean 'licence'? known are name, title"),
+        ("name: x\nzzzzzz: y", "zzzzzz is not a key of a card; known are"),
+        ("name: x\nsplits: {train: {nromal: a}, test: {anomalous: a, masks: b}}", "did you mean 'normal'?"),
+        ("name: x\nsplits: {tran: {normal: a}, test: {anomalous: a, masks: b}}", "splits.tran is not a key"),
+        (
+            "name: x\ncounts: {train: 1, vlaid: 2, test: 3}",
+            "counts.vlaid is not a key of a card; did you mean 'valid'?",
+        ),
+        ("name: x\ncounts: {train: many, test: 3}", "counts.train: Input should be a valid integer"),
+        ("name: [x]", "name: Input should be a valid string"),
+        ("name: x\nroot: 5", "root: Input should be a valid string"),
+        ("name: x\npatient: '('", "patient: Input should be a valid regular expression"),
+        ("name: x\npatient: 'a.*'", "patient: 'a.*' must have one group"),
+        ("name: x\nsplits: {train: {normal: a}, test: {anomalous: a}}", "anomalous and masks must be given together"),
+        ("name: x\nsplits: {train: {normal: a}, test: {normal: a}}", "splits: test must have anomalous and masks"),
+        (
+            "name: x\nsplits: {train: {anomalous: a, masks: a}, test: {anomalous: a, masks: b}}",
+            "methods learn from normal images only",
+        ),
+    ],
+)
+def test_a_card_that_is_not_right(tmp_path: Path, text: str, said: str) -> None:
+    path = card(tmp_path, text)
+    told = problem(path)
+    assert str(path) in told
+    assert said in told
+
+
+def test_all_that_is_wrong_with_a_card_is_told(tmp_path: Path) -> None:
+    text = problem(card(tmp_path, "titel: x\norigin: 5"))
+    assert "name: Field required" in text
+    assert "origin: Input should be a valid string" in text
+    assert "did you mean 'title'?" in text
+
+
+def test_a_card_without_its_root(tmp_path: Path) -> None:
+    text = problem(card(tmp_path, "name: mine\nroot: absent"))
+    assert f"The dataset mine should be in {tmp_path / 'absent'}" in text
+
+
+def test_a_place_on_a_card_without_images(tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    text = problem(card(tmp_path, SPLITS_TEXT + "  valid: {normal: empty}"))
+    assert "3 problems" in text
+    assert f"The train split has no normal images at {tmp_path}/healthy/*/flair*.png." in text
+    assert f"The valid split has no normal images at {tmp_path}/empty." in text
+    assert f"The test split has no anomalous images at {tmp_path}/sick." in text
+
+
+@pytest.mark.parametrize("place", ["a**b", "/absent/*.png"])
+def test_a_place_that_is_no_pattern(tmp_path: Path, place: str) -> None:
+    text = problem(card(tmp_path, SPLITS_TEXT.replace("healthy/*/flair*.png", place)))
+    assert f"'{place}' is neither a folder nor a pattern of files" in text
+
+
+def test_a_patient_pattern_that_does_not_fit(tmp_path: Path, make_bmad: Maker) -> None:
+    make_bmad(tmp_path)
+    text = problem(card(tmp_path, r"{name: mine, patient: '^(\d+)_'}"))
+    assert "8 problems" in text
+    assert "patient pattern '^(\\\\d+)_' does not fit" in text

@@ -1,0 +1,122 @@
+from typing import Literal
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from miasbench.harness.frame import frame_image, frame_mask
+
+sides = st.integers(1, 60)
+sizes = st.integers(32, 80)
+
+
+def white_rectangle(
+    height: int, width: int, top: int, left: int, rectangle_height: int, rectangle_width: int
+) -> np.ndarray:
+    image = np.zeros((height, width), np.uint8)
+    image[top : top + rectangle_height, left : left + rectangle_width] = 255
+    return image
+
+
+def edges_of(region: np.ndarray) -> np.ndarray:
+    """First and one past the last row, first and one past the last column."""
+    rows, columns = np.flatnonzero(region.any(axis=1)), np.flatnonzero(region.any(axis=0))
+    return np.array([rows[0], rows[-1] + 1, columns[0], columns[-1] + 1])
+
+
+@pytest.mark.parametrize(
+    ("shape", "rows", "columns"),
+    [
+        ((4, 8), slice(2, 6), slice(0, 8)),
+        ((8, 4), slice(0, 8), slice(2, 6)),
+        ((5, 8), slice(1, 6), slice(0, 8)),  # an odd rest: the longer border comes behind
+        ((8, 5), slice(0, 8), slice(1, 6)),
+        ((7, 7), slice(0, 7), slice(0, 7)),
+    ],
+)
+def test_pads_with_zeros_to_a_centred_square(shape: tuple[int, int], rows: slice, columns: slice) -> None:
+    image = np.arange(1, 1 + shape[0] * shape[1], dtype=np.uint8).reshape(shape)
+    side = max(shape)
+    expected = np.zeros((side, side), np.uint8)
+    expected[rows, columns] = image
+    np.testing.assert_array_equal(frame_image(image, side), expected)
+
+
+@given(side=sides)
+@settings(max_examples=15, deadline=None)
+def test_a_square_of_the_size_stays_as_it_is(side: int) -> None:
+    rng = np.random.default_rng(side)
+    image = rng.integers(0, 256, (side, side)).astype(np.uint8)
+    mask = rng.random((side, side)) > 0.5
+    np.testing.assert_array_equal(frame_image(image, side), image)
+    for edges in ("nearest", "paper"):
+        truth = frame_mask(mask, side, edges)
+        np.testing.assert_array_equal(truth.overlap, mask)
+        np.testing.assert_array_equal(truth.ranking, mask)
+
+
+@given(height=sides, width=sides, size=sizes)
+@settings(max_examples=40, deadline=None)
+def test_shapes_and_types(height: int, width: int, size: int) -> None:
+    rng = np.random.default_rng(height * 100 + width)
+    image = rng.integers(0, 256, (height, width)).astype(np.uint8)
+    framed = frame_image(image, size)
+    assert (framed.shape, framed.dtype) == ((size, size), np.dtype(np.uint8))
+    for edges in ("nearest", "paper"):
+        for truth in frame_mask(image > 128, size, edges):
+            assert (truth.shape, truth.dtype) == ((size, size), np.dtype(bool))
+
+
+@given(height=sides, width=sides, size=sizes)
+@settings(max_examples=40, deadline=None)
+def test_paper_edges_enclose_the_nearest_mask(height: int, width: int, size: int) -> None:
+    mask = np.random.default_rng(height * 100 + width).random((height, width)) > 0.5
+    paper = frame_mask(mask, size, "paper")
+    assert not (paper.ranking & ~paper.overlap).any(), "full pixels are among those above zero"
+    framed = frame_mask(mask, size, "nearest")
+    assert framed.overlap is framed.ranking or np.array_equal(framed.overlap, framed.ranking)
+    # Between nearest and bilinear lies at most the half pixel of a border: a full pixel was lesion in both.
+    assert np.count_nonzero(framed.overlap & ~paper.overlap) == 0
+    assert np.count_nonzero(paper.ranking & ~framed.overlap) == 0
+
+
+def test_paper_edges_mix_values_where_nearest_does_not() -> None:
+    mask = np.zeros((4, 4), bool)
+    mask[:, 2:] = True
+    nearest, paper = frame_mask(mask, 8), frame_mask(mask, 8, "paper")
+    np.testing.assert_array_equal(nearest.overlap[0], [False] * 4 + [True] * 4)
+    np.testing.assert_array_equal(paper.overlap[0], [False] * 3 + [True] * 5)
+    np.testing.assert_array_equal(paper.ranking[0], [False] * 5 + [True] * 3)
+
+
+def test_edges_are_nearest_unless_asked() -> None:
+    mask = np.random.default_rng(0).random((11, 7)) > 0.5
+    np.testing.assert_array_equal(frame_mask(mask, 40).overlap, frame_mask(mask, 40, "nearest").overlap)
+
+
+@given(data=st.data(), size=st.integers(40, 128), edges=st.sampled_from(["nearest", "paper"]))
+@settings(max_examples=80, deadline=None)
+def test_image_and_mask_land_on_the_same_pixels(
+    data: st.DataObject, size: int, edges: Literal["nearest", "paper"]
+) -> None:
+    height, width = data.draw(st.integers(20, 130)), data.draw(st.integers(20, 130))
+    least = -(-3 * max(height, width) // size)  # three pixels of the frame, so that no rectangle vanishes
+    rectangle_height = data.draw(st.integers(min(least, height), height))
+    rectangle_width = data.draw(st.integers(min(least, width), width))
+    top = data.draw(st.integers(0, height - rectangle_height))
+    left = data.draw(st.integers(0, width - rectangle_width))
+    image = white_rectangle(height, width, top, left, rectangle_height, rectangle_width)
+    framed = frame_image(image, size) >= 128
+    truth = frame_mask(image > 0, size, edges)
+    for mask in truth:
+        if edges == "nearest":
+            assert np.abs(edges_of(framed) - edges_of(mask)).max() <= 1
+        else:  # bilinear values reach as far as its kernel: one pixel of the smaller of the two grids
+            reach = 1 + max(1, size / max(height, width))
+            assert np.abs(edges_of(framed) - edges_of(mask)).max() <= reach
+    # Both lie where the geometry says.
+    side = max(height, width)
+    offsets = np.array([(side - height) // 2] * 2 + [(side - width) // 2] * 2)
+    expected = (np.array([top, top + rectangle_height, left, left + rectangle_width]) + offsets) * size / side
+    assert np.abs(edges_of(framed) - expected).max() <= 1
