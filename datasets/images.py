@@ -39,7 +39,8 @@ def read_mask(path: Path) -> np.ndarray:
     with _opened(path, _bytes(path)) as image:
         if image.mode.startswith("I;16"):
             return np.asarray(image).astype(bool)
-        return np.asarray(image.convert("RGB")).any(axis=2)  # by channel: luminance rounds a dark blue to 0
+        colours = np.asarray(image.convert("RGB"))  # luminance would round a dark blue to 0
+        return colours.max(axis=2).astype(bool)
 
 
 def inspect(path: Path) -> tuple[str, tuple[int, int]]:

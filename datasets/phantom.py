@@ -1,13 +1,12 @@
-"""Generated images that look like brain FLAIR, liver CT and retinal OCT, with lesions: for trying things out and for tests.
+"""Generated images that look like brain FLAIR, liver CT and retinal OCT, with lesions: for trying out, and for tests.
 
 Every patient and every slice has a random stream of its own, so that asking for more cases changes none of the others.
-Lengths in the pictures are in units of half the image's width, with the origin at its centre, x to the right and y down.
+Lengths in the pictures are in units of half the image's width, with the origin at its centre, x to the right, y down.
 """
 
 import hashlib
 import tempfile
 from collections.abc import Callable, Sequence
-from itertools import count
 from pathlib import Path
 from typing import Annotated
 
@@ -27,7 +26,7 @@ Size = Annotated[int, Field(ge=64, le=1024)]
 Seed = Annotated[int, Field(ge=0)]
 
 Picture = Callable[[np.random.Generator, np.random.Generator, int, int, bool], tuple[np.ndarray, np.ndarray]]
-"""Draws one slice from the patient's stream, the slice's stream, the slice's number, the size and whether it has lesions.
+"""Draws a slice from the patient's stream, the slice's stream, its number, its size and whether it has lesions.
 
 Returns grey values, float (H, W), 0 to 1, and the lesion mask, bool (H, W).
 """
@@ -74,7 +73,7 @@ class Phantom(Dataset):
     ) -> None:
         self.name = name
         self._picture = picture
-        self._counts = dict(zip(SPLITS, counts, strict=True))
+        self._counts: dict[str, int] = dict(zip(SPLITS, counts, strict=True))
         self._size = size
         self._stream = [seed, *name.encode()]
         title = f"Phantom: {name.removeprefix('phantom_').replace('_', ' ')}"
@@ -92,13 +91,14 @@ class Phantom(Dataset):
     def load(self, case: Case) -> Sample:
         """Draws a case: uint8 (H, W) and bool (H, W), the same each time."""
         patient, number = map(int, case.id.split("_"))
-        for attempt in count():  # a lesion may fall where almost nothing of it is seen: then it is drawn again
+        attempt = 0
+        while True:
             anatomy = np.random.default_rng([*self._stream, patient])
             own = np.random.default_rng([*self._stream, patient, number, attempt])
             grey, mask = self._picture(anatomy, own, number, self._size, bool(case.label))
             if not case.label or np.count_nonzero(mask) >= _SMALLEST_LESION * self._size**2:
-                break
-        return Sample(np.round(np.clip(grey, 0, 1) * 255).astype(np.uint8), mask)
+                return Sample(np.round(np.clip(grey, 0, 1) * 255).astype(np.uint8), mask)
+            attempt += 1  # the lesion fell where almost nothing of it is seen: another is drawn
 
     def _make_cases(self, split: Split) -> list[Case]:
         anomalous = 0 if split == "train" else self._counts[split] // 2

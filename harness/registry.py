@@ -131,7 +131,7 @@ def check_options(owner: str, options: Mapping[str, Any], known: Mapping[str, An
 def suggest(name: str, known: Iterable[str]) -> str:
     """A sentence for an unknown name: the nearest known one, and all of them."""
     names = sorted(known)
-    near = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
+    near = difflib.get_close_matches(name, names, n=1, cutoff=0.6)
     return (f"Did you mean {near[0]!r}? " if near else "") + (
         f"Known: {', '.join(names)}." if names else "It has none."
     )

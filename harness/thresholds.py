@@ -129,8 +129,11 @@ class Otsu(ImagePolicy):
     def threshold(self, anomaly_map: np.ndarray) -> float:
         if anomaly_map.min() == anomaly_map.max():
             return float("inf")  # nothing stands out
-        # scikit-image's foreground lies strictly above the threshold.
-        return float(np.nextafter(np.float32(threshold_otsu(anomaly_map)), np.float32(np.inf)))
+        # Brought to 0 to 1, any finite range has room for the histogram's bins.
+        low, high = np.float64(anomaly_map.min()), np.float64(anomaly_map.max())
+        unit = (anomaly_map - low) / (high - low)
+        # scikit-image's foreground lies strictly above its threshold: this is the lowest value of it.
+        return float(anomaly_map[unit > threshold_otsu(unit)].min())
 
 
 @dataclass(frozen=True)
@@ -162,7 +165,7 @@ def _best_mean_dice(maps: Maps, truths: Maps, split: str) -> float:
     thresholds, dice = mean_dice_curve(maps, truths)
     if not len(thresholds):
         raise PolicyUnavailableError(f"the {split} split has no lesion")
-    return float(thresholds[dice.argmax()])
+    return float(thresholds[np.flatnonzero(dice >= dice.max() - 1e-12)[0]])  # the running sum rounds
 
 
 def _pixels(normal_maps: Maps) -> np.ndarray:

@@ -13,7 +13,6 @@ import io
 import json
 import os
 import urllib.parse
-import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -76,12 +75,13 @@ class CellStore:
             split: `valid` or `test`.
             case_id: The case's id.
             stored: What to keep.
-            dtype: `float32` or `float16`; a map with a value that float16 cannot hold is kept in float32.
+            dtype: `float32` or `float16`; a map that float16 cannot hold, because a value overflows or because the
+                error is more than a thousandth of the map's range, is kept in float32.
         """
         prediction = stored.prediction
         anomaly_map = prediction.anomaly_map.astype(np.float32, copy=False)
-        if dtype == "float16" and np.abs(anomaly_map).max(initial=0) <= np.finfo(np.float16).max:
-            anomaly_map = anomaly_map.astype(np.float16)
+        if dtype == "float16":
+            anomaly_map = _halved(anomaly_map)
         arrays: dict[str, Any] = {
             "anomaly_map": anomaly_map,
             "image_score": np.float64(prediction.image_score),
@@ -108,7 +108,7 @@ class CellStore:
                 mask = np.unpackbits(arrays["mask"], axis=1, count=width).astype(bool) if "mask" in arrays else None
                 prediction = Prediction(anomaly_map, float(arrays["image_score"]), mask, str(arrays["note"]))
                 return StoredPrediction(prediction, float(arrays["seconds"]))
-        except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
+        except Exception as error:  # damaged bytes make zipfile, zlib and numpy raise half a dozen kinds
             raise ResultsError(
                 f"The prediction {path} cannot be read ({error}). Delete {self.folder} and run the same command again."
             ) from error
@@ -217,7 +217,7 @@ def read_json(path: Path) -> dict[str, Any] | None:
     """Reads a record; `None` when it is missing or damaged."""
     try:
         return json.loads(path.read_text(encoding="utf-8"))
-    except (FileNotFoundError, json.JSONDecodeError):
+    except (FileNotFoundError, ValueError):  # neither JSON nor, perhaps, text
         return None
 
 
@@ -226,6 +226,13 @@ def write_parquet(path: Path, table: pd.DataFrame) -> None:
     buffer = io.BytesIO()
     table.to_parquet(buffer, index=False)
     _write(path, buffer.getvalue())
+
+
+def _halved(anomaly_map: np.ndarray) -> np.ndarray:
+    with np.errstate(over="ignore"):
+        half = anomaly_map.astype(np.float16)
+    error = np.abs(half.astype(np.float64) - anomaly_map).max(initial=0)
+    return half if error <= 1e-3 * (np.float64(anomaly_map.max()) - anomaly_map.min()) else anomaly_map
 
 
 def _write(path: Path, content: bytes) -> None:

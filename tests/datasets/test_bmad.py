@@ -4,9 +4,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
+
 from miasbench.datasets.bmad import BmadCard, brain_mri, liver_ct, retina_oct
 from miasbench.harness.api import SPLITS, DataError
-from PIL import Image
 
 Maker = Callable[..., Path]
 NAMES = ("brain_mri", "liver_ct", "retina_oct")

@@ -6,9 +6,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
+
 from miasbench.datasets.folder import FolderDataset, open_folder
 from miasbench.harness.api import SPLITS, DataError
-from PIL import Image
 
 Maker = Callable[..., Path]
 COUNTS = {"train": 3, "valid": 4, "test": 4}

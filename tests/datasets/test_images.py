@@ -2,9 +2,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
+
 from miasbench.datasets.images import inspect, read_grey, read_mask
 from miasbench.harness.api import DataError
-from PIL import Image
 
 GREY = np.arange(48, dtype=np.uint8).reshape(6, 8) * 5
 

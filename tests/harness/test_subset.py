@@ -44,7 +44,7 @@ labels_and_patients = st.lists(st.tuples(st.integers(0, 1), st.sampled_from("abc
 
 
 @given(content=labels_and_patients, limit=st.integers(1, 45))
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 def test_keeps_the_limit_the_proportion_and_both_classes(content: list[tuple[int, str]], limit: int) -> None:
     dataset = listed([label for label, _ in content], [patient for _, patient in content])
     whole, chosen = dataset.cases("test"), Subset(dataset, limit).cases("test")
@@ -61,7 +61,7 @@ def test_keeps_the_limit_the_proportion_and_both_classes(content: list[tuple[int
 
 
 @given(content=labels_and_patients, limit=st.integers(1, 20))
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 def test_patients_are_spread(content: list[tuple[int, str]], limit: int) -> None:
     dataset = listed([label for label, _ in content], [patient for _, patient in content])
     chosen = Subset(dataset, limit).cases("test")

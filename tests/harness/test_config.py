@@ -1,0 +1,174 @@
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from miasbench.harness.api import UsageError
+from miasbench.harness.config import default_data_root, default_results, make_config, read_config
+
+LEAST = {"methods": ["intensity"], "dataset": ["phantom_brain_mri"]}
+WHERE = "in run.yaml"
+
+
+def refused(values: dict[str, Any]) -> str:
+    with pytest.raises(UsageError) as caught:
+        make_config(values, WHERE)
+    return str(caught.value)
+
+
+def test_defaults(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("MIASBENCH_DATA", raising=False)
+    monkeypatch.delenv("MIASBENCH_RESULTS", raising=False)
+    config = make_config(LEAST, WHERE)
+    assert (config.methods, config.dataset) == (["intensity"], ["phantom_brain_mri"])
+    assert (config.weights, config.seeds, config.device) == ("published", [0], "auto")
+    assert (config.limit, config.size, config.maps, config.set) == (0, 256, "float32", {})
+    assert (config.score.mask_edges, config.score.fixed_threshold) == ("nearest", None)
+    assert config.results == Path("bench-results")
+    assert config.data_root.parts[-2:] == ("miasbench", "datasets")
+
+
+def test_folders_come_from_the_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("MIASBENCH_DATA", str(tmp_path / "data"))
+    monkeypatch.setenv("MIASBENCH_RESULTS", str(tmp_path / "runs"))
+    config = make_config(LEAST, WHERE)
+    assert config.data_root == default_data_root() == tmp_path / "data"
+    assert config.results == default_results() == tmp_path / "runs"
+    named = make_config({**LEAST, "data_root": "here", "results": "there"}, WHERE)
+    assert (named.data_root, named.results) == (Path("here"), Path("there"))
+
+
+def test_an_empty_variable_is_as_good_as_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MIASBENCH_DATA", "")
+    monkeypatch.setenv("MIASBENCH_RESULTS", "")
+    assert default_results() == Path("bench-results")
+    assert default_data_root().is_absolute()
+
+
+def test_a_whole_file_reads_into_a_config(tmp_path: Path) -> None:
+    path = tmp_path / "run.yaml"
+    path.write_text(
+        "methods: [mias_sam, intensity]\n"
+        "dataset: ['phantom_brain_mri:mask=0', folder/ä]\n"
+        "weights: embedded\n"
+        "seeds: [0, 1, 2]\n"
+        "set: {mias_sam: {gamma: 5}}\n"
+        "score: {mask_edges: paper, fixed_threshold: 0.5}\n",
+        encoding="utf-8",
+    )
+    config = make_config(read_config(path), f"in {path}")
+    assert config.dataset == ["phantom_brain_mri:mask=0", "folder/ä"]
+    assert config.seeds == [0, 1, 2]
+    assert config.set == {"mias_sam": {"gamma": 5}}
+    assert (config.score.mask_edges, config.score.fixed_threshold) == ("paper", 0.5)
+
+
+def test_a_config_survives_the_record_of_a_run() -> None:
+    config = make_config({**LEAST, "seeds": [3], "score": {"fixed_threshold": 1}}, WHERE)
+    assert make_config(config.model_dump(mode="json"), WHERE) == config
+
+
+@pytest.mark.parametrize(
+    ("key", "suggestion"),
+    [("method", "methods"), ("datasets", "dataset"), ("seed", "seeds"), ("treshold", None), ("lmit", "limit")],
+)
+def test_an_unknown_option_gets_a_suggestion(key: str, suggestion: str | None) -> None:
+    message = refused({**LEAST, key: 1})
+    assert f"{key!r} {WHERE}" in message
+    assert (f"Did you mean {suggestion!r}?" in message) if suggestion else "Did you mean" not in message
+    assert "data_root" in message, "all known options are listed"
+
+
+def test_an_unknown_option_of_scoring_gets_a_suggestion_from_scoring() -> None:
+    message = refused({**LEAST, "score": {"mask_edge": "paper"}})
+    assert "'score.mask_edge'" in message
+    assert "Did you mean 'mask_edges'?" in message
+    assert "fixed_threshold" in message
+    assert "data_root" not in message
+
+
+@pytest.mark.parametrize(
+    ("change", "option", "got"),
+    [
+        ({"seeds": "many"}, "seeds", "'many'"),
+        ({"seeds": [0, -1]}, "seeds.1", "-1"),
+        ({"seeds": []}, "seeds", "[]"),
+        ({"methods": []}, "methods", "[]"),
+        ({"methods": "intensity"}, "methods", "'intensity'"),
+        ({"size": 16}, "size", "16"),
+        ({"size": 5000}, "size", "5000"),
+        ({"limit": -1}, "limit", "-1"),
+        ({"weights": "best"}, "weights", "'best'"),
+        ({"device": "tpu"}, "device", "'tpu'"),
+        ({"maps": "float64"}, "maps", "'float64'"),
+        ({"set": {"mias_sam": 5}}, "set.mias_sam", "5"),
+        ({"score": {"mask_edges": "soft"}}, "score.mask_edges", "'soft'"),
+        ({"score": {"fixed_threshold": float("nan")}}, "score.fixed_threshold", "nan"),
+        ({"score": {"fixed_threshold": float("inf")}}, "score.fixed_threshold", "inf"),
+    ],
+)
+def test_a_wrong_value_is_named_with_its_place(change: dict[str, Any], option: str, got: str) -> None:
+    message = refused({**LEAST, **change})
+    assert message.startswith(f"Option {option} {WHERE}: ")
+    assert message.endswith(f"(got {got}).")
+
+
+@pytest.mark.parametrize("missing", ["methods", "dataset"])
+def test_a_missing_option_is_named(missing: str) -> None:
+    message = refused({key: value for key, value in LEAST.items() if key != missing})
+    assert message.startswith(f"Option {missing} {WHERE}: ")
+    assert "required" in message.lower()
+
+
+def _missing(path: Path) -> None:
+    path.unlink(missing_ok=True)
+
+
+def _folder(path: Path) -> None:
+    path.mkdir()
+
+
+def _holds(content: bytes) -> Callable[[Path], None]:
+    def write(path: Path) -> None:
+        path.write_bytes(content)
+
+    return write
+
+
+@pytest.mark.parametrize(
+    ("make", "says"),
+    [
+        (_missing, "cannot be read"),
+        (_folder, "cannot be read"),
+        (_holds(b"methods: \xff\xfe"), "cannot be read"),
+        (_holds(b"methods: [intensity\nseeds: 1"), "is not YAML"),
+        (_holds(b"methods: !!python/object:os.system {}"), "is not YAML"),
+        (_holds(b"a: 1\n---\nb: 2\n"), "is not YAML"),
+        (_holds(b"- intensity\n- mias_sam\n"), "should hold options such as"),
+        (_holds(b"just words"), "should hold options such as"),
+        (_holds(b""), "should hold options such as"),
+    ],
+    ids=["missing", "folder", "not text", "not closed", "python object", "two documents", "list", "text", "empty"],
+)
+def test_a_run_file_that_is_none(make: Callable[[Path], None], says: str, tmp_path: Path) -> None:
+    path = tmp_path / "run.yaml"
+    make(path)
+    with pytest.raises(UsageError) as caught:
+        read_config(path)
+    message = str(caught.value)
+    assert message.startswith(f"The run file {path} ")
+    assert says in message
+    assert "\n" not in message
+
+
+def test_where_the_yaml_breaks_is_said(tmp_path: Path) -> None:
+    path = tmp_path / "run.yaml"
+    path.write_text("methods: [intensity]\nseeds: {0\n")
+    with pytest.raises(UsageError, match=r"line \d+"):
+        read_config(path)
+
+
+def test_a_key_that_is_no_text_is_refused() -> None:
+    values: dict[Any, Any] = {**LEAST, 1: 2}
+    assert WHERE in refused(values)

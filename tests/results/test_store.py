@@ -1,0 +1,428 @@
+import errno
+import json
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from miasbench.harness.api import Prediction
+from miasbench.results.store import (
+    CellStore,
+    ResultsError,
+    RunStore,
+    StoredPrediction,
+    find_run,
+    find_runs,
+    read_json,
+    write_json,
+)
+from miasbench.results.tables import CASES, SCORES, failed_cell, table
+
+
+def stored(shape: tuple[int, int] = (9, 13), *, seed: int = 0, mask: bool = True, **values: Any) -> StoredPrediction:
+    rng = np.random.default_rng(seed)
+    anomaly_map = values.pop("anomaly_map", rng.normal(size=shape).astype(np.float32))
+    made = Prediction(anomaly_map, 0.1 + seed, rng.random(shape) > 0.5 if mask else None, **values)
+    return StoredPrediction(made, 0.25)
+
+
+def assert_same(one: StoredPrediction, other: StoredPrediction) -> None:
+    assert one.prediction.anomaly_map.dtype == other.prediction.anomaly_map.dtype == np.float32
+    np.testing.assert_array_equal(one.prediction.anomaly_map, other.prediction.anomaly_map)
+    np.testing.assert_equal(one.prediction.mask, other.prediction.mask)
+    assert (one.prediction.image_score, one.prediction.note) == (other.prediction.image_score, other.prediction.note)
+    np.testing.assert_equal(one.seconds, other.seconds)
+
+
+def files(folder: Path) -> list[str]:
+    return sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file())
+
+
+@pytest.fixture
+def cell(tmp_path: Path) -> CellStore:
+    return CellStore(tmp_path / "cells" / "one")
+
+
+@pytest.fixture
+def full_disk(monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
+    """Call it, and from then on nothing reaches the disk."""
+
+    def fail(descriptor: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    return lambda: monkeypatch.setattr(os, "fsync", fail)
+
+
+class TestPredictions:
+    @pytest.mark.parametrize("width", [1, 7, 8, 9, 16, 31])
+    @pytest.mark.parametrize("mask", [True, False])
+    def test_come_back_as_they_were(self, cell: CellStore, width: int, mask: bool) -> None:
+        one = stored((5, width), mask=mask, note="keine Läsion – 空")
+        cell.write_prediction("test", "a", one, "float32")
+        back = cell.read_prediction("test", "a")
+        assert_same(back, one)
+        assert (back.prediction.mask is not None) is mask
+        if back.prediction.mask is not None:
+            assert back.prediction.mask.dtype == bool
+
+    def test_a_time_that_nobody_knows_and_no_note(self, cell: CellStore) -> None:
+        one = StoredPrediction(stored().prediction, float("nan"))
+        cell.write_prediction("test", "a", one, "float32")
+        assert_same(cell.read_prediction("test", "a"), one)
+        assert cell.read_prediction("test", "a").prediction.note == ""
+
+    def test_half_precision_where_it_holds_every_value(self, cell: CellStore) -> None:
+        values = np.linspace(-65504, 65504, 35, dtype=np.float32).reshape(5, 7)
+        cell.write_prediction("test", "a", stored((5, 7), anomaly_map=values), "float16")
+        back = cell.read_prediction("test", "a").prediction
+        assert back.anomaly_map.dtype == np.float32
+        np.testing.assert_array_equal(back.anomaly_map, values.astype(np.float16).astype(np.float32))
+        assert back.image_score == stored().prediction.image_score, "scores keep their precision"
+
+    @pytest.mark.parametrize("large", [65_600.0, -1e9, 3e38])
+    def test_full_precision_where_a_value_is_too_large(self, cell: CellStore, large: float) -> None:
+        values = np.full((4, 4), 1 / 3, np.float32)
+        values[0, 0] = large
+        cell.write_prediction("test", "a", stored((4, 4), anomaly_map=values), "float16")
+        np.testing.assert_array_equal(cell.read_prediction("test", "a").prediction.anomaly_map, values)
+
+    def test_full_precision_where_every_value_is_too_small(self, cell: CellStore) -> None:
+        values = np.linspace(1e-9, 1e-8, 16, dtype=np.float32).reshape(4, 4)
+        cell.write_prediction("test", "a", stored((4, 4), anomaly_map=values), "float16")
+        assert len(np.unique(cell.read_prediction("test", "a").prediction.anomaly_map)) == 16
+
+    def test_half_precision_takes_less_room(self, cell: CellStore) -> None:
+        one = stored((64, 64), mask=False)
+        cell.write_prediction("test", "half", one, "float16")
+        cell.write_prediction("test", "full", one, "float32")
+        half, full = (cell.folder / "test" / f"{name}.npz" for name in ("half", "full"))
+        assert half.stat().st_size < 0.7 * full.stat().st_size
+
+    @given(
+        first=st.text(st.characters(codec="utf-8"), min_size=1, max_size=40),
+        second=st.text(st.characters(codec="utf-8"), min_size=1, max_size=40),
+    )
+    @settings(max_examples=25)
+    def test_any_id_has_a_file_of_its_own(
+        self, tmp_path_factory: pytest.TempPathFactory, first: str, second: str
+    ) -> None:
+        cell = CellStore(tmp_path_factory.mktemp("cell"))
+        for seed, case_id in enumerate({first, second}):
+            cell.write_prediction("test", case_id, stored((2, 3), seed=seed), "float32")
+        for seed, case_id in enumerate({first, second}):
+            assert_same(cell.read_prediction("test", case_id), stored((2, 3), seed=seed))
+        assert [Path(name).parts[0] for name in files(cell.folder)] == ["test"] * len({first, second})
+
+    @pytest.mark.parametrize(
+        "case_id",
+        [
+            "a/b",
+            "../../up",
+            "/root",
+            "..",
+            ".",
+            ".hidden",
+            "a.b.npz",
+            "Ü ber 空.1",
+            "a\\b",
+            "x" * 5000,
+            "é" * 90,
+            "%2F",
+        ],
+        ids=lambda case_id: case_id[:12],
+    )
+    def test_odd_ids_stay_in_the_folder_of_the_split(self, cell: CellStore, case_id: str) -> None:
+        assert not cell.has_prediction("test", case_id)
+        cell.write_prediction("test", case_id, stored(), "float32")
+        assert cell.has_prediction("test", case_id)
+        assert not cell.has_prediction("valid", case_id)
+        assert_same(cell.read_prediction("test", case_id), stored())
+        assert [path.suffix for path in (cell.folder / "test").iterdir()] == [".npz"]
+        cell.drop_predictions()
+        assert not cell.has_prediction("test", case_id)
+        assert files(cell.folder) == []
+
+    def test_long_ids_that_begin_alike_differ(self, cell: CellStore) -> None:
+        ids = ["x" * 300 + end for end in "ab"]
+        for seed, case_id in enumerate(ids):
+            cell.write_prediction("test", case_id, stored(seed=seed), "float32")
+        for seed, case_id in enumerate(ids):
+            assert_same(cell.read_prediction("test", case_id), stored(seed=seed))
+
+    def test_writing_again_replaces(self, cell: CellStore) -> None:
+        for seed in (0, 1):
+            cell.write_prediction("test", "a", stored(seed=seed), "float32")
+        assert_same(cell.read_prediction("test", "a"), stored(seed=1))
+        assert files(cell.folder) == ["test/a.npz"]
+
+    def test_one_that_is_not_there_is_named(self, cell: CellStore) -> None:
+        with pytest.raises(ResultsError) as caught:
+            cell.read_prediction("test", "a")
+        assert str(cell.folder / "test" / "a.npz") in str(caught.value)
+
+    @pytest.mark.parametrize(
+        "damage",
+        [
+            pytest.param(lambda content: content[: len(content) // 2], id="half"),
+            pytest.param(lambda content: content[:-1], id="last byte"),
+            pytest.param(lambda content: b"no archive at all", id="text"),
+            pytest.param(lambda content: b"\0" * len(content), id="zeros"),
+            pytest.param(lambda content: b"", id="empty"),
+        ],
+    )
+    def test_a_damaged_one_is_named(self, cell: CellStore, damage: Callable[[bytes], bytes]) -> None:
+        cell.write_prediction("test", "a", stored(), "float32")
+        path = cell.folder / "test" / "a.npz"
+        path.write_bytes(damage(path.read_bytes()))
+        with pytest.raises(ResultsError) as caught:
+            cell.read_prediction("test", "a")
+        assert str(path) in str(caught.value)
+        assert "Delete" in str(caught.value), "and what to do is said"
+
+    def test_no_changed_byte_raises_anything_else(self, cell: CellStore) -> None:
+        cell.write_prediction("test", "a", stored(), "float32")
+        path = cell.folder / "test" / "a.npz"
+        content = path.read_bytes()
+        for position in range(len(content)):
+            changed = bytearray(content)
+            changed[position] ^= 0xFF
+            path.write_bytes(bytes(changed))
+            try:
+                cell.read_prediction("test", "a")
+            except ResultsError as error:
+                assert str(path) in str(error)
+
+    @pytest.mark.parametrize("missing", ["anomaly_map", "image_score", "seconds", "note"])
+    def test_one_with_a_part_missing_is_named(self, cell: CellStore, missing: str) -> None:
+        cell.write_prediction("test", "a", stored(), "float32")
+        path = cell.folder / "test" / "a.npz"
+        with np.load(path) as arrays:
+            kept = {name: arrays[name] for name in arrays if name != missing}
+        np.savez_compressed(path, allow_pickle=False, **kept)
+        with pytest.raises(ResultsError, match=r"a\.npz"):
+            cell.read_prediction("test", "a")
+
+
+class TestWritingWholeOrNotAtAll:
+    def test_a_full_disk_keeps_the_old_prediction(self, cell: CellStore, full_disk: Callable[[], None]) -> None:
+        cell.write_prediction("test", "a", stored(), "float32")
+        full_disk()
+        with pytest.raises(OSError, match="No space left"):
+            cell.write_prediction("test", "a", stored(seed=1), "float32")
+        with pytest.raises(OSError, match="No space left"):
+            cell.write_prediction("test", "b", stored(seed=1), "float32")
+        assert_same(cell.read_prediction("test", "a"), stored())
+        assert not cell.has_prediction("test", "b")
+        assert files(cell.folder) == ["test/a.npz"], "no temporary files remain"
+
+    def test_a_full_disk_keeps_the_old_record(self, tmp_path: Path, full_disk: Callable[[], None]) -> None:
+        run = RunStore(tmp_path / "run")
+        run.write({"status": "running"})
+        full_disk()
+        with pytest.raises(OSError, match="No space left"):
+            run.write({"status": "done"})
+        assert run.read() == {"status": "running"}
+        assert files(tmp_path) == ["run/run.json"]
+
+    def test_a_full_disk_keeps_the_old_tables(self, tmp_path: Path, full_disk: Callable[[], None]) -> None:
+        run = RunStore(tmp_path / "run")
+        run.write_tables(*failed_cell(CELL, "first"))
+        before = {name: (tmp_path / name).read_bytes() for name in files(tmp_path)}
+        full_disk()
+        with pytest.raises(OSError, match="No space left"):
+            run.write_tables(*failed_cell(CELL, "second"))
+        assert {name: (tmp_path / name).read_bytes() for name in files(tmp_path)} == before
+
+    def test_an_interruption_while_replacing_leaves_nothing(
+        self, cell: CellStore, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        def interrupted(self: Path, target: Path) -> Path:
+            raise KeyboardInterrupt
+
+        cell.write({"status": "finished"})
+        monkeypatch.setattr(Path, "replace", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            cell.write({"status": "failed"})
+        assert cell.read() == {"status": "finished"}
+        assert files(cell.folder) == ["cell.json"]
+
+
+class TestCell:
+    def test_has_no_record_before_its_end(self, cell: CellStore) -> None:
+        assert cell.read() is None
+        cell.write({"status": "finished", "note": "ä"})
+        assert cell.read() == {"status": "finished", "note": "ä"}
+        cell.reopen()
+        assert cell.read() is None
+        cell.reopen()
+
+    def test_clear_forgets_record_and_predictions(self, cell: CellStore) -> None:
+        for split in ("valid", "test"):
+            cell.write_prediction(split, "a", stored(), "float32")
+        cell.write({"status": "finished"})
+        cell.clear()
+        assert files(cell.folder) == []
+
+    def test_drop_predictions_keeps_the_rest(self, cell: CellStore) -> None:
+        cell.write_prediction("test", "a", stored(), "float32")
+        cell.write_tables(*failed_cell(CELL, "why"))
+        cell.write_error("Traceback …")
+        cell.write({"status": "failed"})
+        cell.drop_predictions()
+        assert files(cell.folder) == ["cases.parquet", "cell.json", "error.txt", "scores.parquet"]
+        assert (cell.folder / "error.txt").read_text(encoding="utf-8") == "Traceback …"
+
+    def test_tables_come_back(self, cell: CellStore) -> None:
+        tables = failed_cell(CELL, "why")
+        cell.write_tables(*tables)
+        for back, one in zip(cell.read_tables(), tables, strict=True):
+            pd.testing.assert_frame_equal(back, one)
+
+
+CELL: dict[str, Any] = {
+    "dataset": "a, “b”\nc",
+    "dataset_fingerprint": "ab12",
+    "method": "intensity",
+    "options": '{"sigma": 1.5}',
+    "weights": "none",
+    "weights_sha256": "",
+    "seed": 0,
+    "size": 64,
+    "transductive": False,
+    "cell": "intensity-seed0",
+}
+
+
+def full_tables() -> tuple[pd.DataFrame, pd.DataFrame]:
+    rng = np.random.default_rng(0)
+    case_rows, score_rows = [], []
+    for number in range(20):
+        policy = {"policy": "otsu", "looks_at": "image", "oracle": bool(number % 2), "threshold": rng.normal()}
+        case_rows.append(
+            CELL
+            | policy
+            | {"case": f"case {number}", "patient": f"p{number % 3}", "label": number % 2}
+            | {"dice": rng.random() if number % 2 else float("nan"), "intersection_px": 3, "predicted_px": 5}
+            | {"truth_px": 7, "image_px": 4096, "image_score": rng.normal() * 1e-9, "predict_ms": 1 / 3, "note": ""}
+        )
+        score_rows.append(
+            CELL
+            | policy
+            | {"metric": "dice", "value": rng.random(), "ci_low": float("nan"), "ci_high": 1.0, "n": number}
+            | {"convention": "mean, of; “all”", "note": "", "error": ""}
+        )
+    return table(case_rows, CASES), table(score_rows, SCORES)
+
+
+class TestRun:
+    def test_names_its_cells_and_record(self, tmp_path: Path) -> None:
+        run = RunStore(tmp_path / "brain-1234")
+        run.write({"status": "running"})
+        assert run.name == "brain-1234"
+        assert run.read() == {"status": "running"}
+        assert run.cell("x").folder == tmp_path / "brain-1234" / "cells" / "x"
+
+    @pytest.mark.parametrize("name", ["cases", "scores"])
+    def test_parquet_and_csv_hold_the_same(self, tmp_path: Path, name: str) -> None:
+        run = RunStore(tmp_path / "run")
+        tables: dict[str, pd.DataFrame] = dict(zip(("cases", "scores"), full_tables(), strict=True))
+        run.write_tables(tables["cases"], tables["scores"])
+        pd.testing.assert_frame_equal(getattr(run, name)(), tables[name])
+        text = {column for column in tables[name] if tables[name][column].dtype == "str"}
+        csv = pd.read_csv(
+            run.folder / f"{name}.csv",
+            na_filter=True,
+            keep_default_na=False,
+            na_values={str(column): [""] for column in tables[name] if column not in text},
+        )
+        pd.testing.assert_frame_equal(csv.astype(CASES if name == "cases" else SCORES), tables[name])
+
+    @pytest.mark.parametrize("name", ["cases", "scores"])
+    def test_without_a_table_says_what_to_do(self, tmp_path: Path, name: str) -> None:
+        run = RunStore(tmp_path / "run")
+        run.write({})
+        with pytest.raises(ResultsError, match=f"no table {name}.parquet yet"):
+            getattr(run, name)()
+
+    @pytest.mark.parametrize(
+        "content",
+        [
+            None,
+            b"",
+            b'{"status": ',
+            b"\xff\xfe{",
+        ],
+        ids=["missing", "empty", "cut", "not text"],
+    )
+    def test_without_a_record_is_none(self, tmp_path: Path, content: bytes | None) -> None:
+        if content is not None:
+            (tmp_path / "run.json").write_bytes(content)
+        with pytest.raises(ResultsError) as caught:
+            RunStore(tmp_path).read()
+        assert str(tmp_path) in str(caught.value)
+
+    def test_a_record_is_readable_text(self, tmp_path: Path) -> None:
+        path = tmp_path / "deep" / "run.json"
+        write_json(path, {"name": "Läsion", "list": [1, 2]})
+        assert "Läsion" in path.read_text(encoding="utf-8")
+        assert path.read_text(encoding="utf-8").endswith("}\n")
+        assert json.loads(path.read_text(encoding="utf-8")) == read_json(path) == {"name": "Läsion", "list": [1, 2]}
+
+
+@pytest.fixture
+def results(tmp_path: Path) -> Path:
+    """Three runs, the newest in the middle of the alphabet, and a folder that is none."""
+    folder = tmp_path / "results"
+    for age, name in enumerate(["brain-2", "brain-1", "liver"]):
+        RunStore(folder / name).write({"name": name})
+        os.utime(folder / name / "run.json", (1_000_000 - age, 1_000_000 - age))
+    (folder / "brain-no-run").mkdir()
+    return folder
+
+
+class TestFindRun:
+    def test_newest_first(self, results: Path) -> None:
+        assert [run.name for run in find_runs(results)] == ["brain-2", "brain-1", "liver"]
+
+    def test_of_the_same_second_by_name(self, results: Path) -> None:
+        for file in results.glob("*/run.json"):
+            os.utime(file, (5, 5))
+        assert [run.name for run in find_runs(results)] == ["brain-1", "brain-2", "liver"]
+
+    @pytest.mark.parametrize(
+        ("name", "found"), [("latest", "brain-2"), ("brain-1", "brain-1"), ("l", "liver"), ("liver", "liver")]
+    )
+    def test_by_name_or_its_beginning(self, results: Path, name: str, found: str) -> None:
+        assert find_run(name, results).folder == results / found
+
+    def test_a_whole_name_wins_over_a_beginning(self, results: Path) -> None:
+        RunStore(results / "brain").write({})
+        assert find_run("brain", results).name == "brain"
+
+    def test_by_path(self, results: Path, tmp_path: Path) -> None:
+        assert find_run(str(results / "liver"), tmp_path / "elsewhere").read() == {"name": "liver"}
+
+    @pytest.mark.parametrize(("name", "says"), [("brain", "More than one run"), ("heart", "No run")])
+    def test_lists_what_there_is(self, results: Path, name: str, says: str) -> None:
+        with pytest.raises(ResultsError) as caught:
+            find_run(name, results)
+        message = str(caught.value)
+        assert message.startswith(says)
+        assert repr(name) in message
+        assert "brain-2, brain-1, liver" in message
+        assert "brain-no-run" not in message
+
+    @pytest.mark.parametrize("exists", [True, False])
+    @pytest.mark.parametrize("name", ["latest", "brain"])
+    def test_no_runs_at_all(self, tmp_path: Path, name: str, exists: bool) -> None:
+        folder = tmp_path / "results"
+        if exists:
+            folder.mkdir()
+        with pytest.raises(ResultsError, match="There are no runs in"):
+            find_run(name, folder)
