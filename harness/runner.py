@@ -89,8 +89,12 @@ class Outcome:
     error: str = ""
 
 
-def make_plan(config: RunConfig) -> Plan:
+def make_plan(config: RunConfig, report: Callable[[str, int, int], None] = lambda *_: None) -> Plan:
     """Opens datasets, builds methods and fetches weights, so that what is wrong is said before anything runs.
+
+    Args:
+        config: What is asked for.
+        report: Called as `report(stage, done, total)`; a total of 0 means that nobody knows.
 
     Raises:
         UsageError: A name, option or value is wrong.
@@ -103,9 +107,16 @@ def make_plan(config: RunConfig) -> Plan:
             f"Options are set for {unknown[0]!r}, which is not run. {registry.suggest(unknown[0], config.methods)}"
         )
     device = resolve_device(config.device)
+    report("loading methods", 0, 0)
     methods = {name: _build(config, name, device, seed=0) for name in config.methods}
+    report("opening datasets", 0, 0)
     datasets = open_datasets(config)
-    weights = {name: method.weights_used() for name, method in methods.items()}
+    weights = {}
+    for name, method in methods.items():
+        report(f"fetching the weights of {name}", 0, 0)
+        method.report = report
+        weights[name] = method.weights_used()
+    report("checking every file of the datasets", 0, 0)
     cells = [
         Cell(
             dataset=dataset.name,

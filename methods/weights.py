@@ -2,14 +2,18 @@
 
 import importlib.resources
 import os
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import platformdirs
 import pooch
 
 from ..harness.api import Weights, WeightsError
+
+Report = Callable[[str, int, int], None]
+"""Called as `report(stage, done, total)`, as `Method.report` is."""
 
 
 def weights_folder() -> Path:
@@ -35,8 +39,11 @@ class Download:
     def path(self) -> Path:
         return weights_folder() / self.url.rsplit("/", 1)[-1]
 
-    def fetch(self) -> Path:
+    def fetch(self, report: Report = lambda *_: None) -> Path:
         """Returns the verified file, downloading it first when it is not there.
+
+        Args:
+            report: Told how many bytes have come.
 
         Raises:
             WeightsError: The file cannot be had, or its checksum is wrong.
@@ -50,8 +57,13 @@ class Download:
                     "Delete the file and run again to download it."
                 )
             return self.path
+        # pooch takes any object that looks like tqdm's bar, though its annotations know only a bool.
+        downloader: Any = pooch.HTTPDownloader(
+            progressbar=_Bytes(f"downloading {self.name}", report),  # pyright: ignore[reportArgumentType]
+            timeout=60,
+        )
         try:
-            pooch.retrieve(self.url, self.checksum, fname=self.path.name, path=self.path.parent, progressbar=False)
+            pooch.retrieve(self.url, self.checksum, self.path.name, self.path.parent, downloader=downloader)
         except ValueError as error:  # what pooch raises when the checksum is wrong; it has removed the file
             raise WeightsError(f"{self.url} is not {self.name}: the download has another checksum. {error}") from error
         except OSError as error:  # covers the exceptions of requests
@@ -71,8 +83,8 @@ class Packaged:
     file: str
     sha256: str
 
-    def fetch(self) -> Path:
-        """Returns the verified file.
+    def fetch(self, _report: Report = lambda *_: None) -> Path:
+        """Returns the verified file; nothing is downloaded, so there is nothing to report.
 
         Raises:
             WeightsError: The package is not installed, or its file is another one.
@@ -87,6 +99,27 @@ class Packaged:
         if not path.exists() or pooch.file_hash(path) != self.sha256:
             raise WeightsError(f"{path} is not {self.name} (SHA-256 {self.sha256}): reinstall {distribution}.")
         return path
+
+
+class _Bytes:
+    """Looks to pooch like a progress bar."""
+
+    def __init__(self, stage: str, report: Report) -> None:
+        self.total = 0
+        self._stage = stage
+        self._report = report
+        self._done = 0
+
+    def update(self, count: int) -> None:
+        self._done += count
+        self._report(self._stage, self._done, self.total)
+
+    def reset(self) -> None:
+        """Starts from 0: when a download has ended, pooch sets the bar back and fills it at once."""
+        self._done = 0
+
+    def close(self) -> None:
+        """There is nothing to close."""
 
 
 # SHA-256 of Meta's files as published with mirrors of them; MedSAM's MD5 is what its Zenodo record states.

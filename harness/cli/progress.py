@@ -21,6 +21,26 @@ from ...results.store import RunStore
 console = Console() if Console().is_terminal else Console(width=140)
 
 
+class StageStatus:
+    """One line that says what is going on before the first cell, and how far it is."""
+
+    def __init__(self) -> None:
+        self._status = console.status("starting")
+
+    def __enter__(self) -> Self:
+        self._status.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._status.stop()
+
+    def report(self, stage: str, done: int, total: int) -> None:
+        """Shows a stage; a total of 0 means that nobody knows."""
+        self._status.update(f"{stage} {done / total:.0%}" if total else stage)
+
+
 class CellProgress:
     """One bar for the cells of a run and one for the stage the current cell is in.
 

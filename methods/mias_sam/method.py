@@ -79,7 +79,7 @@ class MiasSam(Method):
                 f"mias_sam.patch_size is {self.patch_size}; a patch has a centre, so its width must be odd."
             )
         source = SAM[self._resolved_encoder()]
-        return (describe(source.name, self.weights, source.fetch()),)  # type: ignore[arg-type]
+        return (describe(source.name, self.weights, source.fetch(self.report)),)  # type: ignore[arg-type]
 
     def fit(self, images: Sequence[np.ndarray]) -> None:
         """Fills the memory bank with the patches of normal images, and finds the floor of normal maps."""

