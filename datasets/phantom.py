@@ -276,33 +276,37 @@ def _retina(
     thickness = patient.uniform(0.29, 0.34) - 0.13 * pit + 0.006 * _noise(patient, (1, size), 10)[0]
 
     mask = np.zeros(x.shape, bool)
-    lift, cysts = np.zeros(size), []
+    lift, clarity, cysts = np.zeros(size), np.ones(size), []
     if lesions:
         for _ in range(_lesion_count(own)):
-            at, darkness = own.uniform(-0.65, 0.65), own.uniform(0.09, 0.2)
+            at, grey_level = own.uniform(-0.65, 0.65), own.uniform(0.09, 0.2)
+            strength = own.uniform(0.3, 0.5) if own.random() < 0.4 else 1.0
             if own.random() < 0.4:  # fluid under the retina lifts it
                 height, width = own.uniform(0.05, 0.13), own.uniform(0.14, 0.3)
-                lift = np.maximum(lift, height * np.clip(1 - ((across - at) / width) ** 2, 0, None))
+                bump = height * np.clip(1 - ((across - at) / width) ** 2, 0, None)
+                clarity = np.where(bump > lift, strength, clarity)
+                lift = np.maximum(lift, bump)
             else:
                 cysts += [
-                    (at + own.normal(0, 0.08), own.uniform(0.35, 0.75), darkness) for _ in range(own.integers(2, 5))
+                    (at + own.normal(0, 0.08), own.uniform(0.35, 0.75), grey_level, strength)
+                    for _ in range(own.integers(2, 5))
                 ]
-    swelling = sum((0.05 * np.exp(-(((across - at) / 0.1) ** 2)) for at, _, _ in cysts), np.zeros(size))
+    swelling = sum((0.05 * np.exp(-(((across - at) / 0.1) ** 2)) for at, *_ in cysts), np.zeros(size))
     thickness = thickness + np.minimum(swelling, 0.14)
 
     upper = bottom - lift
     depth = 1 + (y - upper) / thickness
     grey = np.interp(depth + 0.012 * _noise(own, x.shape, 24), _DEPTHS, _GREYS)
-    for at, layer, darkness in cysts:
+    for at, layer, grey_level, strength in cysts:
         middle = np.interp(at, across, upper - thickness * (1 - layer))
         reach = own.uniform(0.03, 0.085), own.uniform(0.016, 0.045)
         shape = 1 - np.hypot((x - at) / reach[0], (y - middle) / reach[1]) + 0.12 * _noise(own, x.shape, 24)
         shape = np.minimum(shape, np.minimum(depth - 0.14, 0.86 - depth) * 8)
-        grey += (darkness - grey) * _fade(shape, 0.25)
+        grey += strength * (grey_level - grey) * _fade(shape, 0.25)
         mask |= shape > 0
     below = y - bottom
     under = (depth > 1) & (below < 0) & (lift > 0.01)
-    grey[under] = 0.1
+    grey = np.where(under, 0.1 + 0.22 * (1 - clarity), grey)
     mask |= under
     epithelium = np.exp(-(((below - 0.012) / 0.016) ** 2))
     choroid = 0.42 * np.exp(-np.clip(below, 0, None) / 0.1) * (1 + 0.25 * _noise(own, x.shape, 18))

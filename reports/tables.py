@@ -2,6 +2,7 @@
 
 import pandas as pd
 from rich.console import Group, RenderableType
+from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
@@ -50,7 +51,7 @@ def run_tables(scores: pd.DataFrame) -> RenderableType:
 def _dice_table(dataset: str, rows: pd.DataFrame) -> Table:
     dice = rows[rows["metric"] == "dice"]
     policies = [policy for policy in POLICY_ORDER if policy in set(dice["policy"])]
-    table = Table(title=f"{dataset}: mean DICE of anomalous images, by threshold policy", title_justify="left")
+    table = Table(title=f"{escape(dataset)}: mean DICE of anomalous images, by threshold policy", title_justify="left")
     table.add_column("method")
     for policy in policies:
         table.add_column(policy.replace("_", " "), justify="right", style="dim" if policy.startswith("oracle") else "")
@@ -73,7 +74,7 @@ def _map_table(rows: pd.DataFrame) -> Table:
 
 
 def _label(method: str, rows: pd.DataFrame) -> str:
-    return f"{method} *" if rows["transductive"].any() else method
+    return escape(f"{method} *" if rows["transductive"].any() else method)
 
 
 def _dice_cell(rows: pd.DataFrame) -> str:

@@ -1,0 +1,69 @@
+"""No import runs upward, and what must start fast imports nothing slow."""
+
+import ast
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+ROOMS = ("harness", "methods", "datasets", "results", "reports")
+FILES = [path for room in ROOMS for path in sorted((ROOT / room).rglob("*.py"))]
+
+
+def imported_rooms(path: Path) -> Iterator[str]:
+    """The modules of other rooms that a file imports, such as `harness.api`, also those inside functions."""
+    package = path.relative_to(ROOT).parts[:-1]
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.ImportFrom) and node.level:
+            base = package[: len(package) - node.level + 1]
+            target = ".".join((*base, *filter(None, [node.module])))
+            names = [target] if node.module else [f"{target}.{alias.name}".lstrip(".") for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            names = [node.module or ""]
+        elif isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        else:
+            continue
+        for name in names:
+            assert not name.startswith("miasbench"), f"{path}: imports inside the rooms are relative"
+            if name.split(".")[0] in ROOMS and name.split(".")[0] != package[0]:
+                yield name
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.relative_to(ROOT).as_posix())
+def test_no_import_runs_upward(path: Path) -> None:
+    room = path.relative_to(ROOT).parts[0]
+    found = set(imported_rooms(path))
+    if room in ("methods", "datasets", "results"):
+        assert found <= {"harness.api"}, "these rooms know the contracts only"
+    elif room == "reports" or "cli" not in path.parts:
+        assert all(name.startswith("results") for name in found)
+
+
+def test_the_contracts_are_the_ground() -> None:
+    tree = ast.parse((ROOT / "harness" / "api.py").read_text(encoding="utf-8"))
+    imported = {
+        node.module if isinstance(node, ast.ImportFrom) else alias.name
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Import | ast.ImportFrom)
+        for alias in node.names
+    }
+    assert imported <= {"abc", "collections.abc", "dataclasses", "typing", "numpy"}
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["run", "--help"], ["list", "methods"], ["list", "datasets"]])
+def test_help_and_lists_load_no_torch(arguments: list[str]) -> None:
+    code = (
+        "import sys\n"
+        "from miasbench.harness.cli import main\n"
+        f"try: main({arguments!r})\n"
+        "except SystemExit as end: assert not end.code, end.code\n"
+        "slow = {'torch', 'pandas', 'scipy', 'anomalib', 'sklearn'} & set(sys.modules)\n"
+        "assert not slow, slow\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout

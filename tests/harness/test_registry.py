@@ -1,0 +1,176 @@
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import ModuleType
+from typing import Annotated, Any, Literal
+
+import numpy as np
+import pytest
+from pydantic import Field
+
+from miasbench.harness import registry
+from miasbench.harness.api import Dataset, Method, Prediction, UsageError
+from miasbench.harness.registry import Entry, build_method, check_options, method_class, open_dataset
+
+Register = Callable[..., None]
+
+
+@dataclass(kw_only=True)
+class Plain(Method):
+    """Keeps the contract."""
+
+    depth: Annotated[int, Field(ge=1)] = 3
+    kind: Literal["a", "0"] = "a"
+    fast: bool = False
+    uses_weights = ("embedded",)
+
+    def fit(self, images: Sequence[np.ndarray]) -> None: ...
+
+    def predict(self, image: np.ndarray) -> Prediction:
+        return Prediction(image.astype(np.float32), 0.0)
+
+
+class NoPredict(Method):
+    def fit(self, images: Sequence[np.ndarray]) -> None: ...
+
+
+class WrongPredict(Plain):
+    def predict(self, image: np.ndarray, threshold: float) -> Prediction:  # pyright: ignore[reportIncompatibleMethodOverride]
+        return Prediction(image, threshold)
+
+
+@pytest.fixture
+def register(monkeypatch: pytest.MonkeyPatch) -> Iterator[Register]:
+    module = ModuleType("bench_test_plugins")
+    monkeypatch.setitem(sys.modules, module.__name__, module)
+
+    def add(name: str, target: Any, group: str = "METHODS") -> None:
+        setattr(module, name, target)
+        entry = Entry(f"{module.__name__}:{name}", "for a test", "plugins 1.0")
+        monkeypatch.setitem(getattr(registry, group), name, entry)
+
+    yield add
+
+
+def build(name: str, weights: str = "embedded", **options: Any) -> Method:
+    return build_method(name, options, weights=weights, device="cpu", seed=7)
+
+
+@pytest.mark.parametrize("name", sorted(registry.METHODS))
+def test_every_method_keeps_the_contract(name: str) -> None:
+    method = build(name)
+    assert isinstance(method, method_class(name))
+    assert (method.weights, method.device, method.seed) == ("embedded", "cpu", 7)
+    assert method.options() == method.options()
+    assert set(method.options()) == set(build(name).options())
+
+
+@pytest.mark.parametrize(
+    ("name", "says"), [("mias_sma", "Did you mean 'mias_sam'?"), ("zebra", "Known: intensity, mias_sam, patchcore.")]
+)
+def test_an_unknown_method_gets_a_suggestion_and_the_list(name: str, says: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        build(name)
+    assert f"There is no method {name!r}." in str(caught.value)
+    assert says in str(caught.value)
+    assert ("Did you mean" in str(caught.value)) == (name != "zebra")
+
+
+@pytest.mark.parametrize(
+    ("target", "says"),
+    [
+        (NoPredict, "does not define predict"),
+        (WrongPredict, "predict(self, image: numpy.ndarray, threshold: float)"),
+        (print, "not a subclass"),
+        (Dataset, "not a subclass"),
+    ],
+)
+def test_a_plugin_that_breaks_the_contract_is_named(register: Register, target: Any, says: str) -> None:
+    register("broken", target)
+    with pytest.raises(UsageError) as caught:
+        build("broken")
+    message = str(caught.value)
+    assert "broken" in message
+    assert "plugins 1.0" in message
+    assert says in message
+
+
+@pytest.mark.parametrize(
+    ("target", "says"),
+    [
+        ("no_such_module_at_all:X", "ModuleNotFoundError"),
+        ("json:NoSuchThing", "AttributeError"),
+    ],
+)
+def test_a_plugin_that_cannot_be_imported_is_named(monkeypatch: pytest.MonkeyPatch, target: str, says: str) -> None:
+    monkeypatch.setitem(registry.METHODS, "broken", Entry(target, "", "plugins 1.0"))
+    with pytest.raises(UsageError) as caught:
+        build("broken")
+    assert says in str(caught.value)
+    assert target in str(caught.value)
+    build("intensity")  # the others work
+
+
+def test_options_are_typed(register: Register) -> None:
+    register("plain", Plain)
+    assert build("plain", depth="5", fast="true").options() == {"depth": 5, "kind": "a", "fast": True}
+    assert build("plain", kind=0).options()["kind"] == "0", "YAML reads 0 as a number"
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        ({"dpeth": 1}, "plain has no option 'dpeth'. Did you mean 'depth'?"),
+        ({"depth": 0}, "plain.depth=0: "),
+        ({"depth": "deep"}, "plain.depth=deep: "),
+        ({"depth": 2.5}, "plain.depth=2.5: "),
+        ({"kind": "b"}, "plain.kind=b: "),
+    ],
+)
+def test_a_wrong_option_is_refused(register: Register, options: dict[str, Any], says: str) -> None:
+    register("plain", Plain)
+    with pytest.raises(UsageError) as caught:
+        build("plain", **options)
+    assert says in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_weights_that_a_method_has_not(register: Register) -> None:
+    register("plain", Plain)
+    with pytest.raises(UsageError, match="plain has no published weights; it has embedded"):
+        build_method("plain", {}, weights="published", device="cpu", seed=0)
+
+
+def test_options_of_datasets(tmp_path: Path) -> None:
+    dataset = open_dataset("phantom_liver_ct:train=3,valid=2,test=4,seed=1", tmp_path)
+    assert [len(dataset.cases(split)) for split in ("train", "valid", "test")] == [3, 2, 4]
+    assert dataset.name == "phantom_liver_ct:train=3,valid=2,test=4,seed=1", "two variants must differ in the tables"
+
+
+@pytest.mark.parametrize(
+    ("spec", "says"),
+    [
+        ("brain_mir", "There is no dataset 'brain_mir'. Did you mean 'brain_mri'?"),
+        ("phantom_liver_ct:tran=3", "has no option 'tran'. Did you mean 'train'?"),
+        ("phantom_liver_ct:train", "'train' in --dataset phantom_liver_ct:train is not of the form option=value"),
+        ("phantom_liver_ct:train=many", "phantom_liver_ct.train=many: "),
+        ("phantom_liver_ct:train=0", "phantom_liver_ct.train=0: "),
+        ("liver_ct:train=3", "liver_ct has no option 'train'."),
+    ],
+)
+def test_a_wrong_dataset_is_refused(spec: str, says: str, tmp_path: Path) -> None:
+    with pytest.raises(UsageError) as caught:
+        open_dataset(spec, tmp_path)
+    assert says in str(caught.value)
+
+
+def test_a_dataset_plugin_that_returns_something_else(register: Register, tmp_path: Path) -> None:
+    register("broken", lambda _data_root: 5, "DATASETS")
+    with pytest.raises(UsageError, match="its factory returned int"):
+        open_dataset("broken", tmp_path)
+
+
+def test_check_options_of_nothing() -> None:
+    with pytest.raises(UsageError, match="It has none"):
+        check_options("intensity", {"a": 1}, {})

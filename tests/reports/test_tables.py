@@ -1,0 +1,87 @@
+import io
+from typing import Any
+
+import pandas as pd
+from rich.console import Console
+
+from miasbench.reports.tables import POLICY_ORDER, run_tables
+from miasbench.results.tables import SCORES, failed_cell, table
+
+CELL: dict[str, Any] = {
+    "dataset": "liver_ct",
+    "dataset_fingerprint": "f",
+    "method": "mias_sam",
+    "options": "{}",
+    "weights": "lite_medsam (embedded)",
+    "weights_sha256": "ab",
+    "seed": 0,
+    "size": 256,
+    "transductive": False,
+    "cell": "c",
+}
+
+
+def row(metric: str, value: float, policy: str = "none", **changes: Any) -> dict[str, Any]:
+    oracle = policy == "oracle_dice"
+    base = {"policy": policy, "looks_at": "nothing", "oracle": oracle, "threshold": float("nan")}
+    scored = {"metric": metric, "value": value, "ci_low": float("nan"), "ci_high": float("nan"), "n": 5}
+    return CELL | base | scored | {"convention": "", "note": "", "error": ""} | changes
+
+
+def text(*rows: dict[str, Any], failed: pd.DataFrame | None = None) -> str:
+    scores = table(rows, SCORES)
+    out = io.StringIO()
+    Console(file=out, width=200).print(run_tables(scores if failed is None else pd.concat([scores, failed])))
+    return out.getvalue()
+
+
+def test_a_column_for_each_policy_in_its_order() -> None:
+    shown = text(*(row("dice", 0.1 + index / 100, policy) for index, policy in enumerate(reversed(POLICY_ORDER))))
+    header = next(line for line in shown.splitlines() if "method" in line)
+    places = [header.index(policy.replace("_", " ")) for policy in POLICY_ORDER]
+    assert places == sorted(places)
+    assert "an upper bound, not a result" in shown
+
+
+def test_one_seed_has_an_interval_and_several_a_deviation() -> None:
+    one = text(row("dice", 0.4256, "own", ci_low=0.33, ci_high=0.52))
+    assert "0.426" in one
+    assert "0.33–0.52" in one
+    several = text(row("dice", 0.4, "own", ci_low=0.3, ci_high=0.5), row("dice", 0.5, "own", seed=1))
+    assert "0.450 ± 0.071" in several
+    assert "0.30–0.50" not in several
+
+
+def test_what_was_not_measured_is_a_dash() -> None:
+    shown = text(row("dice", 0.3, "own"), row("dice", 0.2, "otsu", method="patchcore"), row("pixel_auroc", 0.9))
+    lines = [line for line in shown.splitlines() if "patchcore" in line]
+    assert lines
+    assert all("–" in line for line in lines)
+
+
+def test_what_a_reader_must_know_stands_below() -> None:
+    shown = text(
+        row("dice", 0.3, "own", transductive=True),
+        row("dice", float("nan"), "valid_dice", note="left out: the validation split has no lesion"),
+        failed=failed_cell(CELL | {"method": "patchcore", "seed": 3}, "RuntimeError: broken")[1],
+    )
+    assert "mias_sam *" in shown
+    assert "* transductive" in shown
+    assert "valid_dice left out: the validation split has no lesion." in shown
+    assert "FAILED liver_ct · patchcore · seed 3: RuntimeError: broken" in shown
+    assert "Weights: lite_medsam (embedded)." in shown
+
+
+def test_text_in_brackets_is_shown_as_it_is() -> None:
+    shown = text(
+        row("dice", 0.3, "own", dataset="a[1]", method="b[red]"),
+        failed=failed_cell(CELL, "KeyError: [bold]'x'[/bold]")[1],
+    )
+    assert "a[1]" in shown
+    assert "b[red]" in shown
+    assert "[bold]'x'[/bold]" in shown
+
+
+def test_each_dataset_has_its_tables() -> None:
+    shown = text(row("dice", 0.3, "own"), row("dice", 0.4, "own", dataset="brain_mri"))
+    assert shown.index("liver_ct: mean DICE") < shown.index("brain_mri: mean DICE")
