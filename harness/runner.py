@@ -27,6 +27,14 @@ from .subset import Subset
 
 PREDICTED: tuple[Split, ...] = ("valid", "test")
 
+_DISK_TROUBLE = {
+    **dict.fromkeys((errno.ENOSPC, errno.EDQUOT), "its disk is full. Free some space"),
+    **dict.fromkeys(
+        (errno.EACCES, errno.EPERM, errno.EROFS), "it is not writable. Make it so, or name another --results"
+    ),
+    **dict.fromkeys((errno.ENOTDIR, errno.EEXIST), "a file is in its way. Move it, or name another --results"),
+}
+
 Report = Callable[[str, str, int, int], None]
 """Called as `report(cell, stage, done, total)`; a total of 0 means that nobody knows."""
 
@@ -184,14 +192,10 @@ def execute(plan: Plan, *, force: bool = False, report: Report = lambda *_: None
             write_run_tables(store, [outcome.cell.name for outcome in outcomes])
         store.write(record | {"status": "done", "finished": _now()})
     except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            message = "its disk is full. Free some space"
-        elif error.errno in (errno.EACCES, errno.EROFS, errno.EPERM):
-            message = "it is not writable. Make it so, or name another --results"
-        else:
+        if error.errno not in _DISK_TROUBLE:
             raise
         raise ResultsError(
-            f"The run cannot be kept in {store.folder}: {message}, and run the same command again."
+            f"The run cannot be kept in {store.folder}: {_DISK_TROUBLE[error.errno]}, and run the same command again."
         ) from error
     return outcomes
 
@@ -273,10 +277,14 @@ def _run_cell(
     dataset, config = plan.datasets[cell.dataset], plan.config
     end = store.read()
     if end is not None and end["status"] == "finished" and not force:
-        if end["score"] != config.score.model_dump() and end["maps"] != "none":
-            _score(dataset, cell, store, truths, config.score, end, report)
-            store.write(end | {"score": config.score.model_dump()})
-        return Outcome(cell, "kept")
+        scored_alike = end["score"] == config.score.model_dump()
+        if end["maps"] != "none":
+            if not scored_alike:
+                _score(dataset, cell, store, truths, config.score, end, report)
+                store.write(end | {"score": config.score.model_dump()})
+            return Outcome(cell, "kept")
+        if scored_alike and config.maps == "none":
+            return Outcome(cell, "kept")
     try:
         if force:
             store.clear()

@@ -52,8 +52,9 @@ class CellStore:
         write_json(self.folder / "cell.json", record)
 
     def reopen(self) -> None:
-        """Takes back the end, before anything in the cell is changed."""
-        (self.folder / "cell.json").unlink(missing_ok=True)
+        """Takes back the end, good or bad, before anything in the cell is changed."""
+        for name in ("cell.json", "error.txt"):
+            (self.folder / name).unlink(missing_ok=True)
 
     def clear(self) -> None:
         """Forgets the cell's record and its predictions."""

@@ -25,9 +25,11 @@ class _LazyGroup(click.Group):
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(_COMMANDS)
 
-    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command:
         if cmd_name not in _COMMANDS:
-            return None
+            from ..registry import suggest
+
+            ctx.fail(f"There is no command {cmd_name!r}. {suggest(cmd_name, _COMMANDS)}")
         return importlib.import_module(f".{cmd_name}_command", __package__).command
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:

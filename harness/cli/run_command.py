@@ -97,7 +97,8 @@ def command(ctx: click.Context, config: Path | None, force: bool, **options: Any
     if failed:
         console.print(f"{len(failed)} of {len(outcomes)} cells failed; their tracebacks:", style="red")
         for outcome in failed:
-            console.print(f"  {plan.store.cell(outcome.cell.name).folder / 'error.txt'}", soft_wrap=True)
+            path = plan.store.cell(outcome.cell.name).folder.resolve() / "error.txt"
+            console.print(f"  {path}", soft_wrap=True, markup=False)
     return OK if not failed else NOTHING_MEASURED if len(failed) == len(outcomes) else FAILED_CELLS
 
 

@@ -1,0 +1,277 @@
+"""The command line as a user meets it: exit codes, messages, output."""
+
+import errno
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from miasbench.datasets.phantom import phantom_brain_mri, write_bmad
+from miasbench.harness.cli import main
+from miasbench.results.store import find_runs
+
+TINY = "phantom_brain_mri:train=3,valid=4,test=6,size=64"
+
+Bench = Callable[..., tuple[int, str, str]]
+
+
+@pytest.fixture
+def bench(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Bench:
+    """Runs a command in an empty folder and returns its exit code, output and messages."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("MIASBENCH_DATA", str(tmp_path / "data"))
+    monkeypatch.setenv("TQDM_DISABLE", "1")
+
+    def run(*arguments: object) -> tuple[int, str, str]:
+        with pytest.raises(SystemExit) as end:
+            main([str(argument) for argument in arguments])
+        output = capsys.readouterr()
+        assert "Traceback" not in output.out + output.err
+        assert isinstance(end.value.code, int)
+        return end.value.code, output.out, output.err
+
+    return run
+
+
+def run_tiny(bench: Bench, *more: object, methods: str = "intensity") -> tuple[int, str, str]:
+    return bench("run", "--methods", methods, "--dataset", TINY, "--size", 64, "--weights", "embedded", *more)
+
+
+class TestHelp:
+    @pytest.mark.parametrize(
+        "command", [[], ["run"], ["score"], ["show"], ["list"], ["list", "runs"], ["data"], ["data", "phantom"]]
+    )
+    def test_every_command_has_help(self, bench: Bench, command: list[str]) -> None:
+        code, out, _ = bench(*command, "--help")
+        assert code == 0
+        assert "Usage: bench" in out
+
+    @pytest.mark.parametrize("command", [[], ["run"], ["score"], ["show"], ["data", "phantom"]])
+    def test_help_has_examples(self, bench: Bench, command: list[str]) -> None:
+        assert f"  bench {' '.join(command)}".rstrip() in bench(*command, "-h")[1].split("Examples:")[1]
+
+    def test_version(self, bench: Bench) -> None:
+        assert bench("--version")[1].startswith("bench, version 0")
+
+    def test_lists(self, bench: Bench) -> None:
+        for name in ("mias_sam", "patchcore", "intensity"):
+            assert name in bench("list", "methods")[1]
+        for name in ("brain_mri", "liver_ct", "retina_oct", "phantom_liver_ct"):
+            assert name in bench("list", "datasets")[1]
+        code, out, _ = bench("list", "runs")
+        assert code == 0
+        assert "There are no runs" in out
+
+
+class TestRun:
+    def test_prints_the_table_and_where_the_files_are(self, bench: Bench, tmp_path: Path) -> None:
+        code, out, err = run_tiny(bench)
+        assert (code, err) == (0, "")
+        assert "mean DICE of anomalous images" in out
+        assert "pixel AUROC" in out
+        assert "predict test" in out, "without a terminal every stage is a line"
+        run = find_runs(tmp_path / "bench-results")[0]
+        assert str(run.folder) in out
+        assert {path.name for path in run.folder.iterdir()} == {
+            "run.json",
+            "cases.csv",
+            "cases.parquet",
+            "scores.csv",
+            "scores.parquet",
+            "cells",
+        }
+
+    def test_the_same_command_again_says_what_it_kept(self, bench: Bench) -> None:
+        run_tiny(bench)
+        code, out, _ = run_tiny(bench)
+        assert code == 0
+        assert "1 of 1 cells were finished before; --force runs them again." in out
+        assert "finished before" not in run_tiny(bench, "--force")[1]
+
+    def test_show_and_list_find_the_run(self, bench: Bench, tmp_path: Path) -> None:
+        run_tiny(bench)
+        name = find_runs(tmp_path / "bench-results")[0].name
+        assert name in bench("list", "runs")[1]
+        for which in ([], ["latest"], [name], [name[:-3]], [tmp_path / "bench-results" / name]):
+            code, out, _ = bench("show", *which)
+            assert code == 0
+            assert "mean DICE of anomalous images" in out
+
+    def test_score_again(self, bench: Bench) -> None:
+        run_tiny(bench)
+        code, out, _ = bench("score", "latest", "--fixed-threshold", 100)
+        assert code == 0
+        assert "fixed" in out
+        assert "fixed" in bench("show")[1]
+
+    def test_maps_none_says_what_cannot_be_done_any_more(self, bench: Bench) -> None:
+        code, out, _ = run_tiny(bench, "--maps", "none")
+        assert code == 0
+        assert "new thresholds and metrics cannot be computed from this run" in out
+        code, out, _ = bench("score", "--fixed-threshold", 100)
+        assert code == 0
+        assert "keep their old scores" in out
+
+    def test_a_run_file_holds_every_option(self, bench: Bench, tmp_path: Path) -> None:
+        options: dict[str, Any] = {
+            "methods": ["intensity"],
+            "dataset": [TINY],
+            "weights": "embedded",
+            "seeds": [0, 1],
+            "device": "cpu",
+            "data_root": "data",
+            "results": "kept",
+            "limit": 3,
+            "size": 64,
+            "maps": "float16",
+            "set": {"intensity": {"sigma": 1}},
+            "score": {"mask_edges": "paper", "fixed_threshold": 90},
+        }
+        (tmp_path / "run.yaml").write_text(yaml.safe_dump(options))
+        code, _, err = bench("run", "--config", "run.yaml", "--seeds", "4", "--set", "intensity.sigma=3")
+        assert code == 0, err
+        record = find_runs(tmp_path / "kept")[0].read()
+        assert record["config"] | {"seeds": 0, "set": 0} == options | {"seeds": 0, "set": 0}
+        assert record["config"]["seeds"] == [4], "the command line wins"
+        assert record["cells"][0]["options"] == {"sigma": 3.0}
+
+    def test_several_datasets_and_methods(self, bench: Bench, tmp_path: Path) -> None:
+        write_bmad(phantom_brain_mri(Path(), train=3, valid=4, test=6, size=64), tmp_path / "mine")
+        code, out, _ = bench(
+            "run", "-m", "intensity", "-d", f"{TINY},phantom_liver_ct:train=3,valid=4,test=6,size=64",
+            "-d", "./mine", "--size", 64,
+        )  # fmt: skip
+        assert code == 0
+        assert out.count("mean DICE of anomalous images") == 3
+
+    def test_patients_in_two_splits_are_pointed_out(self, bench: Bench, tmp_path: Path) -> None:
+        write_bmad(phantom_brain_mri(Path(), train=3, valid=4, test=6, size=64), tmp_path / "mine")
+        good = tmp_path / "mine" / "test" / "good" / "img"
+        image = sorted((tmp_path / "mine" / "train" / "good" / "img").iterdir())[0]
+        (good / f"{image.stem}9.png").write_bytes(image.read_bytes())
+        code, out, _ = bench("run", "-m", "intensity", "-d", "./mine", "--size", 64)
+        assert code == 0
+        assert "patients in test and in another split" in " ".join(out.split())
+
+
+class TestWrongUsage:
+    @pytest.mark.parametrize(
+        ("arguments", "says"),
+        [
+            (["run", "--methods", "mias_sma", "--dataset", TINY], "Did you mean 'mias_sam'?"),
+            (["run", "--methods", "intensity", "--dataset", "liverct"], "Did you mean 'liver_ct'?"),
+            (["run", "--methods", "intensity", "--dataset", TINY, "--set", "intensity.sgima=1"], "mean 'sigma'?"),
+            (["run", "--methods", "intensity", "--dataset", TINY, "--set", "intensity.sigma=a"], "intensity.sigma=a"),
+            (["run", "--methods", "intensity", "--dataset", TINY, "--set", "sigma=1"], "like mias_sam.gamma=5"),
+            (["run", "--methods", "intensity", "--dataset", TINY, "--set", "intensty.sigma=1"], "mean 'intensity'?"),
+            (["run", "--methods", "intensity", "--dataset", TINY, "--seeds", "0,x"], "seeds"),
+            (["run", "--methods", "intensity", "--dataset", TINY, "--size", "3"], "size"),
+            (["run", "--methods", "intensity", "--datset", TINY], "--dataset"),
+            (["run", "--methods", "intensity", "--dataset", TINY, "--weights", "own"], "embedded"),
+            (["run", "--dataset", TINY], "--methods mias_sam,patchcore"),
+            (["run", "--methods", "intensity"], "--dataset phantom_brain_mri"),
+            (["run", "--config", "none.yaml"], "none.yaml"),
+            (["run", "--methods", "intensity", "--dataset", "./nowhere"], "nowhere"),
+            (["show", "nothing"], "There are no runs in"),
+            (["score", "nothing"], "There are no runs in"),
+            (["rum"], "There is no command 'rum'. Did you mean 'run'?"),
+        ],
+    )
+    def test_is_one_message_and_exit_code_2(self, bench: Bench, arguments: list[str], says: str) -> None:
+        code, out, err = bench(*arguments)
+        assert code == 2
+        assert says in err
+        assert "Error: " in err
+        assert out == ""
+
+    @pytest.mark.parametrize("name", ["brain_mri", "liver_ct", "retina_oct"])
+    def test_missing_data_say_where_how_and_what_meanwhile(self, bench: Bench, tmp_path: Path, name: str) -> None:
+        code, _, err = bench("run", "--methods", "intensity", "--dataset", name)
+        assert code == 2
+        assert err.count("Error") == 1
+        for part in (str(tmp_path / "data"), "--data-root", "README", f"--dataset phantom_{name}"):
+            assert part in err
+
+    def test_a_truncated_image_is_named(self, bench: Bench, tmp_path: Path) -> None:
+        write_bmad(phantom_brain_mri(Path(), train=3, valid=4, test=6, size=64), tmp_path / "mine")
+        victim = sorted((tmp_path / "mine" / "test" / "good" / "img").iterdir())[0]
+        victim.write_bytes(victim.read_bytes()[:200])
+        code, _, err = bench("run", "--methods", "intensity", "--dataset", "./mine")
+        assert code == 2
+        assert str(victim) in err
+
+    def test_weights_that_cannot_be_had(self, bench: Bench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setenv("MIASBENCH_WEIGHTS", str(tmp_path / "weights"))
+        (tmp_path / "weights").mkdir()
+        (tmp_path / "weights" / "sam_vit_b_01ec64.pth").write_bytes(b"not SAM")
+        code, _, err = bench("run", "--methods", "mias_sam", "--dataset", TINY)
+        assert code == 2
+        assert str(tmp_path / "weights" / "sam_vit_b_01ec64.pth") in err
+        assert "Delete the file" in err
+
+
+@pytest.mark.usefixtures("plugins")
+class TestTrouble:
+    def test_some_cells_failed(self, bench: Bench, tmp_path: Path) -> None:
+        code, out, _ = run_tiny(bench, methods="failing,intensity")
+        assert code == 3
+        assert "1 of 2 cells failed" in out
+        assert "RuntimeError: out of [bold]cheese[/bold]" in " ".join(out.split())
+        path = next((tmp_path / "bench-results").rglob("error.txt"))
+        assert str(path) in out
+        assert "in fit" in path.read_text()
+
+    def test_all_cells_failed(self, bench: Bench) -> None:
+        assert run_tiny(bench, methods="failing")[0] == 4
+
+    def test_interrupted_and_gone_on(self, bench: Bench, plugins: Any) -> None:
+        def stop(count: int) -> None:
+            if count == 5:
+                raise KeyboardInterrupt
+
+        plugins.hook = stop
+        code, _, err = run_tiny(bench, methods="intensity,scripted")
+        assert code == 130
+        assert "the same command goes on from there" in err
+        plugins.hook = lambda count: None
+        code, out, _ = run_tiny(bench, methods="intensity,scripted")
+        assert code == 0
+        assert "1 of 2 cells were finished before" in out
+
+    def test_a_full_disk(self, bench: Bench, plugins: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+        def fail(descriptor: int) -> None:
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+        def fill(count: int) -> None:
+            monkeypatch.setattr(os, "fsync", fail)
+
+        plugins.hook = fill
+        code, _, err = run_tiny(bench, methods="scripted")
+        assert code == 2
+        assert "its disk is full" in err
+
+    def test_results_that_cannot_be_written(self, bench: Bench, tmp_path: Path) -> None:
+        (tmp_path / "file").write_text("")
+        code, _, err = run_tiny(bench, "--results", tmp_path / "file" / "deep")
+        assert code == 2
+        assert str(tmp_path / "file" / "deep") in err
+
+
+class TestData:
+    def test_phantoms_are_written_as_datasets(self, bench: Bench, tmp_path: Path) -> None:
+        code, out, _ = bench("data", "phantom", "phantom_liver_ct:train=3,valid=4,test=6,size=64", "--out", "here")
+        assert code == 0
+        assert str(tmp_path / "here" / "phantom_liver_ct") in out
+        code, out, _ = bench("run", "-m", "intensity", "-d", "here/phantom_liver_ct", "--size", 64)
+        assert code == 0
+
+    @pytest.mark.parametrize(
+        ("name", "says"), [("phantom_livr_ct", "Did you mean 'phantom_liver_ct'?"), ("liver_ct", "phantom")]
+    )
+    def test_other_names_are_refused(self, bench: Bench, name: str, says: str) -> None:
+        code, _, err = bench("data", "phantom", name, "--out", "here")
+        assert code == 2
+        assert says in err

@@ -1,0 +1,87 @@
+"""Methods for tests, loaded as a plugin's module would be."""
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from miasbench.harness.api import Method, Prediction
+
+hook: Callable[[int], None] = lambda count: None  # noqa: E731 - a test puts its own here
+
+
+@dataclass(kw_only=True)
+class Scripted(Method):
+    """A seeded map, a mask without a threshold, and a hook that is called with the number of predictions so far."""
+
+    pause: float = 0.0
+
+    def fit(self, images: Sequence[np.ndarray]) -> None:
+        self._mean = np.mean([image.mean() for image in images])
+        self._noise = np.random.default_rng(self.seed).random(images[0].shape)
+        self.count = 0
+
+    def predict(self, image: np.ndarray) -> Prediction:
+        time.sleep(self.pause)
+        hook(self.count)
+        self.count += 1
+        anomaly_map = (image / 255 + self._noise).astype(np.float32)
+        return Prediction(anomaly_map, float(anomaly_map.max()), anomaly_map > 1.2, "scripted")
+
+
+@dataclass(kw_only=True)
+class Failing(Method):
+    """Raises when it is fitted."""
+
+    def fit(self, images: Sequence[np.ndarray]) -> None:
+        raise RuntimeError("out of [bold]cheese[/bold]")
+
+    def predict(self, image: np.ndarray) -> Prediction:
+        raise NotImplementedError
+
+
+@dataclass(kw_only=True)
+class Wrong(Method):
+    """Breaks the contract in the way it is told."""
+
+    how: str = "shape"
+
+    def fit(self, images: Sequence[np.ndarray]) -> None:
+        pass
+
+    def predict(self, image: np.ndarray) -> Prediction:
+        anomaly_map = image.astype(np.float32)
+        match self.how:
+            case "shape":
+                return Prediction(anomaly_map[1:], 0.0)
+            case "nan":
+                return Prediction(np.where(anomaly_map == anomaly_map.max(), np.nan, anomaly_map), 0.0)
+            case "score":
+                return Prediction(anomaly_map, float("inf"))
+            case "mask":
+                return Prediction(anomaly_map, 0.0, anomaly_map)
+            case _:
+                raise ValueError(self.how)
+
+
+@dataclass(kw_only=True)
+class Together(Method):
+    """Transductive: subtracts the mean of all images of the split."""
+
+    short: bool = False
+
+    @property
+    def transductive(self) -> bool:
+        return True
+
+    def fit(self, images: Sequence[np.ndarray]) -> None:
+        pass
+
+    def predict(self, image: np.ndarray) -> Prediction:
+        raise AssertionError("a transductive method is asked for whole splits")
+
+    def predict_many(self, images: Sequence[np.ndarray]) -> Iterator[Prediction]:
+        mean = np.mean(np.stack(list(images)), axis=0)
+        for image in images[: len(images) - self.short]:
+            yield Prediction((image - mean).astype(np.float32), 0.0)

@@ -1,0 +1,377 @@
+import errno
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from miasbench.datasets.phantom import phantom_brain_mri, write_bmad
+from miasbench.harness.api import BenchError, DataError, Prediction, UsageError
+from miasbench.harness.config import RunConfig, ScoreConfig
+from miasbench.harness.runner import Outcome, execute, make_plan, rescore
+from miasbench.results.store import ResultsError, RunStore
+
+TINY = "phantom_brain_mri:train=3,valid=4,test=6,size=64"
+COSTS = ("fit_seconds", "predict_ms", "peak_memory_mib", "peak_gpu_memory_mib")
+
+pytestmark = pytest.mark.usefixtures("plugins")
+
+
+def config(results: Path, *methods: str, **options: Any) -> RunConfig:
+    values: dict[str, Any] = {
+        "methods": list(methods) or ["scripted"],
+        "dataset": [TINY],
+        "weights": "embedded",
+        "size": 64,
+        "results": results,
+        "device": "cpu",
+    }
+    return RunConfig.model_validate(values | options)
+
+
+def run(results: Path, *methods: str, force: bool = False, **options: Any) -> tuple[RunStore, list[Outcome]]:
+    plan = make_plan(config(results, *methods, **options))
+    return plan.store, execute(plan, force=force)
+
+
+def without_costs(store: RunStore) -> tuple[pd.DataFrame, pd.DataFrame]:
+    scores = store.scores()
+    return store.cases().drop(columns="predict_ms"), scores[~scores["metric"].isin(COSTS)].reset_index(drop=True)
+
+
+def assert_equal_runs(one: RunStore, other: RunStore) -> None:
+    for mine, theirs in zip(without_costs(one), without_costs(other), strict=True):
+        pd.testing.assert_frame_equal(mine, theirs)
+
+
+def predictions(store: RunStore) -> dict[str, int]:
+    return {
+        str(path.relative_to(store.folder)): path.stat().st_mtime_ns for path in store.folder.glob("cells/*/*/*.npz")
+    }
+
+
+class TestRun:
+    def test_leaves_tables_predictions_and_a_record(self, tmp_path: Path) -> None:
+        store, outcomes = run(tmp_path, "scripted", "intensity", seeds=[0, 1])
+        assert [outcome.status for outcome in outcomes] == ["finished"] * 4
+        scores = store.scores()
+        assert set(scores["method"]) == {"scripted", "intensity"}
+        assert set(scores["seed"]) == {0, 1}
+        assert (scores["dataset"] == TINY).all()
+        assert len(predictions(store)) == 4 * 10
+        record = store.read()
+        assert record["status"] == "done"
+        assert record["config"]["dataset"] == [TINY]
+        assert {"command", "python", "packages", "git_commit", "processor", "cores"} <= set(record["environment"])
+        assert record["environment"]["packages"]["torch"]
+        assert record["datasets"][TINY]["fingerprint"] == scores["dataset_fingerprint"].iloc[0]
+        assert record["datasets"][TINY]["card"]["licence"]
+        assert [cell["name"] for cell in record["cells"]] == scores["cell"].drop_duplicates().tolist()
+        for cell in scores["cell"].unique():
+            assert store.cell(cell).read() is not None
+
+    def test_weights_are_recorded_with_their_kind_and_checksum(self, tmp_path: Path) -> None:
+        plan = make_plan(config(tmp_path, "mias_sam", "patchcore", "intensity"))
+        kinds = {cell.method: [(weights.kind, len(weights.sha256)) for weights in cell.weights] for cell in plan.cells}
+        assert kinds == {"mias_sam": [("embedded", 64)], "patchcore": [("embedded", 64)], "intensity": []}
+
+    def test_seeds_change_what_is_random(self, tmp_path: Path) -> None:
+        store, _ = run(tmp_path, seeds=[0, 1, 0])
+        own = store.scores().query("metric == 'pixel_auroc'")
+        assert own["seed"].tolist() == [0, 1]
+        assert own["value"].nunique() == 2
+
+    def test_progress_is_told(self, tmp_path: Path) -> None:
+        told: list[tuple[str, str, int, int]] = []
+        execute(make_plan(config(tmp_path)), report=lambda *step: told.append(step))
+        assert {stage for _, stage, _, _ in told} >= {"fit", "predict valid", "predict test", "score"}
+        assert [done for _, stage, done, _ in told if stage == "predict test"] == list(range(1, 7))
+
+    def test_fit_sees_training_images_only_in_the_runs_frame(
+        self, tmp_path: Path, plugins: Any, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        seen: list[np.ndarray] = []
+        monkeypatch.setattr(plugins.Scripted, "fit", lambda self, images: seen.extend(images))
+        run(tmp_path, dataset=["phantom_retina_oct:train=3,valid=4,test=6,size=64"], size=32)
+        assert len(seen) == 3
+        assert {(image.shape, image.dtype.name) for image in seen} == {((32, 32), "uint8")}
+        assert all((image[:7] == 0).all() for image in seen), "a wide image is padded to a square"
+
+    def test_limit_is_part_of_the_cells_identity(self, tmp_path: Path) -> None:
+        whole, part = (make_plan(config(tmp_path, limit=limit)) for limit in (0, 2))
+        assert whole.cells[0].fingerprint != part.cells[0].fingerprint
+        assert whole.store.folder != part.store.folder
+        assert {outcome.status for outcome in execute(part)} == {"finished"}
+        assert len(part.store.cases().query("policy == 'own'")) == 2
+
+    def test_transductive_methods_get_whole_splits_and_are_marked(self, tmp_path: Path) -> None:
+        store, outcomes = run(tmp_path, "together")
+        assert outcomes[0].status == "finished"
+        assert store.scores()["transductive"].all()
+        assert store.cases()["transductive"].all()
+        assert store.cases()["predict_ms"].isna().all()
+        assert store.scores().query("metric == 'predict_ms'")["value"].item() > 0
+
+
+class TestGoingOn:
+    def test_a_finished_cell_is_not_run_again(self, tmp_path: Path) -> None:
+        store, _ = run(tmp_path)
+        before, tables = predictions(store), without_costs(store)
+        again, outcomes = run(tmp_path)
+        assert again.folder == store.folder
+        assert [outcome.status for outcome in outcomes] == ["kept"]
+        assert predictions(store) == before
+        for mine, theirs in zip(without_costs(store), tables, strict=True):
+            pd.testing.assert_frame_equal(mine, theirs)
+
+    def test_force_runs_it_again(self, tmp_path: Path) -> None:
+        store, _ = run(tmp_path)
+        before = predictions(store)
+        _, outcomes = run(tmp_path, force=True)
+        assert [outcome.status for outcome in outcomes] == ["finished"]
+        assert all(time > before[name] for name, time in predictions(store).items())
+
+    @pytest.mark.parametrize(
+        "changed", [{"set": {"scripted": {"pause": 0.001}}}, {"size": 32}, {"seeds": [5]}, {"limit": 3}]
+    )
+    def test_what_a_prediction_depends_on_makes_another_cell(self, tmp_path: Path, changed: dict[str, Any]) -> None:
+        one, other = make_plan(config(tmp_path)), make_plan(config(tmp_path, **changed))
+        assert one.cells[0].key != other.cells[0].key
+        assert one.store.folder != other.store.folder
+
+    def test_scoring_otherwise_keeps_predictions(self, tmp_path: Path) -> None:
+        store, _ = run(tmp_path)
+        before = predictions(store)
+        _, outcomes = run(tmp_path, score={"fixed_threshold": 1.0})
+        assert [outcome.status for outcome in outcomes] == ["kept"]
+        assert predictions(store) == before
+        assert "fixed" in set(store.scores()["policy"])
+
+    @pytest.mark.parametrize("stop_at", [1, 3, 8])
+    def test_an_interruption_loses_nothing_that_is_finished(self, tmp_path: Path, plugins: Any, stop_at: int) -> None:
+        def stop(count: int) -> None:
+            if count == stop_at:
+                raise KeyboardInterrupt
+
+        plugins.hook = stop
+        with pytest.raises(KeyboardInterrupt):
+            run(tmp_path, "intensity", "scripted")
+        store = make_plan(config(tmp_path, "intensity", "scripted")).store
+        assert store.read()["status"] == "running"
+        assert set(store.scores()["method"]) == {"intensity"}
+        before = predictions(store)
+        assert len(before) == 10 + stop_at - 1, "the first prediction of a cell is its warm-up"
+        plugins.hook = lambda count: None
+        _, outcomes = run(tmp_path, "intensity", "scripted")
+        assert [outcome.status for outcome in outcomes] == ["kept", "finished"]
+        assert all(predictions(store)[name] == time for name, time in before.items())
+        undisturbed, _ = run(tmp_path / "other", "intensity", "scripted")
+        assert_equal_runs(store, undisturbed)
+
+    @pytest.mark.slow
+    def test_killed_in_the_middle_the_same_command_finishes_it(self, tmp_path: Path) -> None:
+        site = tmp_path / "site"
+        (site / "slow_method-1.0.dist-info").mkdir(parents=True)
+        shutil.copy(Path(__file__).with_name("plugins.py"), site / "slow_method.py")
+        (site / "slow_method-1.0.dist-info" / "METADATA").write_text("Name: slow-method\nVersion: 1.0\n")
+        (site / "slow_method-1.0.dist-info" / "entry_points.txt").write_text(
+            "[miasbench.methods]\nslow = slow_method:Scripted\n"
+        )
+        command = [sys.executable, "-c", "from miasbench.harness.cli import main; main()"]
+        command += ["run", "--methods", "intensity,slow", "--dataset", TINY, "--size", "64", "--set", "slow.pause=0.2"]
+        environment = os.environ | {"PYTHONPATH": str(site)}
+        results = tmp_path / "killed"
+        process = subprocess.Popen([*command, "--results", results], env=environment, stdout=subprocess.DEVNULL)
+        deadline = time.monotonic() + 120
+        while len(list(results.glob("*/cells/*-slow-*/test/*.npz"))) < 2:
+            assert process.poll() is None, "it ended before it could be killed"
+            assert time.monotonic() < deadline
+            time.sleep(0.02)
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+        store = RunStore(next(results.iterdir()))
+        before = predictions(store)
+        assert store.read()["status"] == "running"
+        for folder in (results, tmp_path / "undisturbed"):
+            subprocess.run([*command, "--results", folder], env=environment, check=True, stdout=subprocess.DEVNULL)
+        assert store.read()["status"] == "done"
+        assert all(predictions(store)[name] == at for name, at in before.items())
+        assert_equal_runs(store, RunStore(next((tmp_path / "undisturbed").iterdir())))
+        assert not list(tmp_path.rglob("*.tmp"))
+
+
+class TestFailing:
+    def test_the_other_cells_finish(self, tmp_path: Path) -> None:
+        store, outcomes = run(tmp_path, "intensity", "failing", "scripted")
+        assert [outcome.status for outcome in outcomes] == ["finished", "failed", "finished"]
+        failed = store.scores().query("method == 'failing'")
+        assert failed["error"].tolist() == ["RuntimeError: out of [bold]cheese[/bold]"]
+        traceback = (store.cell(failed["cell"].item()).folder / "error.txt").read_text()
+        assert "Traceback" in traceback
+        assert "cheese" in traceback
+        assert (store.scores().query("method == 'scripted'")["error"] == "").all()
+
+    def test_a_failed_cell_is_tried_again_and_its_error_goes(
+        self, tmp_path: Path, plugins: Any, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        store, _ = run(tmp_path, "failing")
+        assert list(store.folder.rglob("error.txt"))
+        monkeypatch.setattr(plugins.Failing, "fit", lambda self, images: None)
+        monkeypatch.setattr(plugins.Failing, "predict", lambda self, image: Prediction(image.astype(np.float32), 0.0))
+        _, outcomes = run(tmp_path, "failing")
+        assert outcomes[0].status == "finished"
+        assert (store.scores()["error"] == "").all()
+        assert not list(store.folder.rglob("error.txt"))
+
+    @pytest.mark.parametrize(
+        ("how", "says"),
+        [
+            ("shape", "the anomaly map is (63, 64), the image (64, 64)"),
+            ("nan", "NaN or infinity"),
+            ("score", "NaN or infinity"),
+            ("mask", "the mask is float32 (64, 64), it should be bool (64, 64)"),
+        ],
+    )
+    def test_a_prediction_that_breaks_the_contract_names_the_case(self, tmp_path: Path, how: str, says: str) -> None:
+        _, outcomes = run(tmp_path, "wrong", set={"wrong": {"how": how}})
+        assert outcomes[0].status == "failed"
+        assert outcomes[0].error.startswith("wrong on the case ")
+        assert says in outcomes[0].error
+
+    def test_too_few_predictions(self, tmp_path: Path) -> None:
+        _, outcomes = run(tmp_path, "together", set={"together": {"short": True}})
+        assert "made no prediction for the case" in outcomes[0].error
+
+    def test_a_file_that_breaks_during_the_run_fails_the_cell_and_is_named(self, tmp_path: Path, plugins: Any) -> None:
+        write_bmad(phantom_brain_mri(Path(), train=3, valid=4, test=6, size=64), tmp_path / "data")
+        victim = sorted((tmp_path / "data" / "test" / "Ungood" / "img").iterdir())[0]
+
+        def truncate(count: int) -> None:
+            if count == 3:
+                victim.write_bytes(victim.read_bytes()[:100])
+
+        plugins.hook = truncate
+        store, outcomes = run(tmp_path / "results", dataset=[str(tmp_path / "data")])
+        assert outcomes[0].status == "failed"
+        assert str(victim) in outcomes[0].error
+        assert predictions(store)
+
+    def test_a_full_disk_says_so_and_keeps_what_is_finished(
+        self, tmp_path: Path, plugins: Any, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        def fail(descriptor: int) -> None:
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+        def fill(count: int) -> None:
+            if count == 5:
+                patch.setattr(os, "fsync", fail)
+
+        plugins.hook = fill
+        with monkeypatch.context() as patch, pytest.raises(ResultsError) as caught:
+            run(tmp_path, "intensity", "scripted")
+        assert "its disk is full. Free some space, and run the same command again." in str(caught.value)
+        assert str(tmp_path) in str(caught.value)
+        plugins.hook = lambda count: None
+        store, outcomes = run(tmp_path, "intensity", "scripted")
+        assert [outcome.status for outcome in outcomes] == ["kept", "finished"]
+        undisturbed, _ = run(tmp_path / "other", "intensity", "scripted")
+        assert_equal_runs(store, undisturbed)
+
+
+class TestBeforeTheRun:
+    def test_options_for_a_method_that_is_not_run(self, tmp_path: Path) -> None:
+        with pytest.raises(UsageError, match=r"'patchcor', which is not run.*Did you mean 'patchcore'"):
+            make_plan(config(tmp_path, "patchcore", set={"patchcor": {"coreset": 0.1}}))
+
+    def test_two_datasets_of_one_name(self, tmp_path: Path) -> None:
+        for place in ("a", "b"):
+            write_bmad(phantom_brain_mri(Path(), train=3, valid=4, test=6, size=64), tmp_path / place / "brain")
+        with pytest.raises(UsageError, match="the same name: brain, brain"):
+            make_plan(config(tmp_path, dataset=[str(tmp_path / "a" / "brain"), str(tmp_path / "b" / "brain")]))
+
+    def test_a_broken_file_is_named_before_anything_runs(self, tmp_path: Path) -> None:
+        write_bmad(phantom_brain_mri(Path(), train=3, valid=4, test=6, size=64), tmp_path / "data")
+        victim = sorted((tmp_path / "data" / "valid" / "good" / "img").iterdir())[1]
+        victim.write_bytes(b"no image")
+        with pytest.raises(DataError) as caught:
+            make_plan(config(tmp_path / "results", dataset=[str(tmp_path / "data")]))
+        assert str(victim) in str(caught.value)
+        assert not (tmp_path / "results").exists()
+
+    def test_cuda_where_there_is_none(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+        with pytest.raises(UsageError, match="Use --device cpu or auto"):
+            make_plan(config(tmp_path, device="cuda"))
+        assert make_plan(config(tmp_path, device="auto")).device == "cpu"
+
+
+class TestMaps:
+    def test_none_keeps_scores_only(self, tmp_path: Path) -> None:
+        full, _ = run(tmp_path / "full")
+        store, _ = run(tmp_path / "none", maps="none")
+        assert not predictions(store)
+        assert_equal_runs(store, full)
+        _, outcomes = run(tmp_path / "none", maps="none")
+        assert [outcome.status for outcome in outcomes] == ["kept"]
+
+    def test_maps_that_are_wanted_after_all_are_made(self, tmp_path: Path) -> None:
+        store, _ = run(tmp_path, maps="none")
+        _, outcomes = run(tmp_path)
+        assert [outcome.status for outcome in outcomes] == ["finished"]
+        assert len(predictions(store)) == 10
+
+    def test_other_scores_than_those_kept_need_the_maps(self, tmp_path: Path) -> None:
+        run(tmp_path, maps="none")
+        store, outcomes = run(tmp_path, maps="none", score={"fixed_threshold": 1.0})
+        assert [outcome.status for outcome in outcomes] == ["finished"]
+        assert "fixed" in set(store.scores()["policy"])
+
+    def test_float16_is_near(self, tmp_path: Path) -> None:
+        full, _ = run(tmp_path / "full")
+        half, _ = run(tmp_path / "half", maps="float16")
+        one, other = (store.scores().query("metric == 'pixel_auroc'")["value"].item() for store in (full, half))
+        assert one == pytest.approx(other, abs=1e-3)
+
+
+class TestRescore:
+    def test_gives_the_same_scores(self, tmp_path: Path) -> None:
+        store, _ = run(tmp_path, "scripted", "intensity")
+        before, costs = without_costs(store), store.scores()[store.scores()["metric"].isin(COSTS)]
+        assert rescore(store) == []
+        for mine, theirs in zip(without_costs(store), before, strict=True):
+            pd.testing.assert_frame_equal(mine, theirs)
+        pd.testing.assert_frame_equal(store.scores()[store.scores()["metric"].isin(COSTS)], costs)
+
+    def test_scores_otherwise_and_remembers(self, tmp_path: Path) -> None:
+        store, _ = run(tmp_path)
+        rescore(store, ScoreConfig(mask_edges="paper", fixed_threshold=1.0))
+        assert "fixed" in set(store.scores()["policy"])
+        assert store.read()["config"]["score"] == {"mask_edges": "paper", "fixed_threshold": 1.0}
+        rescore(store)
+        assert "fixed" in set(store.scores()["policy"])
+
+    def test_names_cells_whose_maps_are_gone(self, tmp_path: Path) -> None:
+        store, _ = run(tmp_path, maps="none")
+        before = store.scores()
+        assert rescore(store) == before["cell"].unique().tolist()
+        pd.testing.assert_frame_equal(store.scores(), before)
+
+    def test_refuses_other_data(self, tmp_path: Path) -> None:
+        write_bmad(phantom_brain_mri(Path(), train=3, valid=4, test=6, size=64), tmp_path / "data")
+        store, _ = run(tmp_path / "results", dataset=[str(tmp_path / "data")])
+        image = sorted((tmp_path / "data" / "train" / "good" / "img").iterdir())[0]
+        image.unlink()
+        with pytest.raises(BenchError, match="has changed since"):
+            rescore(store)
+
+    def test_keeps_failed_cells(self, tmp_path: Path) -> None:
+        store, _ = run(tmp_path, "failing", "intensity")
+        rescore(store)
+        assert (store.scores()["error"] != "").sum() == 1
