@@ -2,7 +2,7 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-DEMO := train=10,valid=6,test=10
+DEMO := train=8,valid=4,test=8
 
 .PHONY: demo test benchmarks clean
 

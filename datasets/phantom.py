@@ -165,7 +165,7 @@ def _brain(
         grey += 0.08 * _fade(1 - nucleus, 0.2)
     ventricle = _ventricles(patient, x, y, step)
     grey += patient.uniform(0.08, 0.25) * np.exp(-(((ventricle - 0.3) / 0.5) ** 2)) * _fade(np.abs(y) - 0.2, 0.06)
-    grey += 0.16 * _fade(_noise(patient, x.shape, 7) - 1.2, 0.3) * outer  # bright patches of cortex that are no lesions
+    grey += 0.2 * _fade(_noise(patient, x.shape, 7) - 1.0, 0.3) * outer  # bright patches of cortex that are no lesions
     inside = _fade(ventricle, 0.25)
     grey = grey * (1 - inside) + 0.1 * inside
     grey = grey * (1 - sulci) + 0.14 * sulci
@@ -174,11 +174,15 @@ def _brain(
     if lesions:
         for _ in range(_lesion_count(own)):
             shape = _blob(own, x, y, (depth > 0.12) & (ventricle < -0.6), (0.05, 0.2), 0.3)
-            contrast = own.uniform(0.05, 0.12) if own.random() < 0.4 else own.uniform(0.16, 0.34)
+            faint = own.random() < 0.4
+            contrast = own.uniform(0.05, 0.12) if faint else own.uniform(0.16, 0.34)
             texture = 1 + 0.2 * _noise(own, x.shape, 20)
             grey += contrast * texture * _fade(shape, 0.15) * (1 - 0.7 * sulci) * (1 - inside)
+            if not faint and own.random() < 0.7:  # a necrotic core is dark
+                core = _fade(shape + 0.1 * _noise(own, x.shape, 12) - own.uniform(0.25, 0.5), 0.2) * (1 - inside)
+                grey += core * (0.24 - grey)
             mask |= (shape > 0) & brain & (ventricle < 0)
-    grey *= 1 + 0.13 * _noise(patient, x.shape, 2)  # the coil's bias field
+    grey *= 1 + 0.17 * _noise(patient, x.shape, 2)  # the coil's bias field
     noise = 0.028 * own.standard_normal((2, *x.shape))
     return np.hypot(grey + noise[0], noise[1]) * 1.25 * brain, mask  # Rician
 

@@ -2,7 +2,6 @@
 
 import pandas as pd
 from rich.console import Group, RenderableType
-from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
@@ -51,7 +50,7 @@ def run_tables(scores: pd.DataFrame) -> RenderableType:
 def _dice_table(dataset: str, rows: pd.DataFrame) -> Table:
     dice = rows[rows["metric"] == "dice"]
     policies = [policy for policy in POLICY_ORDER if policy in set(dice["policy"])]
-    table = Table(title=f"{escape(dataset)}: mean DICE of anomalous images, by threshold policy", title_justify="left")
+    table = Table(title=Text(f"{dataset}: mean DICE of anomalous images, by threshold policy"), title_justify="left")
     table.add_column("method")
     for policy in policies:
         table.add_column(policy.replace("_", " "), justify="right", style="dim" if policy.startswith("oracle") else "")
@@ -73,14 +72,14 @@ def _map_table(rows: pd.DataFrame) -> Table:
     return table
 
 
-def _label(method: str, rows: pd.DataFrame) -> str:
-    return escape(f"{method} *" if rows["transductive"].any() else method)
+def _label(method: str, rows: pd.DataFrame) -> Text:
+    return Text(f"{method} *" if rows["transductive"].any() else method)  # as Text, brackets in a name stay
 
 
-def _dice_cell(rows: pd.DataFrame) -> str:
-    text = _cell(rows["value"], "{:.3f}")
+def _dice_cell(rows: pd.DataFrame) -> Text:
+    text = Text(_cell(rows["value"], "{:.3f}"))
     if len(rows) == 1 and rows["policy"].iloc[0] == "own" and rows["ci_low"].notna().all():
-        text += f"\n[dim]{rows['ci_low'].iloc[0]:.2f}–{rows['ci_high'].iloc[0]:.2f}[/dim]"
+        text.append(f"\n{rows['ci_low'].iloc[0]:.2f}–{rows['ci_high'].iloc[0]:.2f}", style="dim")
     return text
 
 

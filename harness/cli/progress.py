@@ -18,7 +18,9 @@ from ...reports.tables import run_tables
 from ...results.store import RunStore
 
 # A pipe or a log has no width of its own; tables are not to be cut there.
-console = Console() if Console().is_terminal else Console(width=140)
+# Names and paths may hold brackets, which are not to be taken for markup.
+_is_terminal = Console().is_terminal
+console = Console(width=None if _is_terminal else 140, markup=False, highlight=False)
 
 
 class StageStatus:
@@ -50,7 +52,7 @@ class CellProgress:
     def __init__(self, cells: int) -> None:
         self._progress = Progress(
             SpinnerColumn(),
-            TextColumn("{task.description}"),
+            TextColumn("{task.description}", markup=False),
             BarColumn(),
             MofNCompleteColumn(),
             TimeElapsedColumn(),

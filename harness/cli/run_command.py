@@ -98,7 +98,7 @@ def command(ctx: click.Context, config: Path | None, force: bool, **options: Any
         console.print(f"{len(failed)} of {len(outcomes)} cells failed; their tracebacks:", style="red")
         for outcome in failed:
             path = plan.store.cell(outcome.cell.name).folder.resolve() / "error.txt"
-            console.print(f"  {path}", soft_wrap=True, markup=False)
+            console.print(f"  {path}", soft_wrap=True)
     return OK if not failed else NOTHING_MEASURED if len(failed) == len(outcomes) else FAILED_CELLS
 
 
