@@ -1,0 +1,58 @@
+"""What the README promises, done as it says."""
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+from miasbench.harness.config import make_config
+
+README = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
+
+
+def blocks(heading: str, language: str) -> list[str]:
+    section = README.split(f"\n## {heading}\n")[1].split("\n## ")[0]
+    return re.findall(rf"```{language}\n(.*?)```", section, flags=re.DOTALL)
+
+
+def test_the_two_commands_come_first() -> None:
+    first = README.split("```")[1]
+    assert README.index("make demo") < 60
+    assert "make demo" in first
+    assert "make test" in first
+
+
+def test_the_run_file_is_one() -> None:
+    config = make_config(yaml.safe_load(blocks("Running", "yaml")[0]), "in the README")
+    assert config.seeds == [0, 1, 2]
+
+
+@pytest.mark.slow
+def test_the_example_of_a_method_runs_as_an_installed_plugin(tmp_path: Path) -> None:
+    (code,) = blocks("Adding a method", "python")
+    (project,) = blocks("Adding a method", "toml")
+    assert len(code.splitlines()) < 25
+    source, site = tmp_path / "source", tmp_path / "site"
+    source.mkdir()
+    (source / "bench_median.py").write_text(code, encoding="utf-8")
+    (source / "pyproject.toml").write_text(project, encoding="utf-8")
+    install = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--no-build-isolation"]
+    subprocess.run([*install, "--target", site, source], check=True)
+    environment = os.environ | {"PYTHONPATH": str(site)}
+
+    def bench(*arguments: str) -> str:
+        command = [sys.executable, "-c", "from miasbench.harness.cli import main; main()", *arguments]
+        done = subprocess.run(command, env=environment, cwd=tmp_path, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    assert re.search(r"^median +Plugin of bench-median 0\.1$", bench("list", "methods"), flags=re.MULTILINE)
+    (example,) = (line for line in blocks("Adding a method", "bash")[0].splitlines() if line.startswith("bench run"))
+    tiny = example.replace("phantom_liver_ct", "phantom_liver_ct:train=3,valid=4,test=4,size=64")
+    shown = bench(*tiny.split()[1:], "--size", "64", "--weights", "embedded")
+    assert re.search(r"│ median +│", shown)
+    assert "FAILED" not in shown
