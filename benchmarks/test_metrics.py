@@ -76,7 +76,7 @@ def test_images_of_drawn_patients(benchmark: Benchmark) -> None:
     values = np.random.default_rng(0).random((100, 20))
 
     def plain() -> np.ndarray:
-        means = [np.mean(resample(values, random_state=draw)) for draw in range(1000)]
+        means = [np.asarray(resample(values, random_state=draw)).mean() for draw in range(1000)]
         return np.quantile(means, [0.025, 0.975])
 
     low, high = benchmark(plain)
