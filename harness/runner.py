@@ -292,7 +292,9 @@ def _run_cell(
         _score(dataset, cell, store, truths, config.score, end, report)
         if config.maps == "none":
             store.drop_predictions()
-        store.write(end | {"status": "finished", "maps": config.maps, "score": config.score.model_dump()})
+        kept = {"status": "finished", "maps": config.maps, "score": config.score.model_dump()}
+        # A run's record tells of its last invocation; a cell's, of the machine that measured it.
+        store.write(end | kept | {"finished": _now(), "environment": environment(cell.device)})
         return Outcome(cell, "finished")
     except Exception as error:
         if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EROFS):
@@ -360,7 +362,7 @@ def _predict_split(
         store.write_prediction(split, case.id, stored, "float16" if maps == "float16" else "float32")
         report(str(cell), f"predict {split}", done, len(cases))
     if method.transductive:
-        return 1000 * total / max(len(open_cases), 1)
+        return 1000 * total / len(open_cases) if open_cases else float("nan")
     times = [store.read_prediction(split, case.id).seconds for case in cases]
     return 1000 * float(np.median(times)) if times else float("nan")
 

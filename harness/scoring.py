@@ -34,7 +34,7 @@ CONVENTIONS = {
     "aupro": "8-connected lesions, false-positive rate up to 0.3, divided by 0.3",
     "image_auroc": "image scores of all test images",
     "fit_seconds": "reading images left out",
-    "predict_ms": "median over validation or test images after a warm-up; reading and scoring left out",
+    "predict_ms": "median over test images after a warm-up, mean if transductive; reading and scoring left out",
     "peak_memory_mib": "largest resident memory of the process while the cell ran",
     "peak_gpu_memory_mib": "largest memory that torch allocated on the GPU",
 }

@@ -3,7 +3,7 @@
 <run>/run.json                              what was asked, versions, hardware, one entry per cell
 <run>/cases.parquet, cases.csv              a row per cell, threshold policy and test case
 <run>/scores.parquet, scores.csv            a row per cell, threshold policy and metric
-<run>/cells/<cell>/cell.json                the cell's identity, status, times and memory; written last
+<run>/cells/<cell>/cell.json                status, times, memory, environment; written last
 <run>/cells/<cell>/<split>/<case>.npz       anomaly map, image score, mask, seconds, note
 <run>/cells/<cell>/cases.parquet, scores.parquet, error.txt
 """

@@ -2,9 +2,12 @@
 
 import faiss
 import numpy as np
+import psutil
 import torch
 import torch.nn.functional as F
 from scipy.ndimage import gaussian_filter
+
+from ...harness.api import UsageError
 
 
 def patch_descriptors(features: torch.Tensor, patch_size: int, stride: int, size: int) -> torch.Tensor:
@@ -42,8 +45,19 @@ class MemoryBank:
         return self._rows[: self._filled]
 
     def add(self, descriptors: np.ndarray) -> None:
-        """Adds the descriptors of one image, float32 (P, D)."""
+        """Adds the descriptors of one image, float32 (P, D).
+
+        Raises:
+            UsageError: The whole bank will not fit into memory.
+        """
         if not self._filled:
+            needed, free = self._images * descriptors.nbytes, psutil.virtual_memory().available
+            if needed > free:  # said now, not by the operating system when the bank is half full
+                raise UsageError(
+                    f"The memory bank of {self._images} images needs {needed / 2**30:.1f} GiB of memory, and "
+                    f"{free / 2**30:.1f} GiB are free. Use fewer images (--limit), or a larger mias_sam.stride or a "
+                    "smaller mias_sam.descriptor_size."
+                )
             self._rows_per_image = len(descriptors)
             self._rows = np.empty((self._images * len(descriptors), descriptors.shape[1]), np.float32)
         self._rows[self._filled : self._filled + len(descriptors)] = descriptors

@@ -75,7 +75,9 @@ class TestRun:
         assert record["datasets"][TINY]["card"]["licence"]
         assert [cell["name"] for cell in record["cells"]] == scores["cell"].drop_duplicates().tolist()
         for cell in scores["cell"].unique():
-            assert store.cell(cell).read() is not None
+            end = store.cell(cell).read()
+            assert end is not None
+            assert end["environment"]["packages"] == record["environment"]["packages"]
 
     def test_weights_are_recorded_with_their_kind_and_checksum(self, tmp_path: Path) -> None:
         plan = make_plan(config(tmp_path, "mias_sam", "patchcore", "intensity"))

@@ -6,6 +6,7 @@ import torch
 import torch.nn.functional as F
 from scipy.ndimage import gaussian_filter
 
+from miasbench.harness.api import UsageError
 from miasbench.methods.mias_sam.memory_bank import MemoryBank, anomaly_map, patch_descriptors
 from miasbench.methods.mias_sam.prompts import centroid_prompt
 
@@ -129,6 +130,11 @@ def test_what_is_in_the_bank_is_at_no_distance_unless_it_is_left_out() -> None:
     bank = filled(images)
     np.testing.assert_allclose(bank.distances(images[1], 1), 0, atol=1e-5)
     assert bank.distances(images[1], 1, leave_out=1).min() > 0.01
+
+
+def test_a_bank_that_will_not_fit_into_memory_says_so_at_once() -> None:
+    with pytest.raises(UsageError, match=r"of 1000000000 images needs 3[0-9.]+ GiB of memory"):
+        MemoryBank(10**9).add(np.zeros((1, 10), np.float32))
 
 
 def test_a_map_is_the_patch_scores_upsampled_and_smoothed() -> None:
