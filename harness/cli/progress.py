@@ -83,7 +83,8 @@ class CellProgress:
             self._progress.update(self._cells, completed=len(self._seen) - 1)
         if (cell, stage) != self._now:
             self._now = (cell, stage)
-            self._progress.reset(self._stage, description=f"{cell}: {stage}", total=total or None)
+            self._progress.remove_task(self._stage)  # a reset would keep the old total where the new one is unknown
+            self._stage = self._progress.add_task(f"{cell}: {stage}", total=total or None)
             if not console.is_terminal:
                 console.print(f"{cell}: {stage}")
         self._progress.update(self._stage, completed=done, total=total or None)
