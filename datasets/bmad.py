@@ -9,8 +9,8 @@ from .folder import FolderDataset, subfolder
 _HOW = (
     "Get BMAD from the Google Drive folder that its README links to (https://github.com/DorisBao/BMAD), or bmad.zip of "
     "the Hugging Face dataset code-dev05/BMAD (SHA-256 "
-    "df655def31f3f638a91c567550de54d6e45a74b2368f666c13a6a3052c063165), unpack it, and say where it is with --data-root "
-    "or MIASBENCH_DATA."
+    "df655def31f3f638a91c567550de54d6e45a74b2368f666c13a6a3052c063165), unpack it, and say where it is with "
+    "--data-root or MIASBENCH_DATA."
 )
 
 
