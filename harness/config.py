@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 
 import platformdirs
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from .api import UsageError
 from .registry import suggest
@@ -37,6 +37,9 @@ class ScoreConfig(BaseModel):
     fixed_threshold: Annotated[float, Field(allow_inf_nan=False)] | None = None
 
 
+_OneOrSeveral = BeforeValidator(lambda value: [value] if isinstance(value, str | int) else value)
+
+
 class RunConfig(BaseModel):
     """A run, whole: every option of `bench run` under its own name.
 
@@ -49,10 +52,10 @@ class RunConfig(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    methods: Annotated[list[str], Field(min_length=1)]
-    dataset: Annotated[list[str], Field(min_length=1)]
+    methods: Annotated[list[str], Field(min_length=1), _OneOrSeveral]
+    dataset: Annotated[list[str], Field(min_length=1), _OneOrSeveral]
     weights: Literal["published", "embedded"] = "published"
-    seeds: Annotated[list[Annotated[int, Field(ge=0)]], Field(min_length=1)] = [0]
+    seeds: Annotated[list[Annotated[int, Field(ge=0)]], Field(min_length=1), _OneOrSeveral] = [0]
     device: Literal["auto", "cpu", "cuda"] = "auto"
     data_root: Path = Field(default_factory=default_data_root)
     results: Path = Field(default_factory=default_results)

@@ -105,8 +105,8 @@ def command(ctx: click.Context, config: Path | None, force: bool, **options: Any
 def overlay(values: dict[str, Any], given: dict[str, Any]) -> None:
     """Puts options of the command line over those of a run file."""
     score = {name: given.pop(name) for name in ("mask_edges", "fixed_threshold") if name in given}
-    if score:
-        values["score"] = (values.get("score") or {}) | score
+    _section(values, "score").update(score)
+    settings = _section(values, "set")
     if "methods" in given:
         given["methods"] = [name.strip() for name in given["methods"].split(",") if name.strip()]
     if "dataset" in given:
@@ -118,9 +118,19 @@ def overlay(values: dict[str, Any], given: dict[str, Any]) -> None:
         method, dot, option = key.partition(".")
         if not (equals and dot and method and option):
             raise UsageError(f"--set {text}: it should look like mias_sam.gamma=5.")
-        own = values.setdefault("set", {})
-        own[method] = (own.get(method) or {}) | {option: value}
+        _section(settings, method)[option] = value
     values.update(given)
+
+
+def _section(values: dict[str, Any], name: str) -> dict[str, Any]:
+    """The options under a name, made where there are none."""
+    section = values.get(name) or {}
+    if not isinstance(section, dict):
+        raise UsageError(
+            f"Option {name} in the run file should hold options, such as `{name}: {{…}}`, not {section!r}."
+        )
+    values[name] = section
+    return section
 
 
 def split_specs(text: str) -> list[str]:

@@ -64,6 +64,11 @@ def test_a_whole_file_reads_into_a_config(tmp_path: Path) -> None:
     assert (config.score.mask_edges, config.score.fixed_threshold) == ("paper", 0.5)
 
 
+def test_one_needs_no_list() -> None:
+    config = make_config({"methods": "intensity", "dataset": "./mine", "seeds": 3}, WHERE)
+    assert (config.methods, config.dataset, config.seeds) == (["intensity"], ["./mine"], [3])
+
+
 def test_a_config_survives_the_record_of_a_run() -> None:
     config = make_config({**LEAST, "seeds": [3], "score": {"fixed_threshold": 1}}, WHERE)
     assert make_config(config.model_dump(mode="json"), WHERE) == config
@@ -91,11 +96,11 @@ def test_an_unknown_option_of_scoring_gets_a_suggestion_from_scoring() -> None:
 @pytest.mark.parametrize(
     ("change", "option", "got"),
     [
-        ({"seeds": "many"}, "seeds", "'many'"),
+        ({"seeds": "many"}, "seeds.0", "'many'"),
         ({"seeds": [0, -1]}, "seeds.1", "-1"),
         ({"seeds": []}, "seeds", "[]"),
         ({"methods": []}, "methods", "[]"),
-        ({"methods": "intensity"}, "methods", "'intensity'"),
+        ({"methods": {"intensity": 1}}, "methods", "{'intensity': 1}"),
         ({"size": 16}, "size", "16"),
         ({"size": 5000}, "size", "5000"),
         ({"limit": -1}, "limit", "-1"),

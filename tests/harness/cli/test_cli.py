@@ -138,6 +138,28 @@ class TestRun:
         assert record["config"]["seeds"] == [4], "the command line wins"
         assert record["cells"][0]["options"] == {"sigma": 3.0}
 
+    @pytest.mark.parametrize(
+        ("content", "says"),
+        [
+            ("set: 5", "Option set in the run file should hold options"),
+            ("set: {intensity: 5}", "Option intensity in the run file should hold options"),
+            ("score: paper", "Option score in the run file should hold options"),
+            ("methds: [intensity]", "Did you mean 'methods'?"),
+        ],
+    )
+    def test_a_run_file_that_is_wrong(self, bench: Bench, tmp_path: Path, content: str, says: str) -> None:
+        (tmp_path / "run.yaml").write_text(f"{content}\n")
+        code, _, err = bench(
+            "run", "--config", "run.yaml", "-m", "intensity", "-d", TINY, "--set", "intensity.sigma=1"
+        )  # fmt: skip
+        assert code == 2
+        assert says in err
+
+    def test_a_run_file_with_empty_sections(self, bench: Bench, tmp_path: Path) -> None:
+        (tmp_path / "run.yaml").write_text(f"methods: intensity\ndataset: '{TINY}'\nsize: 64\nset:\nscore:\n")
+        assert bench("run", "--config", "run.yaml")[0] == 0
+        assert bench("run", "--config", "run.yaml", "--set", "intensity.sigma=1")[0] == 0
+
     def test_several_datasets_and_methods(self, bench: Bench, tmp_path: Path) -> None:
         write_bmad(phantom_brain_mri(Path(), train=3, valid=4, test=6, size=64), tmp_path / "mine")
         code, out, _ = bench(
