@@ -1,11 +1,12 @@
 """PatchCore (Roth et al., CVPR 2022) as anomalib implements it, with raw anomaly maps."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Annotated, ClassVar
 
 import numpy as np
 import torch
+from anomalib.models.components import KCenterGreedy
 from anomalib.models.image.patchcore.torch_model import PatchcoreModel
 from pydantic import Field
 
@@ -34,7 +35,6 @@ class Patchcore(Method):
     def weights_used(self) -> tuple[Weights, ...]:
         return (BACKBONES[self.weights].weights_used(),)
 
-    # Under no_grad alone the coreset's memory grows without bound; under inference_mode it does not.
     @torch.inference_mode()
     def fit(self, images: Sequence[np.ndarray]) -> None:
         """Fills the memory bank with the patches of normal images and thins it."""
@@ -47,8 +47,9 @@ class Patchcore(Method):
         for done, image in enumerate(images, start=1):
             self._model(self._backbone.normalise(image).to(self.device))
             self.report("memory bank", done, len(images))
-        self.report("coreset", 0, 0)
-        self._model.subsample_embedding(self.coreset)
+        patches = torch.vstack(self._model.embedding_store)
+        self._model.embedding_store.clear()
+        self._model.memory_bank = Coreset(patches, self.coreset, self.report).sample_coreset()
         self._model.eval()
 
     @torch.inference_mode()
@@ -57,3 +58,34 @@ class Patchcore(Method):
         output = self._model(self._backbone.normalise(image).to(self.device))
         anomaly_map = output.anomaly_map.reshape(image.shape).float().cpu().numpy()
         return Prediction(anomaly_map, float(output.pred_score.reshape(-1)[0]))
+
+
+class Coreset(KCenterGreedy):
+    """anomalib's greedy selection in memory that is allocated once, and with progress.
+
+    Its own step makes a new array as large as the bank for each patch it selects. That fragments the heap: a bank of
+    21,504 patches took up to 4 GB more than its 13 MB.
+
+    Args:
+        patches: float32 (N, D).
+        ratio: Share of the patches to select.
+        report: Told about progress.
+    """
+
+    def __init__(self, patches: torch.Tensor, ratio: float, report: Callable[[str, int, int], None]) -> None:
+        super().__init__(patches, ratio)
+        self._report = report
+        self._selected = 0
+
+    def reset_distances(self) -> None:
+        super().reset_distances()
+        self._differences = torch.empty_like(self.features)
+        self.min_distances = torch.full_like(self.features[:, :1], torch.inf)
+
+    def update_distances(self, cluster_center: int | torch.Tensor | None) -> None:
+        """Brings the distance of each patch to its nearest selected one up to date."""
+        torch.sub(self.features, self.features[cluster_center], out=self._differences)
+        distances = torch.linalg.norm(self._differences, dim=1, keepdim=True)
+        torch.minimum(self.min_distances, distances, out=self.min_distances)
+        self._selected += 1
+        self._report("coreset", self._selected, self.coreset_size - 1)

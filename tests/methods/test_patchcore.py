@@ -3,6 +3,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from anomalib.models.components import KCenterGreedy
 from huggingface_hub import constants
 from sklearn.metrics import roc_auc_score
 
@@ -12,6 +13,7 @@ from miasbench.harness.device import seed_everything
 from miasbench.harness.frame import frame_image, frame_mask
 from miasbench.harness.registry import build_method
 from miasbench.methods.backbones import BACKBONES
+from miasbench.methods.patchcore import Coreset
 
 
 @pytest.fixture(scope="module")
@@ -99,6 +101,20 @@ def test_embedded_statistics_are_those_of_the_activations(images: dict[str, list
     assert len(spread) == 49
     assert min(spread) > 0.1
     assert max(spread) < 10
+
+
+@pytest.mark.parametrize("ratio", [0.01, 0.3])
+def test_the_coreset_is_anomalibs(ratio: float) -> None:
+    patches = torch.from_numpy(np.random.default_rng(0).normal(size=(700, 40)).astype(np.float32))
+    told: list[tuple[str, int, int]] = []
+    selected = []
+    for sampler in (KCenterGreedy(patches, ratio), Coreset(patches, ratio, lambda *step: told.append(step))):
+        seed_everything(0)
+        with torch.inference_mode():
+            selected.append(sampler.select_coreset_idxs())
+    assert selected[0] == selected[1]
+    assert len(set(selected[1])) == int(700 * ratio)
+    assert told[-1] == ("coreset", len(selected[1]) - 1, len(selected[1]) - 1)
 
 
 @pytest.mark.slow
