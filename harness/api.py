@@ -14,6 +14,9 @@ import numpy as np
 Split = Literal["train", "valid", "test"]
 SPLITS: tuple[Split, ...] = ("train", "valid", "test")
 
+StageReport = Callable[[str, int, int], None]
+"""Called as `report(stage, done, total)` during long work; a total of 0 means that nobody knows."""
+
 
 class BenchError(Exception):
     """A problem that the user can mend; its text says what is wrong, where, and what to do."""
@@ -151,7 +154,7 @@ class Method(ABC):
     weights: str = "published"
     device: str = "cpu"
     seed: int = 0
-    report: Callable[[str, int, int], None] = staticmethod(lambda stage, done, total: None)
+    report: StageReport = staticmethod(lambda stage, done, total: None)
     uses_weights: ClassVar[tuple[str, ...]] = ()
 
     @property

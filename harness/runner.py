@@ -9,6 +9,7 @@ import time
 import traceback
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import cached_property
 from typing import Any, Literal
 
 import numpy as np
@@ -17,7 +18,7 @@ from pydantic import TypeAdapter
 from ..results.store import CellStore, ResultsError, RunStore, StoredPrediction
 from ..results.tables import concatenate, failed_cell
 from . import registry
-from .api import BenchError, Case, Dataset, Method, Prediction, Split, UsageError, Weights
+from .api import BenchError, Case, Dataset, Method, Prediction, Split, StageReport, UsageError, Weights
 from .config import RunConfig, ScoreConfig
 from .device import PeakMemory, resolve_device, seed_everything, synchronize
 from .frame import frame_image
@@ -81,6 +82,11 @@ class Plan:
     datasets: dict[str, Dataset]
     cells: tuple[Cell, ...]
 
+    @cached_property
+    def environment(self) -> dict[str, Any]:
+        """Versions, hardware, git commit and command, for the records of the run and of the cells it measures."""
+        return environment(self.device)
+
     @property
     def store(self) -> RunStore:
         """The run's folder: its name follows from its cells, so the same command finds it again."""
@@ -97,12 +103,12 @@ class Outcome:
     error: str = ""
 
 
-def make_plan(config: RunConfig, report: Callable[[str, int, int], None] = lambda *_: None) -> Plan:
+def make_plan(config: RunConfig, report: StageReport = lambda *_: None) -> Plan:
     """Opens datasets, builds methods and fetches weights, so that what is wrong is said before anything runs.
 
     Args:
         config: What is asked for.
-        report: Called as `report(stage, done, total)`; a total of 0 means that nobody knows.
+        report: Told about progress.
 
     Raises:
         UsageError: A name, option or value is wrong.
@@ -177,7 +183,7 @@ def execute(plan: Plan, *, force: bool = False, report: Report = lambda *_: None
             "status": "running",
             "created": _now(),
             "config": plan.config.model_dump(mode="json"),
-            "environment": environment(plan.device),
+            "environment": plan.environment,
             "datasets": {
                 dataset.name: {"fingerprint": dataset.fingerprint, "card": asdict(dataset.card)}
                 for dataset in plan.datasets.values()
@@ -275,15 +281,14 @@ def _run_cell(
     plan: Plan, cell: Cell, store: CellStore, truths: dict[str, Truths], *, force: bool, report: Report
 ) -> Outcome:
     dataset, config = plan.datasets[cell.dataset], plan.config
+    score = config.score.model_dump()
     end = store.read()
     if end is not None and end["status"] == "finished" and not force:
-        scored_alike = end["score"] == config.score.model_dump()
-        if end["maps"] != "none":
-            if not scored_alike:
-                _score(dataset, cell, store, truths, config.score, end, report)
-                store.write(end | {"score": config.score.model_dump()})
-            return Outcome(cell, "kept")
-        if scored_alike and config.maps == "none":
+        has_maps, scored_alike = end["maps"] != "none", end["score"] == score
+        if has_maps and not scored_alike:
+            _score(dataset, cell, store, truths, config.score, end, report)
+            store.write(end | {"score": score})
+        if has_maps or (scored_alike and config.maps == "none"):
             return Outcome(cell, "kept")
     try:
         if force:
@@ -292,9 +297,9 @@ def _run_cell(
         _score(dataset, cell, store, truths, config.score, end, report)
         if config.maps == "none":
             store.drop_predictions()
-        kept = {"status": "finished", "maps": config.maps, "score": config.score.model_dump()}
+        kept = {"status": "finished", "maps": config.maps, "score": score}
         # A run's record tells of its last invocation; a cell's, of the machine that measured it.
-        store.write(end | kept | {"finished": _now(), "environment": environment(cell.device)})
+        store.write(end | kept | {"finished": _now(), "environment": plan.environment})
         return Outcome(cell, "finished")
     except Exception as error:
         if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EROFS):

@@ -1,6 +1,6 @@
 """PatchCore (Roth et al., CVPR 2022) as anomalib implements it, with raw anomaly maps."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Annotated, ClassVar
 
@@ -10,7 +10,7 @@ from anomalib.models.components import KCenterGreedy
 from anomalib.models.image.patchcore.torch_model import PatchcoreModel
 from pydantic import Field
 
-from ..harness.api import Method, Prediction, Weights
+from ..harness.api import Method, Prediction, StageReport, Weights
 from .backbones import BACKBONES
 
 
@@ -72,13 +72,13 @@ class Coreset(KCenterGreedy):
         report: Told about progress.
     """
 
-    def __init__(self, patches: torch.Tensor, ratio: float, report: Callable[[str, int, int], None]) -> None:
+    def __init__(self, patches: torch.Tensor, ratio: float, report: StageReport) -> None:
         super().__init__(patches, ratio)
         self._report = report
-        self._selected = 0
 
     def reset_distances(self) -> None:
-        super().reset_distances()
+        """Begins a selection."""
+        self._selected = 0
         self._differences = torch.empty_like(self.features)
         self.min_distances = torch.full_like(self.features[:, :1], torch.inf)
 

@@ -2,7 +2,6 @@
 
 import importlib.resources
 import os
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -10,10 +9,7 @@ from typing import Any, Literal
 import platformdirs
 import pooch
 
-from ..harness.api import Weights, WeightsError
-
-Report = Callable[[str, int, int], None]
-"""Called as `report(stage, done, total)`, as `Method.report` is."""
+from ..harness.api import StageReport, Weights, WeightsError
 
 
 def weights_folder() -> Path:
@@ -39,7 +35,7 @@ class Download:
     def path(self) -> Path:
         return weights_folder() / self.url.rsplit("/", 1)[-1]
 
-    def fetch(self, report: Report = lambda *_: None) -> Path:
+    def fetch(self, report: StageReport = lambda *_: None) -> Path:
         """Returns the verified file, downloading it first when it is not there.
 
         Args:
@@ -83,7 +79,7 @@ class Packaged:
     file: str
     sha256: str
 
-    def fetch(self, _report: Report = lambda *_: None) -> Path:
+    def fetch(self, _report: StageReport = lambda *_: None) -> Path:
         """Returns the verified file; nothing is downloaded, so there is nothing to report.
 
         Raises:
@@ -104,7 +100,7 @@ class Packaged:
 class _Bytes:
     """Looks to pooch like a progress bar."""
 
-    def __init__(self, stage: str, report: Report) -> None:
+    def __init__(self, stage: str, report: StageReport) -> None:
         self.total = 0
         self._stage = stage
         self._report = report

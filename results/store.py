@@ -59,8 +59,7 @@ class CellStore:
     def clear(self) -> None:
         """Forgets the cell's record and its predictions."""
         self.reopen()
-        for file in self.folder.glob("*/*.npz"):
-            file.unlink()
+        self.drop_predictions()
 
     def write_error(self, text: str) -> None:
         """Keeps the traceback of a cell that failed."""

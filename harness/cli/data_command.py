@@ -28,11 +28,11 @@ def phantom(names: tuple[str, ...], out: Path) -> None:
     """Write generated datasets as folders in BMAD's layout; all three when no NAME is given."""
     from ...datasets.phantom import PHANTOMS, write_bmad
     from ..registry import open_dataset
-    from .progress import StageStatus, console
+    from .progress import console, stage_status
 
     for spec in names or PHANTOMS:
         dataset = open_dataset(spec, default_data_root())
         folder = out / spec.partition(":")[0]
-        with StageStatus() as status:
-            write_bmad(dataset, folder, partial(status.report, f"writing {spec}"))
+        with stage_status() as report:
+            write_bmad(dataset, folder, partial(report, f"writing {spec}"))
         console.print(f"{folder.resolve()}", soft_wrap=True)

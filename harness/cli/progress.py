@@ -1,5 +1,7 @@
 """What commands show on the terminal: a progress bar, and the tables of a run."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from types import TracebackType
 from typing import Self
 
@@ -16,31 +18,20 @@ from rich.progress import (
 
 from ...reports.tables import run_tables
 from ...results.store import RunStore
+from ..api import StageReport
 
-# A pipe or a log has no width of its own; tables are not to be cut there.
 # Names and paths may hold brackets, which are not to be taken for markup.
-_is_terminal = Console().is_terminal
-console = Console(width=None if _is_terminal else 140, markup=False, highlight=False)
+# A pipe or a log has no width of its own; tables are not to be cut there.
+console = Console(markup=False, highlight=False)
+if not console.is_terminal:
+    console.width = 140
 
 
-class StageStatus:
-    """One line that says what is going on before the first cell, and how far it is."""
-
-    def __init__(self) -> None:
-        self._status = console.status("starting")
-
-    def __enter__(self) -> Self:
-        self._status.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._status.stop()
-
-    def report(self, stage: str, done: int, total: int) -> None:
-        """Shows a stage; a total of 0 means that nobody knows."""
-        self._status.update(f"{stage} {done / total:.0%}" if total else stage)
+@contextmanager
+def stage_status() -> Iterator[StageReport]:
+    """Shows one line that says what is going on outside of cells, and how far it is."""
+    with console.status("starting") as status:
+        yield lambda stage, done, total: status.update(f"{stage} {done / total:.0%}" if total else stage)
 
 
 class CellProgress:

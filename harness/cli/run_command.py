@@ -80,10 +80,10 @@ def command(ctx: click.Context, config: Path | None, force: bool, **options: Any
     run_config = make_config(values, f"in {config}" if config else "on the command line")
 
     from .. import runner
-    from .progress import CellProgress, StageStatus, console, print_run
+    from .progress import CellProgress, console, print_run, stage_status
 
-    with StageStatus() as status:
-        plan = runner.make_plan(run_config, status.report)
+    with stage_status() as report:
+        plan = runner.make_plan(run_config, report)
     remarks(plan)
     with CellProgress(len(plan.cells)) as progress:
         outcomes = runner.execute(plan, force=force, report=progress.report)
