@@ -1,5 +1,21 @@
+import errno
+import os
+from collections.abc import Callable
+
+import pytest
 from hypothesis import settings
 
 # The same examples each time: what a pull request is judged by must not depend on luck.
 settings.register_profile("repeatable", derandomize=True, deadline=None)
 settings.load_profile("repeatable")
+
+
+@pytest.fixture
+def full_disk(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
+    """Call it, and from then on nothing reaches the disk; call it with False, and all does again."""
+    working = os.fsync
+
+    def fail(descriptor: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    return lambda full=True: monkeypatch.setattr(os, "fsync", fail if full else working)

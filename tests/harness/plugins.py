@@ -38,7 +38,7 @@ class Failing(Method):
         raise RuntimeError("out of [bold]cheese[/bold]")
 
     def predict(self, image: np.ndarray) -> Prediction:
-        raise NotImplementedError
+        raise AssertionError("it was not fitted")
 
 
 @dataclass(kw_only=True)

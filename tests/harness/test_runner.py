@@ -1,10 +1,10 @@
-import errno
 import os
 import shutil
 import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -266,18 +266,16 @@ class TestFailing:
         assert predictions(store)
 
     def test_a_full_disk_says_so_and_keeps_what_is_finished(
-        self, tmp_path: Path, plugins: Any, monkeypatch: pytest.MonkeyPatch
+        self, tmp_path: Path, plugins: Any, full_disk: Callable[..., None]
     ) -> None:
-        def fail(descriptor: int) -> None:
-            raise OSError(errno.ENOSPC, "No space left on device")
-
         def fill(count: int) -> None:
             if count == 5:
-                patch.setattr(os, "fsync", fail)
+                full_disk()
 
         plugins.hook = fill
-        with monkeypatch.context() as patch, pytest.raises(ResultsError) as caught:
+        with pytest.raises(ResultsError) as caught:
             run(tmp_path, "intensity", "scripted")
+        full_disk(False)
         assert "its disk is full. Free some space, and run the same command again." in str(caught.value)
         assert str(tmp_path) in str(caught.value)
         plugins.hook = lambda count: None

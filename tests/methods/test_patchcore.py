@@ -1,10 +1,10 @@
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from anomalib.models.components import KCenterGreedy
-from huggingface_hub import constants
 from sklearn.metrics import roc_auc_score
 
 from miasbench.datasets.phantom import phantom_retina_oct
@@ -119,21 +119,13 @@ def test_the_coreset_is_anomalibs(ratio: float) -> None:
 
 @pytest.mark.slow
 def test_the_published_path_runs_with_random_weights(
-    images: dict[str, list[np.ndarray]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    images: dict[str, list[np.ndarray]], hub: Callable[[str], Path]
 ) -> None:
     import timm
     from safetensors.torch import save_file
 
-    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
-    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
-    folder = tmp_path / "models--timm--wide_resnet50_2.racm_in1k"
-    (folder / "refs").mkdir(parents=True)
-    (folder / "refs" / "main").write_text("a" * 40)
-    (folder / "snapshots" / ("a" * 40)).mkdir(parents=True)
     torch.manual_seed(0)
-    save_file(
-        timm.create_model("wide_resnet50_2").state_dict(), folder / "snapshots" / ("a" * 40) / "model.safetensors"
-    )
+    save_file(timm.create_model("wide_resnet50_2").state_dict(), hub("timm/wide_resnet50_2.racm_in1k"))
     method = fitted(images["train"][:1], weights="published")
     used = method.weights_used()[0]
     assert (used.name, used.kind) == ("wide_resnet50_2", "published")

@@ -3,7 +3,6 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from huggingface_hub import constants
 
 from miasbench.harness.api import WeightsError
 from miasbench.methods import weights
@@ -95,30 +94,13 @@ def test_every_published_sam_has_a_checksum() -> None:
             assert source.url.startswith("https://")
 
 
-@pytest.fixture
-def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A Hugging Face cache without a hub behind it."""
-    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
-    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
-    return tmp_path
-
-
-def cached(hub: Path, repo: str) -> Path:
-    folder = hub / f"models--{repo.replace('/', '--')}"
-    (folder / "refs").mkdir(parents=True)
-    (folder / "refs" / "main").write_text("a" * 40)
-    path = folder / "snapshots" / ("a" * 40) / "model.safetensors"
-    path.parent.mkdir(parents=True)
-    return path
-
-
-def test_timm_weights_come_from_the_cache(hub: Path) -> None:
-    path = cached(hub, "timm/wide_resnet50_2.racm_in1k")
-    path.write_bytes(CONTENT)
+def test_timm_weights_come_from_the_cache(hub: Callable[[str], Path]) -> None:
+    hub("timm/wide_resnet50_2.racm_in1k").write_bytes(CONTENT)
     assert timm_file("wide_resnet50_2").read_bytes() == CONTENT
 
 
-def test_timm_weights_that_cannot_be_had(hub: Path) -> None:
+@pytest.mark.usefixtures("hub")
+def test_timm_weights_that_cannot_be_had() -> None:
     with pytest.raises(WeightsError, match="--weights embedded"):
         timm_file("wide_resnet50_2")
     with pytest.raises(WeightsError, match="names no published weights for no_such_model"):

@@ -1,4 +1,3 @@
-import errno
 import json
 import os
 from collections.abc import Callable
@@ -47,16 +46,6 @@ def files(folder: Path) -> list[str]:
 @pytest.fixture
 def cell(tmp_path: Path) -> CellStore:
     return CellStore(tmp_path / "cells" / "one")
-
-
-@pytest.fixture
-def full_disk(monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
-    """Call it, and from then on nothing reaches the disk."""
-
-    def fail(descriptor: int) -> None:
-        raise OSError(errno.ENOSPC, "No space left on device")
-
-    return lambda: monkeypatch.setattr(os, "fsync", fail)
 
 
 class TestPredictions:

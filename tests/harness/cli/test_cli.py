@@ -1,7 +1,5 @@
 """The command line as a user meets it: exit codes, messages, output."""
 
-import errno
-import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -263,14 +261,8 @@ class TestTrouble:
         assert code == 0
         assert "1 of 2 cells were finished before" in out
 
-    def test_a_full_disk(self, bench: Bench, plugins: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-        def fail(descriptor: int) -> None:
-            raise OSError(errno.ENOSPC, "No space left on device")
-
-        def fill(count: int) -> None:
-            monkeypatch.setattr(os, "fsync", fail)
-
-        plugins.hook = fill
+    def test_a_full_disk(self, bench: Bench, plugins: Any, full_disk: Callable[..., None]) -> None:
+        plugins.hook = lambda count: full_disk()
         code, _, err = run_tiny(bench, methods="scripted")
         assert code == 2
         assert "its disk is full" in err
