@@ -44,8 +44,9 @@ class RunConfig(BaseModel):
     """A run, whole: every option of `bench run` under its own name.
 
     Attributes:
+        methods: Each `name` or `name[option=value,…]`, a variant.
         size: Width and height of the frame in which methods see images and scores are computed.
-        set: Options of methods: `{"mias_sam": {"gamma": 5}}`.
+        set: Options of methods, for every variant of them: `{"mias_sam": {"gamma": 5}}`; a variant's own win.
         limit: At most so many cases of each split, stratified; 0 for all.
         maps: How anomaly maps are kept once a cell is scored.
     """

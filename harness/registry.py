@@ -8,6 +8,7 @@ import dataclasses
 import difflib
 import importlib
 import inspect
+import re
 from collections.abc import Iterable, Mapping
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
@@ -25,6 +26,21 @@ class Entry:
     target: str
     summary: str
     distribution: str = "miasbench"
+
+
+@dataclasses.dataclass(frozen=True)
+class MethodSpec:
+    """A method's name, with the options that make it a variant of the method.
+
+    Its text, `name` or `name[option=value,…]`, names the variant in tables, plots and folders.
+    """
+
+    name: str
+    options: tuple[tuple[str, str], ...] = ()
+
+    def __str__(self) -> str:
+        options = ",".join(f"{key}={value}" for key, value in self.options)
+        return f"{self.name}[{options}]" if options else self.name
 
 
 METHODS = {
@@ -69,18 +85,63 @@ def method_class(name: str) -> type[Method]:
     return method
 
 
-def build_method(name: str, options: Mapping[str, Any], *, weights: str, device: str, seed: int) -> Method:
+def parse_method(text: str) -> MethodSpec:
+    """Reads `name` or `name[option=value,…]`, where a value may have brackets of its own; blanks do not count.
+
+    Raises:
+        UsageError: It is of another form, or an option is given twice. Whether the names are known is not looked at.
+    """
+    match = re.fullmatch(r"([^\[\]]+)(?:\[(.*)\])?", re.sub(r"\s*([\[\],=])\s*", r"\1", text.strip()))
+    if not match:
+        raise UsageError(
+            f"The method {text!r} is not of the form name or name[option=value,option=value]: a bracket or the name "
+            "is missing, or something follows the brackets."
+        )
+    return MethodSpec(match[1], _options(match[2] or "", f"in the method {text}"))
+
+
+def split_list(text: str) -> list[str]:
+    """Splits at the commas that stand outside of brackets, and drops blanks around the parts and empty parts.
+
+    Raises:
+        UsageError: A bracket has no counterpart.
+    """
+    parts, depth = [""], 0
+    for character in text:
+        depth += (character == "[") - (character == "]")
+        if depth < 0:
+            break
+        if character == "," and not depth:
+            parts.append("")
+        else:
+            parts[-1] += character
+    if depth:
+        raise UsageError(
+            f"A bracket has no counterpart in {text!r}. Options look like name[option=value,option=value]."
+        )
+    return [part.strip() for part in parts if part.strip()]
+
+
+def build_method(spec: str, options: Mapping[str, Any], *, weights: str, device: str, seed: int) -> Method:
     """Makes a method ready to fit.
+
+    Args:
+        spec: `name` or `name[option=value,…]`.
+        options: Of every variant of the method; the spec's own win over them.
+        weights: `published` or `embedded`.
+        device: A torch device.
+        seed: Of everything random.
 
     Raises:
         UsageError: An option is unknown or has a wrong value, or the method has no such weights.
     """
-    cls = method_class(name)
+    variant = parse_method(spec)
+    cls = method_class(variant.name)
     hints = get_type_hints(cls, include_extras=True)
     known = {f.name: hints[f.name] for f in dataclasses.fields(cls)} if dataclasses.is_dataclass(cls) else {}
-    method = cls(**check_options(name, options, known))
+    method = cls(**check_options(str(variant), {**options, **dict(variant.options)}, known))
     if cls.uses_weights and weights not in cls.uses_weights:
-        raise UsageError(f"{name} has no {weights} weights; it has {', '.join(cls.uses_weights)}.")
+        raise UsageError(f"{variant} has no {weights} weights; it has {', '.join(cls.uses_weights)}.")
     method.weights, method.device, method.seed = weights, device, seed
     return method
 
@@ -96,7 +157,7 @@ def open_dataset(spec: str, data_root: Path) -> Dataset:
     if name not in datasets() and (Path(spec).exists() or "/" in spec or spec.endswith((".yaml", ".yml"))):
         return _import(spec, _FOLDER)(Path(spec))
     factory = _import(name, _find(name, datasets(), "dataset"))
-    options = dict(_key_value(item, f"in --dataset {spec}") for item in text.split(",") if item)
+    options = dict(_options(text, f"in --dataset {spec}"))
     hints = get_type_hints(factory, include_extras=True)
     parameters = list(inspect.signature(factory).parameters.values())[1:]
     checked = check_options(name, options, {p.name: hints.get(p.name, str) for p in parameters})
@@ -137,11 +198,17 @@ def suggest(name: str, known: Iterable[str]) -> str:
     )
 
 
-def _key_value(item: str, where: str) -> tuple[str, str]:
-    key, equals, value = item.partition("=")
-    if not equals or not key or not value:
-        raise UsageError(f"{item!r} {where} is not of the form option=value.")
-    return key, value
+def _options(text: str, where: str) -> tuple[tuple[str, str], ...]:
+    """Reads `option=value,option=value`."""
+    options: dict[str, str] = {}
+    for item in split_list(text):
+        key, equals, value = item.partition("=")
+        if not equals or not key or not value:
+            raise UsageError(f"{item!r} {where} is not of the form option=value.")
+        if key in options:
+            raise UsageError(f"The option {key} is given twice {where}.")
+        options[key] = value
+    return tuple(options.items())
 
 
 def _plugins(group: str) -> dict[str, Entry]:

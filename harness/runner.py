@@ -46,7 +46,10 @@ class PredictionError(BenchError):
 
 @dataclass(frozen=True)
 class Cell:
-    """One method, fully configured, on one dataset with one seed: all that a stored prediction depends on."""
+    """One method, fully configured, on one dataset with one seed: all that a stored prediction depends on.
+
+    `method` is the text of its spec, so that two variants of a method are two cells.
+    """
 
     dataset: str
     fingerprint: str
@@ -67,7 +70,7 @@ class Cell:
     @property
     def name(self) -> str:
         """The name of the cell's folder."""
-        return f"{_slug(self.dataset)}-{self.method}-seed{self.seed}-{self.key[:10]}"
+        return f"{_slug(self.dataset)}-{_slug(self.method)[:80]}-seed{self.seed}-{self.key[:10]}"
 
     def __str__(self) -> str:
         return f"{self.dataset} · {self.method} · seed {self.seed}"
@@ -115,14 +118,14 @@ def make_plan(config: RunConfig, report: StageReport = lambda *_: None) -> Plan:
         DataError: A dataset is missing or broken.
         WeightsError: Weights cannot be had.
     """
-    unknown = sorted(set(config.set) - set(config.methods))
+    specs = dict.fromkeys(registry.parse_method(text) for text in config.methods)
+    names = {spec.name for spec in specs}
+    unknown = sorted(set(config.set) - names)
     if unknown:
-        raise UsageError(
-            f"Options are set for {unknown[0]!r}, which is not run. {registry.suggest(unknown[0], config.methods)}"
-        )
+        raise UsageError(f"Options are set for {unknown[0]!r}, which is not run. {registry.suggest(unknown[0], names)}")
     device = resolve_device(config.device)
     report("loading methods", 0, 0)
-    methods = {name: _build(config, name, device, seed=0) for name in config.methods}
+    methods = {str(spec): _build(config, str(spec), device, seed=0) for spec in specs}
     report("opening datasets", 0, 0)
     datasets = open_datasets(config)
     weights = {}
@@ -142,7 +145,7 @@ def make_plan(config: RunConfig, report: StageReport = lambda *_: None) -> Plan:
             size=config.size,
             device=device,
             maps="float16" if config.maps == "float16" else "float32",
-            code=code_version(name),
+            code=code_version(registry.parse_method(name).name),
             transductive=method.transductive,
         )
         for dataset in datasets.values()
@@ -422,8 +425,9 @@ def _identity(cell: Cell) -> dict[str, Any]:
     }
 
 
-def _build(config: RunConfig, name: str, device: str, seed: int) -> Method:
-    return registry.build_method(name, config.set.get(name, {}), weights=config.weights, device=device, seed=seed)
+def _build(config: RunConfig, spec: str, device: str, seed: int) -> Method:
+    options = config.set.get(registry.parse_method(spec).name, {})
+    return registry.build_method(spec, options, weights=config.weights, device=device, seed=seed)
 
 
 def _cell_from_record(entry: dict[str, Any]) -> Cell:

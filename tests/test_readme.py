@@ -2,6 +2,7 @@
 
 import os
 import re
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -10,6 +11,7 @@ import pytest
 import yaml
 
 from miasbench.harness.config import make_config
+from miasbench.harness.registry import build_method, split_list
 
 README = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
 
@@ -29,6 +31,18 @@ def test_the_two_commands_come_first() -> None:
 def test_the_run_file_is_one() -> None:
     config = make_config(yaml.safe_load(blocks("Running", "yaml")[0]), "in the README")
     assert config.seeds == [0, 1, 2]
+
+
+def test_the_ablation_is_one() -> None:
+    (code,) = blocks("Comparing variants", "bash")
+    command = shlex.split(code)
+    assert command[:2] == ["bench", "run"]
+    variants = split_list(command[command.index("--methods") + 1])
+    assert len(variants) == len(set(variants)) > 2
+    method, option, value = re.split("[.=]", command[command.index("--set") + 1])
+    for variant in variants:
+        assert build_method(variant, {option: value}, weights="published", device="cpu", seed=0)
+        assert variant.split("[")[0] == method
 
 
 @pytest.mark.slow

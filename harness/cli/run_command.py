@@ -8,6 +8,7 @@ from click.core import ParameterSource
 
 from ..api import UsageError
 from ..config import make_config, read_config
+from ..registry import split_list
 from . import FAILED_CELLS, NOTHING_MEASURED, OK
 
 
@@ -17,13 +18,19 @@ Examples:
   bench run --methods mias_sam,patchcore --dataset liver_ct
   bench run --methods mias_sam,patchcore,intensity --dataset ./my_data --weights embedded
   bench run --methods mias_sam --dataset phantom_liver_ct:train=100,test=40 --set mias_sam.gamma=3
+  bench run --methods 'mias_sam[prompt=centroid],mias_sam[prompt=centroid_box]' --dataset liver_ct
   bench run --config run.yaml --seeds 0,1,2
 
 A run file holds the same options: `methods: [mias_sam]`, `dataset: [liver_ct]`, `set: {mias_sam: {gamma: 3}}`.
 The command line wins over the file. The same command again goes on where it stopped.
 """,
 )
-@click.option("--methods", "-m", metavar="NAME,…", help="Methods, by name. See bench list methods.")
+@click.option(
+    "--methods",
+    "-m",
+    metavar="NAME,…",
+    help="Methods, by name, or NAME[option=value,…] for a variant. See bench list methods.",
+)
 @click.option(
     "--dataset",
     "-d",
@@ -53,7 +60,11 @@ The command line wins over the file. The same command again goes on where it sto
     "--size", type=int, metavar="PX", help="Width of the square in which images are seen and scored.  [default: 256]"
 )
 @click.option(
-    "--set", "settings", multiple=True, metavar="METHOD.OPTION=VALUE", help="An option of a method. May be repeated."
+    "--set",
+    "settings",
+    multiple=True,
+    metavar="METHOD.OPTION=VALUE",
+    help="An option of a method and all its variants. May be repeated.",
 )
 @click.option(
     "--maps",
@@ -108,7 +119,7 @@ def overlay(values: dict[str, Any], given: dict[str, Any]) -> None:
     _section(values, "score").update(score)
     settings = _section(values, "set")
     if "methods" in given:
-        given["methods"] = [name.strip() for name in given["methods"].split(",") if name.strip()]
+        given["methods"] = split_list(given["methods"])
     if "dataset" in given:
         given["dataset"] = [spec for text in given["dataset"] for spec in split_specs(text)]
     if "seeds" in given:

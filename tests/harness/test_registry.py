@@ -11,7 +11,15 @@ from pydantic import Field
 
 from miasbench.harness import registry
 from miasbench.harness.api import Dataset, Method, Prediction, UsageError
-from miasbench.harness.registry import Entry, build_method, check_options, method_class, open_dataset
+from miasbench.harness.registry import (
+    Entry,
+    build_method,
+    check_options,
+    method_class,
+    open_dataset,
+    parse_method,
+    split_list,
+)
 
 Register = Callable[..., None]
 
@@ -67,7 +75,8 @@ def test_every_method_keeps_the_contract(name: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "says"), [("mias_sma", "Did you mean 'mias_sam'?"), ("zebra", "Known: intensity, mias_sam, patchcore.")]
+    ("name", "says"),
+    [("mias_sma", "Did you mean 'mias_sam'?"), ("zebra", f"Known: {', '.join(sorted(registry.METHODS))}.")],
 )
 def test_an_unknown_method_gets_a_suggestion_and_the_list(name: str, says: str) -> None:
     with pytest.raises(UsageError) as caught:
@@ -142,6 +151,86 @@ def test_weights_that_a_method_has_not(register: Register) -> None:
         build_method("plain", {}, weights="published", device="cpu", seed=0)
 
 
+@pytest.mark.parametrize(
+    ("text", "canonical"),
+    [
+        ("mias_sam", "mias_sam"),
+        ("  mias_sam ", "mias_sam"),
+        ("mias_sam[]", "mias_sam"),
+        (" mias_sam [ prompt = peaks , gamma=3 ] ", "mias_sam[prompt=peaks,gamma=3]"),
+        ("mias_sam[gamma=3,prompt=peaks]", "mias_sam[gamma=3,prompt=peaks]"),
+        ("refine[base=core[ ratio = 0.1, k=1 ],box=2]", "refine[base=core[ratio=0.1,k=1],box=2]"),
+    ],
+    ids=["name", "blanks", "no options", "blanks inside", "the order given", "brackets in a value"],
+)
+def test_a_variant_has_one_text(text: str, canonical: str) -> None:
+    spec = parse_method(text)
+    assert str(spec) == canonical
+    assert parse_method(str(spec)) == spec
+
+
+def test_the_options_of_a_variant() -> None:
+    spec = parse_method("refine[base=patchcore[coreset=0.1,neighbours=1],box=2]")
+    assert spec.name == "refine"
+    assert dict(spec.options) == {"base": "patchcore[coreset=0.1,neighbours=1]", "box": "2"}
+
+
+def test_a_list_is_split_outside_of_brackets() -> None:
+    assert split_list(" a , b[x=1,y=c[z=2,w=3]],, d[u=1], ") == ["a", "b[x=1,y=c[z=2,w=3]]", "d[u=1]"]
+    assert split_list("") == []
+
+
+@pytest.mark.parametrize("text", ["a[x=1", "a[x=b[y=1]", "a]", "b,a]x=1[", "a[x=1]]"])
+def test_a_list_with_a_bracket_too_many_is_refused(text: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        split_list(text)
+    assert f"A bracket has no counterpart in {text!r}" in str(caught.value)
+    assert "name[option=value,option=value]" in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("plain[depth=2", "The method 'plain[depth=2' is not of the form name or name[option=value,option=value]"),
+        ("plain]", "The method 'plain]' is not of the form"),
+        ("plain[depth=2]x", "The method 'plain[depth=2]x' is not of the form"),
+        ("[depth=2]", "The method '[depth=2]' is not of the form"),
+        ("", "The method '' is not of the form"),
+        ("plain[depth=2][kind=a]", "A bracket has no counterpart"),
+        ("plain[kind=b[c=1]", "A bracket has no counterpart"),
+        ("plain[depth]", "'depth' in the method plain[depth] is not of the form option=value"),
+        ("plain[depth=]", "'depth=' in the method plain[depth=] is not of the form option=value"),
+        ("plain[depth=2,depth=3]", "The option depth is given twice in the method plain[depth=2,depth=3]"),
+        ("plian[depth=2]", "There is no method 'plian'. Did you mean 'plain'?"),
+        ("plain[kind=a,dpeth=2]", "plain[kind=a,dpeth=2] has no option 'dpeth'. Did you mean 'depth'?"),
+        ("plain[depth=deep]", "plain[depth=deep].depth=deep: "),
+    ],
+)
+def test_a_wrong_variant_is_one_message(register: Register, text: str, says: str) -> None:
+    register("plain", Plain)
+    with pytest.raises(UsageError) as caught:
+        build(text)
+    assert says in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_variants_own_options_win_over_those_of_its_method(register: Register) -> None:
+    register("plain", Plain)
+    assert build("plain[depth=2]", depth=5, fast=True).options() == {"depth": 2, "kind": "a", "fast": True}
+
+
+def test_what_is_set_for_a_method_is_refused_in_the_name_of_the_variant(register: Register) -> None:
+    register("plain", Plain)
+    with pytest.raises(UsageError, match=r"^plain\[depth=2\] has no option 'knid'"):
+        build("plain[depth=2]", knid="a")
+
+
+def test_weights_that_a_variant_has_not(register: Register) -> None:
+    register("plain", Plain)
+    with pytest.raises(UsageError, match=r"plain\[depth=2\] has no published weights"):
+        build("plain[depth=2]", weights="published")
+
+
 def test_options_of_datasets(tmp_path: Path) -> None:
     dataset = open_dataset("phantom_liver_ct:train=3,valid=2,test=4,seed=1", tmp_path)
     assert [len(dataset.cases(split)) for split in ("train", "valid", "test")] == [3, 2, 4]
@@ -156,6 +245,7 @@ def test_options_of_datasets(tmp_path: Path) -> None:
         ("phantom_liver_ct:train", "'train' in --dataset phantom_liver_ct:train is not of the form option=value"),
         ("phantom_liver_ct:train=many", "phantom_liver_ct.train=many: "),
         ("phantom_liver_ct:train=0", "phantom_liver_ct.train=0: "),
+        ("phantom_liver_ct:train=3,train=4", "The option train is given twice in --dataset phantom_liver_ct:train=3,"),
         ("liver_ct:train=3", "liver_ct has no option 'train'."),
     ],
 )

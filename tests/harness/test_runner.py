@@ -122,6 +122,57 @@ class TestRun:
         assert store.scores().query("metric == 'predict_ms'")["value"].item() > 0
 
 
+class TestVariants:
+    def test_are_methods_of_their_own_in_tables_folders_and_the_record(self, tmp_path: Path) -> None:
+        asked = ["scripted", " scripted[ pause = 0.001 ]"]
+        store, outcomes = run(tmp_path, *asked)
+        assert [outcome.status for outcome in outcomes] == ["finished"] * 2
+        names = ["scripted", "scripted[pause=0.001]"]
+        for table in (store.scores(), store.cases()):
+            assert table["method"].drop_duplicates().tolist() == names
+        record = store.read()
+        assert [cell["method"] for cell in record["cells"]] == names
+        assert [cell["options"]["pause"] for cell in record["cells"]] == [0.0, 0.001]
+        assert record["config"]["methods"] == asked
+        folders = sorted(path.name for path in store.folder.glob("cells/*"))
+        assert [folder.split("-seed0-")[0].split("64-")[1] for folder in folders] == [
+            "scripted",
+            "scripted_pause=0.001",
+        ]
+
+    def test_the_same_twice_is_one_and_two_texts_of_equal_options_are_two(self, tmp_path: Path) -> None:
+        plan = make_plan(config(tmp_path, "scripted", "scripted", "scripted[pause=0]", "scripted[ pause=0 ]"))
+        assert [cell.method for cell in plan.cells] == ["scripted", "scripted[pause=0]"]
+        assert plan.cells[0].options == plan.cells[1].options
+        assert plan.cells[0].name != plan.cells[1].name
+
+    def test_what_is_set_for_the_method_holds_for_its_variants_whose_own_options_win(self, tmp_path: Path) -> None:
+        specs = ("intensity", "intensity[sigma=2]")
+        plan = make_plan(config(tmp_path, *specs, set={"intensity": {"sigma": 3}}))
+        assert [cell.options["sigma"] for cell in plan.cells] == [3, 2]
+        make_plan(config(tmp_path, "intensity[sigma=2]", set={"intensity": {"sigma": 3}}))
+
+    def test_are_scored_again(self, tmp_path: Path) -> None:
+        store, _ = run(tmp_path, "scripted[pause=0]")
+        assert rescore(store, ScoreConfig(fixed_threshold=1.0)) == []
+        assert "fixed" in set(store.scores()["policy"])
+
+    def test_have_the_code_version_of_their_method(self, tmp_path: Path) -> None:
+        one, other = make_plan(config(tmp_path, "intensity", "intensity[sigma=2]")).cells
+        assert one.code == other.code
+
+    def test_many_options_make_no_folder_that_is_too_long(self, tmp_path: Path) -> None:
+        spec = f"wrong[how={'x' * 400}]"
+        (cell,) = make_plan(config(tmp_path, spec)).cells
+        assert cell.method == spec
+        assert len(cell.name) < 200
+
+    def test_a_failed_one_is_named(self, tmp_path: Path) -> None:
+        _, outcomes = run(tmp_path, "wrong[how=nan]", "intensity")
+        assert [outcome.status for outcome in outcomes] == ["failed", "finished"]
+        assert outcomes[0].error.startswith("wrong[how=nan] on the case ")
+
+
 class TestGoingOn:
     def test_a_finished_cell_is_not_run_again(self, tmp_path: Path) -> None:
         store, _ = run(tmp_path)
@@ -288,7 +339,7 @@ class TestFailing:
 class TestBeforeTheRun:
     def test_options_for_a_method_that_is_not_run(self, tmp_path: Path) -> None:
         with pytest.raises(UsageError, match=r"'patchcor', which is not run.*Did you mean 'patchcore'"):
-            make_plan(config(tmp_path, "patchcore", set={"patchcor": {"coreset": 0.1}}))
+            make_plan(config(tmp_path, "patchcore[coreset=0.1]", set={"patchcor": {"coreset": 0.1}}))
 
     def test_two_datasets_of_one_name(self, tmp_path: Path) -> None:
         for place in ("a", "b"):

@@ -167,6 +167,23 @@ class TestRun:
         assert code == 0
         assert out.count("mean DICE of anomalous images") == 3
 
+    def test_variants_of_a_method(self, bench: Bench, tmp_path: Path) -> None:
+        methods = "intensity[sigma=1], intensity[ sigma=2 ],intensity"
+        code, out, err = run_tiny(bench, "--set", "intensity.sigma=3", methods=methods)
+        assert code == 0, err
+        for name in ("intensity[sigma=1]", "intensity[sigma=2]"):
+            assert f"│ {name} " in out
+        record = find_runs(tmp_path / "bench-results")[0].read()
+        assert [cell["options"]["sigma"] for cell in record["cells"]] == [1, 2, 3]
+        assert "intensity[sigma=1], intensity[ sigma=2 ], intensity\n" in bench("list", "runs")[1]
+
+    def test_variants_in_a_run_file(self, bench: Bench, tmp_path: Path) -> None:
+        content = {"methods": ["intensity[sigma=1]", "intensity"], "set": {"intensity": {"sigma": 3}}}
+        (tmp_path / "run.yaml").write_text(yaml.safe_dump({**content, "dataset": TINY, "size": 64}))
+        code, out, err = bench("run", "--config", "run.yaml")
+        assert code == 0, err
+        assert "│ intensity[sigma=1] " in out
+
     def test_patients_in_two_splits_are_pointed_out(self, bench: Bench, tmp_path: Path) -> None:
         write_bmad(phantom_brain_mri(Path(), train=3, valid=4, test=6, size=64), tmp_path / "mine")
         good = tmp_path / "mine" / "test" / "good" / "img"
@@ -187,6 +204,10 @@ class TestWrongUsage:
             (["run", "--methods", "intensity", "--dataset", TINY, "--set", "intensity.sigma=a"], "intensity.sigma=a"),
             (["run", "--methods", "intensity", "--dataset", TINY, "--set", "sigma=1"], "like mias_sam.gamma=5"),
             (["run", "--methods", "intensity", "--dataset", TINY, "--set", "intensty.sigma=1"], "mean 'intensity'?"),
+            (["run", "--methods", "intensity[sigma=1", "--dataset", TINY], "no counterpart in 'intensity[sigma=1'"),
+            (["run", "--methods", "intensity[sigma]", "--dataset", TINY], "'sigma' in the method intensity[sigma] is"),
+            (["run", "--methods", "intensty[sigma=1]", "--dataset", TINY], "'intensty'. Did you mean 'intensity'?"),
+            (["run", "--methods", "intensity[sgima=1]", "--dataset", TINY], "intensity[sgima=1] has no option 'sgima'"),
             (["run", "--methods", "intensity", "--dataset", TINY, "--seeds", "0,x"], "seeds"),
             (["run", "--methods", "intensity", "--dataset", TINY, "--size", "3"], "size"),
             (["run", "--methods", "intensity", "--datset", TINY], "--dataset"),
