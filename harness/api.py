@@ -136,6 +136,23 @@ class Weights:
     sha256: str
 
 
+@dataclass(frozen=True)
+class Diagnostic:
+    """What a method measured of itself while it was fitted, such as the recall of an approximate index.
+
+    Attributes:
+        metric: A name that no metric of the harness has, such as `index_recall`.
+        value: NaN where it could not be measured.
+        convention: What exactly was measured, in a few words.
+        note: What belongs to it, such as which index it was.
+    """
+
+    metric: str
+    value: float
+    convention: str
+    note: str = ""
+
+
 class Method(ABC):
     """A way to find anomalies, fitted on normal images only.
 
@@ -148,6 +165,8 @@ class Method(ABC):
         device: A torch device such as `cpu` or `cuda`; decided by the runner.
         seed: Of everything random in the method.
         report: Called as `report(stage, done, total)` during long work, to move the progress bar.
+        saved_seconds: Raised by a method that keeps work on disk, by the seconds that a cache hit spared, as measured
+            when the work was done, and lowered by those that keeping it took. The runner adds them to the times it reports, which are what the method costs.
         uses_weights: The sets of weights the method knows; empty when it uses none.
     """
 
@@ -155,6 +174,7 @@ class Method(ABC):
     device: str = "cpu"
     seed: int = 0
     report: StageReport = staticmethod(lambda stage, done, total: None)
+    saved_seconds: float = 0.0
     uses_weights: ClassVar[tuple[str, ...]] = ()
 
     @property
@@ -164,6 +184,14 @@ class Method(ABC):
         Then `predict_many` gets a whole split at once, and every row of the results is marked.
         """
         return False
+
+    def controls(self) -> tuple[str, ...]:
+        """Methods that belong beside this one, each `name` or `name[option=value,…]`.
+
+        They show what its scores owe to a part of it: how far, for example, SAM's decoder comes without an anomaly map.
+        A run adds them behind the methods that were asked for.
+        """
+        return ()
 
     def weights_used(self) -> tuple[Weights, ...]:
         """The weight files this method will load, fetched where needed and verified.
@@ -187,6 +215,10 @@ class Method(ABC):
     def predict_many(self, images: Sequence[np.ndarray]) -> Iterator[Prediction]:
         """Predicts images in order; override it where batches help or where the whole split is needed."""
         return (self.predict(image) for image in images)
+
+    def diagnostics(self) -> tuple[Diagnostic, ...]:
+        """What the method measured of itself; asked for once, after `fit`."""
+        return ()
 
     def options(self) -> dict[str, Any]:
         """The method's full configuration: every option with its value."""
