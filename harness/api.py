@@ -165,8 +165,9 @@ class Method(ABC):
         device: A torch device such as `cpu` or `cuda`; decided by the runner.
         seed: Of everything random in the method.
         report: Called as `report(stage, done, total)` during long work, to move the progress bar.
-        saved_seconds: Raised by a method that keeps work on disk, by the seconds that a cache hit spared, as measured
-            when the work was done, and lowered by those that keeping it took. The runner adds them to the times it reports, which are what the method costs.
+        saved_seconds: A counter. A method that keeps work on disk raises it by the seconds that a hit spared, as
+            measured when the work was done, and lowers it by those that keeping took. The runner adds it to the times
+            it reports, which are what the method costs.
         uses_weights: The sets of weights the method knows; empty when it uses none.
     """
 
