@@ -16,9 +16,9 @@ import numpy as np
 from pydantic import TypeAdapter
 
 from ..results.store import CellStore, ResultsError, RunStore, StoredPrediction
-from ..results.tables import concatenate, failed_cell
+from ..results.tables import CONVENTIONS, concatenate, failed_cell
 from . import registry
-from .api import BenchError, Case, Dataset, Method, Prediction, Split, StageReport, UsageError, Weights
+from .api import BenchError, Case, Dataset, Diagnostic, Method, Prediction, Split, StageReport, UsageError, Weights
 from .config import RunConfig, ScoreConfig
 from .device import PeakMemory, resolve_device, seed_everything, synchronize
 from .frame import frame_image
@@ -42,6 +42,10 @@ Report = Callable[[str, str, int, int], None]
 
 class PredictionError(BenchError):
     """A prediction that breaks the contract; the text names the case."""
+
+
+class DiagnosticError(BenchError):
+    """A diagnostic whose name is taken; the text names the method and the diagnostic."""
 
 
 @dataclass(frozen=True)
@@ -330,6 +334,7 @@ def _predict(plan: Plan, cell: Cell, store: CellStore, dataset: Dataset, report:
         method.fit(train)
         synchronize(cell.device)
         fit_seconds = time.perf_counter() - start - train.seconds
+        diagnostics = _check_diagnostics(method.diagnostics(), cell)
         if not method.transductive:
             method.predict(train[0])  # warm-up: the first call pays for what later ones find ready
         test_ms = float("nan")
@@ -340,6 +345,7 @@ def _predict(plan: Plan, cell: Cell, store: CellStore, dataset: Dataset, report:
         "predict_ms": test_ms,
         "peak_memory_mib": memory.host_mib,
         "peak_gpu_memory_mib": memory.device_mib,
+        "diagnostics": diagnostics,
     }
 
 
@@ -388,6 +394,21 @@ def _check(prediction: Prediction, cell: Cell, case: Case) -> Prediction:
     if mask is not None and (mask.shape != shape or mask.dtype != bool):
         raise PredictionError(f"{where}: the mask is {mask.dtype} {mask.shape}, it should be bool {shape}.")
     return replace(prediction, anomaly_map=anomaly_map)
+
+
+def _check_diagnostics(diagnostics: Sequence[Diagnostic], cell: Cell) -> list[dict[str, Any]]:
+    """Holds diagnostics to the contract and makes them fit for a record."""
+    taken = {*CONVENTIONS, "none"}  # `none` is the metric of a failed cell
+    records = []
+    for diagnostic in diagnostics:
+        if diagnostic.metric in taken:
+            raise DiagnosticError(
+                f"{cell.method} reports a diagnostic {diagnostic.metric!r}, but a metric of the harness or another "
+                "diagnostic has that name. Give it one of its own."
+            )
+        taken.add(diagnostic.metric)
+        records.append(asdict(diagnostic) | {"value": float(diagnostic.value)})  # JSON knows no numpy
+    return records
 
 
 def _score(

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from ..results.store import StoredPrediction
-from ..results.tables import CASES, SCORES, table
+from ..results.tables import CASES, CONVENTIONS, SCORES, table
 from .api import Case, Dataset, Split
 from .config import ScoreConfig
 from .frame import MaskEdges, Truth, frame_mask
@@ -24,20 +24,6 @@ from .thresholds import (
     ValidationPolicy,
     default_policies,
 )
-
-CONVENTIONS = {
-    "dice": "mean over anomalous images; nothing predicted scores 0; normal images are left out",
-    "dice_pooled": "all pixels of all test images as one",
-    "normal_fp_area": "mean predicted share of the image over normal images",
-    "pixel_auroc": "all pixels of all test images",
-    "pixel_ap": "all pixels of all test images, steps without interpolation",
-    "aupro": "8-connected lesions, false-positive rate up to 0.3, divided by 0.3",
-    "image_auroc": "image scores of all test images",
-    "fit_seconds": "reading images left out",
-    "predict_ms": "median over test images after a warm-up, mean if transductive; reading and scoring left out",
-    "peak_memory_mib": "largest resident memory of the process while the cell ran",
-    "peak_gpu_memory_mib": "largest memory that torch allocated on the GPU",
-}
 
 NO_POLICY = {"policy": "none", "looks_at": "nothing", "oracle": False, "threshold": float("nan")}
 OWN = {"policy": "own", "looks_at": "nothing", "oracle": False, "threshold": float("nan")}
@@ -68,7 +54,7 @@ def score_cell(
     truths: Truths,
     predictions: dict[Split, Sequence[StoredPrediction]],
     config: ScoreConfig,
-    costs: dict[str, Any],
+    measured: dict[str, Any],
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Computes every threshold policy and metric of a cell.
 
@@ -77,7 +63,8 @@ def score_cell(
         truths: Cases and masks of the validation and the test split.
         predictions: Of the same cases, in the same order.
         config: How to score.
-        costs: `fit_seconds`, `predict_ms`, `peak_memory_mib`, `peak_gpu_memory_mib`.
+        measured: While the method ran: `fit_seconds`, `predict_ms`, `peak_memory_mib`, `peak_gpu_memory_mib`, and
+            `diagnostics`, a list of mappings with the attributes of `Diagnostic`.
 
     Returns:
         The `cases` and the `scores` of the cell. A policy that has nothing to look at has one row of `scores`,
@@ -87,7 +74,8 @@ def score_cell(
     maps = [one.prediction.anomaly_map for one in stored]
     case_rows: list[dict[str, Any]] = []
     score_rows = _map_scores(test, stored, maps)
-    score_rows += [_score(NO_POLICY, name, costs[name], 1) for name in list(CONVENTIONS)[-4:] if name in costs]
+    score_rows += [_score(NO_POLICY, name, measured[name], 1) for name in list(CONVENTIONS)[-4:] if name in measured]
+    score_rows += [_diagnostic(**diagnostic) for diagnostic in measured.get("diagnostics", ())]
     decided = [_own(stored)] if all(one.prediction.mask is not None for one in stored) else []
     for policy in default_policies(config.fixed_threshold):
         try:
@@ -201,9 +189,13 @@ def _score(
         "ci_low": interval[0],
         "ci_high": interval[1],
         "n": n,
-        "convention": CONVENTIONS[metric],
+        "convention": CONVENTIONS.get(metric, ""),
         "note": "",
     }
+
+
+def _diagnostic(metric: str, value: float, convention: str, note: str) -> dict[str, Any]:
+    return _score(NO_POLICY, metric, value, 1) | {"convention": convention, "note": note}
 
 
 def _case_row(

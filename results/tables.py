@@ -50,6 +50,20 @@ SCORES = {
     "note": "str",
     "error": "str",
 }
+CONVENTIONS = {
+    "dice": "mean over anomalous images; nothing predicted scores 0; normal images are left out",
+    "dice_pooled": "all pixels of all test images as one",
+    "normal_fp_area": "mean predicted share of the image over normal images",
+    "pixel_auroc": "all pixels of all test images",
+    "pixel_ap": "all pixels of all test images, steps without interpolation",
+    "aupro": "8-connected lesions, false-positive rate up to 0.3, divided by 0.3",
+    "image_auroc": "image scores of all test images",
+    "fit_seconds": "reading images left out",
+    "predict_ms": "median over test images after a warm-up, mean if transductive; reading and scoring left out",
+    "peak_memory_mib": "largest resident memory of the process while the cell ran",
+    "peak_gpu_memory_mib": "largest memory that torch allocated on the GPU",
+}
+"""The harness's own metrics and how each is computed; any other metric is a diagnostic, which a method reported."""
 
 
 def table(rows: Sequence[dict[str, Any]], columns: dict[str, str]) -> pd.DataFrame:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from miasbench.harness.api import Method, Prediction
+from miasbench.harness.api import Diagnostic, Method, Prediction
 
 hook: Callable[[int], None] = lambda count: None  # noqa: E731 - a test puts its own here
 
@@ -28,6 +28,23 @@ class Scripted(Method):
         self.count += 1
         anomaly_map = (image / 255 + self._noise).astype(np.float32)
         return Prediction(anomaly_map, float(anomaly_map.max()), anomaly_map > 1.2, "scripted")
+
+
+@dataclass(kw_only=True)
+class Telling(Scripted):
+    """Reports two diagnostics, one of which could not be measured, under the name it is told."""
+
+    name: str = "index_recall"
+
+    def fit(self, images: Sequence[np.ndarray]) -> None:
+        super().fit(images)
+        self._recall = np.float32(0.5)
+
+    def diagnostics(self) -> tuple[Diagnostic, ...]:
+        return (
+            Diagnostic(self.name, float(self._recall), "share of nearest rows found", "of 3 rows"),
+            Diagnostic("index_error", float("nan"), "of the map"),
+        )
 
 
 @dataclass(kw_only=True)

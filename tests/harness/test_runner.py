@@ -13,7 +13,7 @@ import pandas as pd
 import pytest
 
 from miasbench.datasets.phantom import phantom_brain_mri, write_bmad
-from miasbench.harness.api import BenchError, DataError, Prediction, UsageError
+from miasbench.harness.api import BenchError, DataError, Diagnostic, Prediction, UsageError
 from miasbench.harness.config import RunConfig, ScoreConfig
 from miasbench.harness.runner import Outcome, execute, make_plan, rescore
 from miasbench.results.store import ResultsError, RunStore
@@ -171,6 +171,61 @@ class TestVariants:
         _, outcomes = run(tmp_path, "wrong[how=nan]", "intensity")
         assert [outcome.status for outcome in outcomes] == ["failed", "finished"]
         assert outcomes[0].error.startswith("wrong[how=nan] on the case ")
+
+
+class TestDiagnostics:
+    def test_are_in_the_cells_record_and_in_the_scores(self, tmp_path: Path) -> None:
+        store, _ = run(tmp_path, "telling", "scripted")
+        scores = store.scores()
+        told = scores[scores["metric"].isin(["index_recall", "index_error"])].set_index("metric")
+        assert set(told["method"]) == {"telling"}
+        assert set(told["policy"]) == {"none"}
+        assert not told["oracle"].any()
+        assert told["value"]["index_recall"] == 0.5
+        assert np.isnan(told["value"]["index_error"])
+        assert told["convention"].to_dict() == {
+            "index_recall": "share of nearest rows found",
+            "index_error": "of the map",
+        }
+        assert told["note"].to_dict() == {"index_recall": "of 3 rows", "index_error": ""}
+        assert (told["n"] == 1).all()
+        end = store.cell(told["cell"].iloc[0]).read()
+        assert end is not None
+        assert [diagnostic["metric"] for diagnostic in end["diagnostics"]] == ["index_recall", "index_error"]
+
+    def test_a_value_of_numpy_is_kept_too(self, tmp_path: Path, plugins: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(
+            plugins.Telling, "diagnostics", lambda self: (Diagnostic("recall", np.float32(0.25), ""),)
+        )  # fmt: skip
+        store, outcomes = run(tmp_path, "telling")
+        assert outcomes[0].error == ""
+        assert store.scores().query("metric == 'recall'")["value"].item() == 0.25
+
+    def test_stay_when_scored_again(self, tmp_path: Path) -> None:
+        store, _ = run(tmp_path, "telling")
+        before = store.scores()
+        rescore(store)
+        pd.testing.assert_frame_equal(store.scores(), before)
+        run(tmp_path, "telling", score={"fixed_threshold": 1.0})
+        assert {"index_recall", "index_error"} <= set(store.scores()["metric"])
+
+    def test_a_cell_measured_before_there_were_any_is_scored_again(self, tmp_path: Path) -> None:
+        store, _ = run(tmp_path)
+        cell = store.cell(store.scores()["cell"].iloc[0])
+        end = cell.read()
+        assert end is not None
+        del end["diagnostics"]
+        cell.write(end)
+        assert rescore(store) == []
+        assert (store.scores()["error"] == "").all()
+
+    @pytest.mark.parametrize("name", ["dice", "fit_seconds", "none", "index_error"])
+    def test_a_name_that_is_taken_is_refused(self, tmp_path: Path, name: str) -> None:
+        store, outcomes = run(tmp_path, f"telling[name={name}]")
+        assert outcomes[0].status == "failed"
+        assert outcomes[0].error.startswith(f"telling[name={name}] reports a diagnostic ")
+        assert "Give it one of its own" in outcomes[0].error
+        assert not predictions(store), "it is refused before time is spent"
 
 
 class TestGoingOn:

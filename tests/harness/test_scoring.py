@@ -9,10 +9,10 @@ from sklearn.metrics import average_precision_score, roc_auc_score
 from miasbench.harness.api import Case, Prediction, Split
 from miasbench.harness.config import ScoreConfig
 from miasbench.harness.frame import Truth
-from miasbench.harness.scoring import CONVENTIONS, SplitTruths, Truths, score_cell
+from miasbench.harness.scoring import SplitTruths, Truths, score_cell
 from miasbench.harness.statistics import bootstrap_mean
 from miasbench.results.store import StoredPrediction
-from miasbench.results.tables import CASES, SCORES
+from miasbench.results.tables import CASES, CONVENTIONS, SCORES
 
 SIZE = 24
 IDENTITY = {

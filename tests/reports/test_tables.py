@@ -72,6 +72,35 @@ def test_what_a_reader_must_know_stands_below() -> None:
     assert "Weights: lite_medsam (embedded)." in shown
 
 
+def test_what_methods_measured_of_themselves_stands_below_once() -> None:
+    note = "pca_ivf: 124,928 rows"
+    shown = text(
+        row("dice", 0.3, "own"),
+        row("index_recall", 0.9931, note=note),
+        row("index_map_error", 0.0058, note=note),
+        row("bank_rows", 124928, method="patchcore"),
+        row("lost", float("nan"), method="patchcore"),
+        row("dice", float("nan"), "valid_dice", note="left out: the validation split has no lesion"),
+    )
+    lines = shown.splitlines()
+    assert "mias_sam: index_recall 0.993, index_map_error 0.006 (pca_ivf: 124,928 rows)" in lines
+    assert "patchcore: bank_rows 124,928, lost –" in lines
+    assert shown.count(note) == 1
+    assert shown.count("left out: the validation split has no lesion.") == 1
+
+
+def test_what_was_measured_with_several_seeds_has_a_deviation() -> None:
+    shown = text(*(row("index_recall", value, seed=seed, note="pca") for seed, value in enumerate((0.9, 1.0))))
+    assert "mias_sam: index_recall 0.950 ± 0.071 (pca)" in shown.splitlines()
+
+
+def test_each_dataset_has_its_own_measurements() -> None:
+    shown = text(
+        row("recall", 0.1), row("dice", 0.4, "own", dataset="brain_mri"), row("recall", 0.2, dataset="brain_mri")
+    )
+    assert shown.index("recall 0.100") < shown.index("brain_mri: mean DICE") < shown.index("recall 0.200")
+
+
 def test_text_in_brackets_is_shown_as_it_is() -> None:
     shown = text(
         row("dice", 0.3, "own", dataset="a[1]", method="b[red]"),
