@@ -47,6 +47,7 @@ class RunConfig(BaseModel):
         methods: Each `name` or `name[option=value,…]`, a variant.
         size: Width and height of the frame in which methods see images and scores are computed.
         set: Options of methods, for every variant of them: `{"mias_sam": {"gamma": 5}}`; a variant's own win.
+        controls: Whether methods that others name as their controls are run beside them.
         limit: At most so many cases of each split, stratified; 0 for all.
         maps: How anomaly maps are kept once a cell is scored.
     """
@@ -64,6 +65,7 @@ class RunConfig(BaseModel):
     size: Annotated[int, Field(ge=32, le=4096)] = 256
     maps: Literal["float32", "float16", "none"] = "float32"
     set: dict[str, dict[str, Any]] = {}
+    controls: bool = True
     score: ScoreConfig = ScoreConfig()
 
 

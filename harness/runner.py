@@ -7,7 +7,7 @@ import json
 import re
 import time
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from typing import Any, Literal
@@ -82,12 +82,16 @@ class Cell:
 
 @dataclass(frozen=True)
 class Plan:
-    """What a run will do; making it has checked everything that can be checked before the first image is predicted."""
+    """What a run will do; making it has checked everything that can be checked before the first image is predicted.
+
+    `controls` has, for each method, those that are run beside it without having been asked for.
+    """
 
     config: RunConfig
     device: str
     datasets: dict[str, Dataset]
     cells: tuple[Cell, ...]
+    controls: dict[str, tuple[str, ...]]
 
     @cached_property
     def environment(self) -> dict[str, Any]:
@@ -122,14 +126,16 @@ def make_plan(config: RunConfig, report: StageReport = lambda *_: None) -> Plan:
         DataError: A dataset is missing or broken.
         WeightsError: Weights cannot be had.
     """
-    specs = dict.fromkeys(registry.parse_method(text) for text in config.methods)
-    names = {spec.name for spec in specs}
+    device = resolve_device(config.device)
+    report("loading methods", 0, 0)
+    methods = {spec: _build(config, spec, device, seed=0) for spec in _canonical(config.methods)}
+    controls = _controls(methods) if config.controls else {}
+    for name, added in controls.items():
+        methods |= {spec: _build_control(config, spec, name, device) for spec in added if spec not in methods}
+    names = {registry.parse_method(spec).name for spec in methods}
     unknown = sorted(set(config.set) - names)
     if unknown:
         raise UsageError(f"Options are set for {unknown[0]!r}, which is not run. {registry.suggest(unknown[0], names)}")
-    device = resolve_device(config.device)
-    report("loading methods", 0, 0)
-    methods = {str(spec): _build(config, str(spec), device, seed=0) for spec in specs}
     report("opening datasets", 0, 0)
     datasets = open_datasets(config)
     weights = {}
@@ -156,7 +162,7 @@ def make_plan(config: RunConfig, report: StageReport = lambda *_: None) -> Plan:
         for name, method in methods.items()
         for seed in dict.fromkeys(config.seeds)
     ]
-    return Plan(config, device, datasets, tuple(cells))
+    return Plan(config, device, datasets, tuple(cells), controls)
 
 
 def open_datasets(config: RunConfig) -> dict[str, Dataset]:
@@ -330,10 +336,10 @@ def _predict(plan: Plan, cell: Cell, store: CellStore, dataset: Dataset, report:
     train = _Images(dataset, dataset.cases("train"), cell.size)
     with PeakMemory(cell.device) as memory:
         report(str(cell), "fit", 0, 0)
-        start = time.perf_counter()
+        start = _clock(method, train)
         method.fit(train)
         synchronize(cell.device)
-        fit_seconds = time.perf_counter() - start - train.seconds
+        fit_seconds = _clock(method, train) - start
         diagnostics = _check_diagnostics(method.diagnostics(), cell)
         if not method.transductive:
             method.predict(train[0])  # warm-up: the first call pays for what later ones find ready
@@ -361,11 +367,10 @@ def _predict_split(
     predictions = iter(method.predict_many(images))
     total = 0.0
     for done, case in enumerate(open_cases, start=len(cases) - len(open_cases) + 1):
-        images.seconds = 0.0
-        start = time.perf_counter()
+        start = _clock(method, images)
         prediction = next(predictions, None)
         synchronize(cell.device)
-        seconds = time.perf_counter() - start - images.seconds
+        seconds = _clock(method, images) - start
         total += seconds
         if prediction is None:
             raise PredictionError(
@@ -379,6 +384,11 @@ def _predict_split(
         return 1000 * total / len(open_cases) if open_cases else float("nan")
     times = [store.read_prediction(split, case.id).seconds for case in cases]
     return 1000 * float(np.median(times)) if times else float("nan")
+
+
+def _clock(method: Method, images: _Images) -> float:
+    """Seconds that count as the method's work: without those for reading images, with those that its cache spared."""
+    return time.perf_counter() - images.seconds + method.saved_seconds
 
 
 def _check(prediction: Prediction, cell: Cell, case: Case) -> Prediction:
@@ -449,6 +459,28 @@ def _identity(cell: Cell) -> dict[str, Any]:
 def _build(config: RunConfig, spec: str, device: str, seed: int) -> Method:
     options = config.set.get(registry.parse_method(spec).name, {})
     return registry.build_method(spec, options, weights=config.weights, device=device, seed=seed)
+
+
+def _build_control(config: RunConfig, spec: str, name: str, device: str) -> Method:
+    try:
+        return _build(config, spec, device, seed=0)
+    except BenchError as error:
+        raise UsageError(
+            f"{spec}, a control of {name}, cannot be run; leave it out with --no-controls. {error}"
+        ) from error
+
+
+def _controls(methods: dict[str, Method]) -> dict[str, tuple[str, ...]]:
+    """The controls of each method that are not asked for already; controls of controls are not followed."""
+    found = {}
+    for name, method in methods.items():
+        found[name] = tuple(spec for spec in _canonical(method.controls()) if spec not in methods)
+    return {name: specs for name, specs in found.items() if specs}
+
+
+def _canonical(specs: Iterable[str]) -> list[str]:
+    """Each spec's own text, once."""
+    return list(dict.fromkeys(str(registry.parse_method(spec)) for spec in specs))
 
 
 def _cell_from_record(entry: dict[str, Any]) -> Cell:

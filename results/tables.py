@@ -58,8 +58,9 @@ CONVENTIONS = {
     "pixel_ap": "all pixels of all test images, steps without interpolation",
     "aupro": "8-connected lesions, false-positive rate up to 0.3, divided by 0.3",
     "image_auroc": "image scores of all test images",
-    "fit_seconds": "reading images left out",
-    "predict_ms": "median over test images after a warm-up, mean if transductive; reading and scoring left out",
+    "fit_seconds": "reading images left out; what a cache spared is counted",
+    "predict_ms": "median over test images after a warm-up, mean if transductive; reading and scoring left out; "
+    "what a cache spared is counted",
     "peak_memory_mib": "largest resident memory of the process while the cell ran",
     "peak_gpu_memory_mib": "largest memory that torch allocated on the GPU",
 }

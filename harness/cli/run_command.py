@@ -1,5 +1,6 @@
 """`bench run`."""
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -65,6 +66,11 @@ The command line wins over the file. The same command again goes on where it sto
     multiple=True,
     metavar="METHOD.OPTION=VALUE",
     help="An option of a method and all its variants. May be repeated.",
+)
+@click.option(
+    "--controls/--no-controls",
+    default=True,
+    help="Also run the methods that others name as their controls.  [default: controls]",
 )
 @click.option(
     "--maps",
@@ -156,10 +162,18 @@ def split_specs(text: str) -> list[str]:
 
 
 def remarks(plan: Any) -> None:
-    """Says what a user should know of the data before the run: other counts than the card's, patients in two splits."""
+    """Says what a user should know before the run: methods that were added, and what is odd about the data."""
     from ..api import SPLITS
     from .progress import console
 
+    added = list(dict.fromkeys(spec for specs in plan.controls.values() for spec in specs))
+    if added:
+        one = len(added) == 1
+        console.print(
+            f"Note: {_listed(added)} {'is' if one else 'are'} run beside {_listed(plan.controls)}, to show what can be "
+            f"scored without an anomaly map; --no-controls leaves {'it' if one else 'them'} out.",
+            style="yellow",
+        )
     for dataset in plan.datasets.values():
         counts = {split: len(dataset.cases(split)) for split in SPLITS}
         expected = dataset.card.counts
@@ -172,3 +186,9 @@ def remarks(plan: Any) -> None:
                 f"Note: {dataset.name} has {len(shared)} patients in test and in another split, such as {min(shared)}.",
                 style="yellow",
             )
+
+
+def _listed(names: Iterable[str]) -> str:
+    """Makes `a`, `a and b`, or `a, b and c`."""
+    *others, last = names
+    return f"{', '.join(others)} and {last}" if others else last

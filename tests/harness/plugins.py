@@ -48,6 +48,22 @@ class Telling(Scripted):
 
 
 @dataclass(kw_only=True)
+class Controlled(Scripted):
+    """Is to be seen beside two others, the second of which has a control of its own."""
+
+    def controls(self) -> tuple[str, ...]:
+        return ("intensity[ sigma=1 ]", "followed")
+
+
+@dataclass(kw_only=True)
+class Followed(Scripted):
+    """Is to be seen beside one that fails."""
+
+    def controls(self) -> tuple[str, ...]:
+        return ("failing",)
+
+
+@dataclass(kw_only=True)
 class Failing(Method):
     """Raises when it is fitted."""
 
@@ -83,10 +99,24 @@ class Wrong(Method):
 
 
 @dataclass(kw_only=True)
+class Cached(Scripted):
+    """Finds in its cache what would have taken 1000 s to fit and 100 s to predict."""
+
+    def fit(self, images: Sequence[np.ndarray]) -> None:
+        super().fit(images)
+        self.saved_seconds += 1000
+
+    def predict(self, image: np.ndarray) -> Prediction:
+        self.saved_seconds += 100
+        return super().predict(image)
+
+
+@dataclass(kw_only=True)
 class Together(Method):
-    """Transductive: subtracts the mean of all images of the split."""
+    """Transductive: subtracts the mean of all images of the split, and saves as many seconds a split as it is told."""
 
     short: bool = False
+    saves: float = 0.0
 
     @property
     def transductive(self) -> bool:
@@ -99,6 +129,7 @@ class Together(Method):
         raise AssertionError("a transductive method is asked for whole splits")
 
     def predict_many(self, images: Sequence[np.ndarray]) -> Iterator[Prediction]:
+        self.saved_seconds += self.saves
         mean = np.mean(np.stack(list(images)), axis=0)
         for image in images[: len(images) - self.short]:
             yield Prediction((image - mean).astype(np.float32), 0.0)

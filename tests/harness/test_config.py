@@ -24,6 +24,7 @@ def test_defaults(monkeypatch: pytest.MonkeyPatch) -> None:
     assert (config.methods, config.dataset) == (["intensity"], ["phantom_brain_mri"])
     assert (config.weights, config.seeds, config.device) == ("published", [0], "auto")
     assert (config.limit, config.size, config.maps, config.set) == (0, 256, "float32", {})
+    assert config.controls
     assert (config.score.mask_edges, config.score.fixed_threshold) == ("nearest", None)
     assert config.results == Path("bench-results")
     assert config.data_root.parts[-2:] == ("miasbench", "datasets")

@@ -80,7 +80,7 @@ class TestRun:
             assert end["environment"]["packages"] == record["environment"]["packages"]
 
     def test_weights_are_recorded_with_their_kind_and_checksum(self, tmp_path: Path) -> None:
-        plan = make_plan(config(tmp_path, "mias_sam", "patchcore", "intensity"))
+        plan = make_plan(config(tmp_path, "mias_sam", "patchcore", "intensity", controls=False))
         kinds = {cell.method: [(weights.kind, len(weights.sha256)) for weights in cell.weights] for cell in plan.cells}
         assert kinds == {"mias_sam": [("embedded", 64)], "patchcore": [("embedded", 64)], "intensity": []}
 
@@ -226,6 +226,81 @@ class TestDiagnostics:
         assert outcomes[0].error.startswith(f"telling[name={name}] reports a diagnostic ")
         assert "Give it one of its own" in outcomes[0].error
         assert not predictions(store), "it is refused before time is spent"
+
+
+class TestCachedWork:
+    def test_is_not_free(self, tmp_path: Path) -> None:
+        store, _ = run(tmp_path, "cached", seeds=[0, 1])
+        for _, scores in store.scores().groupby("seed"):
+            costs = scores.set_index("metric")["value"]
+            assert costs["fit_seconds"] == pytest.approx(1000, abs=50)
+            assert costs["predict_ms"] == pytest.approx(100_000, abs=5_000)
+        times = store.cases().query("policy == 'own'")["predict_ms"]
+        assert times.to_numpy() == pytest.approx(100_000, abs=5_000), "each image has its own share only"
+
+    def test_is_not_free_for_whole_splits_either(self, tmp_path: Path) -> None:
+        store, _ = run(tmp_path, "together[saves=600]")
+        costs = store.scores().set_index("metric")["value"]
+        assert costs["predict_ms"] == pytest.approx(1000 * 600 / 6, abs=5_000)
+        assert costs["fit_seconds"] < 50
+
+    def test_is_told_by_the_conventions(self, tmp_path: Path) -> None:
+        store, _ = run(tmp_path, "cached")
+        conventions = store.scores().set_index("metric")["convention"]
+        for metric in ("fit_seconds", "predict_ms"):
+            assert "what a cache spared is counted" in conventions[metric]
+
+
+class TestControls:
+    ADDED = ("intensity[sigma=1]", "followed")
+
+    def test_are_run_behind_the_methods_asked_for_with_the_same_seeds(self, tmp_path: Path) -> None:
+        store, _ = run(tmp_path, "controlled", "scripted", seeds=[1, 2])
+        scores = store.scores()
+        assert scores["method"].drop_duplicates().tolist() == ["controlled", "scripted", *self.ADDED]
+        assert (scores.groupby("method")["seed"].unique().map(list) == [[1, 2]] * 4).all()
+        record = store.read()
+        assert record["config"]["methods"] == ["controlled", "scripted"]
+        assert len(record["cells"]) == 8
+        assert rescore(store) == []
+
+    def test_are_built_like_the_methods_asked_for(
+        self, tmp_path: Path, plugins: Any, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(plugins.Controlled, "controls", lambda self: ("patchcore",))
+        plan = make_plan(config(tmp_path, "controlled", set={"patchcore": {"coreset": 0.5}}))
+        control = plan.cells[1]
+        assert (control.method, control.options["coreset"], control.device) == ("patchcore", 0.5, "cpu")
+        assert [weights.kind for weights in control.weights] == ["embedded"]
+
+    def test_are_left_out_where_they_are_not_wanted(self, tmp_path: Path) -> None:
+        plan = make_plan(config(tmp_path, "controlled", controls=False))
+        assert [cell.method for cell in plan.cells] == ["controlled"]
+        assert plan.controls == {}
+
+    def test_that_are_asked_for_stay_where_they_are(self, tmp_path: Path) -> None:
+        plan = make_plan(config(tmp_path, "intensity[ sigma = 1 ]", "controlled"))
+        assert [cell.method for cell in plan.cells] == ["intensity[sigma=1]", "controlled", "followed"]
+        assert plan.controls == {"controlled": ("followed",)}
+
+    def test_of_two_variants_are_run_once(self, tmp_path: Path) -> None:
+        variants = ("controlled", "controlled[pause=0]")
+        plan = make_plan(config(tmp_path, *variants))
+        assert [cell.method for cell in plan.cells] == [*variants, *self.ADDED]
+        assert plan.controls == dict.fromkeys(variants, self.ADDED)
+
+    def test_of_controls_are_not_followed(self, tmp_path: Path) -> None:
+        assert "failing" not in {cell.method for cell in make_plan(config(tmp_path, "controlled")).cells}
+        assert "failing" in {cell.method for cell in make_plan(config(tmp_path, "followed")).cells}
+
+    def test_that_cannot_be_run_are_named_with_the_way_out(
+        self, tmp_path: Path, plugins: Any, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(plugins.Controlled, "controls", lambda self: ("scriptde[pause=1]",))
+        says = r"scriptde\[pause=1\], a control of controlled, .*--no-controls\. There is no method 'scriptde'\. Did"
+        with pytest.raises(UsageError, match=says):
+            make_plan(config(tmp_path, "controlled"))
+        make_plan(config(tmp_path, "controlled", controls=False))
 
 
 class TestGoingOn:

@@ -125,6 +125,7 @@ class TestRun:
             "limit": 3,
             "size": 64,
             "maps": "float16",
+            "controls": False,
             "set": {"intensity": {"sigma": 1}},
             "score": {"mask_edges": "paper", "fixed_threshold": 90},
         }
@@ -252,6 +253,43 @@ class TestWrongUsage:
         assert code == 2
         assert str(tmp_path / "weights" / "sam_vit_b_01ec64.pth") in err
         assert "Delete the file" in err
+
+
+@pytest.mark.usefixtures("plugins")
+class TestControls:
+    def test_are_announced_once_with_the_way_to_leave_them_out(self, bench: Bench) -> None:
+        code, out, _ = run_tiny(bench, methods="controlled,controlled[pause=0]")
+        assert code == 0
+        said = " ".join(out.split())
+        note = (
+            "Note: intensity[sigma=1] and followed are run beside controlled and controlled[pause=0], to show what can "
+            "be scored without an anomaly map; --no-controls leaves them out."
+        )
+        assert said.count(note) == said.count("--no-controls") == 1
+        table = out[out.index("mean DICE") :]
+        assert table.index("│ controlled[pause=0]") < table.index("│ intensity[sigma=1]") < table.index("│ followed")
+
+    def test_one_alone_is_announced_as_one(self, bench: Bench) -> None:
+        _, out, _ = run_tiny(bench, methods="controlled,followed")
+        said = " ".join(out.split())
+        assert "Note: intensity[sigma=1] and failing are run beside controlled and followed, to" in said
+        _, out, _ = run_tiny(bench, methods="controlled,intensity[sigma=1]")
+        said = " ".join(out.split())
+        assert "Note: followed is run beside controlled, to show" in said
+        assert "--no-controls leaves it out" in said
+
+    def test_can_be_left_out(self, bench: Bench, tmp_path: Path) -> None:
+        for more in (["--no-controls"], ["--config", "run.yaml"]):
+            (tmp_path / "run.yaml").write_text("controls: false\n")
+            code, out, _ = run_tiny(bench, *more, methods="controlled")
+            assert code == 0
+            assert "Note:" not in out
+            assert "followed" not in out
+        code, out, _ = run_tiny(bench, "--config", "run.yaml", "--controls", methods="controlled")
+        assert "followed" in out, "the command line wins"
+
+    def test_methods_without_any_are_run_in_silence(self, bench: Bench) -> None:
+        assert "Note:" not in run_tiny(bench, methods="scripted")[1]
 
 
 @pytest.mark.usefixtures("plugins")
