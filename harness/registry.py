@@ -45,6 +45,7 @@ class MethodSpec:
 
 METHODS = {
     "mias_sam": Entry("miasbench.methods.mias_sam:MiasSam", "Memory bank of SAM patches; its centroid prompts SAM"),
+    "sam_control": Entry("miasbench.methods.mias_sam:SamControl", "SAM prompted by a box that knows of no anomaly map"),
     "patchcore": Entry("miasbench.methods.patchcore:Patchcore", "anomalib's PatchCore: memory bank of CNN patches"),
     "intensity": Entry("miasbench.methods.intensity:Intensity", "The smoothed grey value; no training"),
 }

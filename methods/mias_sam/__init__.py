@@ -4,6 +4,7 @@ Steps are numbered as the released code computes them: input (1), encoder (2), p
 patch score (5), anomaly map (6), normalisation (7), prompt (8), mask (9).
 """
 
+from .control import SamControl
 from .method import MiasSam
 
-__all__ = ["MiasSam"]
+__all__ = ["MiasSam", "SamControl"]

@@ -1,63 +1,84 @@
 """The procedure of MIAS-SAM, from normal images to a mask."""
 
+import hashlib
+import json
 import tempfile
+import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from typing import Annotated, Any, ClassVar, Literal
+from dataclasses import dataclass, fields, replace
+from typing import Annotated, Any, Literal
 
+import faiss
 import numpy as np
 import torch
 from pydantic import Field
 
-from ...harness.api import Method, Prediction, UsageError, Weights
-from ..weights import SAM, describe
+from ...harness.api import Diagnostic, Prediction, UsageError, Weights
+from ..cache import Cache, cache_key
 from .memory_bank import MemoryBank, anomaly_map, patch_descriptors
-from .prompts import centroid_prompt
-from .sam import FEATURE_CHANNELS, FEATURE_SIZE, Sam, load_sam
+from .prompts import centroid_prompt, peak_prompts, threshold_boxes
+from .sam import Prompt, code_of
+from .sam_method import BOX_ENCODERS, SamMethod
 
 _PositiveInt = Annotated[int, Field(ge=1)]
 
+_BANK_OPTIONS = (
+    "flip",
+    "patch_size",
+    "stride",
+    "descriptor_size",
+    "index",
+    "probes",
+    "coreset",
+    "neighbours",
+    "held_out",
+)
+_BANK_CODE = code_of("method.py", "memory_bank.py", "index.py")
+_EPSILON = float(np.finfo(np.float32).eps)
+
 
 @dataclass(kw_only=True)
-class MiasSam(Method):
+class MiasSam(SamMethod):
     """A memory bank of SAM's patches gives the anomaly map; its centre of gravity prompts SAM for the mask.
 
     Attributes:
-        encoder: `auto` is SAM ViT-B with `--weights published`, and LiteMedSAM with `--weights embedded`.
         flip: Probability that a training image is flipped horizontally.
         patch_size: Width of a patch, in feature pixels; odd.
         stride: Distance between patches, in feature pixels.
         descriptor_size: Numbers per patch descriptor.
+        index: How the memory bank is searched: `exact` as in the paper, `half`, `8bit`, `ivf`, `ivf_8bit`, `pca_ivf`
+            (with exact re-ranking), `pq`, `coreset`, a FAISS factory string, or `auto`, which picks by size.
+        probes: Lists of an inverted file that a search visits.
+        coreset: Share of the rows that `index=coreset` keeps.
         neighbours: Nearest neighbours whose squared distances are averaged. The released code means 5 and runs 1.
         sigma: Of the Gaussian filter over the map, in pixels.
-        normalisation: Where the minimum that is subtracted before the centre of gravity comes from: `train` (the
-            training images' own leave-one-image-out maps), `image` (the map itself) or `test_set` (the paper's:
+        normalisation: Where the minimum that is subtracted before the centre of gravity comes from: `train` (maps of
+            training images that were held out of the bank), `image` (the map itself) or `test_set` (the paper's:
             transductive).
-        calibration_images: How many training images, evenly spaced, `normalisation=train` scores.
+        held_out: How many training images, at most a quarter of them, are held against the bank before they are added
+            to it, for `normalisation=train` and to measure the index.
         gamma: Power to which the map is raised before the centre of gravity.
-        prompt: `centroid` (the paper's point), `centroid_box`, or `auto`: the point, but the box for the two MedSAMs,
-            which were trained with boxes only.
+        prompt: `centroid` (the paper's point), `centroid_box` (a box around it), `centroid_mask` (the point, with the
+            map as mask prompt), `peaks` (the point or the box for each separate peak), `threshold_boxes` (the released
+            code's other switch, and the only one with a threshold), or `auto`: the point, but the box for the two
+            MedSAMs, which were trained with boxes only.
         box_scale: Half-width of the box, in weighted standard deviations of the map along each axis.
-        mask: Which of the decoder's masks: the one of three whose `predicted_iou` is highest, one of the three by
-            number, or its `single` output. `auto` is `predicted_iou`, but `single` for the two MedSAMs, which were
-            trained with the single output only.
     """
 
-    encoder: Literal["auto", "vit_b", "vit_l", "vit_h", "medsam", "lite_medsam"] = "auto"
     flip: Annotated[float, Field(ge=0, le=1)] = 0.5
     patch_size: Annotated[int, Field(ge=1, lt=64)] = 5
     stride: _PositiveInt = 2
     descriptor_size: _PositiveInt = 1024
+    index: str = "auto"
+    probes: _PositiveInt = 12
+    coreset: Annotated[float, Field(gt=0, le=1)] = 0.1
     neighbours: _PositiveInt = 1
     sigma: Annotated[float, Field(ge=0)] = 4.0
     normalisation: Literal["train", "image", "test_set"] = "train"
-    calibration_images: _PositiveInt = 32
+    held_out: _PositiveInt = 8
     gamma: Annotated[float, Field(ge=0)] = 5.0
-    prompt: Literal["auto", "centroid", "centroid_box"] = "auto"
+    prompt: Literal["auto", "centroid", "centroid_box", "centroid_mask", "peaks", "threshold_boxes"] = "auto"
     box_scale: Annotated[float, Field(gt=0)] = 1.5
-    mask: Literal["auto", "predicted_iou", "single", "0", "1", "2"] = "auto"
-
-    uses_weights: ClassVar[tuple[str, ...]] = ("published", "embedded")
 
     @property
     def transductive(self) -> bool:
@@ -65,40 +86,60 @@ class MiasSam(Method):
 
     def options(self) -> dict[str, Any]:
         """The configuration with `auto` replaced by what it stands for."""
-        encoder = self._resolved_encoder()
-        if encoder in ("medsam", "lite_medsam"):
-            defaults = {"prompt": "centroid_box", "mask": "single"}
-        else:
-            defaults = {"prompt": "centroid", "mask": "predicted_iou"}
-        options = super().options() | {"encoder": encoder}
-        return options | {name: value for name, value in defaults.items() if options[name] == "auto"}
+        options = super().options()
+        prompt = "centroid_box" if options["encoder"] in BOX_ENCODERS else "centroid"
+        return options | {"prompt": prompt if self.prompt == "auto" else self.prompt}
+
+    def controls(self) -> tuple[str, ...]:
+        """The same decoder with boxes that know of no memory bank."""
+        shared = [
+            f"{field.name}={getattr(self, field.name)}"
+            for field in fields(SamMethod)
+            if getattr(self, field.name) != field.default
+        ]
+        boxes = ("foreground_box", "intensity_box")
+        return tuple(f"sam_control[{','.join([f'prompt={box}', *shared])}]" for box in boxes)
 
     def weights_used(self) -> tuple[Weights, ...]:
         if self.patch_size % 2 == 0:
-            raise UsageError(
-                f"mias_sam.patch_size is {self.patch_size}; a patch has a centre, so its width must be odd."
-            )
-        source = SAM[self._resolved_encoder()]
-        return (describe(source.name, self.weights, source.fetch(self.report)),)  # type: ignore[arg-type]
+            raise UsageError(f"patch_size is {self.patch_size}; a patch has a centre, so its width must be odd.")
+        return super().weights_used()
+
+    def diagnostics(self) -> tuple[Diagnostic, ...]:
+        """The size of the memory bank, and for an approximate index what it loses against exhaustive search."""
+        choice, held_out = self._bank.choice, self._bank.held_out
+        found = [
+            Diagnostic("bank_rows", len(self._bank), "rows of the memory bank", f"index {choice.name}: {choice.reason}")
+        ]
+        if held_out and not choice.exact:
+            exact = np.stack([self._map(scores) for scores in held_out.exact])
+            indexed = np.stack([self._map(scores) for scores in held_out.indexed])
+            error = float(np.linalg.norm(indexed - exact) / max(np.linalg.norm(exact), _EPSILON))
+            where = f"{len(exact)} training images held out of the bank, against exhaustive search"
+            found += [
+                Diagnostic("index_recall", held_out.recall, f"share of nearest rows that the index finds; {where}"),
+                Diagnostic("index_map_error", error, f"norm of the maps' difference over the maps' norm; {where}"),
+            ]
+        return tuple(found)
 
     def fit(self, images: Sequence[np.ndarray]) -> None:
-        """Fills the memory bank with the patches of normal images, and finds the floor of normal maps."""
-        encoder = self._resolved_encoder()
-        self._sam: Sam = load_sam(encoder, SAM[encoder].fetch(), self.device)
-        self._bank = MemoryBank(len(images))
-        flips = np.random.default_rng(self.seed).random(len(images)) < self.flip
-        for index, (image, flip) in enumerate(zip(images, flips, strict=True)):
-            self._bank.add(self._describe(self._sam.encode(image[:, ::-1] if flip else image)))
-            self.report("memory bank", index + 1, len(images))
-        self._floor = self._normal_floor(len(images), len(images[0])) if self.normalisation == "train" else 0.0
+        """Fills the memory bank with the patches of normal images, and finds the range of normal maps."""
+        if len(images) < 2 and self.normalisation == "train":
+            raise UsageError("normalisation=train needs two training images or more; use normalisation=image.")
+        self._load_sam()
+        self._size = len(images[0])
+        self._bank = self._cached_bank(images)
+        if self._bank.held_out:
+            normal = [self._map(scores) for scores in self._bank.held_out.exact]
+            self._range = _range(normal)
 
     def predict(self, image: np.ndarray) -> Prediction:
         """The map is in squared feature distances, 0 or more; the image score is the largest patch score."""
-        features = self._sam.encode(image)
-        distances = self._bank.distances(self._describe(features), self.neighbours)
-        raw_map = anomaly_map(distances, len(image), self.sigma)
-        floor = raw_map.min() if self.normalisation == "image" else self._floor
-        return self._segment(image, features, raw_map, float(distances.max()), floor)
+        features = self._encode(image)
+        scores = self._bank.distances(self._describe(features))
+        raw_map = self._map(scores)
+        value_range = _range([raw_map]) if self.normalisation == "image" else self._range
+        return self._finish(image, features, raw_map, float(scores.max()), value_range)
 
     def predict_many(self, images: Sequence[np.ndarray]) -> Iterator[Prediction]:
         """One by one; only `normalisation=test_set` must see every map of the test set before the first prompt."""
@@ -107,62 +148,116 @@ class MiasSam(Method):
     def _predict_transductively(self, images: Sequence[np.ndarray]) -> Iterator[Prediction]:
         # Features wait on disk (4 MB an image), so that the encoder still sees each image once.
         with tempfile.TemporaryFile() as file:
-            kept = np.memmap(file, np.float32, "w+", shape=(len(images), FEATURE_CHANNELS, FEATURE_SIZE, FEATURE_SIZE))
-            maps, scores = [], []
-            for index, image in enumerate(images):
-                features = self._sam.encode(image)
-                kept[index] = features[0].cpu().numpy()
-                distances = self._bank.distances(self._describe(features), self.neighbours)
-                maps.append(anomaly_map(distances, len(image), self.sigma))
-                scores.append(float(distances.max()))
-                self.report("anomaly maps of the whole test set", index + 1, len(images))
-            floor = min(raw_map.min() for raw_map in maps)
-            for index, image in enumerate(images):
-                features = torch.from_numpy(kept[index : index + 1].copy()).to(self.device)
-                yield self._segment(image, features, maps[index], scores[index], floor)
+            maps, image_scores, shape = [], [], (0,)
+            for done, image in enumerate(images, start=1):
+                features = self._encode(image)
+                shape = features.shape
+                file.write(features.cpu().numpy().tobytes())
+                scores = self._bank.distances(self._describe(features))
+                maps.append(self._map(scores))
+                image_scores.append(float(scores.max()))
+                self.report("anomaly maps of the whole test set", done, len(images))
+            value_range = _range(maps)
+            file.seek(0)
+            for image, raw_map, image_score in zip(images, maps, image_scores, strict=True):
+                kept = np.frombuffer(file.read(4 * int(np.prod(shape))), np.float32).reshape(shape)
+                features = torch.from_numpy(kept.copy()).to(self.device)
+                yield self._finish(image, features, raw_map, image_score, value_range)
 
-    def _segment(
-        self, image: np.ndarray, features: torch.Tensor, raw_map: np.ndarray, score: float, floor: float
+    def _finish(
+        self,
+        image: np.ndarray,
+        features: torch.Tensor,
+        raw_map: np.ndarray,
+        image_score: float,
+        value_range: tuple[float, float],
     ) -> Prediction:
-        weights = np.clip(raw_map - floor, 0, None)
-        weights = (weights / max(weights.max(), np.finfo(np.float32).tiny)) ** self.gamma
+        """Turns the map into prompts and these into the mask (steps 7 to 9)."""
+        low, high = value_range
+        normalised = np.clip((raw_map - low) / max(high - low, _EPSILON), 0, None)
+        prompts = self._prompts(normalised)
+        constant = image.min() == image.max()
+        if constant or not prompts:
+            note = "the image is constant" if constant else "the anomaly map gives no prompt"
+            return Prediction(raw_map, image_score, np.zeros(image.shape, bool), f"{note}: no mask")
+        return Prediction(raw_map, image_score, self._segment(features, prompts, len(image)))
+
+    def _prompts(self, normalised: np.ndarray) -> list[Prompt]:
         options = self.options()
-        prompt = centroid_prompt(weights, self.box_scale if options["prompt"] == "centroid_box" else None)
-        if prompt is None or image.min() == image.max():
-            note = "the image is constant" if image.min() == image.max() else "the anomaly map is flat"
-            return Prediction(raw_map, score, np.zeros(image.shape, bool), f"{note}: no centre of gravity, no mask")
-        masks, predicted_iou = self._sam.decode(features, prompt, len(image), multimask=options["mask"] != "single")
-        best = options["mask"] in ("predicted_iou", "single")
-        chosen = masks[predicted_iou.argmax() if best else int(self.mask)]
-        return Prediction(raw_map, score, chosen)
+        weights = (normalised / max(normalised.max(), _EPSILON)) ** self.gamma
+        point = centroid_prompt(weights)
+        if point is None:
+            return []
+        match options["prompt"]:
+            case "centroid_box":
+                return [box] if (box := centroid_prompt(weights, self.box_scale)) else []
+            case "centroid_mask":
+                return [replace(point, mask=normalised)]
+            case "peaks":
+                return peak_prompts(weights, self.box_scale if options["encoder"] in BOX_ENCODERS else None)
+            case "threshold_boxes":
+                return threshold_boxes(normalised)
+            case _:
+                return [point]
 
-    def _normal_floor(self, count: int, size: int) -> float:
-        """The smallest value in the maps of training images, each held against the bank without its own rows.
+    def _cached_bank(self, images: Sequence[np.ndarray]) -> MemoryBank:
+        """Reads the bank from the cache, or fills one and keeps it there."""
+        cache = Cache.from_environment()
+        options = {name: getattr(self, name) for name in ("seed", *_BANK_OPTIONS)}
+        contents = hashlib.sha256()
+        for image in images:
+            contents.update(str(image.shape).encode() + image.tobytes())
+        key = cache_key(
+            "bank", self._sam.identity, _BANK_CODE, faiss.__version__, json.dumps(options), contents.digest()
+        )
+        start = time.perf_counter()
+        path = cache.find(key)
+        if path is not None:
+            try:
+                bank = MemoryBank.load(path)
+                self.saved_seconds += bank.seconds - (time.perf_counter() - start)
+                return bank
+            except OSError:
+                cache.discard(key)
+        bank = self._fill_bank(images)
+        filled = time.perf_counter()
+        cache.store(key, bank.nbytes, bank.save)
+        self.saved_seconds -= time.perf_counter() - filled
+        return bank
 
-        Descriptors are read back from the bank, so no image passes the encoder again.
-        """
-        if count < 2:
-            raise UsageError("mias_sam.normalisation=train needs two training images or more; use normalisation=image.")
-        chosen = np.unique(np.linspace(0, count - 1, min(self.calibration_images, count)).round().astype(int))
-        patches = len(self._bank.rows) // count
-        floor = np.inf
-        for done, index in enumerate(chosen, start=1):
-            own = self._bank.rows[index * patches : (index + 1) * patches]
-            distances = self._bank.distances(own, self.neighbours, leave_out=int(index))
-            floor = min(floor, anomaly_map(distances, size, self.sigma).min())
-            self.report("leave-one-out maps", done, len(chosen))
-        return float(floor)
+    def _fill_bank(self, images: Sequence[np.ndarray]) -> MemoryBank:
+        # Random order, so that the first images, which the index is trained and measured on, are like the others.
+        rng = np.random.default_rng(self.seed)
+        flips = rng.random(len(images)) < self.flip
+        bank = MemoryBank(
+            len(images),
+            self.index,
+            held_out=min(self.held_out, max(1, len(images) // 4), len(images) - 1),
+            neighbours=self.neighbours,
+            probes=self.probes,
+            coreset=self.coreset,
+            report=self.report,
+        )
+        seconds = -self.saved_seconds
+        for done, index in enumerate(rng.permutation(len(images)), start=1):
+            image = images[index]  # read from disk, which does not count
+            start = time.perf_counter()
+            bank.add(self._describe(self._encode(image[:, ::-1] if flips[index] else image)))
+            seconds += time.perf_counter() - start
+            self.report("memory bank", done, len(images))
+        start = time.perf_counter()
+        bank.finish()
+        bank.seconds = seconds + time.perf_counter() - start + self.saved_seconds
+        return bank
 
     def _describe(self, features: torch.Tensor) -> np.ndarray:
         descriptors = patch_descriptors(features, self.patch_size, self.stride, self.descriptor_size)
         return descriptors[0].cpu().numpy()
 
-    def _resolved_encoder(self) -> str:
-        default = "lite_medsam" if self.weights == "embedded" else "vit_b"
-        encoder = default if self.encoder == "auto" else self.encoder
-        if (encoder == "lite_medsam") != (self.weights == "embedded"):
-            raise UsageError(
-                f"mias_sam.encoder={encoder} has no {self.weights} weights: lite_medsam goes with --weights embedded, "
-                "the others with --weights published."
-            )
-        return encoder
+    def _map(self, patch_scores: np.ndarray) -> np.ndarray:
+        return anomaly_map(patch_scores, self._size, self.sigma)
+
+
+def _range(maps: Sequence[np.ndarray]) -> tuple[float, float]:
+    """The smallest and the largest value of several maps."""
+    return float(min(one.min() for one in maps)), float(max(one.max() for one in maps))

@@ -1,0 +1,123 @@
+"""Work that is kept on disk between runs, such as the features of images: nothing is encoded twice.
+
+The folder is `$MIASBENCH_CACHE`, or `cache` in the user's cache folder. It holds at most `$MIASBENCH_CACHE_GB`
+gigabytes, 20 by default; 0 turns it off. Deleting it costs time and nothing else.
+"""
+
+import hashlib
+import os
+import shutil
+import tempfile
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+
+import platformdirs
+
+from ..harness.api import UsageError
+
+_STAGING = ".new-"
+
+
+def cache_key(*parts: str | bytes) -> str:
+    """Names an entry by everything that it depends on: 64 hexadecimal digits."""
+    digest = hashlib.sha256()
+    for part in parts:
+        content = part.encode() if isinstance(part, str) else part
+        digest.update(len(content).to_bytes(8, "big") + content)
+    return digest.hexdigest()
+
+
+class Cache:
+    """Files and folders under keys, of limited size, that several processes may share.
+
+    An entry appears whole or not at all, because it is written elsewhere and then renamed. When there is too much, what
+    was not used for longest goes. A full or read-only disk makes entries disappear, it does not make a run fail.
+
+    Args:
+        folder: Where the entries are; made when the first one is written.
+        limit: Bytes that all entries may take together.
+    """
+
+    def __init__(self, folder: Path, limit: int) -> None:
+        self._folder = folder
+        self._limit = limit
+
+    @classmethod
+    def from_environment(cls) -> "Cache":
+        """The user's cache.
+
+        Raises:
+            UsageError: `$MIASBENCH_CACHE_GB` is not a number.
+        """
+        folder = os.environ.get("MIASBENCH_CACHE") or Path(platformdirs.user_cache_dir("miasbench")) / "cache"
+        size = os.environ.get("MIASBENCH_CACHE_GB") or "20"
+        try:
+            return cls(Path(folder), int(float(size) * 1e9))
+        except (ValueError, OverflowError) as error:
+            raise UsageError(f"MIASBENCH_CACHE_GB is {size!r}; it should be a number of gigabytes, or 0.") from error
+
+    def find(self, key: str) -> Path | None:
+        """Returns the entry of a key, and marks it as used; it may still vanish before it is read."""
+        path = self._folder / key
+        try:
+            os.utime(path)
+        except OSError:
+            return None
+        return path
+
+    def discard(self, key: str) -> None:
+        """Removes an entry, such as one that turned out to be damaged."""
+        _remove(self._folder / key)
+
+    def store(self, key: str, size: int, write: Callable[[Path], object]) -> None:
+        """Makes an entry; trouble with the disk leaves none.
+
+        Args:
+            key: Of `cache_key`.
+            size: Bytes that will be written, about; what is larger than the whole cache is not kept.
+            write: Is given a path, not there yet, and writes a file or a folder to it.
+        """
+        if size > self._limit:
+            return
+        with suppress(OSError):
+            self._folder.mkdir(parents=True, exist_ok=True)
+            with tempfile.TemporaryDirectory(prefix=_STAGING, dir=self._folder, ignore_cleanup_errors=True) as staging:
+                path = Path(staging) / key
+                write(path)
+                for file in _files(path):
+                    _flush(file)
+                path.rename(self._folder / key)  # fails where another process was faster with a folder
+            self._trim()
+
+    def _trim(self) -> None:
+        """Removes what was not used for longest until the rest is within the limit."""
+        entries = []
+        for path in self._folder.iterdir():
+            with suppress(OSError):  # another process may trim at the same time
+                if not path.name.startswith(_STAGING):
+                    entries.append((path.stat().st_mtime_ns, sum(file.stat().st_size for file in _files(path)), path))
+        total = sum(size for _, size, _ in entries)
+        for _, size, path in sorted(entries):
+            if total <= self._limit:
+                return
+            _remove(path)
+            total -= size
+
+
+def _files(path: Path) -> list[Path]:
+    return [path] if path.is_file() else [file for file in path.rglob("*") if file.is_file()]
+
+
+def _flush(file: Path) -> None:
+    """Brings a file to the disk before it gets its name, so that a power cut leaves no half of it."""
+    with file.open("rb") as opened:
+        os.fsync(opened.fileno())
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        with suppress(OSError):
+            path.unlink(missing_ok=True)

@@ -1,0 +1,53 @@
+"""What SAM's decoder scores without an anomaly map: the control that a method which ends in it must be held against."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Annotated, Literal
+
+import numpy as np
+from pydantic import Field
+from scipy.ndimage import gaussian_filter
+
+from ...harness.api import Prediction
+from .prompts import centroid_prompt, foreground_box
+from .sam_method import SamMethod
+
+
+@dataclass(kw_only=True)
+class SamControl(SamMethod):
+    """SAM, prompted by a box that knows of no memory bank.
+
+    The anomaly map that it hands in is the box itself: 1 inside, 0 outside.
+
+    Attributes:
+        prompt: `foreground_box` is the bounding box of what is not black, shrunk; `intensity_box` is the centroid box
+            of the smoothed grey values.
+        share: Of the foreground's width and height, for `foreground_box`.
+        sigma: Of the Gaussian filter over the grey values, in pixels, for `intensity_box`.
+        gamma: Power to which the smoothed grey values are raised, for `intensity_box`.
+        box_scale: Half-width of the `intensity_box`, in weighted standard deviations along each axis.
+    """
+
+    prompt: Literal["foreground_box", "intensity_box"] = "foreground_box"
+    share: Annotated[float, Field(gt=0, le=1)] = 0.8
+    sigma: Annotated[float, Field(ge=0)] = 4.0
+    gamma: Annotated[float, Field(ge=0)] = 5.0
+    box_scale: Annotated[float, Field(gt=0)] = 1.5
+
+    def fit(self, images: Sequence[np.ndarray]) -> None:
+        """Loads SAM; normal images teach it nothing."""
+        self._load_sam()
+
+    def predict(self, image: np.ndarray) -> Prediction:
+        """The image score is 0 for every image: a control ranks none before another."""
+        if self.prompt == "foreground_box":
+            prompt = foreground_box(image, self.share)
+        else:
+            smoothed = gaussian_filter(image / 255, self.sigma)
+            prompt = centroid_prompt(smoothed**self.gamma, self.box_scale)
+        anomaly_map = np.zeros(image.shape, np.float32)
+        if prompt is None or prompt.box is None or image.min() == image.max():
+            return Prediction(anomaly_map, 0.0, np.zeros(image.shape, bool), "the image is constant: no mask")
+        left, top, right, bottom = (round(edge) for edge in prompt.box)
+        anomaly_map[top : bottom + 1, left : right + 1] = 1
+        return Prediction(anomaly_map, 0.0, self._segment(self._encode(image), [prompt], len(image)))

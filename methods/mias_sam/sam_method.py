@@ -1,0 +1,90 @@
+"""What methods that end in SAM's decoder have in common: the choice of an encoder, and masks from prompts."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Annotated, Any, ClassVar, Literal
+
+import numpy as np
+import torch
+from pydantic import Field
+
+from ...harness.api import Method, UsageError, Weights
+from ..cache import Cache
+from ..weights import SAM, describe
+from .sam import Precision, Prompt, load_sam
+
+Encoder = Literal["auto", "vit_b", "vit_l", "vit_h", "medsam", "lite_medsam"]
+Mask = Literal["auto", "predicted_iou", "single", "0", "1", "2"]
+
+BOX_ENCODERS = ("medsam", "lite_medsam")
+"""Trained with boxes and SAM's single output only."""
+
+
+@dataclass(kw_only=True)
+class SamMethod(Method):
+    """What methods that end in SAM's decoder have in common.
+
+    Attributes:
+        encoder: `auto` is SAM ViT-B with `--weights published`, and LiteMedSAM with `--weights embedded`.
+        precision: In which SAM's encoder computes; `bfloat16` is faster and changes maps by less than 1 %.
+        input_size: Width in pixels to which SAM's input is resized. Smaller than the published 1024 is faster; position
+            embeddings are interpolated. LiteMedSAM's input is always 256.
+        mask: Which of the decoder's masks: the one of three whose `predicted_iou` is highest, one of the three by
+            number, or its `single` output. `auto` is `predicted_iou`, but `single` for the two MedSAMs, which were
+            trained with the single output only.
+    """
+
+    encoder: Encoder = "auto"
+    precision: Precision = "float32"
+    input_size: Annotated[int, Field(ge=256, le=1024, multiple_of=16)] = 1024
+    mask: Mask = "auto"
+
+    uses_weights: ClassVar[tuple[str, ...]] = ("published", "embedded")
+
+    def options(self) -> dict[str, Any]:
+        """The configuration with `auto` replaced by what it stands for."""
+        encoder = self._resolved_encoder()
+        mask = "single" if encoder in BOX_ENCODERS else "predicted_iou"
+        return super().options() | {"encoder": encoder, "mask": mask if self.mask == "auto" else self.mask}
+
+    def weights_used(self) -> tuple[Weights, ...]:
+        source = SAM[self._resolved_encoder()]
+        return (describe(source.name, self.weights, source.fetch(self.report)),)  # type: ignore[arg-type]
+
+    def _load_sam(self) -> None:
+        encoder = self._resolved_encoder()
+        self._sam = load_sam(
+            encoder,
+            SAM[encoder].fetch(),
+            self.device,
+            precision=self.precision,
+            input_size=self.input_size,
+            cache=Cache.from_environment(),
+        )
+
+    def _encode(self, image: np.ndarray) -> torch.Tensor:
+        saved = self._sam.saved_seconds
+        features = self._sam.encode(image)
+        self.saved_seconds += self._sam.saved_seconds - saved
+        return features
+
+    def _segment(self, features: torch.Tensor, prompts: Sequence[Prompt], size: int) -> np.ndarray:
+        """Decodes prompts and unites their masks, bool (size, size)."""
+        mask = self.options()["mask"]
+        masks, predicted_iou = self._sam.decode(features, prompts, size, multimask=mask != "single")
+        best = predicted_iou.argmax(axis=1) if mask in ("predicted_iou", "single") else int(mask)
+        return masks[np.arange(len(masks)), best].any(axis=0)
+
+    def _resolved_encoder(self) -> str:
+        default = "lite_medsam" if self.weights == "embedded" else "vit_b"
+        encoder = default if self.encoder == "auto" else self.encoder
+        if (encoder == "lite_medsam") != (self.weights == "embedded"):
+            raise UsageError(
+                f"encoder={encoder} has no {self.weights} weights: lite_medsam goes with --weights embedded, the "
+                "others with --weights published."
+            )
+        if encoder == "lite_medsam" and (self.precision, self.input_size) != ("float32", 1024):
+            raise UsageError(
+                "precision and input_size are options of SAM's own encoders; lite_medsam has none of them."
+            )
+        return encoder
