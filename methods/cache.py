@@ -59,6 +59,8 @@ class Cache:
 
     def find(self, key: str) -> Path | None:
         """Returns the entry of a key, and marks it as used; it may still vanish before it is read."""
+        if self._limit <= 0:
+            return None
         path = self._folder / key
         try:
             os.utime(path)
