@@ -1,6 +1,6 @@
 import errno
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import pytest
 from hypothesis import settings
@@ -8,6 +8,15 @@ from hypothesis import settings
 # The same examples each time: what a pull request is judged by must not depend on luck.
 settings.register_profile("repeatable", derandomize=True, deadline=None)
 settings.load_profile("repeatable")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _no_cache_of_the_users(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Neither tests nor what they start read or fill the user's cache."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("MIASBENCH_CACHE", str(tmp_path_factory.mktemp("cache")))
+        patch.delenv("MIASBENCH_CACHE_GB", raising=False)
+        yield
 
 
 @pytest.fixture

@@ -32,6 +32,13 @@ def serve() -> Iterator[Callable[[Path], str]]:
 
 
 @pytest.fixture
+def cache_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A cache that this test alone fills."""
+    monkeypatch.setenv("MIASBENCH_CACHE", str(tmp_path / "cache"))
+    return tmp_path / "cache"
+
+
+@pytest.fixture
 def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], Path]:
     """A Hugging Face cache without a hub behind it: returns where the weights of a repository go."""
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
