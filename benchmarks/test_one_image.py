@@ -1,24 +1,18 @@
-"""A test image's whole procedure against the textbook, both with one SAM ViT-B; read the ratios in brackets.
-
-Its weights are random: they take as long as the published ones, and nothing has to be downloaded.
-"""
+"""A test image's whole procedure against the textbook, both with one SAM ViT-B; read the ratios in brackets."""
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pooch
 import pytest
-import torch
-from segment_anything import sam_model_registry
 from segment_anything.modeling import Sam
 
 from miasbench.datasets.phantom import phantom_liver_ct
 from miasbench.harness.api import Method
 from miasbench.harness.registry import build_method
-from miasbench.methods import weights
 
+from .random_sam import as_published, random_sam
 from .textbook import Textbook
 
 Benchmark = Any  # called with more than a function: pedantic
@@ -36,12 +30,7 @@ def images() -> tuple[list[np.ndarray], np.ndarray]:
 
 @pytest.fixture(scope="module")
 def network() -> Sam:
-    torch.manual_seed(0)
-    network = sam_model_registry["vit_b"](checkpoint=None)
-    for name, values in network.image_encoder.named_parameters():
-        if "pos" in name:  # zeros, as segment-anything makes them, would hide what is done with positions
-            torch.nn.init.normal_(values, std=0.02)
-    return network
+    return random_sam()
 
 
 class Answer:
@@ -66,14 +55,8 @@ def answer(network: Sam, images: tuple[list[np.ndarray], np.ndarray]) -> Answer:
 
 
 @pytest.fixture(scope="module")
-def fitted(
-    network: Sam, images: tuple[list[np.ndarray], np.ndarray], tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[Callable[[str], Method]]:
-    """Fits mias_sam with the network's weights; no features are kept on disk, so that every image is encoded."""
-    folder = tmp_path_factory.mktemp("weights")
-    torch.save(network.state_dict(), folder / "random.pth")
-    checksum = pooch.file_hash(folder / "random.pth")
-    source = weights.Download("sam_vit_b", "https://where.invalid/random.pth", f"sha256:{checksum}")
+def fitted(network: Sam, images: tuple[list[np.ndarray], np.ndarray]) -> Iterator[Callable[[str], Method]]:
+    """Fits mias_sam with the network's weights."""
     options = {"flip": 0.0, "normalisation": "image", "mask": "0"}
 
     def fit(precision: str) -> Method:
@@ -81,12 +64,8 @@ def fitted(
         made.fit(images[0])
         return made
 
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setitem(weights.SAM, "vit_b", source)
-        patch.setenv("MIASBENCH_WEIGHTS", str(folder))
-        patch.setenv("MIASBENCH_CACHE_GB", "0")
+    with as_published(network):
         yield fit
-    (folder / "random.pth").unlink()  # pytest would keep its 400 MB
 
 
 @pytest.mark.benchmark(group=GROUP)

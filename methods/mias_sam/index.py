@@ -104,7 +104,7 @@ def training_rows(index: faiss.Index) -> int:
     if index.is_trained:
         return 0
     lists = [part.nlist for part in index_parts(index) if isinstance(part, faiss.IndexIVF)]
-    return max(_TRAINING_ROWS, *(_ROWS_PER_CENTROID * count for count in lists))
+    return max([_TRAINING_ROWS, *(_ROWS_PER_CENTROID * count for count in lists)])
 
 
 def bytes_per_row(index: faiss.Index) -> int:
