@@ -19,6 +19,7 @@ from .memory_bank import MemoryBank, anomaly_map, patch_descriptors
 from .prompts import centroid_prompt, peak_prompts, threshold_boxes
 from .sam import Prompt, code_of
 from .sam_method import BOX_ENCODERS, SamMethod
+from .vote import candidate_boxes, vote
 
 _PositiveInt = Annotated[int, Field(ge=1)]
 
@@ -60,8 +61,9 @@ class MiasSam(SamMethod):
         gamma: Power to which the map is raised before the centre of gravity.
         prompt: `centroid` (the paper's point), `centroid_box` (a box around it), `centroid_mask` (the point, with the
             map as mask prompt), `peaks` (the point or the box for each separate peak), `threshold_boxes` (the released
-            code's other switch, and the only one with a threshold), or `auto`: the point, but the box for the two
-            MedSAMs, which were trained with boxes only.
+            code's other switch, and the only one with a threshold), `vote` (about fifty boxes whose answers are
+            averaged; not the paper's), or `auto`: the point, but the box for the two MedSAMs, which were trained with
+            boxes only.
         box_scale: Half-width of the box, in weighted standard deviations of the map along each axis.
     """
 
@@ -77,7 +79,7 @@ class MiasSam(SamMethod):
     normalisation: Literal["train", "image", "test_set"] = "train"
     held_out: _PositiveInt = 8
     gamma: Annotated[float, Field(ge=0)] = 5.0
-    prompt: Literal["auto", "centroid", "centroid_box", "centroid_mask", "peaks", "threshold_boxes"] = "auto"
+    prompt: Literal["auto", "centroid", "centroid_box", "centroid_mask", "peaks", "threshold_boxes", "vote"] = "auto"
     box_scale: Annotated[float, Field(gt=0)] = 1.5
 
     @property
@@ -175,30 +177,39 @@ class MiasSam(SamMethod):
         """Turns the map into prompts and these into the mask (steps 7 to 9)."""
         low, high = value_range
         normalised = np.clip((raw_map - low) / max(high - low, _EPSILON), 0, None)
-        prompts = self._prompts(normalised)
+        unit_map = normalised / max(normalised.max(), _EPSILON)
+        prompts = self._prompts(normalised, unit_map)
         constant = image.min() == image.max()
         if constant or not prompts:
             note = "the image is constant" if constant else "the anomaly map gives no prompt"
             return Prediction(raw_map, image_score, np.zeros(image.shape, bool), f"{note}: no mask")
-        return Prediction(raw_map, image_score, self._segment(features, prompts, len(image)))
+        if self.prompt == "vote":
+            mask = vote(self._logits(features, prompts, len(image)), unit_map)
+        else:
+            mask = self._segment(features, prompts, len(image))
+        return Prediction(raw_map, image_score, mask)
 
-    def _prompts(self, normalised: np.ndarray) -> list[Prompt]:
+    def _prompts(self, normalised: np.ndarray, unit_map: np.ndarray) -> list[Prompt]:
+        """What SAM is asked; nothing where the map is flat.
+
+        Args:
+            normalised: The map, brought to 0 to 1 by the range of normal maps, or as `normalisation` says.
+            unit_map: The same with its own maximum at 1.
+        """
         options = self.options()
-        weights = (normalised / max(normalised.max(), _EPSILON)) ** self.gamma
-        point = centroid_prompt(weights)
-        if point is None:
-            return []
+        weights = unit_map**self.gamma
         match options["prompt"]:
-            case "centroid_box":
-                return [box] if (box := centroid_prompt(weights, self.box_scale)) else []
-            case "centroid_mask":
-                return [replace(point, mask=normalised)]
-            case "peaks":
-                return peak_prompts(weights, self.box_scale if options["encoder"] in BOX_ENCODERS else None)
             case "threshold_boxes":
                 return threshold_boxes(normalised)
-            case _:
-                return [point]
+            case "peaks":
+                return peak_prompts(weights, self.box_scale if options["encoder"] in BOX_ENCODERS else None)
+            case "vote":
+                return [Prompt(box=box) for box in candidate_boxes(unit_map)]
+            case prompt:
+                centre = centroid_prompt(weights, self.box_scale if prompt == "centroid_box" else None)
+                if centre is None:
+                    return []
+                return [replace(centre, mask=normalised) if prompt == "centroid_mask" else centre]
 
     def _cached_bank(self, images: Sequence[np.ndarray]) -> MemoryBank:
         """Reads the bank from the cache, or fills one and keeps it there."""

@@ -3,11 +3,15 @@
 import numpy as np
 from scipy.ndimage import binary_fill_holes, find_objects, label
 from skimage.feature import peak_local_max
+from skimage.filters import threshold_otsu
 from skimage.segmentation import watershed
 
 from .sam import Prompt
 
-_EIGHT_NEIGHBOURS = np.ones((3, 3), int)
+Box = tuple[float, float, float, float]
+"""(x0, y0, x1, y1) in pixels."""
+
+EIGHT_NEIGHBOURS = np.ones((3, 3), int)
 _PEAK_DISTANCE = 1 / 16  # of the image's width: two patches and a half
 _PEAK_SHARE = 0.5  # of the heaviest peak's weight
 
@@ -71,26 +75,33 @@ def threshold_boxes(normalised: np.ndarray, threshold: float = 0.5) -> list[Prom
         A prompt for each outer contour; none where the map stays below the threshold.
     """
     # A region inside a hole of another has no outer contour of its own.
-    regions, _ = label(binary_fill_holes(normalised >= threshold), structure=_EIGHT_NEIGHBOURS)  # type: ignore[misc]
+    regions, _ = label(binary_fill_holes(normalised >= threshold), structure=EIGHT_NEIGHBOURS)  # type: ignore[misc]
     return [
         Prompt(box=(columns.start, rows.start, columns.stop - 1, rows.stop - 1), mask=normalised)
         for rows, columns in find_objects(regions)
     ]
 
 
+def square(centre: tuple[float, float], half: float, size: int) -> Box:
+    """A square box around a point, cut off at the edges of an image of `size` pixels."""
+    x, y = centre
+    return max(x - half, 0), max(y - half, 0), min(x + half, size - 1), min(y + half, size - 1)
+
+
 def foreground_box(image: np.ndarray, share: float) -> Prompt | None:
-    """A box that knows of no anomaly: the bounding box of what is not black, shrunk about its centre.
+    """A box that knows of no anomaly: the bounding box of what is brighter than Otsu's threshold, shrunk.
 
     Args:
         image: uint8 (H, W).
-        share: Of the bounding box's width and height.
+        share: Of the bounding box's width and height, which keeps its centre.
 
     Returns:
-        The prompt, or `None` where everything is black.
+        The prompt, or `None` where the image is constant.
     """
-    rows, columns = np.flatnonzero(image.any(axis=1)), np.flatnonzero(image.any(axis=0))
-    if not len(rows):
+    if image.min() == image.max():
         return None
+    foreground = image > threshold_otsu(image)
+    rows, columns = np.flatnonzero(foreground.any(axis=1)), np.flatnonzero(foreground.any(axis=0))
     (left, right), (top, bottom) = (_shrink(float(edge[0]), float(edge[-1]), share) for edge in (columns, rows))
     return Prompt(box=(left, top, right, bottom))
 

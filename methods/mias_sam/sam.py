@@ -103,8 +103,8 @@ class Sam:
         """Decodes the masks of prompts of one kind from the features of a square image of `size` pixels.
 
         Returns:
-            Masks, bool (N, M, size, size), and the IoU that the decoder predicts for each, float32 (N, M). M is 3 with
-            `multimask` and 1 without: SAM's two kinds of output.
+            Logits, float32 (N, M, size, size), above 0 inside a mask, and the IoU that the decoder predicts for each
+            mask, float32 (N, M). M is 3 with `multimask` and 1 without: SAM's two kinds of output.
         """
         points = self._coordinates([prompt.point for prompt in prompts], size)
         labelled = None if points is None else (points[:, None], torch.ones(len(points), 1, device=self._device))
@@ -123,7 +123,7 @@ class Sam:
         for target in (self._input_size, size):  # in these two steps as SAM's own postprocessing does
             if logits.shape[-1] != target:
                 logits = F.interpolate(logits, (target, target), mode="bilinear", align_corners=False)
-        return (logits > 0).cpu().numpy(), predicted_iou.float().cpu().numpy()
+        return logits.float().cpu().numpy(), predicted_iou.float().cpu().numpy()
 
     def _coordinates(self, places: Sequence[tuple[float, ...] | None], size: int) -> torch.Tensor | None:
         """Points (N, 2) or boxes (N, 4) in pixels of the network's input."""

@@ -16,6 +16,8 @@ from .sam import Precision, Prompt, load_sam
 Encoder = Literal["auto", "vit_b", "vit_l", "vit_h", "medsam", "lite_medsam"]
 Mask = Literal["auto", "predicted_iou", "single", "0", "1", "2"]
 
+_PROMPTS_AT_ONCE = 8  # the decoder's memory grows with them
+
 BOX_ENCODERS = ("medsam", "lite_medsam")
 """Trained with boxes and SAM's single output only."""
 
@@ -70,10 +72,22 @@ class SamMethod(Method):
 
     def _segment(self, features: torch.Tensor, prompts: Sequence[Prompt], size: int) -> np.ndarray:
         """Decodes prompts and unites their masks, bool (size, size)."""
+        return np.logical_or.reduce(self._logits(features, prompts, size) > 0)
+
+    def _logits(self, features: torch.Tensor, prompts: Sequence[Prompt], size: int) -> np.ndarray:
+        """Decodes prompts to one mask each, float32 (N, size, size), above 0 inside."""
+        return np.concatenate(
+            [
+                self._decode(features, prompts[start : start + _PROMPTS_AT_ONCE], size)
+                for start in range(0, len(prompts), _PROMPTS_AT_ONCE)
+            ]
+        )
+
+    def _decode(self, features: torch.Tensor, prompts: Sequence[Prompt], size: int) -> np.ndarray:
         mask = self.options()["mask"]
-        masks, predicted_iou = self._sam.decode(features, prompts, size, multimask=mask != "single")
+        logits, predicted_iou = self._sam.decode(features, prompts, size, multimask=mask != "single")
         best = predicted_iou.argmax(axis=1) if mask in ("predicted_iou", "single") else int(mask)
-        return masks[np.arange(len(masks)), best].any(axis=0)
+        return logits[np.arange(len(logits)), best]
 
     def _resolved_encoder(self) -> str:
         default = "lite_medsam" if self.weights == "embedded" else "vit_b"
