@@ -13,7 +13,7 @@ from miasbench.harness.device import seed_everything
 from miasbench.harness.frame import frame_image, frame_mask
 from miasbench.harness.registry import build_method
 from miasbench.methods.backbones import BACKBONES
-from miasbench.methods.patchcore import Coreset
+from miasbench.methods.coreset import Coreset
 
 
 @pytest.fixture(scope="module")

@@ -1,12 +1,14 @@
 import hashlib
+import os
 from collections.abc import Callable
 from pathlib import Path
 
+import pooch
 import pytest
 
 from miasbench.harness.api import WeightsError
 from miasbench.methods import weights
-from miasbench.methods.weights import EFFICIENTNET_LITE0, SAM, Download, Packaged, describe, timm_file
+from miasbench.methods.weights import EFFICIENTNET_LITE0, SAM, Download, Packaged, checksum, describe, timm_file
 
 CONTENT = b"weights" * 100_000
 SHA256 = hashlib.sha256(CONTENT).hexdigest()
@@ -110,3 +112,29 @@ def test_timm_weights_that_cannot_be_had() -> None:
 def test_weights_are_kept_in_the_users_cache(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("MIASBENCH_WEIGHTS", raising=False)
     assert weights.weights_folder().parts[-2:] == ("miasbench", "weights")
+
+
+def test_a_checksum_is_computed_once_while_the_file_stays_as_it_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    computed: list[str] = []
+    really = pooch.file_hash
+
+    def watch(path: Path, alg: str) -> str:
+        computed.append(alg)
+        return really(path, alg)
+
+    monkeypatch.setattr(pooch, "file_hash", watch)
+    path = tmp_path / "net.pth"
+    path.write_bytes(CONTENT)
+    assert [checksum(path), checksum(path), describe("net", "embedded", path).sha256] == [SHA256] * 3
+    assert checksum(path, "md5") == hashlib.md5(CONTENT, usedforsecurity=False).hexdigest()
+    assert computed == ["sha256", "md5"]
+    before = path.stat().st_mtime_ns
+    other = CONTENT[::-1]
+    path.write_bytes(other)
+    os.utime(path, ns=(before, before + 1))
+    assert checksum(path) == hashlib.sha256(other).hexdigest(), "of the same size, but written later"
+    path.write_bytes(CONTENT + b"x")
+    os.utime(path, ns=(before, before))
+    assert checksum(path) == hashlib.sha256(CONTENT + b"x").hexdigest(), "of the same time, but larger"
