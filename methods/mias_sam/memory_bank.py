@@ -129,8 +129,9 @@ class MemoryBank:
         if self._held_out:
             self._nearest.finalize()
             hits = (self._nearest.I[:, :, None] == found[1][:, None, :]).any(axis=2)
-            scores = [distances.mean(axis=1).reshape(self._held_out, -1) for distances in (self._nearest.D, found[0])]
-            self.held_out = HeldOut(scores[0], scores[1], float(hits.mean()))
+            by_image = (self._held_out, -1)
+            exact, indexed = _mean(self._nearest.D, self._nearest.I), _mean(*found)
+            self.held_out = HeldOut(exact.reshape(by_image), indexed.reshape(by_image), float(hits.mean()))
         del self._queries, self._nearest
 
     def distances(self, descriptors: np.ndarray) -> np.ndarray:
@@ -142,8 +143,7 @@ class MemoryBank:
         Returns:
             float32 (P,), 0 or more.
         """
-        found, numbers = self._index.search(descriptors, min(self._neighbours, len(self)))
-        return np.ma.masked_array(found, numbers < 0).mean(axis=1).data  # an inverted file may find fewer
+        return _mean(*self._index.search(descriptors, min(self._neighbours, len(self))))
 
     def save(self, folder: Path) -> None:
         """Writes a finished bank to a folder, which it makes, without pickle.
@@ -259,6 +259,12 @@ class MemoryBank:
         eligible = chosen[chosen < others]
         found, places = faiss.knn(self._queries, kept[: len(eligible)], min(self._neighbours, len(eligible)))
         return found, eligible[places]
+
+
+def _mean(distances: np.ndarray, numbers: np.ndarray) -> np.ndarray:
+    """The mean distance of each row's neighbours; where an index finds fewer, their number is -1."""
+    found = numbers >= 0
+    return np.where(found, distances, 0).sum(axis=1) / np.maximum(found.sum(axis=1), 1, dtype=np.float32)
 
 
 def anomaly_map(distances: np.ndarray, size: int, sigma: float) -> np.ndarray:

@@ -1,5 +1,8 @@
 """The memory bank against what the authors' released code computes, and against a search written out plainly."""
 
+import json
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
@@ -7,47 +10,11 @@ import torch.nn.functional as F
 from scipy.ndimage import gaussian_filter
 
 from miasbench.harness.api import UsageError
+from miasbench.methods.mias_sam.index import EXHAUSTIVE_ROWS, FACTORIES, choose_index
 from miasbench.methods.mias_sam.memory_bank import MemoryBank, anomaly_map, patch_descriptors
 from miasbench.methods.mias_sam.prompts import centroid_prompt
 
-# What the released MIAS-SAM code makes of `features` below (float32, 1,024 patches an image): some rows of the bank,
-# patch scores at every eighth patch, and maps at every 64th pixel.
-BANK_ROWS = [  # rows 0, 8 * 97, 16 * 97, 24 * 97; columns 0, 256, 512, 768
-    [0.0, 0.0, 0.0, 0.0],
-    [-0.04908397, -0.56024706, -0.11664288, -0.532044],
-    [0.11890416, 0.43146065, -0.01279761, -0.15244052],
-    [0.14883038, 0.8000984, 0.41572586, -0.05536703],
-]
-PATCH_SCORES = [
-    [
-        [106.367386, 140.37617, 143.02438, 140.47516],
-        [139.98311, 212.41568, 199.56413, 197.20175],
-        [143.9234, 187.16112, 199.0111, 205.54503],
-        [142.57141, 193.39568, 199.97313, 190.21361],
-    ],
-    [
-        [106.836586, 140.65062, 144.28352, 127.94385],
-        [136.37866, 197.11446, 209.59702, 194.059],
-        [141.68738, 197.61243, 194.87349, 1933.9948],
-        [136.1097, 199.06216, 198.73605, 200.97559],
-    ],
-]
-MAPS = [
-    [
-        [112.0763, 140.37097, 146.54822, 144.40492],
-        [143.96155, 202.49234, 200.37524, 197.97998],
-        [145.75366, 193.40913, 195.36179, 197.32837],
-        [144.37117, 191.07721, 201.83864, 190.4199],
-    ],
-    [
-        [111.45341, 146.57193, 148.59601, 138.27753],
-        [141.67601, 190.75932, 209.51303, 208.30922],
-        [149.17934, 194.43938, 203.67384, 2101.9336],
-        [144.22714, 195.1348, 195.94466, 199.22441],
-    ],
-]
-IMAGE_SCORES = [225.65164, 2516.3416]
-CENTROIDS = [[132.04521532, 128.85192993], [176.61224214, 108.85585434]]
+RELEASED = json.loads(Path(__file__).with_name("released_code.json").read_text())
 
 
 def features(seed: int, count: int, bump: bool) -> torch.Tensor:
@@ -57,30 +24,46 @@ def features(seed: int, count: int, bump: bool) -> torch.Tensor:
     return torch.from_numpy(values)
 
 
-def filled(descriptors: list[np.ndarray]) -> MemoryBank:
-    bank = MemoryBank(len(descriptors))
-    for rows in descriptors:
+def described(seed: int, count: int, bump: bool) -> list[np.ndarray]:
+    return [patch_descriptors(one[None], 5, 2, 1024)[0].numpy() for one in features(seed, count, bump)]
+
+
+def filled(images: list[np.ndarray], index: str = "exact", held_out: int = 0, **options: float) -> MemoryBank:
+    bank = MemoryBank(len(images), index, held_out=held_out, **options)  # type: ignore[arg-type]
+    for rows in images:
         bank.add(rows)
+    bank.finish()
     return bank
 
 
+def brute_force(queries: np.ndarray, rows: np.ndarray, neighbours: int) -> np.ndarray:
+    squared = ((queries[:, None].astype(np.float64) - rows[None]) ** 2).sum(axis=2)
+    return np.sort(squared, axis=1)[:, :neighbours].mean(axis=1)
+
+
+@pytest.fixture(scope="module")
+def images() -> list[np.ndarray]:
+    """24 images of 256 patches of 96 numbers that vary in 12 directions, and a little in all."""
+    rng = np.random.default_rng(0)
+    wide = rng.normal(size=(24, 256, 12)) @ rng.normal(size=(12, 96)) + 0.1 * rng.normal(size=(24, 256, 96))
+    return list(wide.astype(np.float32))
+
+
 def test_agrees_with_the_released_code() -> None:
-    bank = filled([patch_descriptors(one[None], 5, 2, 1024)[0].numpy() for one in features(11, 3, bump=False)])
-    assert bank.rows.shape == (3072, 1024)
-    np.testing.assert_allclose(bank.rows[: 32 * 97 : 8 * 97, ::256], BANK_ROWS, rtol=1e-4, atol=1e-6)
-    distances = np.stack(
-        [
-            bank.distances(patch_descriptors(one[None], 5, 2, 1024)[0].numpy(), neighbours=1)
-            for one in features(12, 2, bump=True)
-        ]
-    )
-    np.testing.assert_allclose(distances.reshape(2, 32, 32)[:, ::8, ::8], PATCH_SCORES, rtol=1e-4)
-    np.testing.assert_allclose(distances.max(axis=1), IMAGE_SCORES, rtol=1e-4)
+    rows = described(11, 3, bump=False)
+    sampled = np.concatenate(rows)[: 32 * 97 : 8 * 97, ::256]
+    np.testing.assert_allclose(sampled, RELEASED["bank_rows"], rtol=1e-4, atol=1e-6)
+    bank = filled(rows)
+    assert len(bank) == 3072
+    distances = np.stack([bank.distances(one) for one in described(12, 2, bump=True)])
+    np.testing.assert_allclose(distances.reshape(2, 32, 32)[:, ::8, ::8], RELEASED["patch_scores"], rtol=1e-4)
+    np.testing.assert_allclose(distances.max(axis=1), RELEASED["image_scores"], rtol=1e-4)
     maps = np.stack([anomaly_map(one, 256, sigma=4.0) for one in distances])
     assert maps.dtype == np.float32
-    np.testing.assert_allclose(maps[:, ::64, ::64], MAPS, rtol=1e-4)
+    np.testing.assert_allclose(maps[:, ::64, ::64], RELEASED["maps"], rtol=1e-4)
     normalised = (maps - maps.min()) / (maps.max() - maps.min())
-    for one, expected in zip(normalised, CENTROIDS, strict=True):
+    np.testing.assert_allclose(normalised[:, ::64, ::64], RELEASED["normalised_maps"], rtol=1e-4, atol=1e-7)
+    for one, expected in zip(normalised, RELEASED["centroids"], strict=True):
         prompt = centroid_prompt(one**5)
         assert prompt is not None
         assert prompt.point == pytest.approx(expected, rel=1e-4)
@@ -112,29 +95,139 @@ def test_a_descriptor_averages_its_patch_in_order_of_channel_row_and_column(
 
 
 @pytest.mark.parametrize("neighbours", [1, 3, 100])
-@pytest.mark.parametrize("leave_out", [None, 0, 1, 2])
-def test_the_search_is_exhaustive(neighbours: int, leave_out: int | None) -> None:
+@pytest.mark.parametrize("held_out", [0, 1, 2])
+def test_the_exact_search_is_exhaustive(neighbours: int, held_out: int) -> None:
     rng = np.random.default_rng(1)
-    images = [rng.normal(size=(10, 6)).astype(np.float32) for _ in range(3)]
-    bank = filled(images)
+    images = [rng.normal(size=(10, 6)).astype(np.float32) for _ in range(4)]
+    bank = filled(images, held_out=held_out, neighbours=neighbours)
     queries = rng.normal(size=(10, 6)).astype(np.float32)
-    kept = np.concatenate([rows for index, rows in enumerate(images) if index != leave_out])
-    squared = ((queries[:, None] - kept[None]) ** 2).sum(axis=2)
-    expected = np.sort(squared, axis=1)[:, :neighbours].mean(axis=1)
-    np.testing.assert_allclose(bank.distances(queries, neighbours, leave_out), expected, rtol=1e-4, atol=1e-5)
+    expected = brute_force(queries, np.concatenate(images), neighbours)
+    np.testing.assert_allclose(bank.distances(queries), expected, rtol=1e-4, atol=1e-5)
 
 
-def test_what_is_in_the_bank_is_at_no_distance_unless_it_is_left_out() -> None:
-    rng = np.random.default_rng(2)
-    images = [rng.normal(size=(8, 5)).astype(np.float32) for _ in range(2)]
-    bank = filled(images)
-    np.testing.assert_allclose(bank.distances(images[1], 1), 0, atol=1e-5)
-    assert bank.distances(images[1], 1, leave_out=1).min() > 0.01
+@pytest.mark.parametrize("neighbours", [1, 3])
+@pytest.mark.parametrize("index", ["exact", "half", "IVF4,Flat"])
+def test_held_out_images_are_held_against_the_others_and_then_added(
+    images: list[np.ndarray], index: str, neighbours: int
+) -> None:
+    bank = filled(images[:8], index, held_out=2, neighbours=neighbours)
+    held_out = bank.held_out
+    assert held_out is not None
+    others = np.concatenate(images[2:8])
+    expected = np.stack([brute_force(rows, others, neighbours) for rows in images[:2]])
+    np.testing.assert_allclose(held_out.exact, expected, rtol=1e-3)
+    np.testing.assert_allclose(held_out.indexed, expected, rtol=0.02)
+    assert held_out.recall > 0.95
+    assert len(bank) == 8 * 256
+    assert filled(images[:8], index, held_out=2).distances(images[0]).max() < 0.05, "it is in the bank by now"
+
+
+@pytest.mark.parametrize(
+    ("index", "recall", "error"),
+    [
+        ("exact", 1.0, 1e-6),
+        ("half", 0.99, 1e-3),
+        ("8bit", 0.9, 0.02),
+        ("ivf", 0.8, 0.1),
+        ("ivf_8bit", 0.8, 0.1),
+        ("pca_ivf", 0.8, 0.1),
+        ("pq", 0.1, 0.5),
+        ("coreset", 0.01, 1.0),
+        ("IVF8,Flat", 0.95, 0.02),
+        ("HNSW16", 0.8, 0.1),
+    ],
+)
+def test_what_an_index_loses_is_measured(images: list[np.ndarray], index: str, recall: float, error: float) -> None:
+    torch.manual_seed(0)  # where the coreset begins
+    bank = filled(images, index, held_out=4)
+    held_out = bank.held_out
+    assert held_out is not None
+    assert recall <= held_out.recall <= 1
+    assert np.linalg.norm(held_out.indexed - held_out.exact) <= error * np.linalg.norm(held_out.exact)
+    others = np.concatenate(images[4:])
+    hits = np.isclose(held_out.indexed, [brute_force(rows, others, 1) for rows in images[:4]], rtol=1e-4)
+    if index in ("exact", "ivf", "IVF8,Flat", "HNSW16"):  # their distances are exact where the row is the right one
+        assert hits.mean() == pytest.approx(held_out.recall, abs=0.01)
+
+
+def test_fewer_probes_find_less(images: list[np.ndarray]) -> None:
+    found = [filled(images, "IVF64,Flat", held_out=4, probes=probes).held_out for probes in (1, 4, 64)]
+    recalls = [held_out.recall for held_out in found if held_out]
+    assert recalls[0] < recalls[1] < recalls[2] == 1
+
+
+def test_a_coreset_keeps_its_share_of_the_rows(images: list[np.ndarray]) -> None:
+    torch.manual_seed(0)
+    bank = filled(images, "coreset", held_out=2, coreset=0.05)
+    assert len(bank) == int(24 * 256 * 0.05)
+    rows = np.concatenate(images)
+    distances = bank.distances(rows)
+    assert (distances < 0.01).sum() >= len(bank), "rows of the bank, but for half precision"
+    random = filled([rows[np.random.default_rng(0).permutation(len(rows))[: len(bank)]]])
+    assert distances.max() < random.distances(rows).max(), "no row is as far from a coreset as from random rows"
+
+
+def test_auto_picks_by_size_and_says_why() -> None:
+    small, large = (choose_index("auto", rows, 1024) for rows in (EXHAUSTIVE_ROWS, EXHAUSTIVE_ROWS + 1))
+    assert (small.name, small.factory, small.exact) == ("exact", "Flat", True)
+    assert small.reason == "32,768 rows are no more than 32,768"
+    assert (large.name, large.exact) == ("pca_ivf", False)
+    assert large.reason == "32,769 rows are more than 32,768"
+    assert choose_index("auto", 7_680_000, 1024).factory == "PCA64,IVF4096,PQ64x4fs,Refine(SQ8)"
+    assert choose_index("pca_ivf", 7_680_000, 16).factory == "PCA16,IVF4096,PQ16x4fs,Refine(SQ8)"
+    assert choose_index("OPQ16,PQ16", 10, 1024).factory == "OPQ16,PQ16"
+
+
+@pytest.mark.parametrize("index", ["exact", "pca_ivf", "coreset"])
+def test_a_saved_bank_is_read_back(images: list[np.ndarray], index: str, tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    bank = filled(images, index, held_out=2, neighbours=2)
+    bank.seconds = 12.5
+    bank.save(tmp_path / "bank")
+    again = MemoryBank.load(tmp_path / "bank")
+    np.testing.assert_array_equal(again.distances(images[5]), bank.distances(images[5]))
+    assert (again.choice, again.seconds, len(again)) == (bank.choice, 12.5, len(bank))
+    assert bank.held_out is not None
+    assert again.held_out is not None
+    np.testing.assert_array_equal(again.held_out.exact, bank.held_out.exact)
+    assert again.held_out.recall == bank.held_out.recall
+
+
+@pytest.mark.parametrize("damage", ["bank.faiss", "bank.npz"])
+@pytest.mark.parametrize("how", ["cut", "gone", "empty"])
+def test_a_damaged_bank_is_not_read(images: list[np.ndarray], damage: str, how: str, tmp_path: Path) -> None:
+    folder = tmp_path / "bank"
+    filled(images[:2]).save(folder)
+    content = (folder / damage).read_bytes()
+    match how:
+        case "cut":
+            (folder / damage).write_bytes(content[: len(content) // 2])
+        case "empty":
+            (folder / damage).write_bytes(b"")
+        case _:
+            (folder / damage).unlink()
+    with pytest.raises(OSError):
+        MemoryBank.load(folder)
+
+
+@pytest.mark.parametrize(
+    ("index", "says"),
+    [("nonsense", "Known names: auto, exact"), ("IVF9999,Flat", "cannot train IVF9999,Flat on 4 images")],
+)
+def test_an_index_that_cannot_be_made_is_said(images: list[np.ndarray], index: str, says: str) -> None:
+    with pytest.raises(UsageError, match=says) as error:
+        filled(images[:4], index)
+    assert f"mias_sam.index={index}" in str(error.value)
 
 
 def test_a_bank_that_will_not_fit_into_memory_says_so_at_once() -> None:
-    with pytest.raises(UsageError, match=r"of 1000000000 images needs 3[0-9.]+ GiB of memory"):
+    with pytest.raises(UsageError, match=r"1,000,000,000 images .* index exact\) needs 3[0-9.]+ GiB of memory") as error:
         MemoryBank(10**9).add(np.zeros((1, 10), np.float32))
+    assert "index=pca_ivf" in str(error.value)
+
+
+def test_every_named_index_is_tested() -> None:
+    assert set(FACTORIES) == {"exact", "half", "8bit", "ivf", "ivf_8bit", "pca_ivf", "pq", "coreset"}
 
 
 def test_a_map_is_the_patch_scores_upsampled_and_smoothed() -> None:
