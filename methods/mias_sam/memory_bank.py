@@ -124,7 +124,7 @@ class MemoryBank:
         if self.choice.name == "coreset":
             found = self._thin()
         else:
-            found = self._index.search(self._queries, min(self._neighbours, len(self)))
+            found = self._search(self._queries)
             self._index.add(self._queries)
         if self._held_out:
             self._nearest.finalize()
@@ -143,7 +143,7 @@ class MemoryBank:
         Returns:
             float32 (P,), 0 or more.
         """
-        return _mean(*self._index.search(descriptors, min(self._neighbours, len(self))))
+        return _mean(*self._search(descriptors))
 
     def save(self, folder: Path) -> None:
         """Writes a finished bank to a folder, which it makes, without pickle.
@@ -228,6 +228,20 @@ class MemoryBank:
             distances, numbers = faiss.knn(self._queries, descriptors, min(self._neighbours, len(descriptors)))
             self._nearest.add_result(distances, numbers + self._index.ntotal)
         self._index.add(descriptors)
+
+    def _search(self, descriptors: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Squared distances, float32 (N, K), and numbers, int64 (N, K), of the nearest rows."""
+        neighbours = min(self._neighbours, len(self))
+        if not isinstance(self._index, faiss.IndexScalarQuantizer):
+            return self._index.search(descriptors, neighbours)
+        # FAISS compares codes with one query at a time; decoded, many rows at once, this is a matrix product.
+        nearest = faiss.ResultHeap(len(descriptors), neighbours)
+        for start in range(0, len(self), _CHUNK):
+            rows = self._index.reconstruct_n(start, min(_CHUNK, len(self) - start))
+            distances, numbers = faiss.knn(descriptors, rows, min(neighbours, len(rows)))
+            nearest.add_result(distances, numbers + start)
+        nearest.finalize()
+        return nearest.D, nearest.I
 
     def _thin(self) -> tuple[np.ndarray, np.ndarray]:
         """Replaces the index by one of a coreset of all rows (greedy k-centre; Roth et al., CVPR 2022).
