@@ -4,7 +4,9 @@ VENV := .venv
 BIN := $(VENV)/bin
 DEMO := train=8,valid=4,test=8
 
-.PHONY: demo test benchmarks clean
+IMAGES :=
+
+.PHONY: demo test benchmarks performance quality clean
 
 demo: $(VENV)/installed
 	$(BIN)/bench run --methods mias_sam,patchcore,intensity --weights embedded --results demo-results \
@@ -21,6 +23,10 @@ test: $(VENV)/installed
 
 benchmarks: $(VENV)/installed
 	$(BIN)/pytest benchmarks --benchmark-only
+
+# Each takes about an hour. IMAGES names a folder in BMAD's layout; without it, generated images are taken.
+performance quality: $(VENV)/installed
+	$(BIN)/python -W ignore -m benchmarks.$@ $(foreach folder,$(IMAGES),--images $(folder))
 
 $(VENV)/installed: pyproject.toml
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make PYTHON=python3.11 …")'
