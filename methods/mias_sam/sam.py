@@ -84,7 +84,7 @@ class Sam:
                 self._cache.discard(key)
         looked = time.perf_counter()
         features = self._encode(image)
-        content = {"features": features.cpu()}
+        content = {"features": features.cpu().contiguous()}
         encoded = time.perf_counter()
         content["seconds"] = torch.tensor(encoded - looked, dtype=torch.float64)
         self._cache.store(key, features.nbytes, lambda path: path.write_bytes(save(content)))
