@@ -481,7 +481,7 @@ def test_controls_share_the_decoder_and_nothing_else() -> None:
 
 
 def test_with_real_features_a_lesion_stands_out(cache_folder: Path) -> None:
-    dataset = phantom_liver_ct(Path(), train=6, valid=2, test=4)
+    dataset = phantom_liver_ct(Path(), train=3, valid=2, test=4)
     method = make()
     assert method.weights_used()[0].kind == "embedded"
     train = [dataset.load(case).image for case in dataset.cases("train")]
