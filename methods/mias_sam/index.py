@@ -1,6 +1,7 @@
 """How a memory bank is indexed: names for FAISS indexes, and which one suits a bank of a given size."""
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import faiss
@@ -124,6 +125,20 @@ def reserve_rows(index: faiss.Index, rows: int) -> None:
         if isinstance(part, faiss.IndexFlatCodes):
             part.codes.resize(rows * part.code_size)
             part.codes.resize(0)  # keeps its capacity
+
+
+@contextmanager
+def every_list(index: faiss.Index) -> Iterator[None]:
+    """Lets searches visit every list of an inverted file meanwhile."""
+    inverted = [part for part in index_parts(index) if isinstance(part, faiss.IndexIVF)]
+    probes = [part.nprobe for part in inverted]
+    for part in inverted:
+        part.nprobe = part.nlist
+    try:
+        yield
+    finally:
+        for part, count in zip(inverted, probes, strict=True):
+            part.nprobe = count
 
 
 def index_parts(index: faiss.Index) -> Iterator[faiss.Index]:

@@ -13,7 +13,16 @@ import torch.nn.functional as F
 from scipy.ndimage import gaussian_filter
 
 from ...harness.api import StageReport, UsageError
-from .index import IndexChoice, bytes_per_row, choose_index, faiss_reason, make_index, reserve_rows, training_rows
+from .index import (
+    IndexChoice,
+    bytes_per_row,
+    choose_index,
+    every_list,
+    faiss_reason,
+    make_index,
+    reserve_rows,
+    training_rows,
+)
 
 _CORESET_DIMENSIONS = 64
 _CHUNK = 2**16  # rows that are brought back to float32 at a time
@@ -233,7 +242,12 @@ class MemoryBank:
         """Squared distances, float32 (N, K), and numbers, int64 (N, K), of the nearest rows."""
         neighbours = min(self._neighbours, len(self))
         if not isinstance(self._index, faiss.IndexScalarQuantizer):
-            return self._index.search(descriptors, neighbours)
+            distances, numbers = self._index.search(descriptors, neighbours)
+            nothing = numbers[:, 0] < 0  # rows that are alike, as of a black border, leave lists empty
+            if nothing.any():
+                with every_list(self._index):
+                    distances[nothing], numbers[nothing] = self._index.search(descriptors[nothing], neighbours)
+            return distances, numbers
         # FAISS compares codes with one query at a time; decoded, many rows at once, this is a matrix product.
         nearest = faiss.ResultHeap(len(descriptors), neighbours)
         for start in range(0, len(self), _CHUNK):

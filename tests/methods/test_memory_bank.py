@@ -132,13 +132,11 @@ def test_held_out_images_are_held_against_the_others_and_then_added(
         ("ivf_8bit", 0.8, 0.1),
         ("pca_ivf", 0.8, 0.1),
         ("pq", 0.1, 0.5),
-        ("coreset", 0.01, 1.0),
         ("IVF8,Flat", 0.95, 0.02),
         ("HNSW16", 0.8, 0.1),
     ],
 )
 def test_what_an_index_loses_is_measured(images: list[np.ndarray], index: str, recall: float, error: float) -> None:
-    torch.manual_seed(0)  # where the coreset begins
     bank = filled(images, index, held_out=4)
     held_out = bank.held_out
     assert held_out is not None
@@ -148,6 +146,62 @@ def test_what_an_index_loses_is_measured(images: list[np.ndarray], index: str, r
     hits = np.isclose(held_out.indexed, [brute_force(rows, others, 1) for rows in images[:4]], rtol=1e-4)
     if index in ("exact", "ivf", "IVF8,Flat", "HNSW16"):  # their distances are exact where the row is the right one
         assert hits.mean() == pytest.approx(held_out.recall, abs=0.01)
+
+
+def test_rows_that_come_after_training_are_as_good_as_those_before() -> None:
+    """FAISS trains on the first 16,384 rows or more; of these 20 images, the last 4 only stream through."""
+    rng = np.random.default_rng(0)
+    images = [rng.normal(size=(1024, 8)).astype(np.float32) for _ in range(20)]
+    bank = filled(images, "IVF16,Flat", held_out=2, probes=16)
+    assert len(bank) == 20 * 1024
+    for image in (images[0], images[5], images[19]):
+        assert bank.distances(image).max() < 1e-4
+    queries = rng.normal(size=(64, 8)).astype(np.float32)
+    np.testing.assert_allclose(bank.distances(queries), brute_force(queries, np.concatenate(images), 1), rtol=1e-3)
+    assert bank.held_out is not None
+    assert bank.held_out.recall == 1
+    expected = brute_force(images[0][:64], np.concatenate(images[2:]), 1)
+    np.testing.assert_allclose(bank.held_out.exact[0, :64], expected, rtol=1e-3)
+
+
+def test_memory_that_was_reserved_and_is_not_needed_changes_nothing(images: list[np.ndarray]) -> None:
+    roomy = MemoryBank(1000, "half")
+    for rows in images[:4]:
+        roomy.add(rows)
+    roomy.finish()
+    np.testing.assert_array_equal(roomy.distances(images[9]), filled(images[:4], "half").distances(images[9]))
+    assert len(roomy) == 4 * 256
+
+
+@pytest.mark.parametrize(("index", "row"), [("exact", 4 * 96), ("half", 2 * 96), ("8bit", 96), ("ivf_8bit", 96 + 8)])
+def test_a_bank_knows_how_much_it_keeps(images: list[np.ndarray], index: str, row: int, tmp_path: Path) -> None:
+    bank = filled(images, index)
+    assert bank.nbytes == 24 * 256 * row
+    bank.save(tmp_path / "bank")
+    written = (tmp_path / "bank" / "bank.faiss").stat().st_size
+    assert written == pytest.approx(bank.nbytes, rel=0.1), "which the cache is told beforehand"
+
+
+def test_where_fewer_neighbours_are_found_their_mean_is_taken(images: list[np.ndarray]) -> None:
+    bank = filled(images[:2], neighbours=400, held_out=1)
+    assert bank.held_out is not None
+    np.testing.assert_allclose(bank.held_out.exact[0], brute_force(images[0], images[1], 256), rtol=1e-3)
+    few = filled(images[:2], "IVF8,Flat", neighbours=400, held_out=1, probes=1)
+    assert few.held_out is not None
+    assert few.held_out.indexed.max() < few.held_out.exact.max(), "of one list only"
+    assert np.isfinite(few.distances(images[2])).all()
+
+
+@pytest.mark.parametrize("index", ["ivf", "pca_ivf"])
+def test_where_nothing_is_found_nothing_is_near(index: str) -> None:
+    """Many rows that are the same, such as those of a black border, leave most lists empty."""
+    rng = np.random.default_rng(0)
+    low_rank = rng.normal(size=(40, 256, 6)) @ rng.normal(size=(6, 64)) + 0.1 * rng.normal(size=(40, 256, 64))
+    images = low_rank.astype(np.float32)
+    images[:, :200] = images[0, 0]
+    anomalous = images[0, 0] + 3 * rng.normal(size=(256, 64)).astype(np.float32)
+    expected = brute_force(anomalous, images.reshape(-1, 64)[::7], 1).min()  # about 300
+    assert filled(list(images), index).distances(anomalous).min() > expected / 2
 
 
 def test_fewer_probes_find_less(images: list[np.ndarray]) -> None:
@@ -165,6 +219,21 @@ def test_a_coreset_keeps_its_share_of_the_rows(images: list[np.ndarray]) -> None
     assert (distances < 0.01).sum() >= len(bank), "rows of the bank, but for half precision"
     random = filled([rows[np.random.default_rng(0).permutation(len(rows))[: len(bank)]]])
     assert distances.max() < random.distances(rows).max(), "no row is as far from a coreset as from random rows"
+
+
+def test_a_coreset_is_held_against_other_images_only(images: list[np.ndarray]) -> None:
+    torch.manual_seed(0)
+    others = np.concatenate(images[2:6])
+    expected = np.stack([brute_force(rows, others, 1) for rows in images[:2]])
+    whole = filled(images[:6], "coreset", held_out=2, coreset=1.0).held_out
+    assert whole is not None
+    np.testing.assert_allclose(whole.exact, expected, rtol=1e-3)
+    np.testing.assert_allclose(whole.indexed, expected, rtol=0.01)
+    assert whole.recall > 0.99
+    half = filled(images[:6], "coreset", held_out=2, coreset=0.5).held_out
+    assert half is not None
+    assert (half.indexed > 0.99 * expected).all(), "though rows of the same images are in the coreset"
+    assert 0.3 < half.recall < 0.9
 
 
 def test_auto_picks_by_size_and_says_why() -> None:
@@ -190,11 +259,16 @@ def test_a_saved_bank_is_read_back(images: list[np.ndarray], index: str, tmp_pat
     assert bank.held_out is not None
     assert again.held_out is not None
     np.testing.assert_array_equal(again.held_out.exact, bank.held_out.exact)
+    np.testing.assert_array_equal(again.held_out.indexed, bank.held_out.indexed)
     assert again.held_out.recall == bank.held_out.recall
+    with np.load(tmp_path / "bank" / "bank.npz", allow_pickle=False) as arrays:
+        assert all(array.dtype != object for array in arrays.values())
+    filled(images[:2]).save(tmp_path / "none held out")
+    assert MemoryBank.load(tmp_path / "none held out").held_out is None
 
 
 @pytest.mark.parametrize("damage", ["bank.faiss", "bank.npz"])
-@pytest.mark.parametrize("how", ["cut", "gone", "empty"])
+@pytest.mark.parametrize("how", ["cut", "gone", "empty", "nonsense"])
 def test_a_damaged_bank_is_not_read(images: list[np.ndarray], damage: str, how: str, tmp_path: Path) -> None:
     folder = tmp_path / "bank"
     filled(images[:2]).save(folder)
@@ -204,6 +278,8 @@ def test_a_damaged_bank_is_not_read(images: list[np.ndarray], damage: str, how: 
             (folder / damage).write_bytes(content[: len(content) // 2])
         case "empty":
             (folder / damage).write_bytes(b"")
+        case "nonsense":
+            (folder / damage).write_bytes(b"nonsense" * (len(content) // 8))
         case _:
             (folder / damage).unlink()
     with pytest.raises(OSError):
@@ -212,7 +288,12 @@ def test_a_damaged_bank_is_not_read(images: list[np.ndarray], damage: str, how: 
 
 @pytest.mark.parametrize(
     ("index", "says"),
-    [("nonsense", "Known names: auto, exact"), ("IVF9999,Flat", "cannot train IVF9999,Flat on 4 images")],
+    [
+        ("nonsense", "Known names: auto, exact"),
+        ("PQ7", r"rows of 96 numbers .*multiple of the number of subquantizers"),
+        ("IVF9999,Flat", "cannot train IVF9999,Flat on 4 images .*at least as large as number of clusters"),
+        ("PCA200,Flat", r"cannot train PCA200,Flat on 4 images .*cannot output 200 dimensions from 96"),
+    ],
 )
 def test_an_index_that_cannot_be_made_is_said(images: list[np.ndarray], index: str, says: str) -> None:
     with pytest.raises(UsageError, match=says) as error:
@@ -220,8 +301,17 @@ def test_an_index_that_cannot_be_made_is_said(images: list[np.ndarray], index: s
     assert f"mias_sam.index={index}" in str(error.value)
 
 
+def test_an_index_that_needs_more_rows_is_said(images: list[np.ndarray]) -> None:
+    with pytest.raises(UsageError, match=r"mias_sam\.index=pq: FAISS cannot train .* on 1 images .*256"):
+        filled([images[0][:200]], "pq")
+    with pytest.raises(UsageError, match=r"mias_sam\.index=pca_ivf: .*Use a simpler index, or exact"):
+        filled([images[0][:8]], "pca_ivf")
+
+
 def test_a_bank_that_will_not_fit_into_memory_says_so_at_once() -> None:
-    with pytest.raises(UsageError, match=r"1,000,000,000 images .* index exact\) needs 3[0-9.]+ GiB of memory") as error:
+    with pytest.raises(
+        UsageError, match=r"1,000,000,000 images .* index exact\) needs 3[0-9.]+ GiB of memory"
+    ) as error:
         MemoryBank(10**9).add(np.zeros((1, 10), np.float32))
     assert "index=pca_ivf" in str(error.value)
 
