@@ -34,7 +34,6 @@ CONTROLS = (
     "sam_control[prompt=intensity_box]",
 )
 BASELINES = ("patchcore", "intensity")
-METHODS = [REFERENCE, *(f"mias_sam[prompt={prompt}]" for prompt in PROMPTS), *CONTROLS, *BASELINES]
 
 console = Console(markup=False, highlight=False)
 
@@ -75,8 +74,8 @@ def paired(cases: pd.DataFrame, method: str) -> str:
     return f"{difference.mean():+.3f} [{low:+.3f}, {high:+.3f}]"
 
 
-def section(store: RunStore, dataset: Dataset) -> str:
-    """The tables of one dataset."""
+def section(store: RunStore, dataset: Dataset, segmenting: Sequence[str]) -> str:
+    """The table of one dataset: a row for each method with masks of its own, and what they are to be held against."""
     cases, scores = store.cases(), store.scores()
     cases, scores = (table[table["dataset"] == dataset.name] for table in (cases, scores))
     dice = scores[scores["metric"] == "dice"]
@@ -86,7 +85,7 @@ def section(store: RunStore, dataset: Dataset) -> str:
         "| prompt | DICE, validation | DICE, test | test, difference to the centroid box, paired |",
         "|---|---|---|---|",
     ]
-    for method in METHODS[: -len(BASELINES)]:
+    for method in segmenting:
         row = dice[(dice["method"] == method) & (dice["policy"] == "own")].iloc[0]
         valid = own_dice(store, row["cell"], dataset, "valid")
         against = "–" if method == REFERENCE else paired(cases, method)
@@ -108,18 +107,26 @@ def section(store: RunStore, dataset: Dataset) -> str:
 
 @click.command()
 @click.option("--images", multiple=True, default=PHANTOMS, show_default=True, help="A dataset: a name, or a folder.")
+@click.option("--prompts", default=",".join(PROMPTS), show_default=True, help="Beside the centroid box.")
 @click.option("--results", type=click.Path(path_type=Path), default=Path("bench-results"), show_default=True)
 @click.option("--out", type=click.Path(path_type=Path), default=DOCUMENT, show_default=True, help="The document.")
-def main(images: Sequence[str], results: Path, out: Path) -> None:
+def main(images: Sequence[str], prompts: str, results: Path, out: Path) -> None:
     """Run everything that is not finished, and write the document."""
-    values = {"methods": METHODS, "dataset": list(images), "weights": "embedded", "results": results, "controls": False}
+    segmenting = [REFERENCE, *(f"mias_sam[prompt={prompt}]" for prompt in prompts.split(",")), *CONTROLS]
+    values = {
+        "methods": [*segmenting, *BASELINES],
+        "dataset": list(images),
+        "weights": "embedded",
+        "results": results,
+        "controls": False,
+    }
     plan = make_plan(make_config(values, "in benchmarks/quality.py"))
     execute(plan, report=lambda cell, stage, done, total: done in (0, total) and console.print(f"{cell}: {stage}"))
     parts = [
         "# What the prompt is worth",
         "Made by `python -m benchmarks.quality`. Embedded weights (LiteMedSAM), which are not the paper's; mean DICE "
         "of anomalous images. The intervals are 95 %, by resampling patients.",
-        *(section(plan.store, dataset) for dataset in plan.datasets.values()),
+        *(section(plan.store, dataset, segmenting) for dataset in plan.datasets.values()),
     ]
     out.parent.mkdir(parents=True, exist_ok=True)
     out.write_text("\n\n".join(parts) + "\n", encoding="utf-8")
