@@ -5,6 +5,10 @@ from collections.abc import Callable, Iterator
 import pytest
 from hypothesis import settings
 
+# Read when torch and FAISS are loaded. Threads that wait for each other by turning in circles, as is the default, make
+# FAISS's many small steps up to a hundred times slower where something else runs on the same cores.
+os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+
 # The same examples each time: what a pull request is judged by must not depend on luck.
 settings.register_profile("repeatable", derandomize=True, deadline=None)
 settings.load_profile("repeatable")

