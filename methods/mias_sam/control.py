@@ -20,7 +20,7 @@ class SamControl(SamMethod):
     The anomaly map that it hands in is the box itself: 1 inside, 0 outside.
 
     Attributes:
-        prompt: `foreground_box` is the bounding box of what is not black, shrunk; `intensity_box` is the centroid box
+        prompt: `foreground_box` is the bounding box of the bright part, shrunk; `intensity_box` is the centroid box
             of the smoothed grey values.
         share: Of the foreground's width and height, for `foreground_box`.
         sigma: Of the Gaussian filter over the grey values, in pixels, for `intensity_box`.
