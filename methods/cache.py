@@ -8,6 +8,7 @@ import hashlib
 import os
 import shutil
 import tempfile
+import time
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
@@ -17,6 +18,7 @@ import platformdirs
 from ..harness.api import UsageError
 
 _STAGING = ".new-"
+_ABANDONED = 24 * 3600  # seconds after which what is being written belongs to a process that was killed
 
 
 def cache_key(*parts: str | bytes) -> str:
@@ -97,7 +99,10 @@ class Cache:
         entries = []
         for path in self._folder.iterdir():
             with suppress(OSError):  # another process may trim at the same time
-                if not path.name.startswith(_STAGING):
+                if path.name.startswith(_STAGING):
+                    if time.time() - path.stat().st_mtime > _ABANDONED:
+                        _remove(path)
+                else:
                     entries.append((path.stat().st_mtime_ns, sum(file.stat().st_size for file in _files(path)), path))
         total = sum(size for _, size, _ in entries)
         for _, size, path in sorted(entries):

@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from scipy.ndimage import gaussian_filter
 
 from ...harness.api import StageReport, UsageError
+from ..weights import checksum
 from .index import (
     IndexChoice,
     bytes_per_row,
@@ -168,6 +169,7 @@ class MemoryBank:
         held_out = asdict(self.held_out) if self.held_out else {}
         np.savez(
             folder / "bank.npz",
+            sha256=checksum(folder / "bank.faiss"),
             neighbours=self._neighbours,
             seconds=self.seconds,
             **asdict(self.choice),
@@ -182,9 +184,12 @@ class MemoryBank:
             OSError: It is not there or is damaged.
         """
         try:
-            index = faiss.read_index(str(folder / "bank.faiss"))
             with np.load(folder / "bank.npz", allow_pickle=False) as arrays:
                 saved = dict(arrays)
+            # FAISS takes a changed number for a right one, and fails when it searches.
+            if checksum(folder / "bank.faiss") != str(saved["sha256"]):
+                raise OSError(f"The memory bank in {folder} is damaged: its checksum is another one.")
+            index = faiss.read_index(str(folder / "bank.faiss"))
             bank = cls(0, neighbours=int(saved["neighbours"]))
             bank.seconds = float(saved["seconds"])
             bank.choice = IndexChoice(*(str(saved[name]) for name in ("name", "factory", "reason")))

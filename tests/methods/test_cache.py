@@ -1,6 +1,7 @@
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -239,3 +240,13 @@ def test_a_key_depends_on_every_part_and_on_where_it_ends() -> None:
     assert len(set(keys)) == len(keys)
     assert all(len(key) == 64 and not set(key) - set("0123456789abcdef") for key in keys)
     assert cache_key("ab", b"c") == cache_key(b"ab", "c")
+
+
+def test_what_a_killed_process_left_behind_goes(folder: Path) -> None:
+    folder.mkdir(parents=True)
+    for name, second in (("killed", 1), ("at work", int(time.time()))):
+        staging = folder / f".new-{name}"
+        staging.mkdir()
+        os.utime(staging, (second, second))
+    keep(Cache(folder, 100), "entry")
+    assert names(folder) == {"entry", ".new-at work"}

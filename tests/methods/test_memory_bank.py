@@ -269,7 +269,7 @@ def test_a_saved_bank_is_read_back(images: list[np.ndarray], index: str, tmp_pat
 
 
 @pytest.mark.parametrize("damage", ["bank.faiss", "bank.npz"])
-@pytest.mark.parametrize("how", ["cut", "gone", "empty", "nonsense"])
+@pytest.mark.parametrize("how", ["cut", "gone", "empty", "nonsense", "one bit"])
 def test_a_damaged_bank_is_not_read(images: list[np.ndarray], damage: str, how: str, tmp_path: Path) -> None:
     folder = tmp_path / "bank"
     filled(images[:2]).save(folder)
@@ -279,6 +279,9 @@ def test_a_damaged_bank_is_not_read(images: list[np.ndarray], damage: str, how: 
             (folder / damage).write_bytes(content[: len(content) // 2])
         case "empty":
             (folder / damage).write_bytes(b"")
+        case "one bit":
+            middle = len(content) // 2
+            (folder / damage).write_bytes(content[:middle] + bytes([content[middle] ^ 1]) + content[middle + 1 :])
         case "nonsense":
             (folder / damage).write_bytes(b"nonsense" * (len(content) // 8))
         case _:
