@@ -1,0 +1,328 @@
+"""One training loop for every trained method, on Lightning's trainer: it shows progress, stops early and resumes."""
+
+import inspect
+import logging
+import math
+import random
+import signal
+import threading
+import time
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Annotated, Any, ClassVar
+
+import numpy as np
+import torch
+from lightning.pytorch import Callback, LightningDataModule, LightningModule, Trainer
+from pydantic import Field
+from torch.utils.data import DataLoader, Dataset, Sampler
+
+from ..harness.api import BenchError, Method, StageReport
+from .cache import Cache, cache_key
+
+# A training that is interrupted loses at most so much, and writing checkpoints never takes a large part of the time.
+_SECONDS_BETWEEN_CHECKPOINTS = 30.0
+
+
+class TrainingError(BenchError):
+    """A training that cannot go on; the text says what to change."""
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """How long a method is trained.
+
+    Attributes:
+        epochs: Passes over the training images.
+        batch_size: Images per step; all of them where there are fewer.
+        steps: No more optimiser steps than this; 0 for no limit.
+        patience: Epochs without a lower training loss after which training stops; 0 for never.
+    """
+
+    epochs: int
+    batch_size: int
+    steps: int = 0
+    patience: int = 0
+
+
+def train(
+    module: LightningModule,
+    data: Dataset[Any],
+    schedule: Schedule,
+    *,
+    seed: int,
+    device: str,
+    report: StageReport,
+    key: str,
+    collate: Callable[[list[Any]], Any] | None = None,
+) -> float:
+    """Trains a module in place; it stays in training mode, on its device.
+
+    Each epoch begins with random numbers that follow from the seed and the epoch's number alone. So a training that was
+    interrupted, and is taken up again from the checkpoint of its last epoch, ends where an undisturbed one does.
+
+    Args:
+        module: Its `training_step` returns the loss. `trainer.datamodule` has `train_dataloader()` and `train_data`.
+        data: The training items; its length must be known.
+        schedule: How long.
+        seed: Of everything random, though not of the module's first weights.
+        device: A torch device.
+        report: Told about epochs, the mean loss of the running epoch, and steps.
+        key: Names all that the training depends on besides `schedule`, `seed` and `module`, such as the images.
+        collate: Makes a batch of a list of items; torch's default where it is not given.
+
+    Returns:
+        The seconds that a checkpoint spared, less those that keeping checkpoints took.
+
+    Raises:
+        TrainingError: The loss is not a finite number.
+    """
+    batches = _Batches(len(data), schedule.batch_size, seed)  # type: ignore[arg-type]
+    loader = DataLoader(
+        data,
+        batch_sampler=batches,
+        collate_fn=collate,
+        generator=torch.Generator().manual_seed(0),  # a loader without one draws from the global generator
+    )
+    total = min(schedule.epochs * len(batches), schedule.steps or math.inf)
+    key = cache_key("training", key, repr(schedule), str(seed), torch.__version__, *_identity(module))
+    progress = _Progress(replace(schedule, steps=int(total)), batches, report, key)
+    checkpoint = _readable_checkpoint(key, progress.cache)
+    with _quiet():
+        # A module that steps its optimisers itself may do so several times a batch, which Lightning would count.
+        trainer = Trainer(
+            max_epochs=math.ceil(total / len(batches)),
+            max_steps=int(total) if module.automatic_optimization else -1,
+            accelerator=torch.device(device).type,
+            devices=[torch.device(device).index or 0] if torch.device(device).type == "cuda" else 1,
+            callbacks=[progress],
+            logger=False,
+            enable_checkpointing=False,
+            enable_progress_bar=False,
+            enable_model_summary=False,
+            limit_val_batches=0,
+            num_sanity_val_steps=0,
+        )
+        trainer.fit(module, datamodule=_Data(data, loader), ckpt_path=checkpoint, weights_only=True)
+    module.to(device)  # Lightning leaves it on the CPU
+    progress.cache.discard(key)
+    return progress.spared - progress.keeping
+
+
+@dataclass(kw_only=True)
+class TrainedMethod(Method):
+    """A method that is trained with `train`; a subclass says for how long in `published`.
+
+    Attributes:
+        epochs: Passes over the training images; by default as many as were published.
+        batch_size: Images per training step; by default as many as were published.
+        patience: Epochs without a lower training loss after which training stops; 0 for never.
+    """
+
+    epochs: Annotated[int, Field(ge=1)] | None = None
+    batch_size: Annotated[int, Field(ge=1)] | None = None
+    patience: Annotated[int, Field(ge=0)] = 0
+
+    published: ClassVar[Schedule]
+
+    @property
+    def schedule(self) -> Schedule:
+        """The published schedule with what was asked for; a limit of steps holds only where no epochs were."""
+        return Schedule(
+            self.epochs or self.published.epochs,
+            self.batch_size or self.published.batch_size,
+            0 if self.epochs else self.published.steps,
+            self.patience,
+        )
+
+    def options(self) -> dict[str, Any]:
+        schedule = self.schedule
+        resolved = {"epochs": schedule.epochs, "batch_size": schedule.batch_size, "steps": schedule.steps}
+        return super().options() | resolved
+
+    def train(
+        self,
+        module: LightningModule,
+        images: Sequence[np.ndarray],
+        data: Dataset[Any],
+        collate: Callable[[list[Any]], Any] | None = None,
+    ) -> None:
+        """Trains a module with the method's schedule, seed and device, resuming where an earlier run was interrupted.
+
+        Args:
+            module: See `train`.
+            images: What the data are made of.
+            data: The training items.
+            collate: See `train`.
+        """
+        weights = (used.sha256 for used in self.weights_used())
+        self.saved_seconds += train(
+            module,
+            data,
+            self.schedule,
+            seed=self.seed,
+            device=self.device,
+            report=self.report,
+            key=cache_key(repr(self.options()), *weights, *(image.tobytes() for image in images)),
+            collate=collate,
+        )
+
+
+class _Batches(Sampler[list[int]]):
+    """Positions of shuffled images, batch by batch, in an order that follows from the seed and the epoch.
+
+    A single image is left out where it would be a batch of its own among larger ones: BatchNorm cannot train on it.
+    """
+
+    def __init__(self, count: int, batch_size: int, seed: int) -> None:
+        self.epoch = 0
+        self.seed = seed
+        self._count = count
+        self._size = min(batch_size, count)
+
+    def __len__(self) -> int:
+        lone = self._size > 1 and self._count % self._size == 1
+        return math.ceil(self._count / self._size) - lone
+
+    def __iter__(self) -> Iterator[list[int]]:
+        order = np.random.default_rng([self.seed, self.epoch]).permutation(self._count)
+        for batch in range(len(self)):
+            yield order[batch * self._size : (batch + 1) * self._size].tolist()
+
+
+class _Data(LightningDataModule):
+    """What modules expect to find at `trainer.datamodule`."""
+
+    def __init__(self, data: Dataset[Any], loader: DataLoader[Any]) -> None:
+        super().__init__()
+        self.train_data = data
+        self._loader = loader
+
+    @property
+    def train_batch_size(self) -> int:
+        return next(iter(self._loader.batch_sampler), []).__len__()  # type: ignore[arg-type]
+
+    def train_dataloader(self) -> DataLoader[Any]:
+        return self._loader
+
+
+class _Progress(Callback):
+    """Seeds epochs, tells about progress, keeps checkpoints and stops the training.
+
+    Attributes:
+        cache: Where checkpoints are kept.
+        spared: Seconds of training that the checkpoint stands for, from which this training was taken up.
+        keeping: Seconds that writing checkpoints took.
+    """
+
+    def __init__(self, schedule: Schedule, batches: _Batches, report: StageReport, key: str) -> None:
+        self.cache = Cache.from_environment()
+        self.spared = 0.0
+        self.keeping = 0.0
+        self._schedule = schedule
+        self._batches = batches
+        self._report = report
+        self._key = key
+        self._steps = 0
+        self._losses: list[float] = []
+        self._best = math.inf
+        self._waited = 0
+        self._start = self._kept = time.perf_counter()
+
+    def state_dict(self) -> dict[str, Any]:
+        seconds = self.spared + time.perf_counter() - self._start - self.keeping
+        return {"steps": self._steps, "best": self._best, "waited": self._waited, "seconds": seconds}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self._steps, self._best, self._waited = state_dict["steps"], state_dict["best"], state_dict["waited"]
+        self.spared = state_dict["seconds"]
+        self._start = self._kept = time.perf_counter()
+
+    def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        # Only now, and not at the end of the epoch before, have the learning rate schedules made their step.
+        if trainer.current_epoch and time.perf_counter() - self._kept > _SECONDS_BETWEEN_CHECKPOINTS:
+            self._keep(trainer, pl_module)
+        self._batches.epoch = trainer.current_epoch
+        self._losses = []
+        _seed(self._batches.seed, trainer.current_epoch)
+
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        loss = float(outputs["loss"] if isinstance(outputs, dict) else outputs)
+        epoch = trainer.current_epoch + 1
+        if not math.isfinite(loss):
+            raise TrainingError(
+                f"The training loss became {loss} in epoch {epoch}, step {batch_idx + 1}. A larger batch size or "
+                "another seed may help; fewer epochs end the training before that."
+            )
+        self._losses.append(loss)
+        self._steps += 1
+        if self._steps >= self._schedule.steps:
+            trainer.should_stop = True
+        text = f"epoch {epoch}/{trainer.max_epochs}, loss {np.mean(self._losses):.4g}"
+        self._report(text, self._steps, self._schedule.steps)
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        loss = float(np.mean(self._losses))
+        self._waited = 0 if loss < self._best else self._waited + 1
+        self._best = min(loss, self._best)
+        if self._schedule.patience and self._waited >= self._schedule.patience:
+            trainer.should_stop = True
+
+    def _keep(self, trainer: Trainer, module: LightningModule) -> None:
+        start = time.perf_counter()
+        size = sum(value.nbytes for value in module.state_dict().values() if isinstance(value, torch.Tensor))
+        # Adam keeps two numbers for each parameter.
+        self.cache.store(self._key, 3 * size, trainer.save_checkpoint)
+        self._kept = time.perf_counter()
+        self.keeping += self._kept - start
+
+
+def _seed(seed: int, epoch: int) -> None:
+    number = int(np.random.SeedSequence([seed, epoch]).generate_state(1)[0])
+    random.seed(number)
+    # What a module's library draws from numpy, it draws from this global generator.
+    np.random.seed(number)  # noqa: NPY002
+    torch.manual_seed(number)
+
+
+def _identity(module: LightningModule) -> tuple[str | bytes, ...]:
+    """What a checkpoint of a module depends on: its tensors' names and shapes, and the code that trains them."""
+    tensors = [(name, tuple(value.shape)) for name, value in module.state_dict().items() if hasattr(value, "shape")]
+    sources = {inspect.getfile(type(module)), __file__}
+    return repr(tensors), *(Path(source).read_bytes() for source in sorted(sources))
+
+
+def _readable_checkpoint(key: str, cache: Cache) -> Path | None:
+    path = cache.find(key)
+    if path is None:
+        return None
+    try:
+        torch.load(path, map_location="cpu", weights_only=True)
+    except Exception:  # a damaged file may raise anything
+        cache.discard(key)
+        return None
+    return path
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Keeps Lightning's advice from the terminal, and its way of ending the program at Ctrl-C from the caller."""
+    logger = logging.getLogger("lightning.pytorch")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    interrupt = signal.getsignal(signal.SIGINT)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    except SystemExit as end:
+        raise KeyboardInterrupt from end
+    finally:
+        logger.setLevel(level)
+        if threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGINT, interrupt)
