@@ -16,7 +16,8 @@ from typing import Annotated, Any, ClassVar
 
 import numpy as np
 import torch
-from lightning.pytorch import Callback, LightningDataModule, LightningModule, Trainer
+from lightning.pytorch import LightningDataModule, LightningModule, Trainer
+from lightning.pytorch.callbacks import Checkpoint
 from pydantic import Field
 from torch.utils.data import DataLoader, Dataset, Sampler
 
@@ -65,7 +66,8 @@ def train(
     interrupted, and is taken up again from the checkpoint of its last epoch, ends where an undisturbed one does.
 
     Args:
-        module: Its `training_step` returns the loss. `trainer.datamodule` has `train_dataloader()` and `train_data`.
+        module: Its `training_step` returns the loss. `trainer.datamodule` has `train_dataloader()`, `train_data` and
+            `train_batch_size`.
         data: The training items; its length must be known.
         schedule: How long.
         seed: Of everything random, though not of the module's first weights.
@@ -92,21 +94,19 @@ def train(
     progress = _Progress(replace(schedule, steps=int(total)), batches, report, key)
     checkpoint = _readable_checkpoint(key, progress.cache)
     with _quiet():
-        # A module that steps its optimisers itself may do so several times a batch, which Lightning would count.
+        # `_Progress` counts steps: Lightning does not resume exactly where it has a limit of its own.
         trainer = Trainer(
             max_epochs=math.ceil(total / len(batches)),
-            max_steps=int(total) if module.automatic_optimization else -1,
             accelerator=torch.device(device).type,
             devices=[torch.device(device).index or 0] if torch.device(device).type == "cuda" else 1,
             callbacks=[progress],
             logger=False,
-            enable_checkpointing=False,
             enable_progress_bar=False,
             enable_model_summary=False,
             limit_val_batches=0,
             num_sanity_val_steps=0,
         )
-        trainer.fit(module, datamodule=_Data(data, loader), ckpt_path=checkpoint, weights_only=True)
+        trainer.fit(module, datamodule=_Data(data, loader, batches.size), ckpt_path=checkpoint, weights_only=True)
     module.to(device)  # Lightning leaves it on the CPU
     progress.cache.discard(key)
     return progress.spared - progress.keeping
@@ -181,36 +181,35 @@ class _Batches(Sampler[list[int]]):
         self.epoch = 0
         self.seed = seed
         self._count = count
-        self._size = min(batch_size, count)
+        self.size = min(batch_size, count)
 
     def __len__(self) -> int:
-        lone = self._size > 1 and self._count % self._size == 1
-        return math.ceil(self._count / self._size) - lone
+        lone = self.size > 1 and self._count % self.size == 1
+        return math.ceil(self._count / self.size) - lone
 
     def __iter__(self) -> Iterator[list[int]]:
         order = np.random.default_rng([self.seed, self.epoch]).permutation(self._count)
         for batch in range(len(self)):
-            yield order[batch * self._size : (batch + 1) * self._size].tolist()
+            yield order[batch * self.size : (batch + 1) * self.size].tolist()
 
 
 class _Data(LightningDataModule):
     """What modules expect to find at `trainer.datamodule`."""
 
-    def __init__(self, data: Dataset[Any], loader: DataLoader[Any]) -> None:
+    def __init__(self, data: Dataset[Any], loader: DataLoader[Any], train_batch_size: int) -> None:
         super().__init__()
         self.train_data = data
+        self.train_batch_size = train_batch_size
         self._loader = loader
-
-    @property
-    def train_batch_size(self) -> int:
-        return next(iter(self._loader.batch_sampler), []).__len__()  # type: ignore[arg-type]
 
     def train_dataloader(self) -> DataLoader[Any]:
         return self._loader
 
 
-class _Progress(Callback):
+class _Progress(Checkpoint):
     """Seeds epochs, tells about progress, keeps checkpoints and stops the training.
+
+    Lightning calls checkpoint callbacks last, when the module itself has ended its epoch.
 
     Attributes:
         cache: Where checkpoints are kept.
@@ -242,9 +241,6 @@ class _Progress(Callback):
         self._start = self._kept = time.perf_counter()
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        # Only now, and not at the end of the epoch before, have the learning rate schedules made their step.
-        if trainer.current_epoch and time.perf_counter() - self._kept > _SECONDS_BETWEEN_CHECKPOINTS:
-            self._keep(trainer, pl_module)
         self._batches.epoch = trainer.current_epoch
         self._losses = []
         _seed(self._batches.seed, trainer.current_epoch)
@@ -272,6 +268,8 @@ class _Progress(Callback):
         self._best = min(loss, self._best)
         if self._schedule.patience and self._waited >= self._schedule.patience:
             trainer.should_stop = True
+        if not trainer.should_stop and time.perf_counter() - self._kept > _SECONDS_BETWEEN_CHECKPOINTS:
+            self._keep(trainer, pl_module)
 
     def _keep(self, trainer: Trainer, module: LightningModule) -> None:
         start = time.perf_counter()
