@@ -160,7 +160,12 @@ class Method(ABC):
     what `--set NAME.OPTION=VALUE` checks. A constructor does no work that takes time; `weights_used` fetches and
     verifies.
 
+    A field that is annotated `Method` takes another method, given by its spec as in `sam_refine[base=patchcore]`, which
+    has the same weights, device and seed. Hand `report` on to it, take over its `saved_seconds`, and add its
+    `weights_used`.
+
     Attributes:
+        spec: The text that asked for it, `name` or `name[option=value,…]`.
         weights: `published` or `embedded`: which set of pretrained weights to use, where a method has a choice.
         device: A torch device such as `cpu` or `cuda`; decided by the runner.
         seed: Of everything random in the method.
@@ -171,6 +176,7 @@ class Method(ABC):
         uses_weights: The sets of weights the method knows; empty when it uses none.
     """
 
+    spec: str = ""
     weights: str = "published"
     device: str = "cpu"
     seed: int = 0
@@ -222,5 +228,9 @@ class Method(ABC):
         return ()
 
     def options(self) -> dict[str, Any]:
-        """The method's full configuration: every option with its value."""
-        return {field.name: getattr(self, field.name) for field in fields(self)} if is_dataclass(self) else {}
+        """The method's full configuration: every option with its value, and that of a method inside it likewise."""
+        values = {field.name: getattr(self, field.name) for field in fields(self)} if is_dataclass(self) else {}
+        return {
+            name: {"method": value.spec, **value.options()} if isinstance(value, Method) else value
+            for name, value in values.items()
+        }

@@ -47,6 +47,8 @@ class RunConfig(BaseModel):
         methods: Each `name` or `name[option=value,…]`, a variant.
         size: Width and height of the frame in which methods see images and scores are computed.
         set: Options of methods, for every variant of them: `{"mias_sam": {"gamma": 5}}`; a variant's own win.
+        epochs: Of every method that is trained in epochs; what is set for one of them wins.
+        batch_size: Likewise.
         controls: Whether methods that others name as their controls are run beside them.
         limit: At most so many cases of each split, stratified; 0 for all.
         maps: How anomaly maps are kept once a cell is scored.
@@ -65,8 +67,30 @@ class RunConfig(BaseModel):
     size: Annotated[int, Field(ge=32, le=4096)] = 256
     maps: Literal["float32", "float16", "none"] = "float32"
     set: dict[str, dict[str, Any]] = {}
+    epochs: Annotated[int, Field(ge=1)] | None = None
+    batch_size: Annotated[int, Field(ge=1)] | None = None
     controls: bool = True
     score: ScoreConfig = ScoreConfig()
+
+    @property
+    def training(self) -> dict[str, int]:
+        """The options that go to every method that has them."""
+        given = {"epochs": self.epochs, "batch_size": self.batch_size}
+        return {name: value for name, value in given.items() if value is not None}
+
+
+def find_config(path: Path) -> Path:
+    """The run file itself, or the one that comes with the package under this name.
+
+    Raises:
+        UsageError: There is neither.
+    """
+    shipped = {file.stem: file for file in sorted(Path(__file__).with_name("configs").glob("*.yaml"))}
+    if path.exists():
+        return path
+    if str(path) in shipped:
+        return shipped[str(path)]
+    raise UsageError(f"There is no run file {path}, and none of that name comes with miasbench: {', '.join(shipped)}.")
 
 
 def read_config(path: Path) -> dict[str, Any]:

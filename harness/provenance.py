@@ -6,30 +6,37 @@ import os
 import platform
 import subprocess
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 import psutil
 
-from .registry import METHODS, methods
+from .registry import BUILT_IN, method_entry
 
 _ROOMS = ("harness/api.py", "harness/frame.py", "harness/runner.py", "methods", "datasets")
+_HYPERPARAMETERS = ("target", "anomalib", "options", "schedule", "input_size")  # of a card
 _PACKAGES = ("torch", "torchvision", "segment-anything", "anomalib", "faiss-cpu", "timm", "numpy", "scipy", "pandas")
 
 
-def code_version(method: str) -> str:
-    """Names the code that makes a method's predictions.
+def code_version(methods: Iterable[str]) -> str:
+    """Names the code that makes predictions, of a method or of several that work together.
 
     A hash of the sources of the rooms that a prediction passes through, so that a working copy with changes is never
-    taken for the release; for a plugin also its distribution's version.
+    taken for the release; with it the hyperparameters on the methods' cards, and for plugins their distribution's
+    version.
     """
     root = Path(__file__).parents[1]
     digest = hashlib.sha256()
     for room in _ROOMS:
         for file in sorted([root / room] if room.endswith(".py") else (root / room).rglob("*.py")):
             digest.update(file.relative_to(root).as_posix().encode() + b"\0" + file.read_bytes())
+    entries = [method_entry(name) for name in methods]
+    for entry in entries:
+        digest.update(repr([getattr(entry, name) for name in _HYPERPARAMETERS]).encode())
     version = f"{importlib.metadata.version('miasbench')}+{digest.hexdigest()[:12]}"
-    return version if method in METHODS else f"{version}, {methods()[method].distribution}"
+    others = dict.fromkeys(entry.distribution for entry in entries)
+    return ", ".join([version, *(name for name in others if name != BUILT_IN)])
 
 
 def environment(device: str) -> dict[str, Any]:

@@ -1,31 +1,63 @@
 """Names of methods and datasets, and how each becomes an object.
 
-Targets are strings that are imported when asked for, so that listing them loads no torch. Third parties add theirs
-through the entry-point groups `miasbench.methods` and `miasbench.datasets`.
+Targets are strings that are imported when asked for, so that listing them loads no torch. What is known of the
+built-in methods stands in `methods/cards.yaml`. Third parties add theirs through the entry-point groups
+`miasbench.methods` and `miasbench.datasets`.
 """
 
 import dataclasses
 import difflib
 import importlib
+import importlib.resources
 import inspect
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, get_type_hints
 
+import yaml
 from pydantic import TypeAdapter, ValidationError
 
 from .api import BenchError, Dataset, Method, UsageError
 
+BUILT_IN = "miasbench"
+
 
 @dataclasses.dataclass(frozen=True)
 class Entry:
-    """A name's target, `module:attribute`, one line about it, and the distribution that brought it."""
+    """What is known of a name before it is imported; of a method, the card in `methods/cards.yaml`.
+
+    Attributes:
+        target: `module:attribute`.
+        summary: One line.
+        distribution: That brought it.
+        paper: Where the method comes from.
+        trained: Whether fitting it is training by gradients.
+        needs: What it cannot do without, beside weights.
+        weights: What `--weights` stands for: `{"published": "Wide ResNet-50-2"}`.
+        licence: Of code and weights that come from others.
+        anomalib: The class that an adapter drives.
+        options: Its hyperparameters, where they are not the class's own.
+        schedule: Of the training, as published.
+        input_size: Width in pixels to which it resizes images.
+        source: Of the hyperparameters.
+    """
 
     target: str
     summary: str
-    distribution: str = "miasbench"
+    distribution: str = BUILT_IN
+    paper: str = ""
+    trained: bool = False
+    needs: str = ""
+    weights: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    licence: str = ""
+    anomalib: str = ""
+    options: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    schedule: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    input_size: int | None = None
+    source: str = ""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -43,12 +75,12 @@ class MethodSpec:
         return f"{self.name}[{options}]" if options else self.name
 
 
-METHODS = {
-    "mias_sam": Entry("miasbench.methods.mias_sam:MiasSam", "Memory bank of SAM patches; its centroid prompts SAM"),
-    "sam_control": Entry("miasbench.methods.mias_sam:SamControl", "SAM prompted by a box that knows of no anomaly map"),
-    "patchcore": Entry("miasbench.methods.patchcore:Patchcore", "anomalib's PatchCore: memory bank of CNN patches"),
-    "intensity": Entry("miasbench.methods.intensity:Intensity", "The smoothed grey value; no training"),
-}
+def _read_cards() -> dict[str, Entry]:
+    text = importlib.resources.files("miasbench.methods").joinpath("cards.yaml").read_text(encoding="utf-8")
+    return {name: Entry(**card) for name, card in yaml.safe_load(text).items()}
+
+
+METHODS = _read_cards()
 DATASETS = {
     "brain_mri": Entry("miasbench.datasets.bmad:brain_mri", "BMAD: BraTS2021 FLAIR slices"),
     "liver_ct": Entry("miasbench.datasets.bmad:liver_ct", "BMAD: BTCV and LiTS liver CT slices"),
@@ -57,6 +89,7 @@ DATASETS = {
     "phantom_liver_ct": Entry("miasbench.datasets.phantom:phantom_liver_ct", "Generated liver CT slices"),
     "phantom_retina_oct": Entry("miasbench.datasets.phantom:phantom_retina_oct", "Generated OCT B-scans"),
 }
+_ANOMALIB = "anomalib:"
 _FOLDER = Entry("miasbench.datasets.folder:open_folder", "A folder in BMAD's layout, or a YAML card")
 
 
@@ -70,13 +103,24 @@ def datasets() -> dict[str, Entry]:
     return _plugins("miasbench.datasets") | DATASETS
 
 
+def method_entry(name: str) -> Entry:
+    """What is known of a method, also of `anomalib:ClassName`, which has no card.
+
+    Raises:
+        UsageError: The name is unknown.
+    """
+    if name.startswith(_ANOMALIB):
+        return Entry(f"miasbench.methods.{name}", "A model of anomalib's with its own defaults")
+    return _find(name, methods(), "method")
+
+
 def method_class(name: str) -> type[Method]:
     """Imports a method and checks it against the contract.
 
     Raises:
         UsageError: The name is unknown, or the plugin behind it is broken.
     """
-    entry = _find(name, methods(), "method")
+    entry = method_entry(name)
     method: Any = _import(name, entry)
     problem = _contract_problem(method)
     if problem:
@@ -123,8 +167,19 @@ def split_list(text: str) -> list[str]:
     return [part.strip() for part in parts if part.strip()]
 
 
-def build_method(spec: str, options: Mapping[str, Any], *, weights: str, device: str, seed: int) -> Method:
+def build_method(
+    spec: str,
+    options: Mapping[str, Any],
+    *,
+    weights: str,
+    device: str,
+    seed: int,
+    settings: Mapping[str, Mapping[str, Any]] = MappingProxyType({}),
+    shared: Mapping[str, Any] = MappingProxyType({}),
+) -> Method:
     """Makes a method ready to fit.
+
+    An option that is annotated `Method` is given by a spec, and the method behind it is made in the same way.
 
     Args:
         spec: `name` or `name[option=value,…]`.
@@ -132,19 +187,45 @@ def build_method(spec: str, options: Mapping[str, Any], *, weights: str, device:
         weights: `published` or `embedded`.
         device: A torch device.
         seed: Of everything random.
+        settings: `options` of the methods that this one is given as options, by name.
+        shared: Options that go to this method and those inside it as far as they have them; all others win over them.
 
     Raises:
-        UsageError: An option is unknown or has a wrong value, or the method has no such weights.
+        UsageError: An option is unknown, missing or has a wrong value, or a method has no such weights.
     """
     variant = parse_method(spec)
     cls = method_class(variant.name)
     hints = get_type_hints(cls, include_extras=True)
-    known = {f.name: hints[f.name] for f in dataclasses.fields(cls)} if dataclasses.is_dataclass(cls) else {}
-    method = cls(**check_options(str(variant), {**options, **dict(variant.options)}, known))
+    known = {field.name: hints[field.name] for field in _fields(cls)}
+    given = {key: value for key, value in shared.items() if key in known} | dict(options) | dict(variant.options)
+    inner: dict[str, Method] = {}
+    for key in [key for key in given if known.get(key) is Method]:
+        text = str(given.pop(key))
+        try:
+            own = settings.get(parse_method(text).name, {})
+            inner[key] = build_method(
+                text, own, weights=weights, device=device, seed=seed, settings=settings, shared=shared
+            )
+        except UsageError as error:
+            raise UsageError(f"{variant.name}.{key}: {error}") from error
+    checked = check_options(str(variant), given, known) | inner
+    missing = [field.name for field in _fields(cls) if field.name not in checked and _is_required(field)]
+    if missing:
+        raise UsageError(f"{variant} needs the option {missing[0]}: {variant.name}[{missing[0]}=…].")
+    method = cls(**checked)
     if cls.uses_weights and weights not in cls.uses_weights:
         raise UsageError(f"{variant} has no {weights} weights; it has {', '.join(cls.uses_weights)}.")
-    method.weights, method.device, method.seed = weights, device, seed
+    method.spec, method.weights, method.device, method.seed = str(variant), weights, device, seed
     return method
+
+
+def with_inner(method: Method) -> Iterator[Method]:
+    """The method, and those it was given as options."""
+    yield method
+    for field in _fields(type(method)):
+        value = getattr(method, field.name)
+        if isinstance(value, Method):
+            yield from with_inner(value)
 
 
 def open_dataset(spec: str, data_root: Path) -> Dataset:
@@ -197,6 +278,14 @@ def suggest(name: str, known: Iterable[str]) -> str:
     return (f"Did you mean {near[0]!r}? " if near else "") + (
         f"Known: {', '.join(names)}." if names else "It has none."
     )
+
+
+def _fields(cls: type[Method]) -> tuple[dataclasses.Field[Any], ...]:
+    return dataclasses.fields(cls) if dataclasses.is_dataclass(cls) else ()
+
+
+def _is_required(field: dataclasses.Field[Any]) -> bool:
+    return field.init and field.default is field.default_factory is dataclasses.MISSING
 
 
 def _options(text: str, where: str) -> tuple[tuple[str, str], ...]:

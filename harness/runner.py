@@ -132,10 +132,7 @@ def make_plan(config: RunConfig, report: StageReport = lambda *_: None) -> Plan:
     controls = _controls(methods) if config.controls else {}
     for name, added in controls.items():
         methods |= {spec: _build_control(config, spec, name, device) for spec in added if spec not in methods}
-    names = {registry.parse_method(spec).name for spec in methods}
-    unknown = sorted(set(config.set) - names)
-    if unknown:
-        raise UsageError(f"Options are set for {unknown[0]!r}, which is not run. {registry.suggest(unknown[0], names)}")
+    _check_settings(config, methods.values())
     report("opening datasets", 0, 0)
     datasets = open_datasets(config)
     weights = {}
@@ -155,7 +152,9 @@ def make_plan(config: RunConfig, report: StageReport = lambda *_: None) -> Plan:
             size=config.size,
             device=device,
             maps="float16" if config.maps == "float16" else "float32",
-            code=code_version(registry.parse_method(name).name),
+            code=code_version(
+                dict.fromkeys(registry.parse_method(one.spec).name for one in registry.with_inner(method))
+            ),
             transductive=method.transductive,
         )
         for dataset in datasets.values()
@@ -458,7 +457,30 @@ def _identity(cell: Cell) -> dict[str, Any]:
 
 def _build(config: RunConfig, spec: str, device: str, seed: int) -> Method:
     options = config.set.get(registry.parse_method(spec).name, {})
-    return registry.build_method(spec, options, weights=config.weights, device=device, seed=seed)
+    return registry.build_method(
+        spec,
+        options,
+        weights=config.weights,
+        device=device,
+        seed=seed,
+        settings=config.set,
+        shared=config.training,
+    )
+
+
+def _check_settings(config: RunConfig, methods: Iterable[Method]) -> None:
+    """Refuses options that no method of the run takes."""
+    parts = [part for method in methods for part in registry.with_inner(method)]
+    names = {registry.parse_method(part.spec).name for part in parts}
+    unknown = sorted(set(config.set) - names)
+    if unknown:
+        raise UsageError(f"Options are set for {unknown[0]!r}, which is not run. {registry.suggest(unknown[0], names)}")
+    for option, value in config.training.items():
+        if not any(option in part.options() for part in parts):
+            raise UsageError(
+                f"{option} is {value}, but no method of this run has that option: {', '.join(sorted(names))}. "
+                "bench list methods says which are trained."
+            )
 
 
 def _build_control(config: RunConfig, spec: str, name: str, device: str) -> Method:

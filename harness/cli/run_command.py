@@ -8,7 +8,7 @@ import click
 from click.core import ParameterSource
 
 from ..api import UsageError
-from ..config import make_config, read_config
+from ..config import find_config, make_config, read_config
 from ..registry import split_list
 from . import FAILED_CELLS, NOTHING_MEASURED, OK
 
@@ -20,7 +20,9 @@ Examples:
   bench run --methods mias_sam,patchcore,intensity --dataset ./my_data --weights embedded
   bench run --methods mias_sam --dataset phantom_liver_ct:train=100,test=40 --set mias_sam.gamma=3
   bench run --methods 'mias_sam[prompt=centroid],mias_sam[prompt=centroid_box]' --dataset liver_ct
+  bench run --methods rd4ad,sam_refine[base=rd4ad] --dataset liver_ct --epochs 20
   bench run --config run.yaml --seeds 0,1,2
+  bench run --config paper --data-root DIR
 
 A run file holds the same options: `methods: [mias_sam]`, `dataset: [liver_ct]`, `set: {mias_sam: {gamma: 3}}`.
 The command line wins over the file. The same command again goes on where it stopped.
@@ -60,6 +62,8 @@ The command line wins over the file. The same command again goes on where it sto
 @click.option(
     "--size", type=int, metavar="PX", help="Width of the square in which images are seen and scored.  [default: 256]"
 )
+@click.option("--epochs", type=int, metavar="N", help="Of every method that is trained.  [default: as published]")
+@click.option("--batch-size", type=int, metavar="N", help="Of every method that is trained.  [default: as published]")
 @click.option(
     "--set",
     "settings",
@@ -81,7 +85,12 @@ The command line wins over the file. The same command again goes on where it sto
     "--mask-edges", type=click.Choice(["nearest", "paper"]), help="How lesion masks are resized.  [default: nearest]"
 )
 @click.option("--fixed-threshold", type=float, metavar="T", help="Also score masks at this threshold (policy fixed).")
-@click.option("--config", type=click.Path(path_type=Path), help="A YAML file with any of these options.")
+@click.option(
+    "--config",
+    type=click.Path(path_type=Path),
+    metavar="FILE|NAME",
+    help="A YAML file with any of these options, or one that comes along: paper.",
+)
 @click.option("--force", is_flag=True, help="Run finished cells again.")
 @click.pass_context
 def command(ctx: click.Context, config: Path | None, force: bool, **options: Any) -> int:
@@ -89,7 +98,7 @@ def command(ctx: click.Context, config: Path | None, force: bool, **options: Any
     given = {
         name: value for name, value in options.items() if ctx.get_parameter_source(name) is not ParameterSource.DEFAULT
     }
-    values = read_config(config) if config else {}
+    values = read_config(find_config(config)) if config else {}
     overlay(values, given)
     for needed, example in (("methods", "--methods mias_sam,patchcore"), ("dataset", "--dataset phantom_brain_mri")):
         if not values.get(needed):

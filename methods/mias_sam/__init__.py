@@ -6,5 +6,6 @@ patch score (5), anomaly map (6), normalisation (7), prompt (8), mask (9).
 
 from .control import SamControl
 from .method import MiasSam
+from .refine import SamRefine
 
-__all__ = ["MiasSam", "SamControl"]
+__all__ = ["MiasSam", "SamControl", "SamRefine"]

@@ -5,8 +5,8 @@ import json
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, fields, replace
-from typing import Annotated, Any, Literal
+from dataclasses import dataclass
+from typing import Annotated, Literal
 
 import faiss
 import numpy as np
@@ -16,10 +16,8 @@ from pydantic import Field
 from ...harness.api import Diagnostic, Prediction, UsageError, Weights
 from ..cache import Cache, cache_key
 from .memory_bank import MemoryBank, anomaly_map, patch_descriptors
-from .prompts import centroid_prompt, peak_prompts, threshold_boxes
-from .sam import Prompt, code_of
-from .sam_method import BOX_ENCODERS, SamMethod
-from .vote import candidate_boxes, vote
+from .prompted import EPSILON, PromptedSam, range_of
+from .sam import code_of
 
 _PositiveInt = Annotated[int, Field(ge=1)]
 
@@ -35,11 +33,10 @@ _BANK_OPTIONS = (
     "held_out",
 )
 _BANK_CODE = code_of("method.py", "memory_bank.py", "index.py")
-_EPSILON = float(np.finfo(np.float32).eps)
 
 
 @dataclass(kw_only=True)
-class MiasSam(SamMethod):
+class MiasSam(PromptedSam):
     """A memory bank of SAM's patches gives the anomaly map; its centre of gravity prompts SAM for the mask.
 
     Attributes:
@@ -58,13 +55,6 @@ class MiasSam(SamMethod):
             transductive).
         held_out: How many training images, at most a quarter of them, are held against the bank before they are added
             to it, for `normalisation=train` and to measure the index.
-        gamma: Power to which the map is raised before the centre of gravity.
-        prompt: `centroid` (the paper's point), `centroid_box` (a box around it), `centroid_mask` (the point, with the
-            map as mask prompt), `peaks` (the point or the box for each separate peak), `threshold_boxes` (the released
-            code's other switch, and the only one with a threshold), `vote` (about fifty boxes whose answers are
-            averaged; not the paper's), or `auto`: the point, but the box for the two MedSAMs, which were trained with
-            boxes only.
-        box_scale: Half-width of the box, in weighted standard deviations of the map along each axis.
     """
 
     flip: Annotated[float, Field(ge=0, le=1)] = 0.5
@@ -78,29 +68,10 @@ class MiasSam(SamMethod):
     sigma: Annotated[float, Field(ge=0)] = 4.0
     normalisation: Literal["train", "image", "test_set"] = "train"
     held_out: _PositiveInt = 8
-    gamma: Annotated[float, Field(ge=0)] = 5.0
-    prompt: Literal["auto", "centroid", "centroid_box", "centroid_mask", "peaks", "threshold_boxes", "vote"] = "auto"
-    box_scale: Annotated[float, Field(gt=0)] = 1.5
 
     @property
     def transductive(self) -> bool:
         return self.normalisation == "test_set"
-
-    def options(self) -> dict[str, Any]:
-        """The configuration with `auto` replaced by what it stands for."""
-        options = super().options()
-        prompt = "centroid_box" if options["encoder"] in BOX_ENCODERS else "centroid"
-        return options | {"prompt": prompt if self.prompt == "auto" else self.prompt}
-
-    def controls(self) -> tuple[str, ...]:
-        """The same decoder with boxes that know of no memory bank."""
-        shared = [
-            f"{field.name}={getattr(self, field.name)}"
-            for field in fields(SamMethod)
-            if getattr(self, field.name) != field.default
-        ]
-        boxes = ("foreground_box", "intensity_box")
-        return tuple(f"sam_control[{','.join([f'prompt={box}', *shared])}]" for box in boxes)
 
     def weights_used(self) -> tuple[Weights, ...]:
         if self.patch_size % 2 == 0:
@@ -116,7 +87,7 @@ class MiasSam(SamMethod):
         if held_out and not choice.exact:
             exact = np.stack([self._map(scores) for scores in held_out.exact])
             indexed = np.stack([self._map(scores) for scores in held_out.indexed])
-            error = float(np.linalg.norm(indexed - exact) / max(np.linalg.norm(exact), _EPSILON))
+            error = float(np.linalg.norm(indexed - exact) / max(np.linalg.norm(exact), EPSILON))
             where = f"{len(exact)} training images held out of the bank, against exhaustive search"
             found += [
                 Diagnostic("index_recall", held_out.recall, f"share of nearest rows that the index finds; {where}"),
@@ -133,14 +104,14 @@ class MiasSam(SamMethod):
         self._bank = self._cached_bank(images)
         if self._bank.held_out:
             normal = [self._map(scores) for scores in self._bank.held_out.exact]
-            self._range = _range(normal)
+            self._range = range_of(normal)
 
     def predict(self, image: np.ndarray) -> Prediction:
         """The map is in squared feature distances, 0 or more; the image score is the largest patch score."""
         features = self._encode(image)
         scores = self._bank.distances(self._describe(features))
         raw_map = self._map(scores)
-        value_range = _range([raw_map]) if self.normalisation == "image" else self._range
+        value_range = range_of([raw_map]) if self.normalisation == "image" else self._range
         return self._finish(image, features, raw_map, float(scores.max()), value_range)
 
     def predict_many(self, images: Sequence[np.ndarray]) -> Iterator[Prediction]:
@@ -159,57 +130,12 @@ class MiasSam(SamMethod):
                 maps.append(self._map(scores))
                 image_scores.append(float(scores.max()))
                 self.report("anomaly maps of the whole test set", done, len(images))
-            value_range = _range(maps)
+            value_range = range_of(maps)
             file.seek(0)
             for image, raw_map, image_score in zip(images, maps, image_scores, strict=True):
                 kept = np.frombuffer(file.read(4 * int(np.prod(shape))), np.float32).reshape(shape)
                 features = torch.from_numpy(kept.copy()).to(self.device)
                 yield self._finish(image, features, raw_map, image_score, value_range)
-
-    def _finish(
-        self,
-        image: np.ndarray,
-        features: torch.Tensor,
-        raw_map: np.ndarray,
-        image_score: float,
-        value_range: tuple[float, float],
-    ) -> Prediction:
-        """Turns the map into prompts and these into the mask (steps 7 to 9)."""
-        low, high = value_range
-        normalised = np.clip((raw_map - low) / max(high - low, _EPSILON), 0, None)
-        unit_map = normalised / max(normalised.max(), _EPSILON)
-        prompts = self._prompts(normalised, unit_map)
-        constant = image.min() == image.max()
-        if constant or not prompts:
-            note = "the image is constant" if constant else "the anomaly map gives no prompt"
-            return Prediction(raw_map, image_score, np.zeros(image.shape, bool), f"{note}: no mask")
-        if self.prompt == "vote":
-            mask = vote(self._logits(features, prompts, len(image)), unit_map)
-        else:
-            mask = self._segment(features, prompts, len(image))
-        return Prediction(raw_map, image_score, mask)
-
-    def _prompts(self, normalised: np.ndarray, unit_map: np.ndarray) -> list[Prompt]:
-        """What SAM is asked; nothing where the map is flat.
-
-        Args:
-            normalised: The map, brought to 0 to 1 by the range of normal maps, or as `normalisation` says.
-            unit_map: The same with its own maximum at 1.
-        """
-        options = self.options()
-        weights = unit_map**self.gamma
-        match options["prompt"]:
-            case "threshold_boxes":
-                return threshold_boxes(normalised)
-            case "peaks":
-                return peak_prompts(weights, self.box_scale if options["encoder"] in BOX_ENCODERS else None)
-            case "vote":
-                return [Prompt(box=box) for box in candidate_boxes(unit_map)]
-            case prompt:
-                centre = centroid_prompt(weights, self.box_scale if prompt == "centroid_box" else None)
-                if centre is None:
-                    return []
-                return [replace(centre, mask=normalised) if prompt == "centroid_mask" else centre]
 
     def _cached_bank(self, images: Sequence[np.ndarray]) -> MemoryBank:
         """Reads the bank from the cache, or fills one and keeps it there."""
@@ -267,8 +193,3 @@ class MiasSam(SamMethod):
 
     def _map(self, patch_scores: np.ndarray) -> np.ndarray:
         return anomaly_map(patch_scores, self._size, self.sigma)
-
-
-def _range(maps: Sequence[np.ndarray]) -> tuple[float, float]:
-    """The smallest and the largest value of several maps."""
-    return float(min(one.min() for one in maps)), float(max(one.max() for one in maps))

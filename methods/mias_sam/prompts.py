@@ -51,7 +51,7 @@ def peak_prompts(weights: np.ndarray, box_scale: float | None = None) -> list[Pr
         box_scale: Likewise.
 
     Returns:
-        One prompt or more, the heaviest peak first; none where the map has no weight.
+        A prompt for each part that counts, the heaviest first; none where the map is flat.
     """
     apart = max(1, round(_PEAK_DISTANCE * weights.shape[1]))
     maxima = peak_local_max(weights, min_distance=apart, exclude_border=False)

@@ -20,7 +20,19 @@ def plugins(monkeypatch: pytest.MonkeyPatch) -> Iterator[ModuleType]:
     module: Any = importlib.util.module_from_spec(spec)
     monkeypatch.setitem(sys.modules, spec.name, module)
     spec.loader.exec_module(module)
-    for name in ("Scripted", "Telling", "Cached", "Controlled", "Followed", "Failing", "Wrong", "Together"):
+    names = (
+        "Scripted",
+        "Trained",
+        "Wrapping",
+        "Telling",
+        "Cached",
+        "Controlled",
+        "Followed",
+        "Failing",
+        "Wrong",
+        "Together",
+    )
+    for name in names:
         entry = Entry(f"{spec.name}:{name}", "for a test")
         monkeypatch.setitem(registry.METHODS, name.lower(), entry)
     yield module

@@ -31,6 +31,21 @@ class Scripted(Method):
 
 
 @dataclass(kw_only=True)
+class Trained(Scripted):
+    """Says that it is trained in epochs."""
+
+    epochs: int = 100
+    batch_size: int | None = None
+
+
+@dataclass(kw_only=True)
+class Wrapping(Scripted):
+    """Has a method inside."""
+
+    inside: Method
+
+
+@dataclass(kw_only=True)
 class Telling(Scripted):
     """Reports two diagnostics, one of which could not be measured, under the name it is told."""
 

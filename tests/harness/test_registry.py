@@ -19,6 +19,7 @@ from miasbench.harness.registry import (
     open_dataset,
     parse_method,
     split_list,
+    with_inner,
 )
 
 Register = Callable[..., None]
@@ -37,6 +38,14 @@ class Plain(Method):
 
     def predict(self, image: np.ndarray) -> Prediction:
         return Prediction(image.astype(np.float32), 0.0)
+
+
+@dataclass(kw_only=True)
+class Outer(Plain):
+    """Has another method inside."""
+
+    inside: Method
+    depth: int = 1
 
 
 class NoPredict(Method):
@@ -67,11 +76,24 @@ def build(name: str, weights: str = "embedded", **options: Any) -> Method:
 
 @pytest.mark.parametrize("name", sorted(registry.METHODS))
 def test_every_method_keeps_the_contract(name: str) -> None:
-    method = build(name)
+    options = {"base": "intensity"} if name == "sam_refine" else {}
+    kinds = method_class(name).uses_weights or ("embedded",)
+    method = build(name, kinds[0], **options)
     assert isinstance(method, method_class(name))
-    assert (method.weights, method.device, method.seed) == ("embedded", "cpu", 7)
+    assert (method.spec, method.weights, method.device, method.seed) == (name, kinds[0], "cpu", 7)
     assert method.options() == method.options()
-    assert set(method.options()) == set(build(name).options())
+    assert set(method.options()) == set(build(name, kinds[0], **options).options())
+
+
+@pytest.mark.parametrize("name", sorted(registry.METHODS))
+def test_every_card_is_complete(name: str) -> None:
+    card = registry.METHODS[name]
+    for text in (card.target, card.summary, card.paper, card.licence, card.source):
+        assert text
+        assert "\n" not in text.strip()
+    assert set(card.weights) <= {"published", "embedded"}
+    assert set(card.weights) == set(method_class(name).uses_weights)
+    assert bool(card.schedule) <= card.trained
 
 
 @pytest.mark.parametrize(
@@ -229,6 +251,73 @@ def test_weights_that_a_variant_has_not(register: Register) -> None:
     register("plain", Plain)
     with pytest.raises(UsageError, match=r"plain\[depth=2\] has no published weights"):
         build("plain[depth=2]", weights="published")
+
+
+def test_a_method_inside_another_is_given_by_its_spec(register: Register) -> None:
+    register("plain", Plain)
+    register("outer", Outer)
+    method = build("outer[inside=outer[depth=4,inside=plain[kind=0]]]")
+    assert isinstance(method, Outer)
+    parts = list(with_inner(method))
+    assert [part.spec for part in parts] == [
+        "outer[inside=outer[depth=4,inside=plain[kind=0]]]",
+        "outer[depth=4,inside=plain[kind=0]]",
+        "plain[kind=0]",
+    ]
+    assert {(part.weights, part.device, part.seed) for part in parts} == {("embedded", "cpu", 7)}
+    assert method.options() == {
+        "depth": 1,
+        "kind": "a",
+        "fast": False,
+        "inside": {
+            "method": "outer[depth=4,inside=plain[kind=0]]",
+            "depth": 4,
+            "kind": "a",
+            "fast": False,
+            "inside": {"method": "plain[kind=0]", "depth": 3, "kind": "0", "fast": False},
+        },
+    }
+    assert build("outer", inside="plain").options()["inside"]["method"] == "plain"
+
+
+def test_what_is_set_for_methods_holds_for_those_inside_others(register: Register) -> None:
+    register("plain", Plain)
+    register("outer", Outer)
+
+    def depths(spec: str) -> list[int]:
+        settings = {"plain": {"depth": 5}}
+        method = build_method(
+            spec, {}, weights="embedded", device="cpu", seed=0, settings=settings, shared={"depth": 8, "other": 1}
+        )
+        return [part.options()["depth"] for part in with_inner(method)]
+
+    assert depths("outer[inside=plain]") == [8, 5], "what is set for one wins over what is for all"
+    assert depths("outer[depth=2,inside=plain[depth=6]]") == [2, 6], "what stands in brackets wins"
+
+
+@pytest.mark.parametrize(
+    ("spec", "says"),
+    [
+        ("outer", "outer needs the option inside: outer[inside=…]."),
+        ("outer[inside=plian]", "outer.inside: There is no method 'plian'. Did you mean 'plain'?"),
+        ("outer[inside=outer[inside=plain[dpeth=1]]]", "outer.inside: outer.inside: plain[dpeth=1] has no option"),
+        ("outer[inside=plain[]x]", "outer.inside: The method 'plain[]x' is not of the form"),
+    ],
+)
+def test_a_wrong_method_inside_another_is_one_message(register: Register, spec: str, says: str) -> None:
+    register("plain", Plain)
+    register("outer", Outer)
+    with pytest.raises(UsageError) as caught:
+        build(spec)
+    assert says in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_weights_that_a_method_inside_another_has_not(register: Register) -> None:
+    register("plain", Plain)
+    register("outer", Outer)
+    with pytest.raises(UsageError, match=r"outer\.inside: plain has no published weights; it has embedded"):
+        build("outer[inside=plain]", weights="published")
 
 
 def test_options_of_datasets(tmp_path: Path) -> None:

@@ -13,8 +13,10 @@ import pandas as pd
 import pytest
 
 from miasbench.datasets.phantom import phantom_brain_mri, write_bmad
+from miasbench.harness import registry
 from miasbench.harness.api import BenchError, DataError, Diagnostic, Prediction, UsageError
 from miasbench.harness.config import RunConfig, ScoreConfig
+from miasbench.harness.registry import Entry
 from miasbench.harness.runner import Outcome, execute, make_plan, rescore
 from miasbench.results.store import ResultsError, RunStore
 
@@ -171,6 +173,58 @@ class TestVariants:
         _, outcomes = run(tmp_path, "wrong[how=nan]", "intensity")
         assert [outcome.status for outcome in outcomes] == ["failed", "finished"]
         assert outcomes[0].error.startswith("wrong[how=nan] on the case ")
+
+
+class TestMethodsInside:
+    def test_are_part_of_the_cells_identity(self, tmp_path: Path) -> None:
+        def key(spec: str, **options: Any) -> str:
+            (cell,) = make_plan(config(tmp_path, spec, **options)).cells
+            return cell.key
+
+        keys = [
+            key("wrapping[inside=intensity]"),
+            key("wrapping[inside=intensity[sigma=3]]"),
+            key("wrapping[inside=scripted]"),
+            key("wrapping[inside=intensity]", set={"intensity": {"sigma": 3}}),
+            key("wrapping", set={"wrapping": {"inside": "intensity"}}),
+        ]
+        assert len(set(keys)) == 5
+
+    def test_their_code_counts(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        (before,) = make_plan(config(tmp_path, "wrapping[inside=trained]")).cells
+        target = registry.METHODS["trained"].target
+        monkeypatch.setitem(registry.METHODS, "trained", Entry(target, "", "plugins 2.0", schedule={"epochs": 4}))
+        (after,) = make_plan(config(tmp_path, "wrapping[inside=trained]")).cells
+        assert after.code.endswith(", plugins 2.0")
+        assert after.code.split(",")[0] != before.code, "hyperparameters on a card are code"
+
+    def test_what_is_set_for_one_that_is_not_there_is_refused(self, tmp_path: Path) -> None:
+        with pytest.raises(UsageError, match="Options are set for 'trained', which is not run"):
+            make_plan(config(tmp_path, "wrapping[inside=intensity]", set={"trained": {"epochs": 3}}))
+
+    def test_run(self, tmp_path: Path) -> None:
+        _, outcomes = run(tmp_path, "wrapping[inside=intensity]")
+        assert [outcome.status for outcome in outcomes] == ["finished"]
+
+
+class TestTraining:
+    def test_epochs_and_batch_size_go_to_every_method_that_has_them(self, tmp_path: Path) -> None:
+        specs = ("trained", "trained[epochs=7]", "wrapping[inside=trained]", "intensity")
+        plan = make_plan(config(tmp_path, *specs, epochs=3, batch_size=2, set={"trained": {"batch_size": 5}}))
+        found = [cell.options.get("inside", cell.options) for cell in plan.cells]
+        assert [options.get("epochs") for options in found] == [3, 7, 3, None]
+        assert [options.get("batch_size") for options in found] == [5, 5, 5, None]
+
+    def test_they_are_part_of_the_cells_identity(self, tmp_path: Path) -> None:
+        keys = {make_plan(config(tmp_path, "trained", epochs=epochs)).cells[0].key for epochs in (None, 3, 4)}
+        assert len(keys) == 3
+
+    @pytest.mark.parametrize("option", ["epochs", "batch_size"])
+    def test_are_refused_where_no_method_has_them(self, tmp_path: Path, option: str) -> None:
+        with pytest.raises(UsageError) as caught:
+            make_plan(config(tmp_path, "intensity", "scripted", **{option: 3}))
+        says = f"{option} is 3, but no method of this run has that option: intensity, scripted."
+        assert says in str(caught.value)
 
 
 class TestDiagnostics:
