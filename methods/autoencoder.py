@@ -1,0 +1,128 @@
+"""A convolutional autoencoder, the classic of reconstruction-based anomaly segmentation (Baur et al., MedIA 2021)."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Annotated, ClassVar
+
+import numpy as np
+import torch
+from lightning.pytorch import LightningModule
+from pydantic import Field
+from scipy.ndimage import binary_fill_holes, gaussian_filter
+from torch import nn
+from torch.nn import functional
+from torch.utils.data import Dataset
+
+from ..harness.api import Prediction
+from .training import Schedule, TrainedMethod
+
+WIDTHS = (32, 64, 128, 128, 128)  # channels after each halving
+_HALVED = 2 ** len(WIDTHS)
+
+
+@dataclass(kw_only=True)
+class Autoencoder(TrainedMethod):
+    """Learns to restore normal images through a narrow code; the map is what it fails to restore.
+
+    After the autoencoders that Baur et al. (arXiv 2004.03271) compare, smaller and with a spatial code. They stop
+    training when the loss of held-out images does not fall any more; the number of epochs here is this project's.
+
+    Attributes:
+        code: Channels of the code, which has 1/32 of the image's height and width.
+        sigma: Of the Gaussian filter over the map, in pixels.
+    """
+
+    code: Annotated[int, Field(ge=1)] = 16
+    sigma: Annotated[float, Field(ge=0)] = 2.0
+
+    published: ClassVar[Schedule] = Schedule(epochs=100, batch_size=8)
+
+    def fit(self, images: Sequence[np.ndarray]) -> None:
+        """Trains the network on normal images."""
+        torch.manual_seed(self.seed)  # of the first weights
+        self._network = Network(self.code)
+        self.train(self._network, images, _Inputs(images))
+        self._network.to(self.device).eval()
+
+    @torch.inference_mode()
+    def predict(self, image: np.ndarray) -> Prediction:
+        """The map is the absolute residual, 0 to 1 of the grey range and 0 outside the body; the score its maximum."""
+        grey, body = _prepare(image)
+        restored = self._network(grey[None].to(self.device))[0].cpu()
+        residual = ((grey - restored).abs() * body)[0].numpy()
+        anomaly_map = gaussian_filter(residual, self.sigma)
+        return Prediction(anomaly_map, float(anomaly_map.max()))
+
+
+class Network(LightningModule):
+    """Halves an image five times, and doubles it as often.
+
+    Args:
+        code: Channels of the code.
+    """
+
+    def __init__(self, code: int) -> None:
+        super().__init__()
+        halvings = [_halve(before, after) for before, after in zip((1, *WIDTHS), WIDTHS, strict=False)]
+        narrow = [nn.Conv2d(WIDTHS[-1], code, 1), nn.Conv2d(code, WIDTHS[-1], 1)]
+        upward = WIDTHS[::-1]
+        doublings = [_double(before, after) for before, after in zip(upward, (*upward[1:], WIDTHS[0]), strict=True)]
+        self.layers = nn.Sequential(*halvings, *narrow, *doublings, nn.Conv2d(WIDTHS[0], 1, 1))
+
+    def forward(self, grey: torch.Tensor) -> torch.Tensor:
+        """Restores grey images, float32 (N, 1, H, W), of any size."""
+        height, width = grey.shape[-2:]
+        padded = functional.pad(grey, (0, -width % _HALVED, 0, -height % _HALVED))
+        return self.layers(padded)[..., :height, :width]
+
+    def training_step(self, batch: list[torch.Tensor], batch_idx: int) -> torch.Tensor:
+        grey, body = batch
+        return body_loss(grey, self(grey), body)
+
+    def configure_optimizers(self) -> torch.optim.Optimizer:
+        return torch.optim.Adam(self.parameters(), lr=1e-3)
+
+
+def body_loss(grey: torch.Tensor, restored: torch.Tensor, body: torch.Tensor) -> torch.Tensor:
+    """The mean squared error over the body: of all pixels, a black background would be most, and easy.
+
+    Args:
+        grey: float (N, 1, H, W).
+        restored: float (N, 1, H, W).
+        body: bool (N, 1, H, W).
+
+    Returns:
+        The mean over the body's pixels, 0 where there are none.
+    """
+    return ((grey - restored).square() * body).sum() / body.sum().clamp(min=1)
+
+
+class _Inputs(Dataset[tuple[torch.Tensor, torch.Tensor]]):
+    """Images as the network takes them, each with its body."""
+
+    def __init__(self, images: Sequence[np.ndarray]) -> None:
+        self._images = images
+
+    def __len__(self) -> int:
+        return len(self._images)
+
+    def __getitem__(self, index: int) -> tuple[torch.Tensor, torch.Tensor]:
+        return _prepare(self._images[index])
+
+
+def _prepare(image: np.ndarray) -> tuple[torch.Tensor, torch.Tensor]:
+    """The grey values, 0 to 1, float32 (1, H, W), and where the body is: what is not black, and what it encloses."""
+    body = binary_fill_holes(image > 0)
+    return torch.from_numpy(image.copy()).float()[None] / 255, torch.from_numpy(np.asarray(body))[None]
+
+
+def _halve(before: int, after: int) -> nn.Sequential:
+    return nn.Sequential(
+        nn.Conv2d(before, after, 5, stride=2, padding=2, bias=False), nn.BatchNorm2d(after), nn.LeakyReLU()
+    )
+
+
+def _double(before: int, after: int) -> nn.Sequential:
+    return nn.Sequential(
+        nn.ConvTranspose2d(before, after, 4, stride=2, padding=1, bias=False), nn.BatchNorm2d(after), nn.LeakyReLU()
+    )

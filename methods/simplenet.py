@@ -1,0 +1,183 @@
+"""SimpleNet (Liu et al., CVPR 2023, arXiv 2303.15140): a discriminator between features and noisy features."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Annotated, Any, ClassVar
+
+import numpy as np
+import timm
+import torch
+from lightning.pytorch import LightningModule
+from pydantic import Field
+from scipy.ndimage import gaussian_filter
+from torch import nn
+from torch.nn import functional
+from torch.utils.data import Dataset
+
+from ..harness.api import Prediction, Weights
+from .backbones import BACKBONES, Backbone
+from .training import Schedule, TrainedMethod
+
+MARGIN = 0.5  # th+ and -th- of Section 3.5
+SMOOTHING = 4.0  # Section 3.6
+_FEATURES_KEPT = 4 * 2**30
+
+
+@dataclass(kw_only=True)
+class SimpleNet(TrainedMethod):
+    """Learns to tell normal patch features from the same ones with noise; the map is the discriminator's verdict.
+
+    The optimiser, its learning rates, the margin and the number of epochs are those of the paper's Section 4.2. The
+    released code differs from it: batches of 8, and for the adaptor AdamW with its own weight decay.
+
+    Attributes:
+        dimension: Of patch features; no more than the backbone has channels in both layers, which in the paper's are
+            as many as its 1,536.
+        noise: Standard deviation of the Gaussian noise that makes normal features anomalous.
+    """
+
+    dimension: Annotated[int, Field(ge=1)] = 1536
+    noise: Annotated[float, Field(gt=0)] = 0.015
+
+    published: ClassVar[Schedule] = Schedule(epochs=160, batch_size=4)
+    uses_weights: ClassVar[tuple[str, ...]] = tuple(BACKBONES)
+
+    def weights_used(self) -> tuple[Weights, ...]:
+        return (BACKBONES[self.weights].weights_used(),)
+
+    def fit(self, images: Sequence[np.ndarray]) -> None:
+        """Trains the adaptor and the discriminator on the frozen features of normal images."""
+        self._extractor = FeatureExtractor(BACKBONES[self.weights], self.dimension).to(self.device).eval()
+        torch.manual_seed(self.seed)  # of the first weights
+        self._network = FeatureDiscriminator(self._extractor.dimension, self.noise)
+        self.train(self._network, images, _Features(images, self._extractor))
+        self._network.to(self.device).eval()
+
+    @torch.inference_mode()
+    def predict(self, image: np.ndarray) -> Prediction:
+        """The map is smoothed, the image score is the largest score of a patch (Section 3.6)."""
+        features = self._extractor(self._extractor.backbone.normalise(image).to(self.device))
+        scores = self._network(features)
+        anomaly_map = functional.interpolate(scores[:, None], image.shape, mode="bilinear")[0, 0].cpu().numpy()
+        return Prediction(gaussian_filter(anomaly_map, SMOOTHING), float(scores.max()))
+
+
+class FeatureExtractor(nn.Module):
+    """Feature extractor with local aggregation (Section 3.1): what is around a place becomes its feature.
+
+    Args:
+        backbone: Its second and third level are used.
+        dimension: Of features, at most.
+
+    Attributes:
+        dimension: Of features, as it came out.
+    """
+
+    PATCH = 3
+
+    def __init__(self, backbone: Backbone, dimension: int) -> None:
+        super().__init__()
+        self.backbone = backbone
+        levels: Any = timm.create_model(backbone.name, features_only=True, out_indices=(2, 3))
+        backbone.load_into(levels)
+        self.levels = levels
+        self.dimension = min(dimension, sum(levels.feature_info.channels()))
+
+    @torch.no_grad()
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        """Makes features, float32 (N, H/8, W/8, D), of normalised images, float32 (N, 3, H, W)."""
+        fine, coarse = (self._neighbourhoods(level) for level in self.levels(images))
+        coarse = functional.interpolate(coarse, fine.shape[-2:], mode="bilinear")
+        # As in PatchCore's code, averages of neighbours in the list of values bring both levels, and then their
+        # concatenation, to the dimension.
+        both = torch.cat([self._average(fine), self._average(coarse)], dim=-1)
+        return functional.adaptive_avg_pool1d(both.flatten(1, 2), self.dimension).unflatten(1, both.shape[1:3])
+
+    def _neighbourhoods(self, level: torch.Tensor) -> torch.Tensor:
+        """Lists the values around each place: (N, C, h, w) becomes (N, 9 C, h, w), zeros beyond the border."""
+        values = functional.unfold(level, self.PATCH, padding=self.PATCH // 2)
+        return values.unflatten(-1, level.shape[-2:])
+
+    def _average(self, values: torch.Tensor) -> torch.Tensor:
+        """Brings (N, values, h, w) to (N, h, w, D)."""
+        lists = values.permute(0, 2, 3, 1)
+        return functional.adaptive_avg_pool1d(lists.flatten(1, 2), self.dimension).unflatten(1, lists.shape[1:3])
+
+
+class FeatureDiscriminator(LightningModule):
+    """Feature adaptor, generator of anomalous features, and discriminator (Sections 3.2 to 3.5).
+
+    Args:
+        dimension: Of features.
+        noise: Standard deviation of the noise.
+    """
+
+    def __init__(self, dimension: int, noise: float) -> None:
+        super().__init__()
+        hidden = max(1, dimension * 2 // 3)  # 1,024 for the paper's 1,536, as in the released code
+        self.noise = noise
+        self.adaptor = nn.Linear(dimension, dimension)
+        self.discriminator = nn.Sequential(
+            nn.Linear(dimension, hidden), nn.BatchNorm1d(hidden), nn.LeakyReLU(0.2), nn.Linear(hidden, 1, bias=False)
+        )
+        for layer in self.modules():
+            if isinstance(layer, nn.Linear):
+                nn.init.xavier_normal_(layer.weight)
+
+    def forward(self, features: torch.Tensor) -> torch.Tensor:
+        """Scores features, float32 (N, h, w, D): (N, h, w), higher is more anomalous (Section 3.6)."""
+        return -self._judge(self.adaptor(features.flatten(0, -2))).reshape(features.shape[:-1])
+
+    def training_step(self, batch: torch.Tensor, batch_idx: int) -> torch.Tensor:
+        normal = self.adaptor(batch.flatten(0, -2))
+        # Drawn on the CPU, the noise is the same on every device.
+        anomalous = normal + self.noise * torch.randn(normal.shape).to(normal)
+        # Both pass BatchNorm together: with statistics of their own, each half would be normal in its own way.
+        scores = self._judge(torch.cat([normal, anomalous]))
+        return truncated_l1(*scores.chunk(2))
+
+    def configure_optimizers(self) -> torch.optim.Optimizer:
+        groups = [
+            {"params": self.adaptor.parameters(), "lr": 1e-4},
+            {"params": self.discriminator.parameters(), "lr": 2e-4},
+        ]
+        return torch.optim.Adam(groups, weight_decay=1e-5)
+
+    def _judge(self, adapted: torch.Tensor) -> torch.Tensor:
+        """How normal adapted features are: (M, D) becomes (M,)."""
+        return self.discriminator(adapted)[:, 0]
+
+
+def truncated_l1(normal: torch.Tensor, anomalous: torch.Tensor) -> torch.Tensor:
+    """The truncated L1 loss of Section 3.5: what is at least the margin away from 0, on its side, costs nothing.
+
+    Args:
+        normal: How normal the discriminator finds normal features, (M,).
+        anomalous: How normal it finds anomalous ones, (M,).
+
+    Returns:
+        The mean loss, 0 or more.
+    """
+    return functional.relu(MARGIN - normal).mean() + functional.relu(MARGIN + anomalous).mean()
+
+
+class _Features(Dataset[torch.Tensor]):
+    """The frozen features of images, each (h, w, D): computed once, and kept in memory as far as that goes."""
+
+    def __init__(self, images: Sequence[np.ndarray], extractor: FeatureExtractor) -> None:
+        self._images = images
+        self._extractor = extractor
+        self._kept: dict[int, torch.Tensor] = {}
+
+    def __len__(self) -> int:
+        return len(self._images)
+
+    def __getitem__(self, index: int) -> torch.Tensor:
+        if index in self._kept:
+            return self._kept[index]
+        image = self._extractor.backbone.normalise(self._images[index])
+        device = next(self._extractor.parameters()).device
+        features = self._extractor(image.to(device))[0].cpu()
+        if (len(self._kept) + 1) * features.nbytes <= _FEATURES_KEPT:
+            self._kept[index] = features
+        return features
