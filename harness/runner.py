@@ -18,7 +18,19 @@ from pydantic import TypeAdapter
 from ..results.store import CellStore, ResultsError, RunStore, StoredPrediction
 from ..results.tables import CONVENTIONS, concatenate, failed_cell
 from . import registry
-from .api import BenchError, Case, Dataset, Diagnostic, Method, Prediction, Split, StageReport, UsageError, Weights
+from .api import (
+    SPLITS,
+    BenchError,
+    Case,
+    Dataset,
+    Diagnostic,
+    Method,
+    Prediction,
+    Split,
+    StageReport,
+    UsageError,
+    Weights,
+)
 from .config import RunConfig, ScoreConfig
 from .device import PeakMemory, resolve_device, seed_everything, synchronize
 from .frame import frame_image
@@ -197,7 +209,11 @@ def execute(plan: Plan, *, force: bool = False, report: Report = lambda *_: None
             "config": plan.config.model_dump(mode="json"),
             "environment": plan.environment,
             "datasets": {
-                dataset.name: {"fingerprint": dataset.fingerprint, "card": asdict(dataset.card)}
+                dataset.name: {
+                    "fingerprint": dataset.fingerprint,
+                    "card": asdict(dataset.card),
+                    "counts": {split: len(dataset.cases(split)) for split in SPLITS},
+                }
                 for dataset in plan.datasets.values()
             },
             "cells": [asdict(cell) | {"name": cell.name} for cell in plan.cells],

@@ -1,11 +1,13 @@
 """`bench list`."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import click
 
 from ..config import default_results
-from ..registry import Entry, datasets, methods
+from ..methods_page import methods_page
+from ..registry import METHODS, datasets, methods
 
 
 @click.group()
@@ -14,15 +16,24 @@ def command() -> None:
 
 
 @command.command("methods")
-def list_methods() -> None:
-    """List methods, built in and from plugins."""
-    _print(methods())
+@click.option("--markdown", is_flag=True, help="The built-in ones with all that is known of them, as a page.")
+def list_methods(markdown: bool) -> None:
+    """List methods, built in and from plugins: which are trained, and which `--weights` each has."""
+    if markdown:
+        click.echo(methods_page(METHODS), nl=False)
+        return
+    rows = [
+        (name, "trained" if entry.trained else "", ", ".join(entry.weights), entry.summary)
+        for name, entry in methods().items()
+    ]
+    _print(rows)
+    click.echo("\nAny model of anomalib's is one too, as anomalib:ClassName; docs/methods.md tells more of each.")
 
 
 @command.command("datasets")
 def list_datasets() -> None:
     """List datasets, built in and from plugins; any folder in BMAD's layout is one too."""
-    _print(datasets())
+    _print([(name, entry.summary) for name, entry in datasets().items()])
 
 
 @command.command("runs")
@@ -40,7 +51,8 @@ def list_runs(results: Path) -> None:
         click.echo(f"{run.name}  {record['created']}  {record['status']}  {names}")
 
 
-def _print(entries: dict[str, Entry]) -> None:
-    width = max(map(len, entries))
-    for name, entry in sorted(entries.items()):
-        click.echo(f"{name:{width}}  {entry.summary}")
+def _print(rows: Sequence[tuple[str, ...]]) -> None:
+    """Prints rows in columns, sorted."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    for row in sorted(rows):
+        click.echo("  ".join(f"{cell:{width}}" for cell, width in zip(row, widths, strict=True)).rstrip())

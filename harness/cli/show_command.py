@@ -12,13 +12,22 @@ from ..config import default_results
 Examples:
   bench show
   bench show liver_ct-1a2b3c4d
+  bench show latest --published
 """,
 )
 @click.argument("run", default="latest")
 @click.option("--results", type=click.Path(path_type=Path), default=default_results, help="Where runs are kept.")
-def command(run: str, results: Path) -> None:
+@click.option("--published", is_flag=True, help="Also what papers have published of the same methods, and its source.")
+def command(run: str, results: Path, published: bool) -> None:
     """Print the table of RUN: a run's folder, its name, the beginning of its name, or `latest`."""
     from ...results.store import find_run
-    from .progress import print_run
+    from .progress import console, print_run
 
-    print_run(find_run(run, results))
+    store = find_run(run, results)
+    print_run(store)
+    if published:
+        from ...reports.published import compare, published_tables
+        from ...results.papers import published as read_published
+
+        console.print()
+        console.print(published_tables(compare(store.read(), store.scores(), read_published())))

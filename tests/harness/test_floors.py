@@ -54,7 +54,10 @@ def test_the_contracts_are_the_ground() -> None:
     assert imported <= {"abc", "collections.abc", "dataclasses", "typing", "numpy"}
 
 
-@pytest.mark.parametrize("arguments", [["--help"], ["run", "--help"], ["list", "methods"], ["list", "datasets"]])
+@pytest.mark.parametrize(
+    "arguments",
+    [["--help"], ["run", "--help"], ["list", "methods"], ["list", "methods", "--markdown"], ["list", "datasets"]],
+)
 def test_help_and_lists_load_no_torch(arguments: list[str]) -> None:
     code = (
         "import sys\n"

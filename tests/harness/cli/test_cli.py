@@ -1,5 +1,6 @@
 """The command line as a user meets it: exit codes, messages, output."""
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -63,6 +64,13 @@ class TestHelp:
         assert code == 0
         assert "There are no runs" in out
 
+    def test_methods_say_whether_they_are_trained_and_which_weights_they_have(self, bench: Bench) -> None:
+        lines = {line.split()[0]: line for line in bench("list", "methods")[1].splitlines() if line}
+        assert re.match(r"rd4ad +trained +published, embedded +\w", lines["rd4ad"])
+        assert re.match(r"patchcore +published, embedded +anomalib", lines["patchcore"])
+        assert re.match(r"intensity +The smoothed", lines["intensity"])
+        assert "# Methods" in bench("list", "methods", "--markdown")[1]
+
 
 class TestRun:
     def test_prints_the_table_and_where_the_files_are(self, bench: Bench, tmp_path: Path) -> None:
@@ -97,6 +105,24 @@ class TestRun:
             code, out, _ = bench("show", *which)
             assert code == 0
             assert "mean DICE of anomalous images" in out
+
+    def test_published_numbers_stand_beside_the_measured(self, bench: Bench) -> None:
+        run_tiny(bench, methods="patchcore,intensity")
+        assert "published" not in bench("show")[1]
+        code, out, _ = bench("show", "--published")
+        assert code == 0
+        assert "measured, beside what was published of brain_mri" in out
+        assert "these are not BMAD's images of brain_mri" in out
+        assert "│ yes" not in out
+
+    def test_epochs_go_to_what_is_trained(self, bench: Bench, tmp_path: Path, plugins: Any) -> None:
+        code, _, err = run_tiny(bench, "--epochs", 3, "--batch-size", 2, methods="trained,intensity")
+        assert code == 0, err
+        cells = find_runs(tmp_path / "bench-results")[0].read()["cells"]
+        assert [(cell["options"].get("epochs"), cell["options"].get("batch_size")) for cell in cells] == [
+            (3, 2),
+            (None, None),
+        ]
 
     def test_score_again(self, bench: Bench) -> None:
         run_tiny(bench)
@@ -243,6 +269,12 @@ class TestWrongUsage:
         assert code == 2
         assert err.count("Error") == 1
         for part in (str(tmp_path / "data"), "--data-root", "README", f"--dataset phantom_{name}"):
+            assert part in err
+
+    def test_the_papers_table_without_its_data_says_where_to_put_them(self, bench: Bench, tmp_path: Path) -> None:
+        code, _, err = bench("run", "--config", "paper")
+        assert code == 2
+        for part in ("The dataset brain_mri was not found", str(tmp_path / "data"), "DorisBao/BMAD", "--data-root"):
             assert part in err
 
     def test_a_truncated_image_is_named(self, bench: Bench, tmp_path: Path) -> None:

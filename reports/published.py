@@ -1,0 +1,173 @@
+"""Published numbers beside the measured ones: quoted with their source, never merged, ranked or averaged with them."""
+
+import json
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import pandas as pd
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from .tables import POLICY_ORDER
+
+_FOOTNOTES = "abcdefghijklmnopqrstuvwxyz"
+_PAPERS_SIZE = 256
+
+
+def compare(record: dict[str, Any], scores: pd.DataFrame, published: pd.DataFrame) -> pd.DataFrame:
+    """Puts each published number beside what a run measured of the same method, metric and anatomy.
+
+    Args:
+        record: The run's.
+        scores: The run's.
+        published: As `results.papers.published` reads them.
+
+    Returns:
+        A row for each pair, with `reasons`, a tuple of why the two cannot be compared; empty where they can.
+    """
+    # What a paper repeats from another is that other's number.
+    originals = published[published["copied_from"] == ""]
+    measured = scores[(scores["error"] == "") & scores["value"].notna()]
+    rows = []
+    for keys, own in measured.groupby(["dataset", "method", "metric", "policy"], sort=False):
+        dataset, method, metric, policy = map(str, keys)  # type: ignore[arg-type]
+        source_set = _published_set(dataset, originals["dataset"].unique())
+        known = originals[
+            (originals["dataset"] == source_set)
+            & (originals["method"] == method.partition("[")[0])
+            & (originals["metric"] == metric)
+        ]
+        for quoted in known.to_dict("records"):
+            if quoted["policy"] not in (policy, "") or (quoted["policy"] == "" and policy == "own"):
+                continue
+            rows.append(
+                {
+                    "dataset": dataset,
+                    "published_dataset": source_set,
+                    "method": method,
+                    "metric": metric,
+                    "policy": policy,
+                    "measured": own["value"].mean(),
+                    "measured_std": own["value"].std(),
+                    "published": quoted["value"],
+                    "published_std": quoted["std"],
+                    "difference": own["value"].mean() - quoted["value"],
+                    "source": quoted["source"],
+                    "protocol": quoted["protocol"],
+                    "reasons": tuple(dict.fromkeys(_reasons(record, own, quoted))),
+                }
+            )
+    return pd.DataFrame(rows)
+
+
+def published_tables(comparison: pd.DataFrame) -> RenderableType:
+    """Renders what `compare` found: a table for each dataset, and below it why numbers cannot be compared."""
+    if comparison.empty:
+        return Text("No published numbers are known of what this run measured.")
+    parts: list[RenderableType] = []
+    for (dataset, source_set), rows in comparison.groupby(["dataset", "published_dataset"], sort=False):
+        rows = _in_order(rows)
+        reasons = list(dict.fromkeys(reason for found in rows["reasons"] for reason in found))
+        marks = {reason: _footnote(index) for index, reason in enumerate(reasons)}
+        title = f"{dataset}: measured, beside what was published of {source_set}"
+        table = Table(title=Text(title), title_justify="left")
+        for column in ("method", "metric"):
+            table.add_column(column)
+        for column in ("measured", "published", "difference"):
+            table.add_column(column, justify="right")
+        table.add_column("source")
+        table.add_column("comparable")
+        for row in rows.to_dict("records"):
+            why = ", ".join(marks[reason] for reason in row["reasons"])
+            table.add_row(
+                Text(row["method"]),
+                _metric(row["metric"], row["policy"]),
+                _number(row["measured"], row["measured_std"]),
+                _number(row["published"], row["published_std"]),
+                f"{row['difference']:+.3f}",
+                row["source"].partition(" ")[0],
+                Text(f"not comparable: {why}" if why else "yes", style="" if why else "green"),
+            )
+        parts.append(table)
+        parts += [Text(f"{mark}  {reason}", style="dim") for reason, mark in marks.items()]
+        parts.append(Text())
+    quoted = comparison.drop_duplicates(["source", "protocol"])
+    parts += [Text(f"{row.source}: {row.protocol}.", style="dim") for row in quoted.itertuples()]
+    return Group(*parts)
+
+
+def _published_set(dataset: str, known: Any) -> str:
+    """The published dataset of this name, or of the same anatomy; empty where there is none."""
+    name = dataset.rstrip("/").rpartition("/")[2].lower()
+    return next((one for one in known if one == name or one.partition("_")[0] in name), "")
+
+
+def _reasons(record: dict[str, Any], own: pd.DataFrame, quoted: Mapping[Any, Any]) -> Iterator[str]:
+    """Why what was measured cannot be held against a published number."""
+    first = own.iloc[0]
+    config = record["config"]
+    if first["dataset"] != quoted["dataset"]:
+        yield f"these are not BMAD's images of {quoted['dataset']}"
+    elif config["limit"]:
+        yield f"only a part of the dataset was run (--limit {config['limit']})"
+    else:
+        expected = (record["datasets"][first["dataset"]]["card"]["counts"] or {}).get("test")
+        tested = record["datasets"][first["dataset"]].get("counts", {}).get("test", expected)
+        if tested != expected:
+            yield f"{tested} test images, where BMAD has {expected}"
+    for kind in ("embedded", "random"):
+        if f"({kind})" in first["weights"]:
+            yield f"{kind} weights, where the source has the paper's"
+    if first["size"] != _PAPERS_SIZE:
+        yield f"--size {first['size']}, not the {_PAPERS_SIZE} of the paper's protocol"
+    edges = config["score"]["mask_edges"]
+    if quoted["mask_edges"] and edges != quoted["mask_edges"]:
+        yield f"--mask-edges {edges}, where the source has {quoted['mask_edges']}"
+    yield from _options(config, first, quoted)
+    if first["oracle"]:
+        yield "its threshold was chosen on the test set's own masks: an upper bound"
+    if quoted["not_comparable"]:
+        yield quoted["not_comparable"]
+
+
+def _options(config: dict[str, Any], first: pd.Series, quoted: Mapping[Any, Any]) -> Iterator[str]:
+    """Options that differ from the source's; where those are not known, any that were set."""
+    options = json.loads(first["options"])
+    if quoted["options"]:
+        for item in quoted["options"].split(";"):
+            name, _, value = item.partition("=")
+            if str(options.get(name)) != value:
+                yield f"{first['method']}: {name}={options.get(name)}, where the source has {value}"
+        return
+    name, _, variant = first["method"].partition("[")
+    changed = [variant.removesuffix("]"), *(f"{key}={value}" for key, value in config["set"].get(name, {}).items())]
+    for key in ("epochs", "batch_size"):
+        if config.get(key) is not None and key in options:
+            changed.append(f"{key}={config[key]}")
+    if any(changed):
+        yield f"{first['method']}: set was {', '.join(filter(None, changed))}"
+
+
+def _in_order(rows: pd.DataFrame) -> pd.DataFrame:
+    """By method as they were run, then by metric and policy."""
+    places = {name: place for place, name in enumerate(["none", *POLICY_ORDER])}
+    methods = {name: place for place, name in enumerate(rows["method"].unique())}
+    keys = [
+        (methods[row.method], row.metric != "dice", row.metric, places.get(str(row.policy), 99))
+        for row in rows.itertuples()
+    ]
+    order = sorted(range(len(rows)), key=lambda index: keys[index])
+    return rows.iloc[order]
+
+
+def _metric(metric: str, policy: str) -> str:
+    return metric if policy == "none" else f"{metric}, {policy.replace('_', ' ')}"
+
+
+def _number(value: float, std: float) -> str:
+    return f"{value:.3f}" if pd.isna(std) else f"{value:.3f} ± {std:.3f}"
+
+
+def _footnote(index: int) -> str:
+    return _FOOTNOTES[index] if index < len(_FOOTNOTES) else str(index)
