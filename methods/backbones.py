@@ -35,6 +35,8 @@ class Backbone:
         layers: Its nodes that patch features are read from, at 1/8 and 1/16 of the image's size.
         mean: Per channel, of pixel values from 0 to 1.
         std: Likewise.
+        pyramid: Its nodes at 1/4, 1/8, 1/16 and 1/32 of the image's size.
+        channels: Of these.
     """
 
     name: str
@@ -42,6 +44,8 @@ class Backbone:
     layers: tuple[str, str]
     mean: tuple[float, float, float]
     std: tuple[float, float, float]
+    pyramid: tuple[str, str, str, str]
+    channels: tuple[int, int, int, int]
 
     def fetch(self) -> Path:
         """The verified weight file."""
@@ -67,11 +71,23 @@ class Backbone:
 
 BACKBONES = {
     "published": Backbone(
-        "wide_resnet50_2", "published", ("layer2", "layer3"), (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+        "wide_resnet50_2",
+        "published",
+        layers=("layer2", "layer3"),
+        mean=(0.485, 0.456, 0.406),
+        std=(0.229, 0.224, 0.225),
+        pyramid=("layer1", "layer2", "layer3", "layer4"),
+        channels=(256, 512, 1024, 2048),
     ),
     # timm's tf_ variant has the padding and the BatchNorm epsilon with which these weights were trained.
     "embedded": Backbone(
-        "tf_efficientnet_lite0", "embedded", ("blocks.2", "blocks.4"), (0.5, 0.5, 0.5), (0.5, 0.5, 0.5)
+        "tf_efficientnet_lite0",
+        "embedded",
+        layers=("blocks.2", "blocks.4"),
+        mean=(0.5, 0.5, 0.5),
+        std=(0.5, 0.5, 0.5),
+        pyramid=("blocks.1", "blocks.2", "blocks.4", "blocks.6"),
+        channels=(24, 40, 112, 320),
     ),
 }
 

@@ -59,6 +59,7 @@ def train(
     report: StageReport,
     key: str,
     collate: Callable[[list[Any]], Any] | None = None,
+    clip: float = 0.0,
 ) -> float:
     """Trains a module in place; it stays in training mode, on its device.
 
@@ -75,6 +76,7 @@ def train(
         report: Told about epochs, the mean loss of the running epoch, and steps.
         key: Names all that the training depends on besides `schedule`, `seed` and `module`, such as the images.
         collate: Makes a batch of a list of items; torch's default where it is not given.
+        clip: The largest norm that a gradient may have; 0 for any.
 
     Returns:
         The seconds that a checkpoint spared, less those that keeping checkpoints took.
@@ -105,6 +107,7 @@ def train(
             enable_model_summary=False,
             limit_val_batches=0,
             num_sanity_val_steps=0,
+            gradient_clip_val=clip or None,
         )
         trainer.fit(module, datamodule=_Data(data, loader, batches.size), ckpt_path=checkpoint, weights_only=True)
     module.to(device)  # Lightning leaves it on the CPU
@@ -149,6 +152,7 @@ class TrainedMethod(Method):
         images: Sequence[np.ndarray],
         data: Dataset[Any],
         collate: Callable[[list[Any]], Any] | None = None,
+        clip: float = 0.0,
     ) -> None:
         """Trains a module with the method's schedule, seed and device, resuming where an earlier run was interrupted.
 
@@ -157,8 +161,11 @@ class TrainedMethod(Method):
             images: What the data are made of.
             data: The training items.
             collate: See `train`.
+            clip: See `train`.
         """
         weights = (used.sha256 for used in self.weights_used())
+        # A single epoch is never taken up again, so its images need not be read for a name.
+        names = (cache_key(image.tobytes()) for image in images) if self.schedule.epochs > 1 else ()
         self.saved_seconds += train(
             module,
             data,
@@ -166,9 +173,18 @@ class TrainedMethod(Method):
             seed=self.seed,
             device=self.device,
             report=self.report,
-            key=cache_key(repr(self.options()), *weights, *(image.tobytes() for image in images)),
+            key=cache_key(repr(self.options()), *weights, *names),
             collate=collate,
+            clip=clip,
         )
+
+
+def seed_everything(*seeds: int) -> None:
+    """Seeds Python's, numpy's and torch's global generators with a number that follows from all the seeds."""
+    number = int(np.random.SeedSequence(seeds).generate_state(1)[0])
+    random.seed(number)
+    np.random.seed(number)  # noqa: NPY002 - libraries draw from numpy's global generator
+    torch.manual_seed(number)
 
 
 class _Batches(Sampler[list[int]]):
@@ -243,7 +259,7 @@ class _Progress(Checkpoint):
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self._batches.epoch = trainer.current_epoch
         self._losses = []
-        _seed(self._batches.seed, trainer.current_epoch)
+        seed_everything(self._batches.seed, trainer.current_epoch)
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
@@ -278,14 +294,6 @@ class _Progress(Checkpoint):
         self.cache.store(self._key, 3 * size, trainer.save_checkpoint)
         self._kept = time.perf_counter()
         self.keeping += self._kept - start
-
-
-def _seed(seed: int, epoch: int) -> None:
-    number = int(np.random.SeedSequence([seed, epoch]).generate_state(1)[0])
-    random.seed(number)
-    # What a module's library draws from numpy, it draws from this global generator.
-    np.random.seed(number)  # noqa: NPY002
-    torch.manual_seed(number)
 
 
 def _identity(module: LightningModule) -> tuple[str | bytes, ...]:
