@@ -12,6 +12,7 @@ from pydantic import Field
 from ..harness.api import Method, Prediction, Weights
 from .backbones import BACKBONES
 from .coreset import Coreset
+from .memory import require_memory
 
 
 @dataclass(kw_only=True)
@@ -25,10 +26,12 @@ class Patchcore(Method):
         coreset: Share of patches that the memory bank keeps. The paper reports 1 %, 10 % and 25 %, and finds them
             level.
         neighbours: Neighbours that re-weight the image score.
+        sample: Share of each image's patches that the coreset is chosen from, drawn at random; the paper takes all.
     """
 
     coreset: Annotated[float, Field(gt=0, le=1)] = 0.01
     neighbours: Annotated[int, Field(ge=1)] = 9
+    sample: Annotated[float, Field(gt=0, le=1)] = 1.0
 
     uses_weights: ClassVar[tuple[str, ...]] = tuple(BACKBONES)
 
@@ -44,13 +47,31 @@ class Patchcore(Method):
         )
         self._backbone.load_into(model.feature_extractor.feature_extractor)
         self._model = model.to(self.device).train()
+        store = self._model.embedding_store
+        generator = torch.Generator().manual_seed(self.seed)
         for done, image in enumerate(images, start=1):
             self._model(self._backbone.normalise(image).to(self.device))
+            if self.sample < 1:
+                kept = max(1, round(self.sample * len(store[-1])))
+                store[-1] = store[-1][torch.randperm(len(store[-1]), generator=generator)[:kept]]
+            if done == 1:
+                self._require_memory(store[0].nbytes * len(images))
             self.report("memory bank", done, len(images))
-        patches = torch.vstack(self._model.embedding_store)
-        self._model.embedding_store.clear()
+        patches = torch.vstack(store)
+        store.clear()
         self._model.memory_bank = Coreset(patches, self.coreset, self.report).sample_coreset()
         self._model.eval()
+
+    def _require_memory(self, bank: int) -> None:
+        """Refuses a bank of so many bytes that would not fit.
+
+        All patches exist twice, both while they are joined and as the differences that the coreset's selection needs.
+        """
+        remedy = (
+            "Choose the coreset from fewer patches, as in patchcore[sample=0.1], take --weights embedded, whose "
+            "patches are a tenth of the size, or take fewer images with --limit."
+        )
+        require_memory((2 + self.coreset) * bank, self.device, "PatchCore's memory bank and its coreset", remedy)
 
     @torch.inference_mode()
     def predict(self, image: np.ndarray) -> Prediction:
