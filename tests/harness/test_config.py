@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from miasbench.harness.api import UsageError
-from miasbench.harness.config import default_data_root, default_results, make_config, read_config
+from miasbench.harness.config import default_data_root, default_results, find_config, make_config, read_config
 
 LEAST = {"methods": ["intensity"], "dataset": ["phantom_brain_mri"]}
 WHERE = "in run.yaml"
@@ -178,3 +178,19 @@ def test_where_the_yaml_breaks_is_said(tmp_path: Path) -> None:
 def test_a_key_that_is_no_text_is_refused() -> None:
     values: dict[Any, Any] = {**LEAST, 1: 2}
     assert WHERE in refused(values)
+
+
+@pytest.mark.parametrize("option", ["epochs", "batch_size"])
+def test_epochs_and_batch_size_are_at_least_one(option: str) -> None:
+    assert make_config(LEAST, WHERE).training == {}
+    assert make_config(LEAST | {option: 3}, WHERE).training == {option: 3}
+    assert refused(LEAST | {option: 0}).startswith(f"Option {option} in run.yaml: ")
+
+
+def test_a_shipped_run_file_is_found_by_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert find_config(Path("paper")).name == "paper.yaml"
+    Path("paper").write_text("methods: intensity")
+    assert find_config(Path("paper")) == Path("paper"), "a file of the user's own wins"
+    with pytest.raises(UsageError, match=r"no run file papre, and none of that name comes with miasbench: paper\."):
+        find_config(Path("papre"))

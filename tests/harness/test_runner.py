@@ -1,3 +1,4 @@
+import json
 import os
 import shutil
 import signal
@@ -14,10 +15,20 @@ import pytest
 
 from miasbench.datasets.phantom import phantom_brain_mri, write_bmad
 from miasbench.harness import registry
-from miasbench.harness.api import BenchError, DataError, Diagnostic, Prediction, UsageError
-from miasbench.harness.config import RunConfig, ScoreConfig
+from miasbench.harness.api import (
+    BenchError,
+    DataError,
+    Dataset,
+    Diagnostic,
+    Method,
+    Prediction,
+    UsageError,
+    Weights,
+)
+from miasbench.harness.config import RunConfig, ScoreConfig, find_config, make_config, read_config
 from miasbench.harness.registry import Entry
 from miasbench.harness.runner import Outcome, execute, make_plan, rescore
+from miasbench.results.papers import published
 from miasbench.results.store import ResultsError, RunStore
 
 TINY = "phantom_brain_mri:train=3,valid=4,test=6,size=64"
@@ -225,6 +236,47 @@ class TestTraining:
             make_plan(config(tmp_path, "intensity", "scripted", **{option: 3}))
         says = f"{option} is 3, but no method of this run has that option: intensity, scripted."
         assert says in str(caught.value)
+
+
+class TestPaper:
+    """The shipped configuration `paper`."""
+
+    def test_plans_the_whole_of_table_1(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        values = read_config(find_config(Path("paper"))) | {"results": tmp_path, "controls": False}
+        asked = make_config(values, "in paper")
+        assert asked.score.mask_edges == "paper"
+        monkeypatch.setattr(
+            registry, "open_dataset", lambda spec, _: phantom(Path(), spec, train=3, valid=2, test=4, size=64)
+        )
+        monkeypatch.setattr(registry, "build_method", without_downloads(registry.build_method))
+        plan = make_plan(asked)
+        table = published().query("source.str.startswith('MIAS-SAM')")
+        planned = {(cell.dataset, cell.method.partition("[")[0]) for cell in plan.cells}
+        assert planned == set(zip(table["dataset"], table["method"], strict=True))
+        assert len(plan.cells) == 21
+        assert {cell.size for cell in plan.cells} == {256}
+        (options,) = {json.dumps(cell.options) for cell in plan.cells if cell.transductive}
+        (source,) = set(table.query("method == 'mias_sam'")["options"])
+        for item in source.split(";"):
+            name, _, value = item.partition("=")
+            assert str(json.loads(options)[name]) == value, "what the paper is held against is what is run"
+
+
+def phantom(root: Path, name: str, **options: int) -> Dataset:
+    dataset = phantom_brain_mri(root, **options)
+    dataset.name = name
+    return dataset
+
+
+def without_downloads(build: Callable[..., Method]) -> Callable[..., Method]:
+    """Makes methods whose weights are said to be there."""
+
+    def made(*arguments: Any, **options: Any) -> Method:
+        method: Any = build(*arguments, **options)
+        method.weights_used = lambda: (Weights("stub", "published", "0" * 64),)
+        return method
+
+    return made
 
 
 class TestDiagnostics:

@@ -108,7 +108,7 @@ class TestRun:
 
     def test_published_numbers_stand_beside_the_measured(self, bench: Bench) -> None:
         run_tiny(bench, methods="patchcore,intensity")
-        assert "published" not in bench("show")[1]
+        assert "what was published" not in bench("show")[1]
         code, out, _ = bench("show", "--published")
         assert code == 0
         assert "measured, beside what was published of brain_mri" in out
