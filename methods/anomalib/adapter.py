@@ -21,6 +21,7 @@ from anomalib.data import ImageBatch, ImageItem
 from anomalib.models.components import AnomalibModule
 from anomalib.models.image import EfficientAd
 from anomalib.pre_processing import PreProcessor
+from anomalib.utils.path import get_datasets_dir
 from pydantic import Field, TypeAdapter
 from torch.utils.data import DataLoader, Dataset
 from torchvision.transforms import v2
@@ -111,7 +112,10 @@ class AnomalibMethod(TrainedMethod):
         parameters = inspect.signature(self.model_class).parameters
         known = {name: parameter.default for name, parameter in parameters.items() if name not in _DECIDED}
         chosen = {name: getattr(self, name) for name in known if hasattr(self, name) and name not in _RESERVED}
-        return known | dict(self.fixed) | chosen
+        arguments = known | dict(self.fixed) | chosen
+        if self._name == "EfficientAd":
+            arguments["imagenet_dir"] = arguments["imagenet_dir"] or str(get_datasets_dir() / "imagenette")
+        return arguments
 
     def _build(self, count: int) -> AnomalibModule:
         arguments = self._arguments()
@@ -273,8 +277,8 @@ def _split_arguments(model_class: type, preset: Mapping[str, Any]) -> tuple[list
         hint = hints.get(name, type(parameter.default))
         default = preset.get(name, parameter.default)
         kinds = set(get_args(hint)) if get_origin(hint) in (Union, UnionType) else {hint}
-        if Path in kinds:  # its default is a folder that anomalib would make
-            options.append((name, str | None, dataclasses.field(default=preset.get(name))))
+        if Path in kinds:  # a folder; anomalib's default would be made in the working folder
+            options.append((name, str | None, dataclasses.field(default=None)))
         elif all(kind in _SCALARS or (isinstance(kind, type) and issubclass(kind, Enum)) for kind in kinds):
             options.append((name, hint, dataclasses.field(default=TypeAdapter(hint).validate_python(default))))
         elif name in preset:

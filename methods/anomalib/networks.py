@@ -1,7 +1,8 @@
 """The pretrained networks inside anomalib's models: which files they come from, and another one in their place."""
 
+import io
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, redirect_stderr, suppress
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
@@ -12,8 +13,10 @@ import torchvision
 from anomalib.data.utils import DownloadInfo, download_and_extract
 from anomalib.models.components import AnomalibModule, TimmFeatureExtractor
 from anomalib.models.image.cfa import torch_model as cfa
+from anomalib.models.image.draem import lightning_model as draem
 from anomalib.models.image.dsr import lightning_model as dsr
 from anomalib.models.image.efficient_ad import lightning_model as efficient_ad
+from anomalib.models.image.glass import lightning_model as glass
 from anomalib.models.image.reverse_distillation import torch_model as reverse_distillation
 from anomalib.utils.path import get_pretrained_weights_dir
 
@@ -47,10 +50,18 @@ FIXED = {
 _TORCHVISION = {"Cfa": ("backbone",), "UniNet": ("student_backbone", "teacher_backbone"), "Csflow": ()}
 # Models without a pretrained network.
 UNTRAINED = ("Draem",)
+# Options that name a folder of images, and what anomalib would fill it with.
+_FOLDERS = {
+    "Draem": {"dtd_dir": draem.DTD_DOWNLOAD_INFO},
+    "Glass": {"anomaly_source_path": glass.DTD_DOWNLOAD_INFO},
+    "EfficientAd": {"imagenet_dir": efficient_ad.IMAGENETTE_DOWNLOAD_INFO},
+}
 
 
 def published_files(model: str, options: Mapping[str, Any]) -> Iterator[tuple[str, Path]]:
     """Names and files of the pretrained networks that a model of anomalib's loads, fetched where needed.
+
+    Folders of images that it trains with are fetched too.
 
     Args:
         model: The class's name.
@@ -59,6 +70,9 @@ def published_files(model: str, options: Mapping[str, Any]) -> Iterator[tuple[st
     Raises:
         WeightsError: A file cannot be had.
     """
+    for option, info in _FOLDERS.get(model, {}).items():
+        if options[option]:
+            _fetch_folder(Path(options[option]), info)
     if model in UNTRAINED:
         return
     if model == "EfficientAd":
@@ -142,16 +156,28 @@ def torchvision_file(name: str) -> Path:
 def _archive_file(info: DownloadInfo, file: str, folder: str = "") -> Path:
     """Returns a file of an archive that anomalib keeps in its own cache."""
     root = get_pretrained_weights_dir() / folder
-    path = root / file
+    if not (root / file).exists():
+        _extract(info, root)
+    return root / file
+
+
+def _fetch_folder(folder: Path, info: DownloadInfo) -> None:
+    if not folder.is_dir():
+        _extract(info, folder)
+
+
+def _extract(info: DownloadInfo, folder: Path) -> None:
+    """Downloads an archive, whose checksum anomalib knows, into a folder."""
     try:
-        if not path.exists():
-            download_and_extract(root, info)
+        with redirect_stderr(io.StringIO()):  # where it would draw a progress bar
+            download_and_extract(folder, info)
     except (OSError, RuntimeError, ValueError) as error:
+        with suppress(OSError):  # it makes the folder first; an empty one would be taken for the whole
+            folder.rmdir()
         raise WeightsError(
-            f"{path} is missing, and {info.url} cannot be downloaded ({type(error).__name__}). Extract the archive to "
-            f"{root} yourself."
+            f"What belongs into {folder} is missing, and {info.url} cannot be downloaded ({type(error).__name__}). "
+            "Extract that archive into the folder yourself."
         ) from error
-    return path
 
 
 def _extractor(nodes: Sequence[str]) -> torch.nn.Module:
