@@ -29,7 +29,7 @@ from miasbench.harness.provenance import environment
 from miasbench.harness.registry import build_method, open_dataset
 from miasbench.harness.runner import execute, make_plan
 from miasbench.methods import weights
-from miasbench.methods.mias_sam.index import FACTORIES
+from miasbench.methods.mias_sam.index import FACTORIES, PROBES
 from miasbench.methods.mias_sam.memory_bank import MemoryBank, anomaly_map, patch_descriptors
 from miasbench.methods.mias_sam.sam import load_sam
 
@@ -40,6 +40,7 @@ from .textbook import Textbook
 DOCUMENT = Path(__file__).parents[1] / "docs" / "performance.md"
 DEFAULT_IMAGES = "phantom_brain_mri:train=122,valid=4,test=20"
 VARIANTS = ({"precision": "float32"}, {"precision": "bfloat16"}, {"precision": "bfloat16", "input_size": 512})
+FEW_PROBES = 12  # beside the default: what speed costs
 QUERIES = 10  # test images whose search is timed
 LIVER_IMAGES, BRAIN_IMAGES = 1542, 7500  # BMAD's training images
 
@@ -108,16 +109,18 @@ def embedded_rows(images: Sequence[np.ndarray]) -> np.ndarray:
     return rows
 
 
-def filled(index: str, images: Iterator[np.ndarray], count: int, held_out: int = 8) -> MemoryBank:
-    bank = MemoryBank(count, index, held_out=held_out)
+def filled(index: str, images: Iterator[np.ndarray], count: int, held_out: int, probes: int = PROBES) -> MemoryBank:
+    bank = MemoryBank(count, index, held_out=held_out, probes=probes)
     for rows in images:
         bank.add(rows)
     bank.finish()
     return bank
 
 
-def search(rows: Callable[[], Iterator[np.ndarray]], count: int, queries: np.ndarray, indexes: Sequence[str]) -> Table:
-    """Search in banks of the same rows, against exhaustive search in the same run."""
+def search(
+    rows: Callable[[], Iterator[np.ndarray]], count: int, queries: np.ndarray, indexes: Sequence[tuple[str, int]]
+) -> Table:
+    """Search in banks of the same rows, with indexes and probes, against exhaustive search in the same run."""
 
     def ask(bank: MemoryBank) -> tuple[float, np.ndarray]:
         bank.distances(queries[0][:8])
@@ -127,15 +130,16 @@ def search(rows: Callable[[], Iterator[np.ndarray]], count: int, queries: np.nda
 
     table = []
     exact_seconds, exact_maps = 0.0, np.empty(0)
-    for index in ("exact", *indexes):
-        building, bank = timed(lambda index=index: filled(index, rows(), count, held_out=0))
+    for index, probes in (("exact", PROBES), *indexes):
+        building, bank = timed(lambda index=index, probes=probes: filled(index, rows(), count, 0, probes))
         seconds, maps = ask(bank)
         if index == "exact":
             exact_seconds, exact_maps = seconds, maps
         pearson = [np.corrcoef(one.ravel(), other.ravel())[0, 1] for one, other in zip(maps, exact_maps, strict=True)]
+        name = f"`{index}`" if index == bank.choice.name else f"`{index}`: {bank.choice.name}"
         table.append(
             [
-                f"`{index}`" if index == bank.choice.name else f"`{index}`: {bank.choice.name}",
+                name if probes == PROBES else f"{name}, {probes} probes",
                 bank.choice.factory,
                 f"{bank.nbytes / len(bank):,.0f}",
                 f"{building:.0f}",
@@ -263,15 +267,20 @@ def main(images: str, liver: int, brain: int, out: Path) -> None:
         np.save(Path(folder) / "rows.npy", real)
         section(
             f"Search in the bank of {what}, {len(real) * 1024:,} rows",
-            f"LiteMedSAM's descriptors; {len(queries)} test images, one after the other; maps against those of "
-            "exhaustive search.",
-            lambda: search(lambda: iter(real), len(real), queries, [*list(FACTORIES)[1:], "auto"]),
+            f"LiteMedSAM's descriptors; {len(queries)} test images, one after the other; {PROBES} probes where "
+            "nothing else is said; maps against those of exhaustive search.",
+            lambda: search(
+                lambda: iter(real),
+                len(real),
+                queries,
+                [*((index, PROBES) for index in list(FACTORIES)[1:]), ("pca_ivf", FEW_PROBES), ("auto", PROBES)],
+            ),
         )
         grown = GrownRows(real)
         section(
             f"Search in a bank of liver's size, {liver * 1024:,} rows",
             "Rows grown from the real ones (benchmarks/grown_rows.py), so that they spread and neighbour as those do.",
-            lambda: search(lambda: grown.images(liver), liver, queries, ["auto"]),
+            lambda: search(lambda: grown.images(liver), liver, queries, [("auto", FEW_PROBES), ("auto", PROBES)]),
         )
         section(
             f"A bank of brain's size, {brain * 1024:,} rows",

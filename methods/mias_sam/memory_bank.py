@@ -15,6 +15,7 @@ from scipy.ndimage import gaussian_filter
 from ...harness.api import StageReport, UsageError
 from ..weights import checksum
 from .index import (
+    PROBES,
     IndexChoice,
     bytes_per_row,
     choose_index,
@@ -92,7 +93,7 @@ class MemoryBank:
         *,
         held_out: int = 0,
         neighbours: int = 1,
-        probes: int = 12,
+        probes: int = PROBES,
         coreset: float = 0.1,
         report: StageReport = lambda *_: None,
     ) -> None:

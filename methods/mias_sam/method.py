@@ -15,6 +15,7 @@ from pydantic import Field
 
 from ...harness.api import Diagnostic, Prediction, UsageError, Weights
 from ..cache import Cache, cache_key
+from .index import PROBES
 from .memory_bank import MemoryBank, anomaly_map, patch_descriptors
 from .prompted import EPSILON, PromptedSam, range_of
 from .sam import code_of
@@ -62,7 +63,7 @@ class MiasSam(PromptedSam):
     stride: _PositiveInt = 2
     descriptor_size: _PositiveInt = 1024
     index: str = "auto"
-    probes: _PositiveInt = 12
+    probes: _PositiveInt = PROBES
     coreset: Annotated[float, Field(gt=0, le=1)] = 0.1
     neighbours: _PositiveInt = 1
     sigma: Annotated[float, Field(ge=0)] = 4.0

@@ -282,7 +282,7 @@ def test_defaults_follow_the_encoder() -> None:
         "stride": 2,
         "descriptor_size": 1024,
         "index": "auto",
-        "probes": 12,
+        "probes": 48,
         "coreset": 0.1,
         "neighbours": 1,
         "sigma": 4.0,
