@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from miasbench.harness.config import make_config
-from miasbench.harness.registry import build_method, split_list
+from miasbench.harness.config import find_config, make_config
+from miasbench.harness.registry import METHODS, build_method, split_list
 
 README = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
 
@@ -43,6 +43,27 @@ def test_the_ablation_is_one() -> None:
     for variant in variants:
         assert build_method(variant, {option: value}, weights="published", device="cpu", seed=0)
         assert variant.split("[")[0] == method
+
+
+def test_other_maps_for_sam_are_methods() -> None:
+    (code,) = blocks("Methods", "bash")
+    command = shlex.split(code)
+    for variant in split_list(command[command.index("--methods") + 1]):
+        assert build_method(variant, {}, weights="published", device="cpu", seed=0).spec == variant
+
+
+def test_methods_that_are_named_exist() -> None:
+    section = README.split("\n## Methods\n")[1].split("Embedded weights")[0]
+    (listed,) = re.findall(r"In short:\n\n(.*)", section, flags=re.DOTALL)
+    names = set(re.findall(r"`([a-z_0-9]+)`", listed))
+    assert {"mias_sam", "rd4ad", "ae"} <= names <= set(METHODS)
+
+
+def test_the_papers_table_is_made_by_a_shipped_run_file() -> None:
+    (code,) = blocks("The paper's table", "bash")
+    run, show = (shlex.split(line) for line in code.splitlines())
+    assert find_config(Path(run[run.index("--config") + 1])).suffix == ".yaml"
+    assert show == ["bench", "show", "--published"]
 
 
 @pytest.mark.slow
