@@ -116,30 +116,21 @@ def train(
 
 
 @dataclass(kw_only=True)
-class TrainedMethod(Method):
-    """A method that is trained with `train`; a subclass says for how long in `published`.
+class LoopedMethod(Method):
+    """A method that is fitted with `train`; a subclass says for how long in `published`.
 
     Attributes:
-        epochs: Passes over the training images; by default as many as were published.
-        batch_size: Images per training step; by default as many as were published.
-        patience: Epochs without a lower training loss after which training stops; 0 for never.
+        batch_size: Images per step; by default as many as were published.
     """
 
-    epochs: Annotated[int, Field(ge=1)] | None = None
     batch_size: Annotated[int, Field(ge=1)] | None = None
-    patience: Annotated[int, Field(ge=0)] = 0
 
     published: ClassVar[Schedule]
 
     @property
     def schedule(self) -> Schedule:
-        """The published schedule with what was asked for; a limit of steps holds only where no epochs were."""
-        return Schedule(
-            self.epochs or self.published.epochs,
-            self.batch_size or self.published.batch_size,
-            0 if self.epochs else self.published.steps,
-            self.patience,
-        )
+        """The published schedule with what was asked for."""
+        return replace(self.published, batch_size=self.batch_size or self.published.batch_size)
 
     def options(self) -> dict[str, Any]:
         schedule = self.schedule
@@ -177,6 +168,25 @@ class TrainedMethod(Method):
             collate=collate,
             clip=clip,
         )
+
+
+@dataclass(kw_only=True)
+class TrainedMethod(LoopedMethod):
+    """A method that is trained by gradients.
+
+    Attributes:
+        epochs: Passes over the training images; by default as many as were published.
+        patience: Epochs without a lower training loss after which training stops; 0 for never.
+    """
+
+    epochs: Annotated[int, Field(ge=1)] | None = None
+    patience: Annotated[int, Field(ge=0)] = 0
+
+    @property
+    def schedule(self) -> Schedule:
+        """The published schedule with what was asked for; a limit of steps holds only where no epochs were."""
+        schedule = replace(super().schedule, patience=self.patience)
+        return replace(schedule, epochs=self.epochs, steps=0) if self.epochs else schedule
 
 
 def seed_everything(*seeds: int) -> None:

@@ -18,7 +18,7 @@ import numpy as np
 import torch
 import yaml
 from anomalib.data import ImageBatch, ImageItem
-from anomalib.models.components import AnomalibModule
+from anomalib.models.components import AnomalibModule, MemoryBankMixin
 from anomalib.models.image import EfficientAd
 from anomalib.pre_processing import PreProcessor
 from anomalib.utils.path import get_datasets_dir
@@ -29,7 +29,7 @@ from torchvision.tv_tensors import Image, Mask
 
 from ...harness.api import Prediction, UsageError, Weights
 from ..memory import require_memory
-from ..training import Schedule, TrainedMethod, seed_everything
+from ..training import LoopedMethod, Schedule, TrainedMethod, seed_everything
 from . import networks
 
 # Of a constructor, what the adapter decides itself: the parts of anomalib's engine; whether networks are pretrained,
@@ -37,13 +37,19 @@ from . import networks
 _DECIDED = {"pre_processor", "post_processor", "evaluator", "visualizer", "pre_trained", "input_shape", "input_dim"}
 _METHODS = __name__.rpartition(".anomalib")[0]
 _SCALARS = {bool, int, float, str, NoneType}
+# How often a model sees each image whose memory bank takes more than one pass.
+_PASSES = {"MHPatchcore": 3}
+# Of a model that is asked for by its class's name: anomalib leaves this to its trainer.
+_EPOCHS = 100
 # A training set that was vertically stacked and centred exists three times.
 _COPIES_OF_A_BANK = 3
 
 
 @dataclasses.dataclass(kw_only=True)
-class AnomalibMethod(TrainedMethod):
+class AnomalibMethod(LoopedMethod):
     """A model of anomalib's; a subclass per preset has the scalar arguments of its constructor as further options.
+
+    This class is for models that see each image once, or a fixed number of times.
 
     Attributes:
         input_size: Width and height in pixels to which images are resized for the model.
@@ -184,6 +190,11 @@ class AnomalibMethod(TrainedMethod):
         require_memory(needed, self.device, f"Fitting {self._name} on {count} images", remedy)
 
 
+@dataclasses.dataclass(kw_only=True)
+class TrainedAnomalibMethod(AnomalibMethod, TrainedMethod):
+    """A model of anomalib's that is trained by gradients."""
+
+
 _RESERVED = {field.name for field in dataclasses.fields(TrainedMethod)}
 _REMEDIES = {
     "Padim": "Take a smaller n_features",
@@ -244,16 +255,18 @@ def make_method(name: str) -> type[AnomalibMethod]:
     options, fixed = _split_arguments(model_class, card.get("options", {}))
     model = model_class.__name__
     embedded = ("embedded",) if model in networks.EMBEDDED else ()
+    base = AnomalibMethod if issubclass(model_class, MemoryBankMixin) else TrainedAnomalibMethod
+    passes = _PASSES.get(model, 1) if base is AnomalibMethod else _EPOCHS
     size = card.get("input_size") or _default_size(model_class)
     method = dataclasses.make_dataclass(
         name,
         [*options, ("input_size", Annotated[int, Field(ge=32)], dataclasses.field(default=size))],
-        bases=(AnomalibMethod,),
+        bases=(base,),
         kw_only=True,
         namespace={
             "__doc__": f"anomalib's {model}: {card.get('summary', 'with its own defaults')}.",
             "model_class": model_class,
-            "published": Schedule(**card.get("schedule", {"epochs": 1, "batch_size": 32})),
+            "published": Schedule(**card.get("schedule", {"epochs": passes, "batch_size": 32})),
             "fixed": fixed,
             "uses_weights": () if model in networks.UNTRAINED else ("published", *embedded),
         },

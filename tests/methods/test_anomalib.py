@@ -42,8 +42,14 @@ def build(spec: str, weights: str = "embedded", **options: Any) -> Method:
 
 
 def fitted(spec: str, weights: str = "embedded", **options: Any) -> Method:
-    defaults = {"input_size": 64, "epochs": 2, "batch_size": 3}
-    method = build(spec, weights, **(defaults | options))
+    method = build_method(
+        spec,
+        {"input_size": 64, **options},
+        weights=weights,
+        device="cpu",
+        seed=0,
+        shared={"epochs": 2, "batch_size": 3},
+    )
     method.fit(TRAIN)
     return method
 
@@ -117,7 +123,13 @@ def test_embedded_weights_take_the_place_of_the_backbone(spec: str) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize(
     "spec",
-    ["supersimplenet", "glass[mining=False]", "uflow[flow_steps=2]", "anomalib:Patchcore", "anomalib:MHPatchcore"],
+    [
+        "supersimplenet[input_size=128]",
+        "glass[mining=False]",
+        "uflow[flow_steps=2]",
+        "anomalib:Patchcore",
+        "anomalib:MHPatchcore",
+    ],
 )
 def test_more_models_take_embedded_weights(spec: str) -> None:
     check(fitted(spec))
@@ -135,13 +147,13 @@ def test_more_models_take_embedded_weights(spec: str) -> None:
         "fastflow[backbone=resnet18]",
         "dfm",
         "fre",
-        "supersimplenet[backbone=resnet18]",
+        "supersimplenet[input_size=128,backbone=resnet18]",
         "glass[backbone=resnet18]",
         "uflow[backbone=resnet18]",
         "uninet",
         "csflow[input_size=128,cross_conv_hidden_channels=16]",
         "anomaly_dino[input_size=56]",
-        "dinomaly[input_size=56,encoder_name=vit_small_patch14_reg4_dinov2,decoder_depth=2]",
+        "dinomaly[input_size=56,encoder_name=vit_small_patch14_reg4_dinov2]",
         "inp_former[input_size=56,encoder_name=vit_small_patch14_reg4_dinov2]",
         "dsr[epochs=3]",
         "draem[epochs=1]",
@@ -201,6 +213,9 @@ def test_options_are_the_presets_and_known() -> None:
     assert options["epochs"] == 200
     assert options["anomaly_map_mode"] == "multiply"
     assert build("anomalib:ReverseDistillation", "published").options()["anomaly_map_mode"] == "add"
+    assert build("anomalib:Padim", "published").options()["epochs"] == 1
+    with pytest.raises(UsageError, match="no option 'epochs'"):
+        build("padim[epochs=2]")
     with pytest.raises(UsageError, match="no option 'features'"):
         build("padim[features=3]")
     with pytest.raises(UsageError, match="n_features"):
@@ -291,6 +306,6 @@ def test_nothing_is_written_or_printed(
     spec: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    fitted(spec, epochs=1).predict(LESION)
+    fitted(spec).predict(LESION)
     assert not list(tmp_path.iterdir())
     assert capsys.readouterr() == ("", "")
