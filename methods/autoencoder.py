@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Annotated, ClassVar
 
 import numpy as np
@@ -16,7 +17,7 @@ from torch.utils.data import Dataset
 from ..harness.api import Prediction
 from .training import Schedule, TrainedMethod
 
-WIDTHS = (32, 64, 128, 128, 128)  # channels after each halving
+WIDTHS = (16, 32, 64, 128, 128)  # channels after each halving
 _HALVED = 2 ** len(WIDTHS)
 
 
@@ -63,11 +64,11 @@ class Network(LightningModule):
 
     def __init__(self, code: int) -> None:
         super().__init__()
-        halvings = [_halve(before, after) for before, after in zip((1, *WIDTHS), WIDTHS, strict=False)]
+        halvings = [_halve(before, after) for before, after in pairwise((1, *WIDTHS))]
         narrow = [nn.Conv2d(WIDTHS[-1], code, 1), nn.Conv2d(code, WIDTHS[-1], 1)]
-        upward = WIDTHS[::-1]
-        doublings = [_double(before, after) for before, after in zip(upward, (*upward[1:], WIDTHS[0]), strict=True)]
-        self.layers = nn.Sequential(*halvings, *narrow, *doublings, nn.Conv2d(WIDTHS[0], 1, 1))
+        doublings = [_double(before, after) for before, after in pairwise(reversed(WIDTHS))]
+        last = nn.ConvTranspose2d(WIDTHS[0], 1, 4, stride=2, padding=1)
+        self.layers = nn.Sequential(*halvings, *narrow, *doublings, last)
 
     def forward(self, grey: torch.Tensor) -> torch.Tensor:
         """Restores grey images, float32 (N, 1, H, W), of any size."""

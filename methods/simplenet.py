@@ -20,7 +20,11 @@ from .training import Schedule, TrainedMethod
 
 MARGIN = 0.5  # th+ and -th- of Section 3.5
 SMOOTHING = 4.0  # Section 3.6
-_FEATURES_KEPT = 4 * 2**30
+HIDDEN = 1024  # of the discriminator, as in the released code
+# The paper's noise is as good as none for EfficientNet-Lite0's features, whose standard deviation is 3.6 on FLAIR
+# slices: the discriminator then stays at chance.
+NOISE = {"published": 0.015, "embedded": 2.0}
+_FEATURES_KEPT = 4 * 2**30  # bytes
 
 
 @dataclass(kw_only=True)
@@ -33,11 +37,12 @@ class SimpleNet(TrainedMethod):
     Attributes:
         dimension: Of patch features; no more than the backbone has channels in both layers, which in the paper's are
             as many as its 1,536.
-        noise: Standard deviation of the Gaussian noise that makes normal features anomalous.
+        noise: Standard deviation of the Gaussian noise that makes normal features anomalous; by default the paper's
+            0.015, and 2 for the embedded weights, whose features are much larger.
     """
 
     dimension: Annotated[int, Field(ge=1)] = 1536
-    noise: Annotated[float, Field(gt=0)] = 0.015
+    noise: Annotated[float, Field(gt=0)] | None = None
 
     published: ClassVar[Schedule] = Schedule(epochs=160, batch_size=4)
     uses_weights: ClassVar[tuple[str, ...]] = tuple(BACKBONES)
@@ -45,11 +50,14 @@ class SimpleNet(TrainedMethod):
     def weights_used(self) -> tuple[Weights, ...]:
         return (BACKBONES[self.weights].weights_used(),)
 
+    def options(self) -> dict[str, Any]:
+        return super().options() | {"noise": self.noise or NOISE[self.weights]}
+
     def fit(self, images: Sequence[np.ndarray]) -> None:
         """Trains the adaptor and the discriminator on the frozen features of normal images."""
         self._extractor = FeatureExtractor(BACKBONES[self.weights], self.dimension).to(self.device).eval()
         torch.manual_seed(self.seed)  # of the first weights
-        self._network = FeatureDiscriminator(self._extractor.dimension, self.noise)
+        self._network = FeatureDiscriminator(self._extractor.dimension, self.noise or NOISE[self.weights])
         self.train(self._network, images, _Features(images, self._extractor))
         self._network.to(self.device).eval()
 
@@ -114,11 +122,10 @@ class FeatureDiscriminator(LightningModule):
 
     def __init__(self, dimension: int, noise: float) -> None:
         super().__init__()
-        hidden = max(1, dimension * 2 // 3)  # 1,024 for the paper's 1,536, as in the released code
         self.noise = noise
         self.adaptor = nn.Linear(dimension, dimension)
         self.discriminator = nn.Sequential(
-            nn.Linear(dimension, hidden), nn.BatchNorm1d(hidden), nn.LeakyReLU(0.2), nn.Linear(hidden, 1, bias=False)
+            nn.Linear(dimension, HIDDEN), nn.BatchNorm1d(HIDDEN), nn.LeakyReLU(0.2), nn.Linear(HIDDEN, 1, bias=False)
         )
         for layer in self.modules():
             if isinstance(layer, nn.Linear):
