@@ -73,7 +73,7 @@ def train(
         schedule: How long.
         seed: Of everything random, though not of the module's first weights.
         device: A torch device.
-        report: Told about epochs, the mean loss of the running epoch, and steps.
+        report: Told about epochs, the mean loss of the epoch before, and steps.
         key: Names all that the training depends on besides `schedule`, `seed` and `module`, such as the images.
         collate: Makes a batch of a list of items; torch's default where it is not given.
         clip: The largest norm that a gradient may have; 0 for any.
@@ -253,16 +253,24 @@ class _Progress(Checkpoint):
         self._key = key
         self._steps = 0
         self._losses: list[float] = []
+        self._last = math.nan
         self._best = math.inf
         self._waited = 0
         self._start = self._kept = time.perf_counter()
 
     def state_dict(self) -> dict[str, Any]:
         seconds = self.spared + time.perf_counter() - self._start - self.keeping
-        return {"steps": self._steps, "best": self._best, "waited": self._waited, "seconds": seconds}
+        return {
+            "steps": self._steps,
+            "last": self._last,
+            "best": self._best,
+            "waited": self._waited,
+            "seconds": seconds,
+        }
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        self._steps, self._best, self._waited = state_dict["steps"], state_dict["best"], state_dict["waited"]
+        self._steps, self._last = state_dict["steps"], state_dict["last"]
+        self._best, self._waited = state_dict["best"], state_dict["waited"]
         self.spared = state_dict["seconds"]
         self._start = self._kept = time.perf_counter()
 
@@ -285,11 +293,12 @@ class _Progress(Checkpoint):
         self._steps += 1
         if self._steps >= self._schedule.steps:
             trainer.should_stop = True
-        text = f"epoch {epoch}/{trainer.max_epochs}, loss {np.mean(self._losses):.4g}"
+        # One text for a whole epoch: where there is no terminal, each text is a line of its own.
+        text = f"epoch {epoch}/{trainer.max_epochs}" + (f", loss was {self._last:.4g}" if epoch > 1 else "")
         self._report(text, self._steps, self._schedule.steps)
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        loss = float(np.mean(self._losses))
+        loss = self._last = float(np.mean(self._losses))
         self._waited = 0 if loss < self._best else self._waited + 1
         self._best = min(loss, self._best)
         if self._schedule.patience and self._waited >= self._schedule.patience:
