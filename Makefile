@@ -26,7 +26,7 @@ benchmarks: $(VENV)/installed
 
 # Each takes about an hour. IMAGES names a folder in BMAD's layout; without it, generated images are taken.
 performance quality: $(VENV)/installed
-	$(BIN)/python -W ignore -m benchmarks.$@ $(foreach folder,$(IMAGES),--images $(folder))
+	TQDM_DISABLE=1 $(BIN)/python -W ignore -m benchmarks.$@ $(foreach folder,$(IMAGES),--images $(folder))
 
 $(VENV)/installed: pyproject.toml
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make PYTHON=python3.11 …")'
