@@ -195,8 +195,7 @@ def build_method(
     """
     variant = parse_method(spec)
     cls = method_class(variant.name)
-    hints = get_type_hints(cls, include_extras=True)
-    known = {field.name: hints[field.name] for field in _fields(cls)}
+    known = option_types(cls)
     given = {key: value for key, value in shared.items() if key in known} | dict(options) | dict(variant.options)
     inner: dict[str, Method] = {}
     for key in [key for key in given if known.get(key) is Method]:
@@ -217,6 +216,12 @@ def build_method(
         raise UsageError(f"{variant} has no {weights} weights; it has {', '.join(cls.uses_weights)}.")
     method.spec, method.weights, method.device, method.seed = str(variant), weights, device, seed
     return method
+
+
+def option_types(cls: type[Method]) -> dict[str, Any]:
+    """The options of a method and their annotations."""
+    hints = get_type_hints(cls, include_extras=True)
+    return {field.name: hints[field.name] for field in _fields(cls)}
 
 
 def with_inner(method: Method) -> Iterator[Method]:

@@ -492,7 +492,7 @@ def _check_settings(config: RunConfig, methods: Iterable[Method]) -> None:
     if unknown:
         raise UsageError(f"Options are set for {unknown[0]!r}, which is not run. {registry.suggest(unknown[0], names)}")
     for option, value in config.training.items():
-        if not any(option in part.options() for part in parts):
+        if not any(option in registry.option_types(type(part)) for part in parts):
             raise UsageError(
                 f"{option} is {value}, but no method of this run has that option: {', '.join(sorted(names))}. "
                 "bench list methods says which are trained."

@@ -72,8 +72,8 @@ def published_tables(comparison: pd.DataFrame) -> RenderableType:
         marks = {reason: _footnote(index) for index, reason in enumerate(reasons)}
         title = f"{dataset}: measured, beside what was published of {source_set}"
         table = Table(title=Text(title), title_justify="left")
-        for column in ("method", "metric"):
-            table.add_column(column)
+        table.add_column("method", overflow="fold")
+        table.add_column("metric")
         for column in ("measured", "published", "difference"):
             table.add_column(column, justify="right")
         table.add_column("source")
@@ -143,7 +143,7 @@ def _options(config: dict[str, Any], first: pd.Series, quoted: Mapping[Any, Any]
     name, _, variant = first["method"].partition("[")
     changed = [variant.removesuffix("]"), *(f"{key}={value}" for key, value in config["set"].get(name, {}).items())]
     for key in ("epochs", "batch_size"):
-        if config.get(key) is not None and key in options:
+        if config.get(key) is not None and options.get(key) == config[key]:
             changed.append(f"{key}={config[key]}")
     if any(changed):
         yield f"{first['method']}: set was {', '.join(filter(None, changed))}"

@@ -58,7 +58,7 @@ def _dice_table(dataset: str, rows: pd.DataFrame) -> Table:
     dice = rows[rows["metric"] == "dice"]
     policies = [policy for policy in POLICY_ORDER if policy in set(dice["policy"])]
     table = Table(title=Text(f"{dataset}: mean DICE of anomalous images, by threshold policy"), title_justify="left")
-    table.add_column("method")
+    table.add_column("method", overflow="fold")
     for policy in policies:
         table.add_column(policy.replace("_", " "), justify="right", style="dim" if policy.startswith("oracle") else "")
     for method, own in rows.groupby("method", sort=False):
@@ -70,7 +70,7 @@ def _dice_table(dataset: str, rows: pd.DataFrame) -> Table:
 
 def _map_table(rows: pd.DataFrame) -> Table:
     table = Table(title="anomaly maps and cost", title_justify="left")
-    table.add_column("method")
+    table.add_column("method", overflow="fold")
     for title, _ in _MAPS.values():
         table.add_column(title, justify="right")
     for method, own in rows.groupby("method", sort=False):

@@ -197,7 +197,8 @@ def test_what_the_base_says_and_saves_is_passed_on(blur: BlurSam, images: list[n
 def test_weights_and_options_are_those_of_both() -> None:
     method = make("patchcore[coreset=0.5]")
     assert [weights.name for weights in method.weights_used()] == ["lite_medsam", "tf_efficientnet_lite0"]
-    assert method.options()["base"] == {"method": "patchcore[coreset=0.5]", "coreset": 0.5, "neighbours": 9}
+    own = build_method("patchcore", {"coreset": 0.5}, weights="embedded", device="cpu", seed=0).options()
+    assert method.options()["base"] == {"method": "patchcore[coreset=0.5]", **own}
     assert (method.base.weights, method.base.seed) == ("embedded", 3)
     assert [weights.name for weights in make("mias_sam").weights_used()] == ["lite_medsam"]
 

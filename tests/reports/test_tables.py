@@ -114,3 +114,12 @@ def test_text_in_brackets_is_shown_as_it_is() -> None:
 def test_each_dataset_has_its_tables() -> None:
     shown = text(row("dice", 0.3, "own"), row("dice", 0.4, "own", dataset="brain_mri"))
     assert shown.index("liver_ct: mean DICE") < shown.index("brain_mri: mean DICE")
+
+
+def test_a_long_name_is_shown_whole() -> None:
+    name = "sam_refine[base=patchcore[coreset=0.1,neighbours=1],normalisation=test_set,prompt=centroid_box]"
+    rows = [row("dice", 0.1, policy, method=name) for policy in POLICY_ORDER]
+    out = io.StringIO()
+    Console(file=out, width=140).print(run_tables(table(rows, SCORES)))
+    first_column = "".join(line[1:].split("│")[0].strip() for line in out.getvalue().splitlines() if line[:1] == "│")
+    assert first_column.startswith(name)
