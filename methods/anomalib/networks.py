@@ -27,6 +27,11 @@ from ..weights import checksum, describe, timm_file
 
 LITE0 = BACKBONES["embedded"]
 
+# Lite0's features have a standard deviation of about 6 on medical images, as its blocks end without an activation. The
+# models' constants, such as the 0.01 that PaDiM adds to variances and the deviation of SuperSimpleNet's noise, are
+# meant for features well below 1.
+_SCALE = 0.1
+
 # Models whose network can be exchanged, with the options that this takes. Where they ask for a pretrained ResNet's
 # stages, they get EfficientNet-Lite0's at the same scales.
 EMBEDDED: dict[str, dict[str, Any]] = {
@@ -114,6 +119,7 @@ def embedded_networks() -> Iterator[None]:
             return create(name, *arguments, **options)
         network = create(LITE0.name, **options)
         LITE0.load_into(network)
+        network.register_forward_hook(_scale)
         return network
 
     replaced: Sequence[tuple[Any, str, Callable[..., Any]]] = (
@@ -178,6 +184,10 @@ def _extract(info: DownloadInfo, folder: Path) -> None:
             f"What belongs into {folder} is missing, and {info.url} cannot be downloaded ({type(error).__name__}). "
             "Extract that archive into the folder yourself."
         ) from error
+
+
+def _scale(_network: torch.nn.Module, _inputs: Any, maps: Sequence[torch.Tensor]) -> list[torch.Tensor]:
+    return [_SCALE * one for one in maps]
 
 
 def _extractor(nodes: Sequence[str]) -> torch.nn.Module:

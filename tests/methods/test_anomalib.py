@@ -208,6 +208,14 @@ def test_the_input_is_normalised_as_the_weights_want_it() -> None:
     torch.testing.assert_close(white, torch.full_like(white, 1))
 
 
+def test_embedded_features_have_the_scale_that_the_models_expect() -> None:
+    method: Any = fitted("padim[n_features=10]", input_size=128)
+    maps = method._model.feature_extractor(torch.stack([method._transform(image) for image in TRAIN]))
+    assert [value.shape[1] for value in maps.values()] == [24, 40, 112]
+    for value in maps.values():
+        assert 0.1 < value.std() < 1.5
+
+
 def test_options_are_the_presets_and_known() -> None:
     options = build("rd4ad", "published").options()
     assert options["epochs"] == 200
