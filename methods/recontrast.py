@@ -114,7 +114,7 @@ class Reconstruction(LightningModule):
 
     def training_step(self, batch: torch.Tensor, batch_idx: int) -> torch.Tensor:
         encoded, decoded = self(batch)
-        hardness = hardness_limit(self.global_step / self.trainer.max_steps)
+        hardness = hardness_limit(self.global_step / float(self.trainer.estimated_stepping_batches))
         losses = [hard_cosine_loss(one, other, hardness) for one, other in zip(encoded, decoded, strict=True)]
         return torch.stack(losses).sum() / 2
 

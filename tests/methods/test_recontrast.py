@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 import torch
 
+from miasbench.methods import recontrast
 from miasbench.methods.backbones import BACKBONES
 from miasbench.methods.recontrast import Reconstruction, ReContrast, hard_cosine_loss, hardness_limit
 
@@ -59,6 +60,13 @@ def test_a_constant_image_and_an_odd_size_are_taken() -> None:
 def test_hardness_rises_in_the_first_tenth() -> None:
     limits = [hardness_limit(progress) for progress in (0, 0.05, 0.1, 0.5, 1)]
     assert limits == pytest.approx([-3, -1, 1, 1, 1])
+
+
+def test_hardness_follows_the_share_of_the_training(slices: list[np.ndarray], monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[float] = []
+    monkeypatch.setattr(recontrast, "hardness_limit", lambda progress: seen.append(progress) or 0.0)
+    fitted(slices, epochs=2, batch_size=2)
+    assert seen == [0, 0.25, 0.5, 0.75]
 
 
 def test_only_hard_places_change_the_gradient_and_only_the_decoded_map_has_one() -> None:
