@@ -57,7 +57,7 @@ def test_patch_by_patch(benchmark: Benchmark, features: torch.Tensor) -> None:
 
 @pytest.mark.benchmark(group="search in the bank of 64 images")
 def test_automatic_index(benchmark: Benchmark, grown: GrownRows, exact: MemoryBank, query: np.ndarray) -> None:
-    bank = filled("auto", grown.images(IMAGES), IMAGES)
+    bank = filled("auto", grown.images(IMAGES), IMAGES, held_out=8)
     assert bank.choice.name == "pca_ivf"
     found, expected = (
         anomaly_map(scores, 256, 4.0) for scores in (benchmark(bank.distances, query), exact.distances(query))

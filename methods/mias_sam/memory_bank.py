@@ -286,7 +286,9 @@ class MemoryBank:
             projected[start : start + count] = projection.apply(self._index.reconstruct_n(start, count))
         # With an axis in between, anomalib's selection leaves the dimensions as they are.
         selection = Coreset(torch.from_numpy(projected[:, None]), self._coreset, self._report)
-        chosen = np.sort(selection.select_coreset_idxs())
+        with torch.random.fork_rng():
+            torch.manual_seed(0)  # anomalib draws the first row with torch's global generator
+            chosen = np.sort(selection.select_coreset_idxs())
         kept = self._index.reconstruct_batch(chosen)
         self._index = faiss.IndexFlatL2(size)
         self._index.add(kept)
