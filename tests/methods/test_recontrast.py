@@ -127,7 +127,7 @@ def test_statistics_stay_or_follow_the_batch(network: Reconstruction) -> None:
 
 def test_training_moves_the_encoder_lowers_the_loss_and_leaves_the_frozen_one(slices: list[np.ndarray]) -> None:
     told: list[str] = []
-    method = ReContrast(epochs=8, batch_size=4)
+    method = ReContrast(epochs=24, batch_size=4)
     method.weights = "embedded"
     method.report = lambda stage, done, total: told.append(stage)
     method.fit(slices)
