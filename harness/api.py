@@ -174,6 +174,7 @@ class Method(ABC):
             measured when the work was done, and lowers it by those that keeping took. The runner adds it to the times
             it reports, which are what the method costs.
         uses_weights: The sets of weights the method knows; empty when it uses none.
+        lacks_weights: Why it does not know the other one, as the end of a sentence that begins with its name.
     """
 
     spec: str = ""
@@ -183,6 +184,7 @@ class Method(ABC):
     report: StageReport = staticmethod(lambda stage, done, total: None)
     saved_seconds: float = 0.0
     uses_weights: ClassVar[tuple[str, ...]] = ()
+    lacks_weights: ClassVar[str] = ""
 
     @property
     def transductive(self) -> bool:

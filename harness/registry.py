@@ -213,7 +213,8 @@ def build_method(
         raise UsageError(f"{variant} needs the option {missing[0]}: {variant.name}[{missing[0]}=…].")
     method = cls(**checked)
     if cls.uses_weights and weights not in cls.uses_weights:
-        raise UsageError(f"{variant} has no {weights} weights; it has {', '.join(cls.uses_weights)}.")
+        reason = f": it {cls.lacks_weights}" if cls.lacks_weights else ""
+        raise UsageError(f"{variant} has no {weights} weights{reason}. It has {', '.join(cls.uses_weights)} ones.")
     method.spec, method.weights, method.device, method.seed = str(variant), weights, device, seed
     return method
 

@@ -78,12 +78,7 @@ class AnomalibMethod(LoopedMethod):
     def weights_used(self) -> tuple[Weights, ...]:
         if self.weights != "embedded":
             return networks.published_weights(self._name, self._arguments())
-        if "embedded" in self.uses_weights:
-            return networks.embedded_weights()
-        if self.uses_weights:
-            reason = networks.FIXED.get(self._name, "is not known to work with another network")
-            raise UsageError(f"{self._name} cannot take embedded weights: it {reason}.")
-        return ()
+        return networks.embedded_weights() if self.uses_weights else ()
 
     def fit(self, images: Sequence[np.ndarray]) -> None:
         """Trains the model, or fills its memory bank."""
@@ -269,6 +264,7 @@ def make_method(name: str) -> type[AnomalibMethod]:
             "published": Schedule(**card.get("schedule", {"epochs": passes, "batch_size": 32})),
             "fixed": fixed,
             "uses_weights": () if model in networks.UNTRAINED else ("published", *embedded),
+            "lacks_weights": networks.FIXED.get(model, "is not known to work with another network"),
         },
     )
     method.__module__ = f"{_METHODS}.anomalib"

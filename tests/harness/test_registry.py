@@ -168,7 +168,7 @@ def test_a_wrong_option_is_refused(register: Register, options: dict[str, Any], 
 
 def test_weights_that_a_method_has_not(register: Register) -> None:
     register("plain", Plain)
-    with pytest.raises(UsageError, match="plain has no published weights; it has embedded"):
+    with pytest.raises(UsageError, match="plain has no published weights. It has embedded ones"):
         build_method("plain", {}, weights="published", device="cpu", seed=0)
 
 
@@ -315,7 +315,7 @@ def test_a_wrong_method_inside_another_is_one_message(register: Register, spec: 
 def test_weights_that_a_method_inside_another_has_not(register: Register) -> None:
     register("plain", Plain)
     register("outer", Outer)
-    with pytest.raises(UsageError, match=r"outer\.inside: plain has no published weights; it has embedded"):
+    with pytest.raises(UsageError, match=r"outer\.inside: plain has no published weights. It has embedded ones"):
         build("outer[inside=plain]", weights="published")
 
 

@@ -237,12 +237,8 @@ def test_an_unknown_model_is_refused() -> None:
 
 @pytest.mark.parametrize("name", ["dinomaly", "anomaly_dino", "csflow", "uninet", "efficient_ad"])
 def test_what_cannot_take_embedded_weights_is_refused_with_the_reason(name: str) -> None:
-    with pytest.raises(UsageError, match="embedded"):
+    with pytest.raises(UsageError, match=rf"{name} has no embedded weights: it (is|has) .+\. It has published ones\."):
         build(name, "embedded")
-    method = build(name, "published")
-    method.weights = "embedded"
-    with pytest.raises(UsageError, match=r"cannot take embedded weights: it (is|has) "):
-        method.weights_used()
 
 
 def test_published_weights_come_from_the_hubs_cache(hub: Callable[[str], Path]) -> None:

@@ -226,7 +226,7 @@ def test_what_cannot_be_a_base_is_one_message(spec: str, says: str) -> None:
 
 def test_a_base_without_such_weights_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Intensity, "uses_weights", ("published",))
-    with pytest.raises(UsageError, match=r"sam_refine\.base: intensity has no embedded weights; it has published"):
+    with pytest.raises(UsageError, match=r"sam_refine\.base: intensity has no embedded weights. It has published ones"):
         make()
 
 
