@@ -168,7 +168,7 @@ def test_a_wrong_option_is_refused(register: Register, options: dict[str, Any], 
 
 def test_weights_that_a_method_has_not(register: Register) -> None:
     register("plain", Plain)
-    with pytest.raises(UsageError, match="plain has no published weights. It has embedded ones"):
+    with pytest.raises(UsageError, match=r"plain has no published weights\. It has embedded ones\."):
         build_method("plain", {}, weights="published", device="cpu", seed=0)
 
 
