@@ -33,7 +33,7 @@ class Autoencoder(TrainedMethod):
         sigma: Of the Gaussian filter over the map, in pixels.
     """
 
-    code: Annotated[int, Field(ge=1)] = 16
+    code: Annotated[int, Field(ge=1)] = 1
     sigma: Annotated[float, Field(ge=0)] = 2.0
 
     published: ClassVar[Schedule] = Schedule(epochs=100, batch_size=8)

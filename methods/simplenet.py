@@ -21,9 +21,9 @@ from .training import Schedule, TrainedMethod
 MARGIN = 0.5  # th+ and -th- of Section 3.5
 SMOOTHING = 4.0  # Section 3.6
 HIDDEN = 1024  # of the discriminator, as in the released code
-# The paper's noise is as good as none for EfficientNet-Lite0's features, whose standard deviation is 3.6 on FLAIR
+# The paper's noise is as good as none for EfficientNet-Lite0's features, whose standard deviation is 3.7 on FLAIR
 # slices: the discriminator then stays at chance.
-NOISE = {"published": 0.015, "embedded": 2.0}
+NOISE = {"published": 0.015, "embedded": 0.5}
 _FEATURES_KEPT = 4 * 2**30  # bytes
 
 
@@ -38,7 +38,7 @@ class SimpleNet(TrainedMethod):
         dimension: Of patch features; no more than the backbone has channels in both layers, which in the paper's are
             as many as its 1,536.
         noise: Standard deviation of the Gaussian noise that makes normal features anomalous; by default the paper's
-            0.015, and 2 for the embedded weights, whose features are much larger.
+            0.015, and 0.5 for the embedded weights, whose features are much larger.
     """
 
     dimension: Annotated[int, Field(ge=1)] = 1536

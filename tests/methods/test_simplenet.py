@@ -114,3 +114,11 @@ def test_the_published_path_has_the_papers_dimensions(slices: list[np.ndarray], 
     assert method._network.adaptor.weight.shape == (1536, 1536)
     assert method._network.discriminator[0].out_features == 1024
     assert np.isfinite(method.predict(slices[0]).anomaly_map).all()
+
+
+def test_the_noise_suits_the_weights_and_is_told() -> None:
+    published, embedded, asked = SimpleNet(), SimpleNet(), SimpleNet(noise=0.1)
+    embedded.weights = "embedded"
+    assert published.options()["noise"] == 0.015
+    assert embedded.options()["noise"] > 0.015
+    assert asked.options()["noise"] == 0.1
