@@ -32,6 +32,7 @@ CONTROLS = (
     "sam_control[prompt=foreground_box]",
     "sam_control[prompt=foreground_box,share=0.6]",
     "sam_control[prompt=intensity_box]",
+    "sam_control[prompt=intensity_box,sigma=2]",  # smoothed as `intensity` is
 )
 BASELINES = ("patchcore", "intensity")
 
