@@ -4,6 +4,7 @@ import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
 from huggingface_hub import constants
 
@@ -11,6 +12,23 @@ from huggingface_hub import constants
 class _Quiet(http.server.SimpleHTTPRequestHandler):
     def log_message(self, format: str, *args: object) -> None:
         pass
+
+
+@pytest.fixture(scope="session")
+def slices() -> list[np.ndarray]:
+    """Grey discs on black, each with a texture of its own."""
+    rows, columns = np.mgrid[:64, :64]
+    disc = np.hypot(rows - 32, columns - 32) < 26
+    noise = np.random.default_rng(0).integers(60, 110, size=(4, 64, 64))
+    return [np.where(disc, texture, 0).astype(np.uint8) for texture in noise]
+
+
+@pytest.fixture(scope="session")
+def lesion(slices: list[np.ndarray]) -> np.ndarray:
+    """The first slice with a bright spot."""
+    image = slices[0].copy()
+    image[36:46, 22:32] = 230
+    return image
 
 
 @pytest.fixture

@@ -5,23 +5,6 @@ import torch
 from miasbench.methods.autoencoder import Autoencoder, Network, body_loss
 
 
-@pytest.fixture(scope="module")
-def slices() -> list[np.ndarray]:
-    """Grey discs on black, each with a texture of its own."""
-    rows, columns = np.mgrid[:64, :64]
-    disc = np.hypot(rows - 32, columns - 32) < 26
-    noise = np.random.default_rng(0).integers(60, 110, size=(4, 64, 64))
-    return [np.where(disc, texture, 0).astype(np.uint8) for texture in noise]
-
-
-@pytest.fixture(scope="module")
-def lesion(slices: list[np.ndarray]) -> np.ndarray:
-    """The first slice with a bright spot."""
-    image = slices[0].copy()
-    image[36:46, 22:32] = 230
-    return image
-
-
 def fitted(images: list[np.ndarray], seed: int = 0, **options: float) -> Autoencoder:
     method = Autoencoder(**({"epochs": 2, "batch_size": 2} | options))  # type: ignore[arg-type]
     method.seed = seed
