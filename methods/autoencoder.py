@@ -12,10 +12,9 @@ from pydantic import Field
 from scipy.ndimage import binary_fill_holes, gaussian_filter
 from torch import nn
 from torch.nn import functional
-from torch.utils.data import Dataset
 
 from ..harness.api import Prediction
-from .training import Schedule, TrainedMethod
+from .training import PreparedImages, Schedule, TrainedMethod
 
 WIDTHS = (16, 32, 64, 128, 128)  # channels after each halving
 _HALVED = 2 ** len(WIDTHS)
@@ -42,7 +41,7 @@ class Autoencoder(TrainedMethod):
         """Trains the network on normal images."""
         torch.manual_seed(self.seed)  # of the first weights
         self._network = Network(self.code)
-        self.train(self._network, images, _Inputs(images))
+        self.train(self._network, images, PreparedImages(images, _prepare))
         self._network.to(self.device).eval()
 
     @torch.inference_mode()
@@ -96,19 +95,6 @@ def body_loss(grey: torch.Tensor, restored: torch.Tensor, body: torch.Tensor) ->
         The mean over the body's pixels, 0 where there are none.
     """
     return ((grey - restored).square() * body).sum() / body.sum().clamp(min=1)
-
-
-class _Inputs(Dataset[tuple[torch.Tensor, torch.Tensor]]):
-    """Images as the network takes them, each with its body."""
-
-    def __init__(self, images: Sequence[np.ndarray]) -> None:
-        self._images = images
-
-    def __len__(self) -> int:
-        return len(self._images)
-
-    def __getitem__(self, index: int) -> tuple[torch.Tensor, torch.Tensor]:
-        return _prepare(self._images[index])
 
 
 def _prepare(image: np.ndarray) -> tuple[torch.Tensor, torch.Tensor]:

@@ -12,12 +12,11 @@ from lightning.pytorch import LightningModule
 from scipy.ndimage import gaussian_filter
 from torch import nn
 from torch.nn import functional
-from torch.utils.data import Dataset
 
 from ..harness.api import Prediction, Weights
 from .backbones import BACKBONES, Backbone
 from .reverse import Bottleneck, Outputs, Trunk
-from .training import Schedule, TrainedMethod
+from .training import PreparedImages, Schedule, TrainedMethod
 
 SMOOTHING = 4.0
 WARM_UP = 0.1  # share of the training in which the hardness limit rises
@@ -50,7 +49,7 @@ class ReContrast(TrainedMethod):
         self._backbone = BACKBONES[self.weights]
         torch.manual_seed(self.seed)  # of the first weights
         self._network = Reconstruction(self._backbone, self.batchnorm).train()
-        self.train(self._network, images, _Inputs(images, self._backbone))
+        self.train(self._network, images, PreparedImages(images, lambda image: self._backbone.normalise(image)[0]))
         self._network.to(self.device).eval()
 
     @torch.inference_mode()
@@ -153,17 +152,3 @@ def hard_cosine_loss(encoded: torch.Tensor, decoded: torch.Tensor, hardness: flo
     hard = distances >= distances.mean() + hardness * distances.std()
     learnt = torch.where(hard[:, None], decoded, decoded.detach())
     return (1 - functional.cosine_similarity(encoded.flatten(1), learnt.flatten(1))).mean()
-
-
-class _Inputs(Dataset[torch.Tensor]):
-    """The network's inputs of grey images, each float32 (3, H, W)."""
-
-    def __init__(self, images: Sequence[np.ndarray], backbone: Backbone) -> None:
-        self._images = images
-        self._backbone = backbone
-
-    def __len__(self) -> int:
-        return len(self._images)
-
-    def __getitem__(self, index: int) -> torch.Tensor:
-        return self._backbone.normalise(self._images[index])[0]

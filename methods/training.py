@@ -189,6 +189,20 @@ class TrainedMethod(LoopedMethod):
         return replace(schedule, epochs=self.epochs, steps=0) if self.epochs else schedule
 
 
+class PreparedImages(Dataset[Any]):
+    """What a method's `prepare` makes of each image, made when it is asked for."""
+
+    def __init__(self, images: Sequence[np.ndarray], prepare: Callable[[np.ndarray], Any]) -> None:
+        self._images = images
+        self._prepare = prepare
+
+    def __len__(self) -> int:
+        return len(self._images)
+
+    def __getitem__(self, index: int) -> Any:
+        return self._prepare(self._images[index])
+
+
 def seed_everything(*seeds: int) -> None:
     """Seeds Python's, numpy's and torch's global generators with a number that follows from all the seeds."""
     number = int(np.random.SeedSequence(seeds).generate_state(1)[0])
