@@ -23,13 +23,13 @@ from anomalib.models.image import EfficientAd
 from anomalib.pre_processing import PreProcessor
 from anomalib.utils.path import get_datasets_dir
 from pydantic import Field, TypeAdapter
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader
 from torchvision.transforms import v2
 from torchvision.tv_tensors import Image, Mask
 
 from ...harness.api import Prediction, UsageError, Weights
 from ..memory import require_memory
-from ..training import LoopedMethod, Schedule, TrainedMethod, seed_everything
+from ..training import LoopedMethod, PreparedImages, Schedule, TrainedMethod, seed_everything
 from . import networks
 
 # Of a constructor, what the adapter decides itself: the parts of anomalib's engine; whether networks are pretrained,
@@ -85,7 +85,7 @@ class AnomalibMethod(LoopedMethod):
         seed_everything(self.seed)
         self._transform = self._make_transform()
         module = self._build(len(images))
-        data = _Items(images, self._transform)
+        data = PreparedImages(images, lambda image: _item(self._transform(image)))
         self._check_memory(module, images)
         clip = float(module.trainer_arguments.get("gradient_clip_val") or 0)
         self.train(module, images, data, ImageBatch.collate, clip)
@@ -221,20 +221,10 @@ class _Transform:
         return self.steps(pixels.expand(3, -1, -1))
 
 
-class _Items(Dataset[ImageItem]):
-    """Normal images as anomalib's items."""
-
-    def __init__(self, images: Sequence[np.ndarray], transform: _Transform) -> None:
-        self._images = images
-        self._transform = transform
-
-    def __len__(self) -> int:
-        return len(self._images)
-
-    def __getitem__(self, index: int) -> ImageItem:
-        image = self._transform(self._images[index])
-        mask = Mask(torch.zeros(image.shape[-2:], dtype=torch.bool))
-        return ImageItem(image=Image(image), gt_label=torch.tensor(0), gt_mask=mask)
+def _item(image: torch.Tensor) -> ImageItem:
+    """A normal image, transformed, as anomalib's item."""
+    mask = Mask(torch.zeros(image.shape[-2:], dtype=torch.bool))
+    return ImageItem(image=Image(image), gt_label=torch.tensor(0), gt_mask=mask)
 
 
 def make_method(name: str) -> type[AnomalibMethod]:
