@@ -54,7 +54,7 @@ class ReContrast(TrainedMethod):
 
     @torch.inference_mode()
     def predict(self, image: np.ndarray) -> Prediction:
-        """The map is the sum of six cosine distances, 0 to 12, smoothed; the image score is its maximum."""
+        """The map is the smoothed sum of six cosine distances (Eq. 1), 0 to 12; the image score is its maximum."""
         encoded, decoded = self._network(self._backbone.normalise(image).to(self.device))
         anomaly_map = torch.zeros(image.shape)
         for one, other in zip(encoded, decoded, strict=True):
@@ -66,7 +66,7 @@ class ReContrast(TrainedMethod):
 
 
 class Reconstruction(LightningModule):
-    """The whole network and its training (Section 3 of the paper, and its Figure 1 c).
+    """The whole network and its training (Section 2.5 of the paper, and Configuration E in its Figure 2).
 
     Args:
         backbone: Its first three levels are what is restored.
@@ -112,6 +112,7 @@ class Reconstruction(LightningModule):
         return encoded, [b[..., : a.shape[-2], : a.shape[-1]] for a, b in zip(encoded, decoded, strict=True)]
 
     def training_step(self, batch: torch.Tensor, batch_idx: int) -> torch.Tensor:
+        """The loss of Eq. 4, learnt from at hard places (Eq. 5), of each encoder's three maps; the mean of both."""
         encoded, decoded = self(batch)
         hardness = hardness_limit(self.global_step / float(self.trainer.estimated_stepping_batches))
         losses = [hard_cosine_loss(one, other, hardness) for one, other in zip(encoded, decoded, strict=True)]
@@ -124,7 +125,7 @@ class Reconstruction(LightningModule):
 
 
 def hardness_limit(progress: float) -> float:
-    """How many standard deviations above the mean distance a place is hard, after a share of the training, 0 to 1.
+    """The factor of Eq. 5 after a share of the training, 0 to 1: standard deviations above the mean distance.
 
     It rises during the warm-up: at first nearly every place is hard, at last about one in six.
     """
@@ -133,11 +134,11 @@ def hardness_limit(progress: float) -> float:
 
 
 def hard_cosine_loss(encoded: torch.Tensor, decoded: torch.Tensor, hardness: float) -> torch.Tensor:
-    """The global cosine distance, learnt from at hard places only (Section 3, global and hard-normal mining).
+    """The global cosine distance (Eq. 3), learnt from at hard places only.
 
     Each image's map is one long vector, so that all places count together and not each for itself. The encoded map is
-    a target: no gradient enters it. Places that are restored well already do not change the decoded map's gradient,
-    though they count in the loss.
+    a target: no gradient enters it (Eq. 4). Places that are restored well already send no gradient back through the
+    decoded map, though they count in the loss (Eq. 5).
 
     Args:
         encoded: float (N, C, h, w).

@@ -18,7 +18,7 @@ from ..harness.api import Prediction, Weights
 from .backbones import BACKBONES, Backbone
 from .training import Schedule, TrainedMethod
 
-MARGIN = 0.5  # th+ and -th- of Section 3.5
+MARGIN = 0.5  # th+ and -th- of Eq. 7
 SMOOTHING = 4.0  # Section 3.6
 HIDDEN = 1024  # of the discriminator, as in the released code
 # The paper's noise is as good as none for EfficientNet-Lite0's features, whose standard deviation is 3.7 on FLAIR
@@ -63,7 +63,7 @@ class SimpleNet(TrainedMethod):
 
     @torch.inference_mode()
     def predict(self, image: np.ndarray) -> Prediction:
-        """The map is smoothed, the image score is the largest score of a patch (Section 3.6)."""
+        """The map is the enlarged, smoothed patch scores (Eq. 10); the image score is the largest of them (Eq. 11)."""
         features = self._extractor(self._extractor.backbone.normalise(image).to(self.device))
         scores = self._network(features)
         anomaly_map = functional.interpolate(scores[:, None], image.shape, mode="bilinear")[0, 0].cpu().numpy()
@@ -71,7 +71,7 @@ class SimpleNet(TrainedMethod):
 
 
 class FeatureExtractor(nn.Module):
-    """Feature extractor with local aggregation (Section 3.1): what is around a place becomes its feature.
+    """Feature extractor with local aggregation (Eq. 4): what is around a place becomes its feature.
 
     Args:
         backbone: Its second and third level are used.
@@ -93,7 +93,10 @@ class FeatureExtractor(nn.Module):
 
     @torch.no_grad()
     def forward(self, images: torch.Tensor) -> torch.Tensor:
-        """Makes features, float32 (N, H/8, W/8, D), of normalised images, float32 (N, 3, H, W)."""
+        """Makes features, float32 (N, H/8, W/8, D), of normalised images, float32 (N, 3, H, W).
+
+        Both levels are brought to the finer one's size and joined (Eq. 3).
+        """
         fine, coarse = (self._neighbourhoods(level) for level in self.levels(images))
         coarse = functional.interpolate(coarse, fine.shape[-2:], mode="bilinear")
         # As in PatchCore's code, averages of neighbours in the list of values bring both levels, and then their
@@ -102,18 +105,18 @@ class FeatureExtractor(nn.Module):
         return functional.adaptive_avg_pool1d(both.flatten(1, 2), self.dimension).unflatten(1, both.shape[1:3])
 
     def _neighbourhoods(self, level: torch.Tensor) -> torch.Tensor:
-        """Lists the values around each place: (N, C, h, w) becomes (N, 9 C, h, w), zeros beyond the border."""
+        """Lists the values around each place (Eq. 1): (N, C, h, w) becomes (N, 9 C, h, w), zeros beyond the border."""
         values = functional.unfold(level, self.PATCH, padding=self.PATCH // 2)
         return values.unflatten(-1, level.shape[-2:])
 
     def _average(self, values: torch.Tensor) -> torch.Tensor:
-        """Brings (N, values, h, w) to (N, h, w, D)."""
+        """Averages what is around each place (Eq. 2): (N, values, h, w) becomes (N, h, w, D)."""
         lists = values.permute(0, 2, 3, 1)
         return functional.adaptive_avg_pool1d(lists.flatten(1, 2), self.dimension).unflatten(1, lists.shape[1:3])
 
 
 class FeatureDiscriminator(LightningModule):
-    """Feature adaptor, generator of anomalous features, and discriminator (Sections 3.2 to 3.5).
+    """Feature adaptor (Eq. 5), generator of anomalous features (Eq. 6), and discriminator (Section 3.4).
 
     Args:
         dimension: Of features.
@@ -123,7 +126,7 @@ class FeatureDiscriminator(LightningModule):
     def __init__(self, dimension: int, noise: float) -> None:
         super().__init__()
         self.noise = noise
-        self.adaptor = nn.Linear(dimension, dimension)
+        self.adaptor = nn.Linear(dimension, dimension, bias=False)
         self.discriminator = nn.Sequential(
             nn.Linear(dimension, HIDDEN), nn.BatchNorm1d(HIDDEN), nn.LeakyReLU(0.2), nn.Linear(HIDDEN, 1, bias=False)
         )
@@ -132,10 +135,11 @@ class FeatureDiscriminator(LightningModule):
                 nn.init.xavier_normal_(layer.weight)
 
     def forward(self, features: torch.Tensor) -> torch.Tensor:
-        """Scores features, float32 (N, h, w, D): (N, h, w), higher is more anomalous (Section 3.6)."""
+        """Scores features, float32 (N, h, w, D): (N, h, w), higher is more anomalous (Eq. 9)."""
         return -self._judge(self.adaptor(features.flatten(0, -2))).reshape(features.shape[:-1])
 
     def training_step(self, batch: torch.Tensor, batch_idx: int) -> torch.Tensor:
+        """Adapts features (Eq. 5), adds noise to them (Eq. 6), and averages the loss over places and images (Eq. 8)."""
         normal = self.adaptor(batch.flatten(0, -2))
         # Drawn on the CPU, the noise is the same on every device.
         anomalous = normal + self.noise * torch.randn(normal.shape).to(normal)
@@ -156,7 +160,7 @@ class FeatureDiscriminator(LightningModule):
 
 
 def truncated_l1(normal: torch.Tensor, anomalous: torch.Tensor) -> torch.Tensor:
-    """The truncated L1 loss of Section 3.5: what is at least the margin away from 0, on its side, costs nothing.
+    """The truncated L1 loss (Eq. 7): what is at least the margin away from 0, on its side, costs nothing.
 
     Args:
         normal: How normal the discriminator finds normal features, (M,).
