@@ -1,0 +1,66 @@
+"""Surface distances of masks against MONAI's, on the same masks; read the ratio in brackets."""
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from monai.metrics.hausdorff_distance import compute_hausdorff_distance
+from monai.metrics.surface_distance import compute_average_surface_distance
+from scipy.ndimage import gaussian_filter
+
+from miasbench.harness.masks import Lesions, MaskScores, surface_distances
+
+Benchmark = Callable[..., Any]
+Pairs = list[tuple[np.ndarray, np.ndarray]]
+
+pytestmark = pytest.mark.filterwarnings("ignore:.*always_return_as_numpy:FutureWarning")
+
+
+@pytest.fixture(scope="module")
+def pairs() -> Pairs:
+    """Predicted and true masks of 256 x 256: the predictions from smooth to noisy, and one that is the whole image."""
+    rng = np.random.default_rng(0)
+    made = []
+    for smooth in (8, 4, 2, 1, 0):
+        truth = np.zeros((256, 256), bool)
+        top, left = rng.integers(0, 200, 2)
+        truth[top : top + 40, left : left + 50] = True
+        noise = gaussian_filter(rng.standard_normal(truth.shape), smooth)
+        made.append((noise / noise.std() + truth > 1.5, truth))
+    return [*made, (np.ones((256, 256), bool), made[0][1])]
+
+
+@pytest.mark.benchmark(group="HD95 and ASSD of 6 masks")
+def test_ours(benchmark: Benchmark, pairs: Pairs) -> None:
+    truths = [Lesions(truth) for _, truth in pairs]
+    ours = benchmark(
+        lambda: [surface_distances(predicted, truth) for (predicted, _), truth in zip(pairs, truths, strict=True)]
+    )
+    np.testing.assert_allclose(ours, _monai(pairs), atol=1e-4)
+
+
+@pytest.mark.benchmark(group="HD95 and ASSD of 6 masks")
+def test_monai(benchmark: Benchmark, pairs: Pairs) -> None:
+    assert len(benchmark(_monai, pairs)) == len(pairs)
+
+
+@pytest.mark.benchmark(group="all scores of 6 masks")
+def test_every_score_of_a_mask(benchmark: Benchmark, pairs: Pairs) -> None:
+    truths = [Lesions(truth) for _, truth in pairs]
+    scores = benchmark(
+        lambda: [MaskScores.of(predicted, truth) for (predicted, _), truth in zip(pairs, truths, strict=True)]
+    )
+    assert [one.lesions for one in scores] == [1] * len(pairs)
+
+
+def _monai(pairs: Pairs) -> list[tuple[float, float]]:
+    tensors = [[torch.from_numpy(mask)[None, None] for mask in pair] for pair in pairs]
+    return [
+        (
+            float(compute_hausdorff_distance(*pair, include_background=True, percentile=95)),
+            float(compute_average_surface_distance(*pair, include_background=True, symmetric=True)),
+        )
+        for pair in tensors
+    ]
