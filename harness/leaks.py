@@ -1,0 +1,47 @@
+"""Patients that a dataset has in more than one split, which its user should know of before a score is believed."""
+
+from itertools import combinations
+
+from .api import SPLITS, Dataset, Split
+
+_SHOWN = 3  # names of a pair of splits
+
+
+def shared_patients(dataset: Dataset) -> dict[str, list[str]]:
+    """The patients in more than one split, sorted, by the two splits: `{"train and test": ["00003"]}`.
+
+    Patients are what the dataset says they are; in a folder they are read from file names. A file that is a plain
+    number, as in `train/good/000.png`, was numbered within its folder and names no patient, so it is passed over.
+    """
+    patients = {split: _patients(dataset, split) for split in SPLITS}
+    shared = {f"{one} and {other}": sorted(patients[one] & patients[other]) for one, other in combinations(SPLITS, 2)}
+    return {splits: names for splits, names in shared.items() if names}
+
+
+def shared_patients_note(dataset: Dataset) -> str:
+    """One line for the user on the patients in more than one split, or nothing where there are none."""
+    shared = shared_patients(dataset)
+    if not shared:
+        return ""
+    count = len(set().union(*shared.values()))
+    where = "; ".join(f"{splits}: {_first(names)}" for splits, names in shared.items())
+    return (
+        f"{dataset.name} has {count} {'patient' if count == 1 else 'patients'} in more than one split, as far as names "
+        f"tell ({where}). Images of a patient are alike, so scores and their intervals come out too good, unless the "
+        "numbers start again in each split. Where file names hold the patient elsewhere, say so with `patient` on a "
+        "card (.yaml)."
+    )
+
+
+def _patients(dataset: Dataset, split: Split) -> set[str]:
+    # An id may have its folder before it, as in good/000.
+    return {
+        case.patient
+        for case in dataset.cases(split)
+        if not (case.patient.isdigit() and case.patient == case.id.rpartition("/")[2])
+    }
+
+
+def _first(names: list[str]) -> str:
+    more = len(names) - _SHOWN
+    return ", ".join(names[:_SHOWN]) + (f" and {more} more" if more > 0 else "")
