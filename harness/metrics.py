@@ -1,4 +1,13 @@
-"""Scores of masks and of anomaly maps, exact.
+"""Scores of masks and of anomaly maps, in one pass over the images.
+
+The pooled metrics depend on few numbers: for each distinct value of a lesion pixel, how many lesion pixels, and what
+share of their lesions, lie at or above it, and how many normal pixels lie above and at or above it. Between two such
+values only false positives are added: the ROC and the per-region overlap are flat there, and F1 falls. So the many
+normal pixels need only be sorted and counted.
+
+Every value is kept exactly by default, in memory that grows with the number of distinct values. With a limit on that
+number, values are rounded down to a common number of bits once there are more: bins whose lower edges are real
+thresholds, at which all counts stay exact. The error that is left is bounded from the bins' own counts.
 
 Empty masks: a normal image has no lesion to overlap with, so its DICE is NaN and it is left out of the mean (the
 paper's convention); an anomalous image on which nothing is predicted scores 0.
@@ -13,6 +22,12 @@ import numpy as np
 from scipy.ndimage import label as connected_components
 
 AUPRO_LIMIT = 0.3
+
+BATCH = 2**24
+"""Pixels that wait before they are joined with those already tallied; sorting them takes about ten times their size."""
+
+MIN_LIMIT = 512
+"""Fewest bins: sign and exponent of a float32 are never rounded, so that every edge is a finite number."""
 
 _EIGHT_NEIGHBOURS = np.ones((3, 3), int)
 
@@ -53,12 +68,30 @@ class Overlap:
         return self.predicted / self.pixels if self.pixels else float("nan")
 
 
+@dataclass(frozen=True)
+class ErrorBounds:
+    """How far the metrics of binned values can be from those of the values themselves; 0 where none is rounded."""
+
+    auroc: float
+    average_precision: float
+    best_f1: float
+    aupro: float
+
+
 class Ranking:
-    """Scores of positives and negatives, sorted once; every threshold-free metric reads from it.
+    """Scores of positives and negatives, counted from the highest down; every threshold-free metric reads from it.
 
     Args:
         scores: float (N,), finite; higher means more anomalous.
         positives: bool (N,).
+
+    Attributes:
+        thresholds: (K,) the distinct scores of positives, falling.
+        true_positives: int (K,), positives at or above each threshold.
+        false_positives: int (K,), negatives at or above each threshold.
+        false_positives_above: int (K,), negatives strictly above each threshold.
+        positives: How many there are.
+        negatives: How many there are.
 
     Raises:
         ValueError: A score is NaN or infinite.
@@ -67,123 +100,399 @@ class Ranking:
     def __init__(self, scores: np.ndarray, positives: np.ndarray) -> None:
         if not np.isfinite(scores).all():
             raise ValueError(f"score number {int(np.flatnonzero(~np.isfinite(scores))[0])} is not finite")
-        self.order = np.argsort(-scores, kind="stable")
-        ordered = scores[self.order]
-        # Equal scores switch together: only the last of each run of equal ones is a threshold.
-        self.ends = np.flatnonzero(np.append(ordered[1:] != ordered[:-1], True)) if len(ordered) else np.empty(0, int)
-        self.thresholds = ordered[self.ends]
-        self.true_positives = np.cumsum(positives[self.order], dtype=np.int64)[self.ends]
-        self.false_positives = self.ends + 1 - self.true_positives
+        self._rank(_Counted(*np.unique(scores[positives], return_counts=True)), _Counted(np.sort(scores[~positives])))
 
-    @property
-    def positives(self) -> int:
-        return int(self.true_positives[-1]) if len(self.ends) else 0
+    def _rank(self, positives: "_Counted", negatives: "_Counted") -> None:
+        """Sets the attributes; the positives' values are distinct."""
+        self._positives, self._negatives = positives, negatives
+        self.positives, self.negatives = positives.total, negatives.total
+        self.thresholds = positives.values[::-1]
+        self.true_positives = positives.total - positives.below(self.thresholds)
+        self.false_positives = negatives.total - negatives.below(self.thresholds)
+        self.false_positives_above = negatives.total - negatives.below(self.thresholds, tied=True)
 
-    @property
-    def negatives(self) -> int:
-        return int(self.false_positives[-1]) if len(self.ends) else 0
+    def at(self, thresholds: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """True and false positives of `score >= threshold` at any thresholds, each int of the same shape."""
+        return (
+            self.positives - self._positives.below(thresholds),
+            self.negatives - self._negatives.below(thresholds),
+        )
 
     @cached_property
     def auroc(self) -> float:
         """Area under the ROC curve by trapezoids, 0 to 1; NaN without positives or without negatives."""
         if not self.positives or not self.negatives:
             return float("nan")
-        area = np.trapezoid(_from_zero(self.true_positives), _from_zero(self.false_positives))
-        return float(area / self.positives / self.negatives)
+        below_or_tied = 2 * self.negatives - self.false_positives - self.false_positives_above
+        return int(self._steps @ below_or_tied) / (2 * self.positives * self.negatives)
 
     @cached_property
     def average_precision(self) -> float:
         """Sum of precision times the step in recall, without interpolation, 0 to 1; NaN without positives."""
         if not self.positives:
             return float("nan")
-        precision = self.true_positives / (self.ends + 1)
-        return float(np.diff(_from_zero(self.true_positives)) @ precision / self.positives)
+        precision = self.true_positives / (self.true_positives + self.false_positives)
+        return float(self._steps @ precision / self.positives)
 
     def best_f1(self) -> tuple[float, float]:
-        """The highest threshold of the largest F1 (pooled DICE), and that F1."""
-        f1 = 2 * self.true_positives / (self.ends + 1 + self.positives)
+        """The highest threshold of the largest F1 (pooled DICE), and that F1; both NaN without positives."""
+        if not self.positives:
+            return float("nan"), float("nan")
+        f1 = 2 * self.true_positives / (self.true_positives + self.false_positives + self.positives)
         best = int(f1.argmax())
         return float(self.thresholds[best]), float(f1[best])
 
+    @property
+    def _steps(self) -> np.ndarray:
+        """Positives at each threshold, int (K,)."""
+        return np.diff(self.true_positives, prepend=0)
 
-def rank_pixels(maps: Sequence[np.ndarray], truths: Sequence[np.ndarray]) -> Ranking:
-    """Ranks all pixels of all images; maps are float32 (H, W), truths bool (H, W)."""
-    return Ranking(_flat(maps, np.float32), _flat(truths, bool))
+
+class PixelRanking(Ranking):
+    """The pixels of many images ranked together; made by `PixelTally`.
+
+    Attributes:
+        overlap: float64 (K,), the share of each lesion at or above each threshold, averaged over all lesions.
+        binned: Whether values were rounded down. All that is counted at `thresholds` is exact then too.
+    """
+
+    def __init__(self, lesions: "_Tally", normals: "_Tally", regions: int) -> None:
+        counts, shares = lesions.sums or (np.empty(0, np.int64), np.empty(0))
+        self._rank(_Counted(lesions.values, counts), _Counted(normals.values, *normals.sums))
+        self.overlap = np.cumsum(shares[::-1]) / max(regions, 1)
+        self.binned = lesions.shift > 0
+
+    def aupro(self, limit: float = AUPRO_LIMIT) -> float:
+        """Area under the per-region overlap curve up to a false-positive rate (Bergmann et al., IJCV 2021, sec. 4.3).
+
+        Each 8-connected lesion counts the same, however large. The overlap is averaged over all lesions of all images,
+        set against the false-positive rate over all normal pixels, integrated by trapezoids from 0 to the limit and
+        divided by it.
+
+        Args:
+            limit: The largest false-positive rate, above 0 and at most 1.
+
+        Returns:
+            0 to 1; NaN without lesions or without normal pixels.
+        """
+        if not self.positives or not self.negatives:
+            return float("nan")
+        return float(self._overlap_steps @ self._areas(limit)[1])
+
+    def error_bounds(self, limit: float = AUPRO_LIMIT) -> ErrorBounds:
+        """Bounds on the error of each metric: whatever the order of values within the bins was, it lies within them.
+
+        Each lesion pixel adds its own part to AUROC, average precision and AUPRO. That part is smallest when all normal
+        pixels of its bin lie above it, and largest when all lie below.
+
+        Args:
+            limit: Of `aupro`.
+        """
+        if not self.binned or not self.positives:
+            return ErrorBounds(0.0, 0.0, 0.0, 0.0)
+        steps, true, false, above = self._steps, self.true_positives, self.false_positives, self.false_positives_above
+        tied = int(steps @ (false - above)) / (2 * self.positives * max(self.negatives, 1))
+        # The first lesion pixel of a bin to the last: precision is concave in between, so no mean is below this one.
+        first = true - steps + 1
+        low, middle, high = (
+            (first / (first + false) + true / (true + false)) / 2,
+            true / (true + false),
+            true / (true + above),
+        )
+        least, area, most = self._areas(limit)
+        return ErrorBounds(
+            tied,
+            _larger_sum(steps / self.positives, middle - low, high - middle),
+            max(0.0, float((2 * true / (true + above + self.positives)).max()) - self.best_f1()[1]),
+            _larger_sum(self._overlap_steps, area - least, most - area),
+        )
+
+    def _areas(self, limit: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Area that a unit of overlap at each threshold adds below the curve up to the limit, as a share of the limit.
+
+        Returns:
+            float64 (K,) each: when it comes after the normal pixels of the same value, together with them as a line
+            (the trapezoid's area, cut at the limit), and before them.
+        """
+        start = self.false_positives_above / max(self.negatives, 1)
+        end = self.false_positives / max(self.negatives, 1)
+        after, before = np.maximum(limit - end, 0), np.maximum(limit - start, 0)
+        rising = np.minimum(before, end - start)
+        triangle = np.divide(rising**2, 2 * (end - start), out=np.zeros_like(rising), where=end > start)
+        return after / limit, (after + triangle) / limit, before / limit
+
+    @property
+    def _overlap_steps(self) -> np.ndarray:
+        return np.diff(self.overlap, prepend=0.0)
 
 
-def aupro(ranking: Ranking, truths: Sequence[np.ndarray], limit: float = AUPRO_LIMIT) -> float:
-    """Area under the per-region overlap curve up to a false-positive rate (Bergmann et al., IJCV 2021, section 4.3).
-
-    Each 8-connected lesion counts the same, however large. The overlap is averaged over all lesions of all images, set
-    against the false-positive rate over all normal pixels, integrated by trapezoids from 0 to the limit and divided by
-    it.
+class PixelTally:
+    """Counts the pixels of one image after the other, and ranks them all together.
 
     Args:
-        ranking: Of the same images, by `rank_pixels`.
-        truths: bool (H, W) each.
-        limit: The largest false-positive rate, above 0 and at most 1.
+        limit: The most distinct values to keep, at least 512; `None` keeps all. About 50 bytes each are needed while
+            images are joined, besides a fixed gigabyte.
 
-    Returns:
-        0 to 1; NaN without lesions or without normal pixels.
+    Raises:
+        ValueError: The limit is too small.
     """
-    if not ranking.positives or not ranking.negatives:
-        return float("nan")
-    weights = []
-    regions = 0
-    for truth in truths:
-        labels, count = cast("tuple[np.ndarray, int]", connected_components(truth, _EIGHT_NEIGHBOURS))
-        sizes = np.bincount(labels.ravel(), minlength=count + 1).astype(np.float64)
-        share = np.divide(1.0, sizes, out=np.zeros_like(sizes), where=sizes > 0)
-        share[0] = 0.0  # the background is no region
-        weights.append(share[labels].ravel())
-        regions += count
-    overlap = _from_zero(np.cumsum(np.concatenate(weights)[ranking.order])[ranking.ends] / regions)
-    rate = _from_zero(ranking.false_positives / ranking.negatives)
-    inside = int(np.searchsorted(rate, limit, side="right"))
-    area = np.trapezoid(overlap[:inside], rate[:inside])
-    if inside < len(rate):  # the last trapezoid is cut at the limit
-        slope = (overlap[inside] - overlap[inside - 1]) / (rate[inside] - rate[inside - 1])
-        width = limit - rate[inside - 1]
-        area += width * (overlap[inside - 1] + slope * width / 2)
-    return float(area / limit)
+
+    def __init__(self, limit: int | None = None) -> None:
+        self._lesions, self._normals = _Tally(limit), _Tally(limit)
+        self._regions = 0
+
+    def add(self, anomaly_map: np.ndarray, truth: np.ndarray) -> None:
+        """Counts the pixels of an image.
+
+        Args:
+            anomaly_map: float32 (H, W), finite; higher means more anomalous.
+            truth: bool (H, W).
+
+        Raises:
+            ValueError: A value is NaN or infinite, or would be rounded to float32; or the shapes differ.
+        """
+        values = _checked(anomaly_map, truth)
+        shares, regions = _lesion_shares(truth)
+        self._regions += regions
+        self._lesions.add(values[truth], np.ones(len(shares), np.int64), shares)
+        self._normals.add(values[~truth])
+
+    def ranking(self) -> PixelRanking:
+        """Ranks all pixels so far; more may be added afterwards."""
+        self._lesions.join()
+        self._normals.join()
+        shift = max(self._lesions.shift, self._normals.shift)
+        self._lesions.round_down(shift)
+        self._normals.round_down(shift)
+        return PixelRanking(self._lesions, self._normals, self._regions)
 
 
-def mean_dice_curve(maps: Sequence[np.ndarray], truths: Sequence[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
-    """Mean DICE over images at every threshold, exactly; images with an empty truth are left out.
+@dataclass(frozen=True)
+class DiceCurve:
+    """Mean DICE over the images with a lesion, at every threshold.
+
+    Attributes:
+        thresholds: float32 (K,), falling; empty without a lesion.
+        dice: float64 (K,), exact mean DICE of the masks `map >= threshold`, 0 to 1.
+        ceilings: float64 (K,), above which no mean DICE lies between a threshold and the next higher one.
+    """
+
+    thresholds: np.ndarray
+    dice: np.ndarray
+    ceilings: np.ndarray
+
+    def best(self) -> tuple[float, float]:
+        """The highest threshold of the largest mean DICE, and that DICE; both NaN without a lesion."""
+        if not len(self.dice):
+            return float("nan"), float("nan")
+        best = int(np.flatnonzero(self.dice >= self.dice.max() - 1e-12)[0])  # the running sum rounds
+        return float(self.thresholds[best]), float(self.dice[best])
+
+    def at(self, thresholds: np.ndarray) -> np.ndarray:
+        """Mean DICE at any thresholds, float64 of the same shape: that of the next higher one in the curve."""
+        return _from_zero(self.dice)[len(self.dice) - np.searchsorted(self.thresholds[::-1], thresholds)]
+
+    @property
+    def error_bound(self) -> float:
+        """How far the mean DICE of any threshold whatever can lie above that of `best`; 0 where none is rounded."""
+        return max(0.0, float((self.ceilings - self.dice.max()).max())) if len(self.dice) else 0.0
+
+
+class DiceTally:
+    """Adds up the DICE of one image after the other, at all thresholds; images with an empty truth are left out.
 
     Walking down the values of all images together, each pixel changes the DICE of its own image only, so the mean is
     the running sum of those changes.
 
     Args:
-        maps: float32 (H, W) each.
-        truths: bool (H, W) each.
+        limit: The most distinct values to keep, at least 512; `None` keeps all.
 
-    Returns:
-        Thresholds, falling, and the mean DICE of the masks `map >= threshold`; both empty without a lesion.
+    Raises:
+        ValueError: The limit is too small.
     """
-    values, changes = [], []
+
+    def __init__(self, limit: int | None = None) -> None:
+        self._changes = _Tally(limit)
+        self._images = 0
+
+    def add(self, anomaly_map: np.ndarray, truth: np.ndarray) -> None:
+        """Adds an image; arguments and errors are those of `PixelTally.add`."""
+        values = _checked(anomaly_map, truth)
+        lesion_pixels = int(np.count_nonzero(truth))
+        if not lesion_pixels:
+            return
+        # One sort of both: in the upper bits the value, in the lowest whether it is of a lesion.
+        pixels = _sortable(values.ravel())
+        pixels |= truth.ravel()
+        pixels.sort()
+        values, lesion = _values(pixels), (pixels & np.uint64(1)).astype(np.int64)
+        starts = np.flatnonzero(np.diff(values, prepend=-np.inf))
+        intersection = lesion_pixels - (np.cumsum(lesion) - lesion)[starts]
+        dice = 2 * intersection / (values.size - starts + lesion_pixels)
+        change = -np.diff(dice, append=0.0)
+        self._changes.add(values[starts], change, np.maximum(change, 0))
+        self._images += 1
+
+    def curve(self) -> DiceCurve:
+        """The mean of all images so far; more may be added afterwards."""
+        self._changes.join()
+        change, rise = (column[::-1] / max(self._images, 1) for column in self._changes.sums or (np.empty(0),) * 2)
+        dice = np.cumsum(change)
+        ceilings = dice - change + rise if self._changes.shift else dice
+        return DiceCurve(self._changes.values[::-1], dice, ceilings)
+
+
+def rank_pixels(maps: Iterable[np.ndarray], truths: Iterable[np.ndarray], limit: int | None = None) -> PixelRanking:
+    """Ranks all pixels of all images; see `PixelTally`."""
+    tally = PixelTally(limit)
     for anomaly_map, truth in zip(maps, truths, strict=True):
-        positives = np.count_nonzero(truth)
-        if not positives:
-            continue
-        flat = anomaly_map.ravel()
-        order = np.argsort(-flat, kind="stable")
-        intersection = np.cumsum(truth.ravel()[order])
-        dice = 2 * intersection / (np.arange(1, len(flat) + 1) + positives)
-        values.append(flat[order])
-        changes.append(np.diff(dice, prepend=0.0))
-    if not values:
-        return np.empty(0, np.float32), np.empty(0)
-    value, change = np.concatenate(values), np.concatenate(changes)
-    order = np.argsort(-value, kind="stable")
-    value = value[order]
-    ends = np.flatnonzero(np.append(value[1:] != value[:-1], True))
-    return value[ends], np.cumsum(change[order])[ends] / len(values)
+        tally.add(anomaly_map, truth)
+    return tally.ranking()
 
 
-def _flat(arrays: Sequence[np.ndarray], dtype: type) -> np.ndarray:
-    return np.concatenate([array.ravel() for array in arrays]) if len(arrays) else np.empty(0, dtype)
+def dice_curve(maps: Iterable[np.ndarray], truths: Iterable[np.ndarray], limit: int | None = None) -> DiceCurve:
+    """Mean DICE over images at every threshold; see `DiceTally`."""
+    tally = DiceTally(limit)
+    for anomaly_map, truth in zip(maps, truths, strict=True):
+        tally.add(anomaly_map, truth)
+    return tally.curve()
+
+
+class _Counted:
+    """Values, rising, and how often each occurs; without counts, each stands for itself, and equal ones follow."""
+
+    def __init__(self, values: np.ndarray, counts: np.ndarray | None = None) -> None:
+        self.values = values
+        self._before = None if counts is None else _from_zero(np.cumsum(counts))
+        self.total = len(values) if self._before is None else int(self._before[-1])
+
+    def below(self, thresholds: np.ndarray, tied: bool = False) -> np.ndarray:
+        """How many lie below each threshold, or below and at it."""
+        places = np.searchsorted(self.values, thresholds, side="right" if tied else "left")
+        return places if self._before is None else self._before[places]
+
+
+class _Tally:
+    """Values, rising, with sums of what came with each; without anything, they are counted.
+
+    What is added waits and is joined in large batches; without a limit, all at once, and values that need only be
+    counted then stay as they are. With more distinct values than the limit allows, all are rounded down to fewer bits,
+    as many as fit, and equal ones are joined.
+    """
+
+    def __init__(self, limit: int | None) -> None:
+        if limit is not None and limit < MIN_LIMIT:
+            raise ValueError(f"a limit of {limit} values is below {MIN_LIMIT}")
+        self.limit = limit
+        self.shift = 0
+        self.values = np.empty(0, np.float32)
+        self.sums: list[np.ndarray] = []
+        self._waiting: list[tuple[np.ndarray, ...]] = []
+        self._pixels = 0
+
+    def add(self, values: np.ndarray, *columns: np.ndarray) -> None:
+        """Adds values, float32 (N,), each with its entry of the columns, (N,) each."""
+        self._waiting.append((values, *columns))
+        self._pixels += len(values)
+        if self.limit is not None and self._pixels >= max(BATCH, len(self.values)):
+            self.join()
+
+    def join(self) -> None:
+        """Joins what waits with what is tallied already."""
+        if not self._pixels:
+            return
+        values, *sums = (np.concatenate(column) for column in zip(*self._waiting, strict=True))
+        self._waiting, self._pixels = [], 0
+        values, sums = self._reduced(values, sums)
+        if len(self.values):
+            both = [np.concatenate(pair) for pair in zip((self.values, *self.sums), (values, *sums), strict=True)]
+            values, sums = self._reduced(both[0], both[1:])
+        self.values, self.sums = values, sums
+
+    def round_down(self, shift: int) -> None:
+        """Clears that many low bits of all values."""
+        if shift > self.shift:
+            self.shift = shift
+            self.values, self.sums = self._reduced(self.values, self.sums)
+
+    def _reduced(self, values: np.ndarray, sums: list[np.ndarray]) -> tuple[np.ndarray, list[np.ndarray]]:
+        """Sorts, rounds down as far as the limit asks for, and joins what is equal."""
+        if sums:
+            # Sorted together with their places: several times faster than by argsort.
+            packed = _sortable(values)
+            packed |= np.arange(len(values), dtype=np.uint64)
+            packed.sort()
+            values, order = _values(packed), packed.astype(np.uint32)
+            sums = [column[order] for column in sums]
+        else:
+            values.sort()
+            if self.limit is None:
+                return values, sums
+        difference = values.view(np.uint32)[1:] ^ values.view(np.uint32)[:-1]
+        if self.limit is not None:
+            while np.count_nonzero(difference >= 2**self.shift) >= self.limit:
+                self.shift += 1
+        starts = _from_zero(np.flatnonzero(difference >= 2**self.shift) + 1)
+        counts = np.diff(starts, append=len(values))
+        sums = [np.add.reduceat(column, starts) for column in sums] or [counts]
+        return _rounded_down(values[starts], self.shift), sums
+
+
+def _checked(anomaly_map: np.ndarray, truth: np.ndarray) -> np.ndarray:
+    """The map as float32 (H, W) without a negative zero, whose bits differ from those of zero."""
+    if anomaly_map.shape != truth.shape:
+        raise ValueError(f"a map of {anomaly_map.shape} has a truth of {truth.shape}")
+    if not np.can_cast(anomaly_map.dtype, np.float32):
+        raise ValueError(f"a map of {anomaly_map.dtype} would be rounded to float32")
+    if not np.isfinite(anomaly_map).all():
+        raise ValueError("a value of the map is not finite")
+    return anomaly_map.astype(np.float32, copy=False) + np.float32(0)
+
+
+def _rounded_down(values: np.ndarray, shift: int) -> np.ndarray:
+    """Clears low bits of float32 values, or sets them where that is lower: below zero."""
+    bits, low = values.view(np.uint32), np.uint32(2**shift - 1)
+    return np.where(values < 0, bits | low, bits & ~low).view(np.float32)
+
+
+def _sortable(values: np.ndarray) -> np.ndarray:
+    """Integers in the order of float32 values, which leave the lower 32 bits free, uint64 (N,)."""
+    bits = values.view(np.int32)
+    return (bits ^ ((bits >> 31) | np.int32(-(2**31)))).view(np.uint32).astype(np.uint64) << np.uint64(32)
+
+
+def _values(sortable: np.ndarray) -> np.ndarray:
+    """The float32 values back."""
+    bits = (sortable >> np.uint64(32)).astype(np.uint32).view(np.int32)
+    return (bits ^ (~(bits >> 31) | np.int32(-(2**31)))).view(np.float32)
+
+
+def _lesion_shares(truth: np.ndarray) -> tuple[np.ndarray, int]:
+    """One over the size of its 8-connected lesion for each lesion pixel, in the order of `truth`; and their number."""
+    rows, columns = np.flatnonzero(truth.any(axis=1)), np.flatnonzero(truth.any(axis=0))
+    if not len(rows):
+        return np.empty(0), 0
+    box = truth[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
+    labels, count = cast("tuple[np.ndarray, int]", connected_components(box, _EIGHT_NEIGHBOURS))
+    of_lesion = labels[box]
+    return (1 / np.maximum(np.bincount(of_lesion), 1))[of_lesion], count
+
+
+def _larger_sum(weights: np.ndarray, below: np.ndarray, above: np.ndarray) -> float:
+    return float(max(weights @ below, weights @ above))
 
 
 def _from_zero(curve: np.ndarray) -> np.ndarray:
     return np.concatenate([np.zeros(1, curve.dtype), curve])
+
+
+def aupro(ranking: PixelRanking, truths: Sequence[np.ndarray], limit: float = AUPRO_LIMIT) -> float:
+    """Until `scoring` calls the ranking's own."""
+    del truths
+    return ranking.aupro(limit)
+
+
+def mean_dice_curve(maps: Sequence[np.ndarray], truths: Sequence[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
+    """Until `thresholds` calls `dice_curve`."""
+    curve = dice_curve(maps, truths)
+    return curve.thresholds, curve.dice
