@@ -58,7 +58,7 @@ class Recording(Method):
 
     def fit(self, images: Sequence[np.ndarray]) -> None:
         self.given.append(("fit", images))
-        self.given += [("fit image", image) for image in images]
+        self.given.extend(("fit image", image) for image in images)
 
     def predict(self, image: np.ndarray) -> Prediction:
         self.given.append(("predict", image))
@@ -117,7 +117,6 @@ def test_a_method_is_given_framed_images_and_nothing_else(tmp_path: Path, given:
     assert [len(images) for images in sequences] == [3, 4, 6]
     for images in sequences:
         assert {name for name in vars(images) if not name.startswith("_")} == {"seconds"}
-        assert not hasattr(images, "__dict__") or not any(isinstance(value, Sample) for value in vars(images).values())
 
 
 def test_only_training_cases_are_read_while_a_method_is_fitted(
@@ -226,7 +225,7 @@ class Reordered(Loaded):
 
 @pytest.mark.usefixtures("plugins")
 def test_scores_do_not_depend_on_the_order_of_cases(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    dataset = phantom_brain_mri(tmp_path, train=3, valid=8, test=12, size=64)
+    dataset = phantom_brain_mri(tmp_path, train=3, valid=8, test=36, size=64)
     stores = []
     for number, one in enumerate((dataset, Reordered(dataset, []))):
         monkeypatch.setattr(registry, "open_dataset", lambda spec, root, one=one: one)
@@ -294,8 +293,8 @@ def test_patients_in_two_splits_are_told_by_pair() -> None:
     assert shared_patients(dataset) == {
         "train and valid": ["p1"],
         "train and test": ["p1"],
-        "valid and test": ["p4"],
-    } | {"valid and test": ["p1", "p4"]}
+        "valid and test": ["p1", "p4"],
+    }
     note = shared_patients_note(dataset)
     assert note.startswith(f"{dataset.name} has 2 patients in more than one split")
     assert "(train and valid: p1; train and test: p1; valid and test: p1, p4)" in note
