@@ -287,7 +287,7 @@ def rank_stability(
     if len(sizes) >= 2:
         worse = -_drawn_methods(sums, sizes, resamples, seed)
         lowest, highest = (stats.rankdata(worse, method, axis=1) for method in ("min", "max"))
-        ends = np.array([_interval(ranks_of_one) for ranks_of_one in (lowest + highest).T / 2])
+        ends = np.array([_interval(of_method) for of_method in (lowest + highest).T / 2])
         for rank in range(methods):
             here = (lowest <= rank + 1) & (rank + 1 <= highest)
             shares[:, rank] = (here / (highest - lowest + 1)).mean(axis=0)
@@ -299,7 +299,7 @@ def rank_stability(
             "rank": ranks,
             "rank_low": ends[:, 0],
             "rank_high": ends[:, 1],
-            "share_first": shares[:, 0],
+            "share_first": [of_method[0] for of_method in shares],
             "rank_shares": shares.tolist(),
             "tied_with_best": table.columns.isin([*best, *with_best["method_a"], *with_best["method_b"]]),
         }
@@ -314,7 +314,7 @@ def _parts(count: int, width: int) -> Iterator[slice]:
 
 def _of_patients(complete: pd.DataFrame) -> tuple[np.ndarray, np.ndarray]:
     """Sums (patients, methods) and numbers of cases (patients,), in the order of patients' names."""
-    by_patient = complete.groupby("patient")
+    by_patient = complete.groupby(level="patient")
     return by_patient.sum().to_numpy(), by_patient.size().to_numpy()
 
 
