@@ -462,7 +462,7 @@ class TestCompare:
         assert found["tied"]
 
     @given(seed=st.integers(0, 1000), shift=st.floats(-1, 1))
-    @settings(max_examples=15)
+    @settings(max_examples=8)
     def test_a_constant_more_is_a_constant_more(self, seed: int, shift: float) -> None:
         table = drawn_table(seed, methods="ab")
         before, after = (compare(one, resamples=200).iloc[0] for one in (table, table.assign(a=table["a"] + shift)))
@@ -471,7 +471,7 @@ class TestCompare:
         assert after["detectable"] == pytest.approx(before["detectable"])
 
     @given(seed=st.integers(0, 1000))
-    @settings(max_examples=15)
+    @settings(max_examples=8)
     def test_swapping_methods_turns_the_signs(self, seed: int) -> None:
         table = drawn_table(seed, methods="ab")
         one, other = (compare(table[list(order)], resamples=200).iloc[0] for order in ("ab", "ba"))
@@ -481,7 +481,7 @@ class TestCompare:
         assert one["tied"] == other["tied"]
 
     @given(seed=st.integers(0, 1000))
-    @settings(max_examples=15)
+    @settings(max_examples=8)
     def test_the_order_of_rows_is_nothing(self, seed: int) -> None:
         """Joined on case id, never on position."""
         rng = np.random.default_rng(seed)
@@ -527,20 +527,20 @@ class TestCompare:
         assert rank_stability(table, pairs)["rank"].tolist() == [1] * len(methods)
 
     def test_alike_methods_are_rarely_told_apart(self) -> None:
-        """Of 240 pairs of methods that differ by chance from patient to patient, about 5 % have a p-value below 5 %."""
+        """Of 120 pairs of methods that differ by chance from patient to patient, about 5 % have a p-value below 5 %."""
         rng = np.random.default_rng(6)
         index = np.repeat(np.arange(15), 4)
         names = [f"m{number:02}" for number in range(24)]
         disjoint = list(zip(names[::2], names[1::2], strict=True))
         found = {"patients": 0, "images": 0}
-        for _ in range(20):
+        for _ in range(10):
             values = rng.normal(size=(24, 15))[:, index] + 0.3 * rng.normal(size=(24, 60))
             for over, groups in (("patients", index), ("images", np.arange(60))):
                 table = table_of(dict(zip(names, values, strict=True)), groups.astype(str).tolist())
                 p = compare(table, resamples=20).set_index(["method_a", "method_b"]).loc[disjoint, "p"]
                 found[over] += int((p < 0.05).sum())
-        assert 4 <= found["patients"] <= 20
-        assert found["images"] > 60, "what a test over images would claim"
+        assert 1 <= found["patients"] <= 12
+        assert found["images"] > 30, "what a test over images would claim"
 
 
 class TestRankStability:
@@ -557,7 +557,7 @@ class TestRankStability:
         assert found["share_first"].tolist() == pytest.approx(shares[:, 0].tolist())
 
     @given(seed=st.integers(0, 1000), equal=st.booleans())
-    @settings(max_examples=15)
+    @settings(max_examples=8)
     def test_every_rank_is_given_once(self, seed: int, equal: bool) -> None:
         table = drawn_table(seed)
         if equal:
