@@ -153,6 +153,7 @@ class PixelRanking(Ranking):
 
     Attributes:
         overlap: float64 (K,), the share of each lesion at or above each threshold, averaged over all lesions.
+        regions: Number of 8-connected lesions.
         binned: Whether values were rounded down. All that is counted at `thresholds` is exact then too.
     """
 
@@ -160,7 +161,12 @@ class PixelRanking(Ranking):
         counts, shares = lesions.sums or (np.empty(0, np.int64), np.empty(0))
         self._rank(_Counted(lesions.values, counts), _Counted(normals.values, *normals.sums))
         self.overlap = np.cumsum(shares[::-1]) / max(regions, 1)
+        self.regions = regions
         self.binned = lesions.shift > 0
+
+    def overlap_at(self, thresholds: np.ndarray) -> np.ndarray:
+        """The overlap at any thresholds, float64 of the same shape; 0 without lesions."""
+        return _from_zero(self.overlap)[len(self.overlap) - self._positives.places(thresholds)]
 
     def aupro(self, limit: float = AUPRO_LIMIT) -> float:
         """Area under the per-region overlap curve up to a false-positive rate (Bergmann et al., IJCV 2021, sec. 4.3).
@@ -368,8 +374,12 @@ class _Counted:
 
     def below(self, thresholds: np.ndarray, tied: bool = False) -> np.ndarray:
         """How many lie below each threshold, or below and at it."""
-        places = np.searchsorted(self.values, thresholds, side="right" if tied else "left")
+        places = self.places(thresholds, tied)
         return places if self._before is None else self._before[places]
+
+    def places(self, thresholds: np.ndarray, tied: bool = False) -> np.ndarray:
+        """The same, of the listed values."""
+        return np.searchsorted(self.values, thresholds, side="right" if tied else "left")
 
 
 class _Tally:
@@ -413,7 +423,8 @@ class _Tally:
         """Clears that many low bits of all values."""
         if shift > self.shift:
             self.shift = shift
-            self.values, self.sums = self._reduced(self.values, self.sums)
+            if len(self.values):
+                self.values, self.sums = self._reduced(self.values, self.sums)
 
     def _reduced(self, values: np.ndarray, sums: list[np.ndarray]) -> tuple[np.ndarray, list[np.ndarray]]:
         """Sorts, rounds down as far as the limit asks for, and joins what is equal."""
