@@ -592,7 +592,7 @@ class TestRankStability:
 
     def test_equal_methods_are_equal_in_every_draw(self) -> None:
         """Matrix products may round equal columns unequally, as they did for 301 patients."""
-        table = table_of(dict(zip("abcd", np.random.default_rng(0).random((4, 301)), strict=True)), patients(301))
+        table = table_of(dict(zip("abcd", np.random.default_rng(2).random((4, 301)), strict=True)), patients(301))
         found = rank_stability(table.assign(e=table["a"]), compare(table))
         assert found["rank_shares"].iloc[0] == found["rank_shares"].iloc[-1]
 
