@@ -100,23 +100,23 @@ class Ranking:
     def __init__(self, scores: np.ndarray, positives: np.ndarray) -> None:
         if not np.isfinite(scores).all():
             raise ValueError(f"score number {int(np.flatnonzero(~np.isfinite(scores))[0])} is not finite")
-        self._rank(_Counted(*np.unique(scores[positives], return_counts=True)), _Counted(np.sort(scores[~positives])))
+        self._rank(*np.unique(scores[positives], return_counts=True), _Counted(np.sort(scores)))
 
-    def _rank(self, positives: "_Counted", negatives: "_Counted") -> None:
-        """Sets the attributes; the positives' values are distinct."""
-        self._positives, self._negatives = positives, negatives
-        self.positives, self.negatives = positives.total, negatives.total
-        self.thresholds = positives.values[::-1]
-        self.true_positives = positives.total - positives.below(self.thresholds)
-        self.false_positives = negatives.total - negatives.below(self.thresholds)
-        self.false_positives_above = negatives.total - negatives.below(self.thresholds, tied=True)
+    def _rank(self, rising: np.ndarray, counts: np.ndarray, scores: "_Counted") -> None:
+        """Sets the attributes, from the distinct scores of positives, how often each occurs, and all scores."""
+        self._positives, self._scores = _Counted(rising, counts), scores
+        self.positives, self.negatives = self._positives.total, scores.total - self._positives.total
+        self.thresholds = rising[::-1]
+        self.true_positives = np.cumsum(counts[::-1])
+        # What is searched for in rising order is found sooner.
+        self.false_positives = scores.total - scores.below(rising)[::-1] - self.true_positives
+        above = scores.total - scores.below(rising, tied=True)[::-1]
+        self.false_positives_above = above - _from_zero(self.true_positives)[:-1]
 
     def at(self, thresholds: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """True and false positives of `score >= threshold` at any thresholds, each int of the same shape."""
-        return (
-            self.positives - self._positives.below(thresholds),
-            self.negatives - self._negatives.below(thresholds),
-        )
+        true = self.positives - self._positives.below(thresholds)
+        return true, self._scores.total - self._scores.below(thresholds) - true
 
     @cached_property
     def auroc(self) -> float:
@@ -157,9 +157,9 @@ class PixelRanking(Ranking):
         binned: Whether values were rounded down. All that is counted at `thresholds` is exact then too.
     """
 
-    def __init__(self, lesions: "_Tally", normals: "_Tally", regions: int) -> None:
+    def __init__(self, lesions: "_Tally", pixels: "_Tally", regions: int) -> None:
         counts, shares = lesions.sums or (np.empty(0, np.int64), np.empty(0))
-        self._rank(_Counted(lesions.values, counts), _Counted(normals.values, *normals.sums))
+        self._rank(lesions.values, counts, _Counted(pixels.values, *pixels.sums))
         self.overlap = np.cumsum(shares[::-1]) / max(regions, 1)
         self.regions = regions
         self.binned = lesions.shift > 0
@@ -244,7 +244,7 @@ class PixelTally:
     """
 
     def __init__(self, limit: int | None = None) -> None:
-        self._lesions, self._normals = _Tally(limit), _Tally(limit)
+        self._lesions, self._pixels = _Tally(limit), _Tally(limit)
         self._regions = 0
 
     def add(self, anomaly_map: np.ndarray, truth: np.ndarray) -> None:
@@ -261,16 +261,16 @@ class PixelTally:
         shares, regions = _lesion_shares(truth)
         self._regions += regions
         self._lesions.add(values[truth], np.ones(len(shares), np.int64), shares)
-        self._normals.add(values[~truth])
+        self._pixels.add(values.ravel())
 
     def ranking(self) -> PixelRanking:
         """Ranks all pixels so far; more may be added afterwards."""
         self._lesions.join()
-        self._normals.join()
-        shift = max(self._lesions.shift, self._normals.shift)
+        self._pixels.join()
+        shift = max(self._lesions.shift, self._pixels.shift)
         self._lesions.round_down(shift)
-        self._normals.round_down(shift)
-        return PixelRanking(self._lesions, self._normals, self._regions)
+        self._pixels.round_down(shift)
+        return PixelRanking(self._lesions, self._pixels, self._regions)
 
 
 @dataclass(frozen=True)
@@ -444,8 +444,7 @@ class _Tally:
             while np.count_nonzero(difference >= 2**self.shift) >= self.limit:
                 self.shift += 1
         starts = _from_zero(np.flatnonzero(difference >= 2**self.shift) + 1)
-        counts = np.diff(starts, append=len(values))
-        sums = [np.add.reduceat(column, starts) for column in sums] or [counts]
+        sums = [np.add.reduceat(column, starts) for column in sums] or [np.diff(starts, append=len(values))]
         return _rounded_down(values[starts], self.shift), sums
 
 
@@ -455,9 +454,10 @@ def _checked(anomaly_map: np.ndarray, truth: np.ndarray) -> np.ndarray:
         raise ValueError(f"a map of {anomaly_map.shape} has a truth of {truth.shape}")
     if not np.can_cast(anomaly_map.dtype, np.float32):
         raise ValueError(f"a map of {anomaly_map.dtype} would be rounded to float32")
-    if not np.isfinite(anomaly_map).all():
+    values = anomaly_map.astype(np.float32, copy=False) + np.float32(0)
+    if not np.isfinite(values).all():
         raise ValueError("a value of the map is not finite")
-    return anomaly_map.astype(np.float32, copy=False) + np.float32(0)
+    return values
 
 
 def _rounded_down(values: np.ndarray, shift: int) -> np.ndarray:
