@@ -2,12 +2,13 @@
 
 The pooled metrics depend on few numbers: for each distinct value of a lesion pixel, how many lesion pixels, and what
 share of their lesions, lie at or above it, and how many normal pixels lie above and at or above it. Between two such
-values only false positives are added: the ROC and the per-region overlap are flat there, and F1 falls. So the many
-normal pixels need only be sorted and counted.
+values only false positives are added: the ROC and the per-region overlap are flat there, and F1 falls. So all pixels
+need only be sorted, and the few of lesions be found among them.
 
-Every value is kept exactly by default, in memory that grows with the number of distinct values. With a limit on that
-number, values are rounded down to a common number of bits once there are more: bins whose lower edges are real
-thresholds, at which all counts stay exact. The error that is left is bounded from the bins' own counts.
+By default every value is kept, in about eight bytes a pixel while they are sorted. With a limit on the number of
+distinct values, they are rounded down to a common number of bits once there are more: bins whose lower edges are
+thresholds of the maps' own type, at which all counts stay exact. The error that is left is bounded from the bins' own
+counts.
 
 Empty masks: a normal image has no lesion to overlap with, so its DICE is NaN and it is left out of the mean (the
 paper's convention); an anomalous image on which nothing is predicted scores 0.
@@ -24,7 +25,7 @@ from scipy.ndimage import label as connected_components
 AUPRO_LIMIT = 0.3
 
 BATCH = 2**24
-"""Pixels that wait before they are joined with those already tallied; sorting them takes about ten times their size."""
+"""Pixels that wait before they are joined with those already tallied: their sorting takes at most two gigabytes."""
 
 MIN_LIMIT = 512
 """Fewest bins: sign and exponent of a float32 are never rounded, so that every edge is a finite number."""
@@ -198,17 +199,13 @@ class PixelRanking(Ranking):
             return ErrorBounds(0.0, 0.0, 0.0, 0.0)
         steps, true, false, above = self._steps, self.true_positives, self.false_positives, self.false_positives_above
         tied = int(steps @ (false - above)) / (2 * self.positives * max(self.negatives, 1))
-        # The first lesion pixel of a bin to the last: precision is concave in between, so no mean is below this one.
-        first = true - steps + 1
-        low, middle, high = (
-            (first / (first + false) + true / (true + false)) / 2,
-            true / (true + false),
-            true / (true + above),
-        )
+        first, precision = true - steps + 1, true / (true + false)
+        # From the first lesion pixel of a bin to its last, precision is concave: no mean is below that of these two.
+        lowest, highest = (first / (first + false) + precision) / 2, true / (true + above)
         least, area, most = self._areas(limit)
         return ErrorBounds(
             tied,
-            _larger_sum(steps / self.positives, middle - low, high - middle),
+            _larger_sum(steps / self.positives, precision - lowest, highest - precision),
             max(0.0, float((2 * true / (true + above + self.positives)).max()) - self.best_f1()[1]),
             _larger_sum(self._overlap_steps, area - least, most - area),
         )
@@ -236,8 +233,7 @@ class PixelTally:
     """Counts the pixels of one image after the other, and ranks them all together.
 
     Args:
-        limit: The most distinct values to keep, at least 512; `None` keeps all. About 50 bytes each are needed while
-            images are joined, besides a fixed gigabyte.
+        limit: The most distinct values to keep, at least 512; `None` keeps all.
 
     Raises:
         ValueError: The limit is too small.
@@ -365,7 +361,7 @@ def dice_curve(maps: Iterable[np.ndarray], truths: Iterable[np.ndarray], limit: 
 
 
 class _Counted:
-    """Values, rising, and how often each occurs; without counts, each stands for itself, and equal ones follow."""
+    """Values, rising, and how often each occurs; without counts, each stands for itself, beside its equals."""
 
     def __init__(self, values: np.ndarray, counts: np.ndarray | None = None) -> None:
         self.values = values
@@ -383,7 +379,7 @@ class _Counted:
 
 
 class _Tally:
-    """Values, rising, with sums of what came with each; without anything, they are counted.
+    """Values, rising, with sums of what came with each; where nothing comes with them, they are counted.
 
     What is added waits and is joined in large batches; without a limit, all at once, and values that need only be
     counted then stay as they are. With more distinct values than the limit allows, all are rounded down to fewer bits,
