@@ -184,7 +184,7 @@ class PixelRanking(Ranking):
         """
         if not self.positives or not self.negatives:
             return float("nan")
-        return float(self._overlap_steps @ self._areas(limit)[1])
+        return float(self._overlap_steps @ self._areas(limit)[1]) / limit
 
     def error_bounds(self, limit: float = AUPRO_LIMIT) -> ErrorBounds:
         """Bounds on the error of each metric: whatever the order of values within the bins was, it lies within them.
@@ -207,11 +207,11 @@ class PixelRanking(Ranking):
             tied,
             _larger_sum(steps / self.positives, precision - lowest, highest - precision),
             max(0.0, float((2 * true / (true + above + self.positives)).max()) - self.best_f1()[1]),
-            _larger_sum(self._overlap_steps, area - least, most - area),
+            _larger_sum(self._overlap_steps, area - least, most - area) / limit,
         )
 
     def _areas(self, limit: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Area that a unit of overlap at each threshold adds below the curve up to the limit, as a share of the limit.
+        """Area that a unit of overlap at each threshold adds below the curve up to the limit.
 
         Returns:
             float64 (K,) each: when it comes after the normal pixels of the same value, together with them as a line
@@ -222,7 +222,7 @@ class PixelRanking(Ranking):
         after, before = np.maximum(limit - end, 0), np.maximum(limit - start, 0)
         rising = np.minimum(before, end - start)
         triangle = np.divide(rising**2, 2 * (end - start), out=np.zeros_like(rising), where=end > start)
-        return after / limit, (after + triangle) / limit, before / limit
+        return after, after + triangle, before
 
     @property
     def _overlap_steps(self) -> np.ndarray:
@@ -254,9 +254,9 @@ class PixelTally:
             ValueError: A value is NaN or infinite, or would be rounded to float32; or the shapes differ.
         """
         values = _checked(anomaly_map, truth)
-        shares, regions = _lesion_shares(truth)
+        lesion_values, shares, regions = _lesion_pixels(values, truth)
         self._regions += regions
-        self._lesions.add(values[truth], np.ones(len(shares), np.int64), shares)
+        self._lesions.add(lesion_values, np.ones(len(shares), np.int64), shares)
         self._pixels.add(values.ravel())
 
     def ranking(self) -> PixelRanking:
@@ -474,15 +474,15 @@ def _values(sortable: np.ndarray) -> np.ndarray:
     return (bits ^ (~(bits >> 31) | np.int32(-(2**31)))).view(np.float32)
 
 
-def _lesion_shares(truth: np.ndarray) -> tuple[np.ndarray, int]:
-    """One over the size of its 8-connected lesion for each lesion pixel, in the order of `truth`; and their number."""
+def _lesion_pixels(values: np.ndarray, truth: np.ndarray) -> tuple[np.ndarray, np.ndarray, int]:
+    """Values of lesion pixels, one over the size of the 8-connected lesion of each, and the number of lesions."""
     rows, columns = np.flatnonzero(truth.any(axis=1)), np.flatnonzero(truth.any(axis=0))
     if not len(rows):
-        return np.empty(0), 0
-    box = truth[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
-    labels, count = cast("tuple[np.ndarray, int]", connected_components(box, _EIGHT_NEIGHBOURS))
-    of_lesion = labels[box]
-    return (1 / np.maximum(np.bincount(of_lesion), 1))[of_lesion], count
+        return np.empty(0, np.float32), np.empty(0), 0
+    box = np.s_[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
+    labels, count = cast("tuple[np.ndarray, int]", connected_components(truth[box], _EIGHT_NEIGHBOURS))
+    of_lesion = labels[truth[box]]
+    return values[box][truth[box]], (1 / np.maximum(np.bincount(of_lesion), 1))[of_lesion], count
 
 
 def _larger_sum(weights: np.ndarray, below: np.ndarray, above: np.ndarray) -> float:
