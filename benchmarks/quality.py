@@ -16,7 +16,7 @@ from rich.console import Console
 from miasbench.harness.api import Dataset, Split
 from miasbench.harness.config import make_config
 from miasbench.harness.frame import frame_image, frame_mask
-from miasbench.harness.metrics import Overlap
+from miasbench.harness.masks import Overlap
 from miasbench.harness.runner import execute, make_plan
 from miasbench.harness.statistics import bootstrap_mean
 from miasbench.methods import weights

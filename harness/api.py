@@ -34,6 +34,10 @@ class WeightsError(BenchError):
     """Model weights that are absent, or that are not the file they should be."""
 
 
+class PolicyUnavailableError(BenchError):
+    """A threshold policy that this dataset gives nothing to look at; the text says what is missing."""
+
+
 @dataclass(frozen=True)
 class Case:
     """One image of a dataset, and where it and its lesion mask are.
@@ -236,3 +240,91 @@ class Method(ABC):
             name: {"method": value.spec, **value.options()} if isinstance(value, Method) else value
             for name, value in values.items()
         }
+
+
+class LabelledMaps(ABC):
+    """Anomaly maps of a split with their lesion masks, and the curves that follow from them, computed once for all.
+
+    Attributes:
+        maps: float32 (S, S) each, in the order of the cases, read when asked for.
+        truths: bool (S, S) each.
+    """
+
+    maps: Sequence[np.ndarray]
+    truths: Sequence[np.ndarray]
+
+    @abstractmethod
+    def dice_curve(self) -> tuple[np.ndarray, np.ndarray]:
+        """Thresholds, falling, and the mean DICE over images with a lesion at each; empty without a lesion."""
+
+    @abstractmethod
+    def pixel_counts(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Values of lesion pixels, falling, and how many lesion and normal pixels of all images reach each."""
+
+
+@dataclass(frozen=True)
+class ThresholdPolicy(ABC):
+    """A way to choose a threshold; a pixel is anomalous where `map >= threshold`.
+
+    A policy derives from one of the four types below, which say what it may look at: it is handed that and nothing
+    else. It is a frozen dataclass whose fields have defaults.
+
+    Attributes:
+        name: As in the results.
+        looks_at: What it may see.
+    """
+
+    name: ClassVar[str]
+    looks_at: ClassVar[Literal["normals", "validation", "image", "oracle", "nothing"]]
+
+
+class NormalsPolicy(ThresholdPolicy):
+    """Looks at maps of normal images that the method was not fitted on: the normal part of the validation split."""
+
+    looks_at = "normals"
+
+    @abstractmethod
+    def threshold(self, normal_maps: Sequence[np.ndarray]) -> float:
+        """The threshold for all test images, given maps, float32 (S, S), that are read when asked for.
+
+        Raises:
+            PolicyUnavailableError: There is no normal image.
+        """
+
+
+class ValidationPolicy(ThresholdPolicy):
+    """Looks at maps and masks of the validation split."""
+
+    looks_at = "validation"
+
+    @abstractmethod
+    def threshold(self, labelled: LabelledMaps) -> float:
+        """The threshold for all test images.
+
+        Raises:
+            PolicyUnavailableError: There is no lesion.
+        """
+
+
+class ImagePolicy(ThresholdPolicy):
+    """Looks at the map of the very image it decides on."""
+
+    looks_at = "image"
+
+    @abstractmethod
+    def threshold(self, anomaly_map: np.ndarray) -> float:
+        """The threshold for this image."""
+
+
+class OraclePolicy(ThresholdPolicy):
+    """Looks at the masks of the test split: an upper bound, never a result."""
+
+    looks_at = "oracle"
+
+    @abstractmethod
+    def threshold(self, labelled: LabelledMaps) -> float:
+        """The threshold for all test images.
+
+        Raises:
+            PolicyUnavailableError: There is no lesion.
+        """

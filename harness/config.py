@@ -29,12 +29,15 @@ class ScoreConfig(BaseModel):
     Attributes:
         mask_edges: How lesion masks are brought to the run's size; see `frame.frame_mask`.
         fixed_threshold: The threshold of the policy `fixed`, in the maps' own units; without it the policy is left out.
+        pixels: How map values are told apart: `exact`; `binned`, rounded down as far as it takes to keep at most two
+            million of them, with the error stated; or `auto`, exact up to 67 million test pixels.
     """
 
     model_config = ConfigDict(extra="forbid")
 
     mask_edges: Literal["nearest", "paper"] = "nearest"
     fixed_threshold: Annotated[float, Field(allow_inf_nan=False)] | None = None
+    pixels: Literal["auto", "exact", "binned"] = "auto"
 
 
 _OneOrSeveral = BeforeValidator(lambda value: [value] if isinstance(value, str | int) else value)

@@ -1,4 +1,4 @@
-"""Scores of masks and of anomaly maps, in one pass over the images.
+"""Scores of anomaly maps, in one pass over the images.
 
 The pooled metrics depend on few numbers: for each distinct value of a lesion pixel, how many lesion pixels, and what
 share of their lesions, lie at or above it, and how many normal pixels lie above and at or above it. Between two such
@@ -9,12 +9,9 @@ By default every value is kept, in about eight bytes a pixel while they are sort
 distinct values, they are rounded down to a common number of bits once there are more: bins whose lower edges are
 thresholds of the maps' own type, at which all counts stay exact. The error that is left is bounded from the bins' own
 counts.
-
-Empty masks: a normal image has no lesion to overlap with, so its DICE is NaN and it is left out of the mean (the
-paper's convention); an anomalous image on which nothing is predicted scores 0.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
 from typing import cast
@@ -31,42 +28,6 @@ MIN_LIMIT = 512
 """Fewest bins: sign and exponent of a float32 are never rounded, so that every edge is a finite number."""
 
 _EIGHT_NEIGHBOURS = np.ones((3, 3), int)
-
-
-@dataclass(frozen=True)
-class Overlap:
-    """Pixel counts of a predicted mask against the truth; counts of several images add up."""
-
-    intersection: int
-    predicted: int
-    truth: int
-    pixels: int
-
-    @classmethod
-    def of(cls, predicted: np.ndarray, truth: np.ndarray) -> "Overlap":
-        """Counts two masks, bool (H, W)."""
-        return cls(
-            int(np.count_nonzero(predicted & truth)),
-            int(np.count_nonzero(predicted)),
-            int(np.count_nonzero(truth)),
-            truth.size,
-        )
-
-    @classmethod
-    def pooled(cls, overlaps: Iterable["Overlap"]) -> "Overlap":
-        """Adds the counts of many images up."""
-        counts = [(one.intersection, one.predicted, one.truth, one.pixels) for one in overlaps]
-        return cls(*(sum(column) for column in zip(*counts, strict=True))) if counts else cls(0, 0, 0, 0)
-
-    @property
-    def dice(self) -> float:
-        """DICE, 0 to 1; NaN where the truth is empty."""
-        return 2 * self.intersection / (self.predicted + self.truth) if self.truth else float("nan")
-
-    @property
-    def predicted_share(self) -> float:
-        """Predicted share of the image, 0 to 1: on a normal image, its false-positive area."""
-        return self.predicted / self.pixels if self.pixels else float("nan")
 
 
 @dataclass(frozen=True)
@@ -492,14 +453,3 @@ def _larger_sum(weights: np.ndarray, below: np.ndarray, above: np.ndarray) -> fl
 def _from_zero(curve: np.ndarray) -> np.ndarray:
     return np.concatenate([np.zeros(1, curve.dtype), curve])
 
-
-def aupro(ranking: PixelRanking, truths: Sequence[np.ndarray], limit: float = AUPRO_LIMIT) -> float:
-    """Until `scoring` calls the ranking's own."""
-    del truths
-    return ranking.aupro(limit)
-
-
-def mean_dice_curve(maps: Sequence[np.ndarray], truths: Sequence[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
-    """Until `thresholds` calls `dice_curve`."""
-    curve = dice_curve(maps, truths)
-    return curve.thresholds, curve.dice

@@ -12,9 +12,10 @@ from typing import Any
 
 import psutil
 
-from .registry import BUILT_IN, method_entry
+from .registry import BUILT_IN, method_entry, policies
 
 _ROOMS = ("harness/api.py", "harness/frame.py", "harness/runner.py", "methods", "datasets")
+_SCORING = tuple(f"harness/{name}.py" for name in ("frame", "masks", "metrics", "scoring", "statistics", "thresholds"))
 _HYPERPARAMETERS = ("target", "anomalib", "options", "schedule", "input_size")  # of a card
 _PACKAGES = ("torch", "torchvision", "segment-anything", "anomalib", "faiss-cpu", "timm", "numpy", "scipy", "pandas")
 
@@ -26,17 +27,21 @@ def code_version(methods: Iterable[str]) -> str:
     taken for the release; with it the hyperparameters on the methods' cards, and for plugins their distribution's
     version.
     """
-    root = Path(__file__).parents[1]
-    digest = hashlib.sha256()
-    for room in _ROOMS:
-        for file in sorted([root / room] if room.endswith(".py") else (root / room).rglob("*.py")):
-            digest.update(file.relative_to(root).as_posix().encode() + b"\0" + file.read_bytes())
+    digest = _hash_sources(_ROOMS)
     entries = [method_entry(name) for name in methods]
     for entry in entries:
         digest.update(repr([getattr(entry, name) for name in _HYPERPARAMETERS]).encode())
     version = f"{importlib.metadata.version('miasbench')}+{digest.hexdigest()[:12]}"
     others = dict.fromkeys(entry.distribution for entry in entries)
     return ", ".join([version, *(name for name in others if name != BUILT_IN)])
+
+
+def scoring_version() -> str:
+    """Names the code that makes scores of predictions: a hash of its sources and of the policies' distributions."""
+    digest = _hash_sources(_SCORING)
+    for name, entry in policies().items():
+        digest.update(f"{name} {entry.distribution}".encode())
+    return digest.hexdigest()[:12]
 
 
 def environment(device: str) -> dict[str, Any]:
@@ -51,11 +56,26 @@ def environment(device: str) -> dict[str, Any]:
         "git_commit": _git_commit(),
         "platform": platform.platform(),
         "processor": _processor(),
-        "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+        "cores": usable_cores(),
         "threads": torch.get_num_threads(),
         "memory_gib": round(psutil.virtual_memory().total / 2**30, 1),
         "gpu": torch.cuda.get_device_name() if device == "cuda" else None,
     }
+
+
+def usable_cores() -> int:
+    """How many cores this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _hash_sources(rooms: Iterable[str]) -> "hashlib._Hash":
+    """Begins a hash with Python files, or with all of a folder, named by their paths in the project."""
+    root = Path(__file__).parents[1]
+    digest = hashlib.sha256()
+    for room in rooms:
+        for file in sorted([root / room] if room.endswith(".py") else (root / room).rglob("*.py")):
+            digest.update(file.relative_to(root).as_posix().encode() + b"\0" + file.read_bytes())
+    return digest
 
 
 def _git_commit() -> str | None:

@@ -1,8 +1,8 @@
-"""Names of methods and datasets, and how each becomes an object.
+"""Names of methods, datasets and threshold policies, and how each becomes an object.
 
 Targets are strings that are imported when asked for, so that listing them loads no torch. What is known of the
 built-in methods stands in `methods/cards.yaml`. Third parties add theirs through the entry-point groups
-`miasbench.methods` and `miasbench.datasets`.
+`miasbench.methods`, `miasbench.datasets` and `miasbench.policies`.
 """
 
 import dataclasses
@@ -20,7 +20,17 @@ from typing import Any, get_type_hints
 import yaml
 from pydantic import TypeAdapter, ValidationError
 
-from .api import BenchError, Dataset, Method, UsageError
+from .api import (
+    BenchError,
+    Dataset,
+    ImagePolicy,
+    Method,
+    NormalsPolicy,
+    OraclePolicy,
+    ThresholdPolicy,
+    UsageError,
+    ValidationPolicy,
+)
 
 BUILT_IN = "miasbench"
 
@@ -89,6 +99,14 @@ DATASETS = {
     "phantom_liver_ct": Entry("miasbench.datasets.phantom:phantom_liver_ct", "Generated liver CT slices"),
     "phantom_retina_oct": Entry("miasbench.datasets.phantom:phantom_retina_oct", "Generated OCT B-scans"),
 }
+POLICIES = {
+    "normal_quantile": Entry("miasbench.harness.thresholds:NormalQuantile", "Normal images: their 99 % quantile"),
+    "normal_mean_std": Entry("miasbench.harness.thresholds:NormalMeanStd", "Normal images: mean + 3 deviations"),
+    "valid_dice": Entry("miasbench.harness.thresholds:ValidDice", "Validation: the best mean DICE"),
+    "valid_f1": Entry("miasbench.harness.thresholds:ValidF1", "Validation: the best F1 of all pixels"),
+    "otsu": Entry("miasbench.harness.thresholds:Otsu", "The image itself: Otsu's threshold of its map"),
+    "oracle_dice": Entry("miasbench.harness.thresholds:OracleDice", "The test set's masks: an upper bound"),
+}
 _ANOMALIB = "anomalib:"
 _FOLDER = Entry("miasbench.datasets.folder:open_folder", "A folder in BMAD's layout, or a YAML card")
 
@@ -101,6 +119,11 @@ def methods() -> dict[str, Entry]:
 def datasets() -> dict[str, Entry]:
     """Every dataset's name, built in or from a plugin; built-in names win."""
     return _plugins("miasbench.datasets") | DATASETS
+
+
+def policies() -> dict[str, Entry]:
+    """Every threshold policy's name, built in or from a plugin; built-in names win."""
+    return _plugins("miasbench.policies") | POLICIES
 
 
 def method_entry(name: str) -> Entry:
@@ -128,6 +151,19 @@ def method_class(name: str) -> type[Method]:
             f"The method {name} ({entry.target}, from {entry.distribution}) breaks the contract: {problem}"
         )
     return method
+
+
+def make_policies() -> dict[str, ThresholdPolicy | UsageError]:
+    """Makes every threshold policy; in the place of a plugin's that is broken stands why."""
+    made: dict[str, ThresholdPolicy | UsageError] = {}
+    for name, entry in policies().items():
+        try:
+            policy: Any = _import(name, entry)
+            problem = _policy_problem(name, policy)
+            made[name] = policy() if not problem else UsageError(f"{entry.target} breaks the contract: {problem}")
+        except UsageError as error:
+            made[name] = error
+    return made
 
 
 def parse_method(text: str) -> MethodSpec:
@@ -346,4 +382,23 @@ def _contract_problem(method: Any) -> str:
             signature.bind(None, None)
         except TypeError:
             return f"{name}{signature} should take self and one argument."
+    return ""
+
+
+def _policy_problem(name: str, policy: Any) -> str:
+    kinds = (NormalsPolicy, ValidationPolicy, ImagePolicy, OraclePolicy)
+    if not inspect.isclass(policy) or not issubclass(policy, kinds):
+        return f"it is not a subclass of {', '.join(kind.__name__ for kind in kinds)} of miasbench.harness.api."
+    if policy.__abstractmethods__:
+        return f"it does not define {', '.join(sorted(policy.__abstractmethods__))}."
+    if getattr(policy, "name", None) != name:
+        return f"its attribute `name` should be {name!r}, as the plugin is called."
+    try:
+        inspect.signature(policy.threshold).bind(None, None)
+    except TypeError:
+        return f"threshold{inspect.signature(policy.threshold)} should take self and one argument."
+    try:
+        inspect.signature(policy).bind()
+    except TypeError:
+        return "its fields need defaults: it is made without arguments."
     return ""

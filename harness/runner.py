@@ -8,8 +8,9 @@ import re
 import time
 import traceback
 from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, replace
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any, Literal
 
 import numpy as np
@@ -31,10 +32,12 @@ from .api import (
     UsageError,
     Weights,
 )
+from .comparing import compare_methods
 from .config import RunConfig, ScoreConfig
 from .device import PeakMemory, resolve_device, seed_everything, synchronize
 from .frame import frame_image
-from .provenance import code_version, environment
+from .leaks import shared_patients
+from .provenance import code_version, environment, scoring_version, usable_cores
 from .scoring import Truths, load_truths, score_cell
 from .subset import Subset
 
@@ -213,6 +216,7 @@ def execute(plan: Plan, *, force: bool = False, report: Report = lambda *_: None
                     "fingerprint": dataset.fingerprint,
                     "card": asdict(dataset.card),
                     "counts": {split: len(dataset.cases(split)) for split in SPLITS},
+                    "shared_patients": shared_patients(dataset),
                 }
                 for dataset in plan.datasets.values()
             },
@@ -257,50 +261,57 @@ def rescore(store: RunStore, score: ScoreConfig | None = None, report: Report = 
             raise ResultsError(
                 f"The dataset {name} has changed since {store.name} ran: its scores cannot be computed again."
             )
-    truths: dict[str, Truths] = {}
-    unchanged = []
     cells = [_cell_from_record(entry) for entry in record["cells"]]
-    done = []
-    for cell in cells:
-        cell_store = store.cell(cell.name)
-        end = cell_store.read()
-        if end is None:
-            continue
-        done.append(cell.name)
-        if end["status"] != "finished":
-            continue
-        if end["maps"] == "none":
-            unchanged.append(cell.name)
-            continue
-        _score(datasets[cell.dataset], cell, cell_store, truths, score, end, report)
-        cell_store.write(end | {"score": score.model_dump()})
-    write_run_tables(store, done)
+    ends = {cell.name: end for cell in cells if (end := store.cell(cell.name).read()) is not None}
+    finished = [cell for cell in cells if ends.get(cell.name, {}).get("status") == "finished"]
+    kept = [cell for cell in finished if ends[cell.name]["maps"] != "none"]
+    scored_by = _scored_by(score)
+
+    def score_again(cell: Cell, truths: Truths) -> str:
+        cell_store, end = store.cell(cell.name), ends[cell.name]
+        _score(datasets[cell.dataset], cell, cell_store, truths, score, end)
+        cell_store.write(end | {"score": scored_by})
+        return str(cell)
+
+    # Sorting pixels and reading files, which take most of the time, run side by side in threads.
+    with ThreadPoolExecutor(usable_cores()) as pool:
+        for name, dataset in datasets.items():
+            of_dataset = [cell for cell in kept if cell.dataset == name]
+            report(name, "reading lesion masks", 0, 0)
+            truths = load_truths(dataset, PREDICTED, config.size, score.mask_edges)
+            for scored in pool.map(partial(score_again, truths=truths), of_dataset):
+                report(scored, "scored", 0, 0)
+    write_run_tables(store, list(ends))
     store.write(record | {"config": record["config"] | {"score": score.model_dump()}})
-    return unchanged
+    return [cell.name for cell in finished if cell not in kept]
 
 
 def write_run_tables(store: RunStore, cells: Sequence[str]) -> None:
-    """Joins the tables of cells into those of the run."""
-    store.write_tables(*concatenate([store.cell(name).read_tables() for name in cells]))
+    """Joins the tables of cells into those of the run, and compares the methods."""
+    tables = concatenate([store.cell(name).read_tables() for name in cells])
+    for name, content in (tables._asdict() | compare_methods(tables.cases)._asdict()).items():
+        store.write_table(name, content)
 
 
 class _Images(Sequence[np.ndarray]):
-    """Images of cases in the run's frame, read when asked for; `seconds` is the time that reading took so far."""
+    """Images of cases in the run's frame, read when asked for; `seconds` is the time that reading took so far.
+
+    All that a method gets to see: it holds neither the dataset nor the cases, which know of masks and labels.
+    """
 
     def __init__(self, dataset: Dataset, cases: Sequence[Case], size: int) -> None:
-        self._dataset = dataset
-        self._cases = cases
-        self._size = size
+        self._read = lambda index: frame_image(dataset.load(cases[index]).image, size)
+        self._count = len(cases)
         self.seconds = 0.0
 
     def __len__(self) -> int:
-        return len(self._cases)
+        return self._count
 
     def __getitem__(self, index: Any) -> Any:
         if isinstance(index, slice):
             return [self[position] for position in range(*index.indices(len(self)))]
         start = time.perf_counter()
-        image = frame_image(self._dataset.load(self._cases[index]).image, self._size)
+        image = self._read(index)
         self.seconds += time.perf_counter() - start
         return image
 
@@ -309,12 +320,13 @@ def _run_cell(
     plan: Plan, cell: Cell, store: CellStore, truths: dict[str, Truths], *, force: bool, report: Report
 ) -> Outcome:
     dataset, config = plan.datasets[cell.dataset], plan.config
-    score = config.score.model_dump()
+    score = _scored_by(config.score)
     end = store.read()
     if end is not None and end["status"] == "finished" and not force:
         has_maps, scored_alike = end["maps"] != "none", end["score"] == score
         if has_maps and not scored_alike:
-            _score(dataset, cell, store, truths, config.score, end, report)
+            report(str(cell), "score", 0, 0)
+            _score(dataset, cell, store, _truths_of(cell, dataset, config.score, truths), config.score, end)
             store.write(end | {"score": score})
         if has_maps or (scored_alike and config.maps == "none"):
             return Outcome(cell, "kept")
@@ -322,7 +334,8 @@ def _run_cell(
         if force:
             store.clear()
         end = _predict(plan, cell, store, dataset, report)
-        _score(dataset, cell, store, truths, config.score, end, report)
+        report(str(cell), "score", 0, 0)
+        _score(dataset, cell, store, _truths_of(cell, dataset, config.score, truths), config.score, end)
         if config.maps == "none":
             store.drop_predictions()
         kept = {"status": "finished", "maps": config.maps, "score": score}
@@ -334,7 +347,7 @@ def _run_cell(
             raise
         message = str(error) if isinstance(error, BenchError) else f"{type(error).__name__}: {error}"
         store.write_error(traceback.format_exc())
-        store.write_tables(*failed_cell(_identity(cell), message))
+        store.write_tables(failed_cell(_identity(cell), message))
         store.write({"status": "failed", "error": message})
         return Outcome(cell, "failed", message)
     finally:
@@ -437,22 +450,25 @@ def _check_diagnostics(diagnostics: Sequence[Diagnostic], cell: Cell) -> list[di
 
 
 def _score(
-    dataset: Dataset,
-    cell: Cell,
-    store: CellStore,
-    truths: dict[str, Truths],
-    score: ScoreConfig,
-    end: dict[str, Any],
-    report: Report,
+    dataset: Dataset, cell: Cell, store: CellStore, truths: Truths, score: ScoreConfig, end: dict[str, Any]
 ) -> None:
-    report(str(cell), "score", 0, 0)
-    if cell.dataset not in truths:
-        truths.clear()  # cells come dataset by dataset: one set of masks in memory is enough
-        truths[cell.dataset] = load_truths(dataset, PREDICTED, cell.size, score.mask_edges)
     predictions: dict[Split, Sequence[StoredPrediction]] = {
-        split: [store.read_prediction(split, case.id) for case in dataset.cases(split)] for split in PREDICTED
+        split: store.predictions(split, [case.id for case in dataset.cases(split)]) for split in PREDICTED
     }
-    store.write_tables(*score_cell(_identity(cell), truths[cell.dataset], predictions, score, end))
+    store.write_tables(score_cell(_identity(cell), truths, predictions, score, end))
+
+
+def _truths_of(cell: Cell, dataset: Dataset, score: ScoreConfig, read: dict[str, Truths]) -> Truths:
+    """A dataset's lesion masks, read once: cells come dataset by dataset, and one set in memory is enough."""
+    if cell.dataset not in read:
+        read.clear()
+        read[cell.dataset] = load_truths(dataset, PREDICTED, cell.size, score.mask_edges)
+    return read[cell.dataset]
+
+
+def _scored_by(score: ScoreConfig) -> dict[str, Any]:
+    """What a cell's scores depend on, beside its predictions."""
+    return score.model_dump() | {"code": scoring_version()}
 
 
 def _identity(cell: Cell) -> dict[str, Any]:

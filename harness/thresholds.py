@@ -1,78 +1,24 @@
-"""Threshold policies: how a map becomes a mask, and what may be looked at to decide it.
+"""The built-in threshold policies: how a map becomes a mask, and what may be looked at to decide it.
 
-What a policy looks at is part of its type, so that none can look further. A pixel is anomalous where `map >=
-threshold`.
+What a policy looks at is its type in `api.py`, so that none can look further. Third parties add theirs through the
+entry-point group `miasbench.policies`.
 """
 
-from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar, Literal
 
 import numpy as np
 from skimage.filters import threshold_otsu
 
-from .api import BenchError
-from .metrics import mean_dice_curve, rank_pixels
-
-Maps = Sequence[np.ndarray]
-
-
-class PolicyUnavailableError(BenchError):
-    """A policy that this dataset gives nothing to look at; the text says what is missing."""
-
-
-@dataclass(frozen=True)
-class ThresholdPolicy(ABC):
-    """A way to choose a threshold.
-
-    Attributes:
-        name: As in the results.
-        looks_at: What it may see.
-    """
-
-    name: ClassVar[str]
-    looks_at: ClassVar[Literal["normals", "validation", "image", "oracle", "nothing"]]
-
-
-class NormalsPolicy(ThresholdPolicy):
-    """Looks at maps of normal images that the method was not fitted on: the normal part of the validation split."""
-
-    looks_at = "normals"
-
-    @abstractmethod
-    def threshold(self, normal_maps: Maps) -> float:
-        """The threshold for all test images."""
-
-
-class ValidationPolicy(ThresholdPolicy):
-    """Looks at maps and masks of the validation split."""
-
-    looks_at = "validation"
-
-    @abstractmethod
-    def threshold(self, maps: Maps, truths: Maps) -> float:
-        """The threshold for all test images."""
-
-
-class ImagePolicy(ThresholdPolicy):
-    """Looks at the map of the very image it decides on."""
-
-    looks_at = "image"
-
-    @abstractmethod
-    def threshold(self, anomaly_map: np.ndarray) -> float:
-        """The threshold for this image."""
-
-
-class OraclePolicy(ThresholdPolicy):
-    """Looks at the masks of the test split: an upper bound, never a result."""
-
-    looks_at = "oracle"
-
-    @abstractmethod
-    def threshold(self, maps: Maps, truths: Maps) -> float:
-        """The threshold for all test images."""
+from .api import (
+    ImagePolicy,
+    LabelledMaps,
+    NormalsPolicy,
+    OraclePolicy,
+    PolicyUnavailableError,
+    ThresholdPolicy,
+    ValidationPolicy,
+)
 
 
 @dataclass(frozen=True)
@@ -82,7 +28,7 @@ class NormalQuantile(NormalsPolicy):
     name = "normal_quantile"
     quantile: float = 0.99
 
-    def threshold(self, normal_maps: Maps) -> float:
+    def threshold(self, normal_maps: Sequence[np.ndarray]) -> float:
         return float(np.quantile(_pixels(normal_maps), self.quantile, method="higher"))
 
 
@@ -93,7 +39,7 @@ class NormalMeanStd(NormalsPolicy):
     name = "normal_mean_std"
     deviations: float = 3.0
 
-    def threshold(self, normal_maps: Maps) -> float:
+    def threshold(self, normal_maps: Sequence[np.ndarray]) -> float:
         pixels = _pixels(normal_maps)
         return float(pixels.mean(dtype=np.float64) + self.deviations * pixels.std(dtype=np.float64))
 
@@ -104,8 +50,8 @@ class ValidDice(ValidationPolicy):
 
     name = "valid_dice"
 
-    def threshold(self, maps: Maps, truths: Maps) -> float:
-        return _best_mean_dice(maps, truths, "validation")
+    def threshold(self, labelled: LabelledMaps) -> float:
+        return _best_mean_dice(labelled, "validation")
 
 
 @dataclass(frozen=True)
@@ -114,10 +60,11 @@ class ValidF1(ValidationPolicy):
 
     name = "valid_f1"
 
-    def threshold(self, maps: Maps, truths: Maps) -> float:
-        if not any(truth.any() for truth in truths):
+    def threshold(self, labelled: LabelledMaps) -> float:
+        values, true, false = labelled.pixel_counts()
+        if not len(values):
             raise PolicyUnavailableError("the validation split has no lesion")
-        return rank_pixels(maps, truths).best_f1()[0]
+        return float(values[(2 * true / (true + false + true[-1])).argmax()])
 
 
 @dataclass(frozen=True)
@@ -151,24 +98,18 @@ class OracleDice(OraclePolicy):
 
     name = "oracle_dice"
 
-    def threshold(self, maps: Maps, truths: Maps) -> float:
-        return _best_mean_dice(maps, truths, "test")
+    def threshold(self, labelled: LabelledMaps) -> float:
+        return _best_mean_dice(labelled, "test")
 
 
-def default_policies(fixed: float | None = None) -> tuple[ThresholdPolicy, ...]:
-    """All policies, in the order of the tables; `fixed` only with a value."""
-    chosen = (NormalQuantile(), NormalMeanStd(), ValidDice(), ValidF1(), Otsu())
-    return (*chosen, *([Fixed(fixed)] if fixed is not None else []), OracleDice())
-
-
-def _best_mean_dice(maps: Maps, truths: Maps, split: str) -> float:
-    thresholds, dice = mean_dice_curve(maps, truths)
+def _best_mean_dice(labelled: LabelledMaps, split: str) -> float:
+    thresholds, dice = labelled.dice_curve()
     if not len(thresholds):
         raise PolicyUnavailableError(f"the {split} split has no lesion")
     return float(thresholds[np.flatnonzero(dice >= dice.max() - 1e-12)[0]])  # the running sum rounds
 
 
-def _pixels(normal_maps: Maps) -> np.ndarray:
+def _pixels(normal_maps: Sequence[np.ndarray]) -> np.ndarray:
     if not len(normal_maps):
         raise PolicyUnavailableError("the validation split has no normal image")
     return np.concatenate([anomaly_map.ravel() for anomaly_map in normal_maps])

@@ -9,7 +9,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from .tables import POLICY_ORDER
+from .tables import POLICIES
 
 _FOOTNOTES = "abcdefghijklmnopqrstuvwxyz"
 _PAPERS_SIZE = 256
@@ -151,7 +151,7 @@ def _options(config: dict[str, Any], first: pd.Series, quoted: Mapping[Any, Any]
 
 def _in_order(rows: pd.DataFrame) -> pd.DataFrame:
     """By method as they were run, then by metric and policy."""
-    places = {name: place for place, name in enumerate(["none", *POLICY_ORDER])}
+    places = {name: place for place, name in enumerate(["none", *POLICIES, "oracle_dice"])}
     methods = {name: place for place, name in enumerate(rows["method"].unique())}
     keys = [
         (methods[row.method], row.metric != "dice", row.metric, places.get(str(row.policy), 99))

@@ -7,7 +7,7 @@ from rich.text import Text
 
 from ..results.tables import CONVENTIONS
 
-POLICY_ORDER = ("own", "normal_quantile", "normal_mean_std", "valid_dice", "valid_f1", "otsu", "fixed", "oracle_dice")
+POLICIES = ("own", "normal_quantile", "normal_mean_std", "valid_dice", "valid_f1", "otsu", "fixed")
 _MAPS = {
     "pixel_auroc": ("pixel AUROC", "{:.3f}"),
     "pixel_ap": ("pixel AP", "{:.3f}"),
@@ -17,6 +17,17 @@ _MAPS = {
     "predict_ms": ("ms/image", "{:.0f}"),
     "peak_memory_mib": ("peak MiB", "{:.0f}"),
 }
+
+
+def ordered_policies(table: pd.DataFrame) -> list[str]:
+    """The policies of a table in the order to show them: built-in ones, those of plugins, and oracles last.
+
+    Args:
+        table: With the columns `policy` and `oracle`.
+    """
+    known = {name: place for place, name in enumerate(POLICIES)}
+    oracles = dict(zip(table["policy"], table["oracle"], strict=True))
+    return sorted(oracles, key=lambda name: (oracles[name], known.get(name, len(known)), name))
 
 
 def run_tables(scores: pd.DataFrame) -> RenderableType:
@@ -56,7 +67,7 @@ def run_tables(scores: pd.DataFrame) -> RenderableType:
 
 def _dice_table(dataset: str, rows: pd.DataFrame) -> Table:
     dice = rows[rows["metric"] == "dice"]
-    policies = [policy for policy in POLICY_ORDER if policy in set(dice["policy"])]
+    policies = ordered_policies(dice)
     table = Table(title=Text(f"{dataset}: mean DICE of anomalous images, by threshold policy"), title_justify="left")
     table.add_column("method", overflow="fold")
     for policy in policies:

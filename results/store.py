@@ -3,9 +3,12 @@
 <run>/run.json                              what was asked, versions, hardware, one entry per cell
 <run>/cases.parquet, cases.csv              a row per cell, threshold policy and test case
 <run>/scores.parquet, scores.csv            a row per cell, threshold policy and metric
+<run>/curves.parquet, curves.csv            a row per cell, split and threshold
+<run>/comparisons.parquet, comparisons.csv  a row per dataset, threshold policy and pair of methods
+<run>/ranks.parquet, ranks.csv              a row per dataset, threshold policy and method
 <run>/cells/<cell>/cell.json                status, times, memory, environment; written last
 <run>/cells/<cell>/<split>/<case>.npz       anomaly map, image score, mask, seconds, note
-<run>/cells/<cell>/cases.parquet, scores.parquet, error.txt
+<run>/cells/<cell>/cases.parquet, scores.parquet, curves.parquet, error.txt
 """
 
 import hashlib
@@ -13,7 +16,7 @@ import io
 import json
 import os
 import urllib.parse
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +26,9 @@ import numpy as np
 import pandas as pd
 
 from ..harness.api import BenchError, Prediction
+from .tables import CellTables
+
+_KEPT_PIXELS = 2**27  # of anomaly maps, half a gigabyte
 
 
 class ResultsError(BenchError):
@@ -118,18 +124,50 @@ class CellStore:
         for file in self.folder.glob("*/*.npz"):
             file.unlink()
 
-    def write_tables(self, cases: pd.DataFrame, scores: pd.DataFrame) -> None:
-        write_parquet(self.folder / "cases.parquet", cases)
-        write_parquet(self.folder / "scores.parquet", scores)
+    def predictions(self, split: str, case_ids: Sequence[str]) -> "StoredPredictions":
+        """The predictions of a split, in the order of the given cases."""
+        return StoredPredictions(self, split, case_ids)
 
-    def read_tables(self) -> tuple[pd.DataFrame, pd.DataFrame]:
-        return pd.read_parquet(self.folder / "cases.parquet"), pd.read_parquet(self.folder / "scores.parquet")
+    def write_tables(self, tables: CellTables) -> None:
+        for name, content in tables._asdict().items():
+            write_parquet(self.folder / f"{name}.parquet", content)
+
+    def read_tables(self) -> CellTables:
+        return CellTables(*(pd.read_parquet(self.folder / f"{name}.parquet") for name in CellTables._fields))
 
     def _prediction_path(self, split: str, case_id: str) -> Path:
         name = urllib.parse.quote(case_id, safe=" ")
         if len(name) > 200:  # file systems take 255 bytes
             name = hashlib.sha256(case_id.encode()).hexdigest()
         return self.folder / split / f"{name}.npz"
+
+
+class StoredPredictions(Sequence[StoredPrediction]):
+    """The predictions of a split, read when asked for; a test set's maps need not fit into memory.
+
+    Small ones are kept once read.
+    """
+
+    def __init__(self, store: CellStore, split: str, case_ids: Sequence[str]) -> None:
+        self._store = store
+        self._split = split
+        self._ids = tuple(case_ids)
+        self._kept: dict[int, StoredPrediction] = {}
+        self._room = _KEPT_PIXELS
+
+    def __len__(self) -> int:
+        return len(self._ids)
+
+    def __getitem__(self, index: Any) -> Any:
+        if isinstance(index, slice):
+            return [self[position] for position in range(*index.indices(len(self)))]
+        if index in self._kept:
+            return self._kept[index]
+        stored = self._store.read_prediction(self._split, self._ids[index])
+        self._room -= stored.prediction.anomaly_map.size
+        if self._room >= 0:
+            self._kept[index] = stored
+        return stored
 
 
 class RunStore:
@@ -159,11 +197,10 @@ class RunStore:
     def write(self, record: dict[str, Any]) -> None:
         write_json(self.folder / "run.json", record)
 
-    def write_tables(self, cases: pd.DataFrame, scores: pd.DataFrame) -> None:
-        """Writes the two tables of the run, in Parquet and in CSV."""
-        for name, table in (("cases", cases), ("scores", scores)):
-            write_parquet(self.folder / f"{name}.parquet", table)
-            _write(self.folder / f"{name}.csv", table.to_csv(index=False).encode())
+    def write_table(self, name: str, table: pd.DataFrame) -> None:
+        """Writes a table of the run, in Parquet and in CSV."""
+        write_parquet(self.folder / f"{name}.parquet", table)
+        _write(self.folder / f"{name}.csv", table.to_csv(index=False).encode())
 
     def cases(self) -> pd.DataFrame:
         """A row per cell, threshold policy and test case."""
@@ -173,10 +210,25 @@ class RunStore:
         """A row per cell, threshold policy and metric."""
         return self._table("scores")
 
+    def curves(self) -> pd.DataFrame:
+        """A row per cell, split and threshold."""
+        return self._table("curves")
+
+    def comparisons(self) -> pd.DataFrame:
+        """A row per dataset, threshold policy and pair of methods."""
+        return self._table("comparisons")
+
+    def ranks(self) -> pd.DataFrame:
+        """A row per dataset, threshold policy and method."""
+        return self._table("ranks")
+
     def _table(self, name: str) -> pd.DataFrame:
         path = self.folder / f"{name}.parquet"
         if not path.exists():
-            raise ResultsError(f"The run {self.folder} has no table {path.name} yet: finish it with the same command.")
+            raise ResultsError(
+                f"The run {self.folder} has no table {path.name}: finish it with the same command, or compute its "
+                f"tables again with bench score {self.name}."
+            )
         return pd.read_parquet(path)
 
 

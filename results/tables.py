@@ -1,12 +1,15 @@
-"""The two tidy tables of a run: `cases` and `scores`.
+"""The tidy tables of a run: `cases` and `scores`, the curves to draw, and how methods compare.
 
-Both begin with the columns that name a cell. Scores that involve no threshold carry the policy `none`; the method's
-own, threshold-free mask is the policy `own`. `oracle` marks rows whose threshold was chosen on the test set's own
-masks: an upper bound, never a result. A failed cell is one row of `scores` with its `error`.
+`cases`, `scores` and `curves` begin with the columns that name a cell. Scores that involve no threshold carry the
+policy `none`; the method's own, threshold-free mask is the policy `own`. `oracle` marks rows that were chosen on the
+test set's own masks: an upper bound, never a result. A failed cell is one row of `scores` with its `error`.
+
+`comparisons` and `ranks` are of all methods of a run on one dataset, under one policy; `HEADLINE` takes each method at
+its best legal mask.
 """
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import pandas as pd
 
@@ -30,11 +33,24 @@ CASES = {
     "patient": "str",
     "label": "int64",
     "dice": "float64",
+    "iou": "float64",
+    "precision": "float64",
+    "recall": "float64",
+    "hd95_px": "float64",
+    "assd_px": "float64",
+    "lesion_size": "str",
+    "lesions": "int64",
+    "lesions_hit": "int64",
+    "false_lesions": "int64",
     "intersection_px": "int64",
     "predicted_px": "int64",
     "truth_px": "int64",
     "image_px": "int64",
     "image_score": "float64",
+    "pixel_auroc": "float64",
+    "pixel_ap": "float64",
+    "aupro": "float64",
+    "best_dice": "float64",
     "predict_ms": "float64",
     "note": "str",
 }
@@ -50,20 +66,88 @@ SCORES = {
     "note": "str",
     "error": "str",
 }
-CONVENTIONS = {
-    "dice": "mean over anomalous images; nothing predicted scores 0; normal images are left out",
+CURVES = {
+    **IDENTITY,
+    "split": "str",
+    "threshold": "float64",
+    "dice": "float64",
+    "dice_pooled": "float64",
+    "true_positive_rate": "float64",
+    "false_positive_rate": "float64",
+    "precision": "float64",
+    "region_overlap": "float64",
+}
+_COMPARED = {"dataset": "str", "policy": "str"}
+COMPARISONS = {
+    **_COMPARED,
+    "method_a": "str",
+    "method_b": "str",
+    "patients": "int64",
+    "cases": "int64",
+    "left_out": "int64",
+    "mean_a": "float64",
+    "mean_b": "float64",
+    "difference": "float64",
+    "ci_low": "float64",
+    "ci_high": "float64",
+    "p": "float64",
+    "p_holm": "float64",
+    "effect": "float64",
+    "detectable": "float64",
+    "tied": "bool",
+    "test": "str",
+}
+RANKS = {
+    **_COMPARED,
+    "method": "str",
+    "mean": "float64",
+    "ci_low": "float64",
+    "ci_high": "float64",
+    "cases": "int64",
+    "patients": "int64",
+    "rank": "float64",
+    "rank_low": "float64",
+    "rank_high": "float64",
+    "share_first": "float64",
+    "tied_with_best": "bool",
+    "rank_shares": "object",
+}
+HEADLINE = "own or valid_dice"
+"""The policy that methods are ranked by: the mask a method makes itself, and where it makes none, `valid_dice`."""
+
+_ANOMALOUS = "mean over anomalous images; nothing predicted scores"
+MASK_METRICS = {
+    "dice": f"{_ANOMALOUS} 0; normal images are left out",
+    "dice_valid": "DICE of the validation split's anomalous images, with the same threshold",
+    "regret": "oracle_dice's DICE minus this policy's, on test: what not knowing the masks has cost",
     "dice_pooled": "all pixels of all test images as one",
+    "iou": f"{_ANOMALOUS} 0; normal images are left out",
+    "precision": "mean over anomalous images on which something is predicted",
+    "recall": f"{_ANOMALOUS} 0; normal images are left out",
+    "hd95_px": f"95th percentile of the Hausdorff distance, pixels; {_ANOMALOUS} the image's diagonal",
+    "assd_px": f"average symmetric surface distance, pixels; {_ANOMALOUS} the image's diagonal",
+    "lesion_recall": "share of all 8-connected lesions that one predicted pixel or more touches",
+    "false_lesions": "8-connected predicted components without a lesion pixel, per image, normal ones too",
     "normal_fp_area": "mean predicted share of the image over normal images",
+    "dice_small": "DICE where lesions cover less than 0.5 % of the image",
+    "dice_medium": "DICE where lesions cover 0.5 to 2 % of the image",
+    "dice_large": "DICE where lesions cover more than 2 % of the image",
+}
+MAP_METRICS = {
     "pixel_auroc": "all pixels of all test images",
     "pixel_ap": "all pixels of all test images, steps without interpolation",
     "aupro": "8-connected lesions, false-positive rate up to 0.3, divided by 0.3",
+    "best_f1": "all pixels of all test images, at the best threshold for them",
     "image_auroc": "image scores of all test images",
+}
+COSTS = {
     "fit_seconds": "reading images left out; what a cache spared is counted",
     "predict_ms": "median over test images after a warm-up, mean if transductive; reading and scoring left out; "
     "what a cache spared is counted",
     "peak_memory_mib": "largest resident memory of the process while the cell ran",
     "peak_gpu_memory_mib": "largest memory that torch allocated on the GPU",
 }
+CONVENTIONS = MASK_METRICS | MAP_METRICS | COSTS
 """The harness's own metrics and how each is computed; any other metric is a diagnostic, which a method reported."""
 
 
@@ -72,15 +156,22 @@ def table(rows: Sequence[dict[str, Any]], columns: dict[str, str]) -> pd.DataFra
     return pd.DataFrame(list(rows), columns=list(columns)).astype(columns)
 
 
-def concatenate(tables: Sequence[tuple[pd.DataFrame, pd.DataFrame]]) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Joins the `cases` and `scores` of several cells."""
-    cases = [table([], CASES), *(cases for cases, _ in tables)]
-    scores = [table([], SCORES), *(scores for _, scores in tables)]
-    return pd.concat(cases, ignore_index=True), pd.concat(scores, ignore_index=True)
+class CellTables(NamedTuple):
+    """The rows of one cell, or of several."""
+
+    cases: pd.DataFrame
+    scores: pd.DataFrame
+    curves: pd.DataFrame
 
 
-def failed_cell(identity: dict[str, Any], error: str) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """The tables of a cell that failed: no cases, one row of scores that says why."""
+def concatenate(cells: Sequence[CellTables]) -> CellTables:
+    """Joins the tables of several cells."""
+    empty = CellTables(table([], CASES), table([], SCORES), table([], CURVES))
+    return CellTables(*(pd.concat(tables, ignore_index=True) for tables in zip(empty, *cells, strict=True)))
+
+
+def failed_cell(identity: dict[str, Any], error: str) -> CellTables:
+    """The tables of a cell that failed: no cases, no curves, one row of scores that says why."""
     row = identity | {
         "policy": "none",
         "looks_at": "nothing",
@@ -95,4 +186,4 @@ def failed_cell(identity: dict[str, Any], error: str) -> tuple[pd.DataFrame, pd.
         "note": "",
         "error": error,
     }
-    return table([], CASES), table([row], SCORES)
+    return CellTables(table([], CASES), table([row], SCORES), table([], CURVES))

@@ -14,7 +14,9 @@ _COMMANDS = {
     "run": "Run methods on datasets, score them, and print the table.",
     "score": "Compute thresholds and metrics again from stored predictions.",
     "show": "Print the table of a run.",
-    "list": "List methods, datasets or runs.",
+    "thresholds": "Show what choosing a threshold costs, and draw it.",
+    "stats": "Say which methods lead and which are tied.",
+    "list": "List methods, datasets, threshold policies or runs.",
     "data": "Make or look at datasets.",
 }
 

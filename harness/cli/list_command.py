@@ -7,12 +7,12 @@ import click
 
 from ..config import default_results
 from ..methods_page import methods_page
-from ..registry import METHODS, datasets, methods
+from ..registry import METHODS, datasets, methods, policies
 
 
 @click.group()
 def command() -> None:
-    """List methods, datasets or runs."""
+    """List methods, datasets, threshold policies or runs."""
 
 
 @command.command("methods")
@@ -34,6 +34,12 @@ def list_methods(markdown: bool) -> None:
 def list_datasets() -> None:
     """List datasets, built in and from plugins; any folder in BMAD's layout is one too."""
     _print([(name, entry.summary) for name, entry in datasets().items()])
+
+
+@command.command("policies")
+def list_policies() -> None:
+    """List threshold policies, built in and from plugins: what each looks at. Every run applies all of them."""
+    _print([(name, entry.summary) for name, entry in policies().items()])
 
 
 @command.command("runs")

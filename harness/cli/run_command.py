@@ -173,6 +173,7 @@ def split_specs(text: str) -> list[str]:
 def remarks(plan: Any) -> None:
     """Says what a user should know before the run: methods that were added, and what is odd about the data."""
     from ..api import SPLITS
+    from ..leaks import shared_patients_note
     from .progress import console
 
     added = list(dict.fromkeys(spec for specs in plan.controls.values() for spec in specs))
@@ -188,13 +189,9 @@ def remarks(plan: Any) -> None:
         expected = dataset.card.counts
         if expected and not plan.config.limit and counts != expected:
             console.print(f"Note: {dataset.name} has {counts} cases; its card expects {expected}.", style="yellow")
-        patients = {split: {case.patient for case in dataset.cases(split)} for split in SPLITS}
-        shared = (patients["train"] | patients["valid"]) & patients["test"]
-        if shared:
-            console.print(
-                f"Note: {dataset.name} has {len(shared)} patients in test and in another split, such as {min(shared)}.",
-                style="yellow",
-            )
+        note = shared_patients_note(dataset)
+        if note:
+            console.print(f"Note: {note}", style="yellow")
 
 
 def _listed(names: Iterable[str]) -> str:

@@ -220,7 +220,7 @@ class TestRun:
         (good / f"{image.stem}9.png").write_bytes(image.read_bytes())
         code, out, _ = bench("run", "-m", "intensity", "-d", "./mine", "--size", 64)
         assert code == 0
-        assert "patients in test and in another split" in " ".join(out.split())
+        assert "patient in more than one split" in " ".join(out.split())
 
 
 class TestWrongUsage:

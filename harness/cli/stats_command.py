@@ -1,0 +1,45 @@
+"""`bench stats`."""
+
+from pathlib import Path
+
+import click
+
+from ..config import default_results
+
+
+@click.command(
+    epilog="""\b
+Examples:
+  bench stats latest
+  bench stats latest --policy valid_dice --pairs
+""",
+)
+@click.argument("run", default="latest")
+@click.option("--results", type=click.Path(path_type=Path), default=default_results, help="Where runs are kept.")
+@click.option(
+    "--policy",
+    metavar="NAME",
+    help="Whose masks to compare.  [default: each method's own, or those of valid_dice]",
+)
+@click.option("--pairs", is_flag=True, help="Show every two methods: difference, interval, p, effect.")
+def command(run: str, results: Path, policy: str | None, pairs: bool) -> None:
+    """Say which methods of RUN lead and which are tied.
+
+    Methods are compared on the same images, by patients. RUN is a run's folder, its name, the beginning of its name, or
+    `latest`. All numbers are in the run's ranks.csv and comparisons.csv.
+    """
+    from ...reports.comparison import comparison_tables
+    from ...results.store import find_run
+    from ...results.tables import HEADLINE
+    from ..api import UsageError
+    from ..registry import suggest
+    from .progress import console
+
+    store = find_run(run, results)
+    ranks, wanted = store.ranks(), policy or HEADLINE
+    if ranks.empty:
+        raise UsageError(f"The run {store.name} has no two methods on the same dataset: there is nothing to compare.")
+    if wanted not in set(ranks["policy"]):
+        raise UsageError(f"No two methods have masks by {wanted!r}. {suggest(wanted, ranks['policy'].unique())}")
+    console.print(comparison_tables(ranks, store.comparisons(), wanted, pairs=pairs))
+    console.print(f"Run {store.name}: ranks.csv and comparisons.csv in {store.folder.resolve()}", soft_wrap=True)

@@ -1,0 +1,48 @@
+"""`bench thresholds`."""
+
+from pathlib import Path
+
+import click
+
+from ..config import default_results
+
+
+@click.command(
+    epilog="""\b
+Examples:
+  bench thresholds latest
+  bench thresholds liver_ct-1a2b3c4d --out figures
+""",
+)
+@click.argument("run", default="latest")
+@click.option("--results", type=click.Path(path_type=Path), default=default_results, help="Where runs are kept.")
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path, file_okay=False),
+    help="Where the figures and thresholds.csv go.  [default: the run's folder, figures]",
+)
+def command(run: str, results: Path, out: Path | None) -> None:
+    """Show what choosing a threshold costs in RUN.
+
+    For each method: DICE over all thresholds as a figure, with the point where each policy landed on validation and on
+    test; each policy's regret, which is the oracle's DICE minus its own; and how the ranking of methods changes from
+    policy to policy. RUN is a run's folder, its name, the beginning of its name, or `latest`.
+    """
+    from ...reports.thresholds import threshold_figure, threshold_report, threshold_table
+    from ...results.store import find_run
+    from ..api import UsageError
+    from .progress import console
+
+    store = find_run(run, results)
+    scores, curves, folder = store.scores(), store.curves(), out or store.folder / "figures"
+    table = threshold_table(scores)
+    if table.empty:
+        raise UsageError(f"The run {store.name} has no finished cell: there are no thresholds to show.")
+    noted = scores[scores["note"].str.startswith("left out")]
+    console.print(threshold_report(table, noted[["policy", "note"]].drop_duplicates()))
+    with console.status("drawing"):
+        figures = [threshold_figure(curves, table, dataset, folder) for dataset in curves["dataset"].unique()]
+    table.to_csv(folder / "thresholds.csv", index=False)
+    for figure in figures:
+        console.print(f"Figure: {figure.resolve()} (and .pdf)", soft_wrap=True)
+    console.print(f"Table: {(folder / 'thresholds.csv').resolve()}", soft_wrap=True)

@@ -1,0 +1,108 @@
+"""Which methods lead and which are tied: the ranking of a run under one threshold policy, with its uncertainty."""
+
+from collections.abc import Iterator, Sequence
+
+import pandas as pd
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+
+def comparison_tables(
+    ranks: pd.DataFrame, comparisons: pd.DataFrame, policy: str, *, pairs: bool = False
+) -> RenderableType:
+    """Renders how the methods of a run compare, dataset by dataset.
+
+    Args:
+        ranks: Of `results.tables.RANKS`.
+        comparisons: Of `results.tables.COMPARISONS`.
+        policy: A threshold policy that both tables have.
+        pairs: Whether to show every pair of methods too.
+    """
+    parts: list[RenderableType] = []
+    for dataset, ranking in ranks[ranks["policy"] == policy].groupby("dataset", sort=False):
+        of_dataset = comparisons[(comparisons["policy"] == policy) & (comparisons["dataset"] == dataset)]
+        parts.append(_rank_table(str(dataset), policy, ranking))
+        if pairs:
+            parts.append(_pair_table(of_dataset))
+        parts += [Text(sentence) for sentence in in_words(ranking, of_dataset)]
+        parts.append(Text())
+    return Group(*parts)
+
+
+def in_words(ranking: pd.DataFrame, pairs: pd.DataFrame) -> Iterator[str]:
+    """Says which methods lead, which are tied with the best, and how far the data go, a sentence at a time.
+
+    Args:
+        ranking: One dataset's and policy's rows of `results.tables.RANKS`, best first.
+        pairs: The same of `results.tables.COMPARISONS`.
+    """
+    best = ranking.iloc[0]
+    tied = ranking.loc[ranking["tied_with_best"] & (ranking["method"] != best["method"]), "method"].tolist()
+    behind = len(ranking) - 1 - len(tied)
+    share = f", and is first in {best['share_first']:.0%} of resamples" if pd.notna(best["share_first"]) else ""
+    yield f"{best['method']} has the highest DICE ({best['mean']:.3f}{share})."
+    if tied:
+        yield f"The data cannot separate it from {_listed(tied)}: tied."
+    if behind:
+        yield f"It is better than the other {behind}." if tied else f"It is better than all other {behind} methods."
+    first = pairs.iloc[0]
+    yield f"{first['test']}; {first['patients']} patients, {first['cases']} images that all methods have."
+    with_best = pairs[(pairs["method_a"] == best["method"]) | (pairs["method_b"] == best["method"])]
+    if with_best["detectable"].notna().any():
+        least, most = with_best["detectable"].min(), with_best["detectable"].max()
+        yield (
+            f"Differences to it below {least:.3f} to {most:.3f}, depending on the method, would have been missed "
+            "more often than once in five times, even without the correction for many pairs."
+        )
+
+
+def _rank_table(dataset: str, policy: str, ranking: pd.DataFrame) -> Table:
+    table = Table(title=Text(f"{dataset}: DICE of {policy}, ranked"), title_justify="left")
+    table.add_column("rank", justify="right")
+    table.add_column("method", overflow="fold")
+    for title in ("DICE", "95 % interval", "ranks 95 %", "first in", "tied with best"):
+        table.add_column(title, justify="right")
+    for row in ranking.to_dict("records"):
+        table.add_row(
+            f"{row['rank']:g}",
+            Text(row["method"]),
+            f"{row['mean']:.3f}",
+            _span(row["ci_low"], row["ci_high"], "{:.3f}"),
+            _span(row["rank_low"], row["rank_high"], "{:g}"),
+            f"{row['share_first']:.0%}" if pd.notna(row["share_first"]) else "–",
+            "tied" if row["tied_with_best"] and row["rank"] > ranking["rank"].min() else "",
+        )
+    return table
+
+
+def _pair_table(pairs: pd.DataFrame) -> Table:
+    table = Table(title="every two methods", title_justify="left")
+    for title in ("method", "and"):
+        table.add_column(title, overflow="fold")
+    for title in ("difference", "95 % interval", "p", "p (Holm)", "effect", "detectable", ""):
+        table.add_column(title, justify="right")
+    for row in pairs.to_dict("records"):
+        table.add_row(
+            Text(row["method_a"]),
+            Text(row["method_b"]),
+            f"{row['difference']:+.3f}",
+            _span(row["ci_low"], row["ci_high"], "{:+.3f}"),
+            *(_number(row[name], "{:.2g}") for name in ("p", "p_holm")),
+            _number(row["effect"], "{:+.2f}"),
+            _number(row["detectable"], "{:.3f}"),
+            "tied" if row["tied"] else "",
+        )
+    return table
+
+
+def _span(low: float, high: float, form: str) -> str:
+    return f"{form.format(low)} to {form.format(high)}" if pd.notna(low) and pd.notna(high) else "–"
+
+
+def _number(value: float, form: str) -> str:
+    return form.format(value) if pd.notna(value) else "–"
+
+
+def _listed(names: Sequence[str]) -> str:
+    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"

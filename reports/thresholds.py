@@ -1,0 +1,184 @@
+"""What choosing a threshold costs: DICE over thresholds, where each policy landed, and how it changes the ranking."""
+
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+
+matplotlib.use("Agg")  # figures are written to files; a display may be missing
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+import seaborn as sns
+from matplotlib.axes import Axes
+from matplotlib.lines import Line2D
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+from scipy.stats import kendalltau
+
+from .tables import ordered_policies
+
+COLUMNS = 3  # of panels in a figure
+_MARKERS = "osD^vP*X<>hp"
+
+
+def threshold_table(scores: pd.DataFrame) -> pd.DataFrame:
+    """What each policy's threshold is worth, a row for each dataset, method and policy; seeds are averaged.
+
+    Args:
+        scores: Of a run.
+
+    Returns:
+        Columns `dataset`, `method`, `policy`, `looks_at`, `oracle`, `threshold`, `dice_valid`, `dice_test`, `regret`
+        (the oracle's DICE minus the policy's), `regret_low`, `regret_high` (95 % over patients, of one seed only) and
+        `rank` among methods under the same policy, 1 is best; an oracle has none.
+    """
+    keys = ["dataset", "method", "policy"]
+    scored = scores[(scores["error"] == "") & scores["metric"].isin(["dice", "dice_valid", "regret"])]
+    scored = scored[scored["note"] == ""]
+    found = scored.groupby(keys, sort=False).agg(
+        looks_at=("looks_at", "first"), oracle=("oracle", "first"), threshold=("threshold", "mean")
+    )
+    for metric, name in (("dice_valid", "dice_valid"), ("dice", "dice_test"), ("regret", "regret")):
+        found[name] = scored[scored["metric"] == metric].groupby(keys)["value"].mean()
+    single = scored[(scored["metric"] == "regret")].groupby(keys).filter(lambda rows: len(rows) == 1).set_index(keys)
+    found["regret_low"], found["regret_high"] = single["ci_low"], single["ci_high"]
+    legal = found[~found["oracle"]]
+    found["rank"] = legal.groupby(["dataset", "policy"])["dice_test"].rank(ascending=False)
+    return found.reset_index()
+
+
+def threshold_report(table: pd.DataFrame, left_out: pd.DataFrame) -> RenderableType:
+    """Renders the policies of each method, and the ranking of methods under each policy.
+
+    Args:
+        table: By `threshold_table`.
+        left_out: Rows of a run's scores whose note says why a policy is missing.
+    """
+    parts: list[RenderableType] = []
+    for dataset, rows in table.groupby("dataset", sort=False):
+        parts += [_policy_table(str(dataset), rows), _rank_table(str(dataset), rows)]
+    parts += [Text(f"{row.policy} {row.note}.", style="dim") for row in left_out.itertuples()]
+    parts.append(
+        Text(
+            "regret: DICE of oracle_dice, which chooses its threshold on the test set's own masks, minus the policy's. "
+            "Below 0, a method's own mask beats every threshold of its map. The oracle is never ranked.",
+            style="dim",
+        )
+    )
+    return Group(*parts)
+
+
+def threshold_figure(curves: pd.DataFrame, table: pd.DataFrame, dataset: str, folder: Path) -> Path:
+    """Draws each method's DICE over thresholds, on test and on validation, with the point where each policy landed.
+
+    Args:
+        curves: Of a run; of several seeds, the first is drawn.
+        table: By `threshold_table`.
+        dataset: Which one.
+        folder: Where to write `thresholds-<dataset>.png` and `.pdf`.
+
+    Returns:
+        The PNG's path.
+    """
+    curves, table = curves[curves["dataset"] == dataset], table[table["dataset"] == dataset]
+    methods = list(dict.fromkeys(curves["method"]))
+    policies = ordered_policies(table)
+    colours = dict(zip(policies, sns.color_palette("colorblind", len(policies)), strict=True))
+    markers = dict(zip(policies, _MARKERS, strict=False))
+    columns = min(COLUMNS, len(methods))
+    rows = -(-len(methods) // columns)
+    with sns.axes_style("whitegrid"):
+        figure, axes = plt.subplots(rows, columns, figsize=(4 * columns, 2.8 * rows + 0.8), squeeze=False)
+    for axis, method in zip(axes.flat, methods, strict=False):
+        own = curves[curves["method"] == method]
+        _draw(axis, own[own["seed"] == own["seed"].iloc[0]], table[table["method"] == method], colours, markers)
+        axis.set_title(method, fontsize=9)
+    for axis in axes.flat[len(methods) :]:
+        axis.set_visible(False)
+    handles = [
+        Line2D([], [], color="0.2", label="test"),
+        Line2D([], [], color="0.6", linestyle="--", label="validation"),
+        *(Line2D([], [], linestyle="", marker=markers[one], color=colours[one], label=one) for one in policies),
+    ]
+    figure.legend(handles=handles, loc="lower center", ncols=min(5, len(handles)), fontsize=8, frameon=False)
+    figure.supxlabel("threshold", y=0.8 / figure.get_figheight(), fontsize=9)
+    figure.supylabel("mean DICE", fontsize=9)
+    figure.suptitle(f"{dataset}: DICE over thresholds; filled on test, hollow on validation", fontsize=10)
+    figure.tight_layout(rect=(0, 0.75 / figure.get_figheight(), 1, 1))
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / f"thresholds-{dataset}.png"
+    figure.savefig(path, dpi=150)
+    figure.savefig(path.with_suffix(".pdf"))
+    plt.close(figure)
+    return path
+
+
+def _draw(axis: Axes, curves: pd.DataFrame, policies: pd.DataFrame, colours: dict, markers: dict) -> None:
+    for split, colour, style in (("valid", "0.6", "--"), ("test", "0.2", "-")):
+        one = curves[curves["split"] == split]
+        axis.plot(one["threshold"], one["dice"], color=colour, linestyle=style, linewidth=1.2)
+    for row in policies.to_dict("records"):
+        look = {"color": colours[row["policy"]], "marker": markers[row["policy"]], "markersize": 6, "linestyle": ""}
+        if row["policy"] == "own":
+            axis.axhline(row["dice_test"], color=colours["own"], linewidth=1.2)
+        if np.isfinite(row["threshold"]):
+            axis.plot(row["threshold"], row["dice_valid"], **look, markerfacecolor="none")
+            axis.plot(row["threshold"], row["dice_test"], **look)
+    # Where nearly everything or nothing is predicted, there is nothing to see.
+    seen = curves[(curves["false_positive_rate"] < 0.5) & (curves["true_positive_rate"] > 0.001)]
+    if len(seen):
+        low, high = seen["threshold"].min(), seen["threshold"].max()
+        axis.set_xlim(low - 0.02 * (high - low), high + 0.02 * (high - low))
+    axis.set_ylim(0, None)
+    axis.tick_params(labelsize=7)
+
+
+def _policy_table(dataset: str, rows: pd.DataFrame) -> Table:
+    table = Table(title=Text(f"{dataset}: where each policy landed"), title_justify="left")
+    table.add_column("method", overflow="fold")
+    table.add_column("policy")
+    table.add_column("looks at", style="dim")
+    for title in ("threshold", "DICE valid", "DICE test", "regret", "95 % interval"):
+        table.add_column(title, justify="right")
+    for method, of_method in rows.groupby("method", sort=False):
+        policies = ordered_policies(of_method)
+        for row in of_method.set_index("policy").loc[policies].reset_index().to_dict("records"):
+            last = row["policy"] == policies[-1]
+            spread = f"{row['regret_low']:+.2f} to {row['regret_high']:+.2f}" if pd.notna(row["regret_low"]) else ""
+            table.add_row(
+                Text(str(method)) if row["policy"] == policies[0] else "",
+                row["policy"],
+                row["looks_at"],
+                "per image" if row["looks_at"] == "image" else _number(row["threshold"], "{:.4g}"),
+                *(_number(row[name], "{:.3f}") for name in ("dice_valid", "dice_test")),
+                _number(row["regret"], "{:+.3f}"),
+                spread,
+                style="dim" if row["oracle"] else "",
+                end_section=last,
+            )
+    return table
+
+
+def _rank_table(dataset: str, rows: pd.DataFrame) -> Table:
+    """Ranks under each policy that all methods have; at the bottom, agreement with the first of them."""
+    legal = rows[~rows["oracle"]]
+    ranks = legal.pivot_table(index="method", columns="policy", values="rank", sort=False)[ordered_policies(legal)]
+    ranks = ranks.dropna(axis="columns")  # a ranking of some methods says nothing of the others
+    reference = "valid_dice" if "valid_dice" in ranks else next(iter(ranks.columns), "")
+    table = Table(title=Text(f"{dataset}: how the ranking changes from policy to policy"), title_justify="left")
+    table.add_column("method", overflow="fold")
+    for policy in ranks.columns:
+        table.add_column(policy.replace("_", " "), justify="right")
+    for method, row in ranks.iterrows():
+        table.add_row(Text(str(method)), *(f"{rank:g}" for rank in row), end_section=method == ranks.index[-1])
+    if len(ranks) > 2:
+        taus: list[Any] = [kendalltau(ranks[reference], ranks[policy])[0] for policy in ranks.columns]
+        table.add_row(f"Kendall's tau with {reference}", *(_number(tau, "{:.2f}") for tau in taus), style="dim")
+    return table
+
+
+def _number(value: float, form: str) -> str:
+    return form.format(value) if pd.notna(value) else "–"
