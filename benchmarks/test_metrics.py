@@ -14,10 +14,8 @@ import numpy as np
 import pytest
 from scipy.ndimage import gaussian_filter
 from sklearn.metrics import roc_auc_score
-from sklearn.utils import resample
 
 from miasbench.harness.metrics import DiceTally, PixelTally, dice_curve, rank_pixels
-from miasbench.harness.statistics import bootstrap_mean
 
 Benchmark = Any  # called with more than a function: pedantic, extra_info
 
@@ -188,26 +186,6 @@ def plain_mean_dice(images: tuple[np.ndarray, np.ndarray], threshold: float) -> 
     predicted, truths = images[0] >= threshold, images[1]
     both, either = (one.sum(axis=(1, 2)) for one in (predicted & truths, predicted))
     return float(np.mean(2 * both / (either + truths.sum(axis=(1, 2)))))
-
-
-@pytest.mark.benchmark(group="patient bootstrap, 1,000 draws")
-def test_sums_of_patients(benchmark: Benchmark) -> None:
-    rng = np.random.default_rng(0)
-    values, patients = rng.random(2000), [f"p{index // 20}" for index in range(2000)]
-    low, high = benchmark(bootstrap_mean, values, patients, resamples=1000)
-    assert low < values.mean() < high
-
-
-@pytest.mark.benchmark(group="patient bootstrap, 1,000 draws")
-def test_images_of_drawn_patients(benchmark: Benchmark) -> None:
-    values = np.random.default_rng(0).random((100, 20))
-
-    def plain() -> np.ndarray:
-        means = [np.asarray(resample(values, random_state=draw)).mean() for draw in range(1000)]
-        return np.quantile(means, [0.025, 0.975])
-
-    low, high = benchmark(plain)
-    assert low < values.mean() < high
 
 
 if __name__ == "__main__":

@@ -15,7 +15,6 @@ from miasbench.harness.metrics import (
     MIN_LIMIT,
     DiceTally,
     ErrorBounds,
-    Overlap,
     PixelRanking,
     PixelTally,
     Ranking,
@@ -416,43 +415,6 @@ def test_overlap_at_any_threshold(content: Images) -> None:
     shares = [[(maps[number] >= at)[region].mean() for number, region in regions] or [0] for at in thresholds]
     np.testing.assert_allclose(ranking.overlap_at(thresholds), np.mean(shares, axis=1), atol=1e-12)
     np.testing.assert_array_equal(ranking.overlap_at(ranking.thresholds), ranking.overlap)
-
-
-@given(images(), st.integers(0, 2**32 - 1))
-@settings(max_examples=60)
-def test_overlap_counts_pixels(content: Images, seed: int) -> None:
-    rng = np.random.default_rng(seed)
-    overlaps = []
-    for truth in content[1]:
-        predicted = rng.random(truth.shape) < 0.4
-        overlap = Overlap.of(predicted, truth)
-        overlaps.append(overlap)
-        assert overlap == Overlap((predicted & truth).sum(), predicted.sum(), truth.sum(), truth.size)
-        assert overlap.predicted_share == pytest.approx(predicted.mean())
-        if truth.any():
-            assert overlap.dice == pytest.approx(plain_dice(predicted, truth))
-            assert overlap.dice == pytest.approx(f1_score(truth.ravel(), predicted.ravel(), zero_division=0))  # pyright: ignore[reportArgumentType]
-        else:
-            assert np.isnan(overlap.dice)
-    pooled = Overlap.pooled(overlaps)
-    assert pooled.pixels == sum(truth.size for truth in content[1])
-    assert pooled.intersection == sum(overlap.intersection for overlap in overlaps)
-
-
-def test_conventions_for_empty_masks() -> None:
-    empty, lesion = np.zeros((4, 5), bool), np.zeros((4, 5), bool)
-    lesion[1, 1:3] = True
-    assert np.isnan(Overlap.of(empty, empty).dice)
-    assert np.isnan(Overlap.of(lesion, empty).dice)
-    assert Overlap.of(empty, lesion).dice == 0
-    assert Overlap.of(lesion, lesion).dice == 1
-    assert Overlap.of(lesion, empty).predicted_share == 0.1
-
-
-def test_pooled_of_nothing() -> None:
-    pooled = Overlap.pooled([])
-    assert pooled == Overlap(0, 0, 0, 0)
-    assert np.isnan([pooled.dice, pooled.predicted_share]).all()
 
 
 @given(images())
