@@ -254,8 +254,12 @@ class LabelledMaps(ABC):
     truths: Sequence[np.ndarray]
 
     @abstractmethod
-    def dice_curve(self) -> tuple[np.ndarray, np.ndarray]:
-        """Thresholds, falling, and the mean DICE over images with a lesion at each; empty without a lesion."""
+    def best_dice(self) -> tuple[float, float]:
+        """The highest threshold of the largest mean DICE over images with a lesion, and that DICE; NaN without any."""
+
+    @abstractmethod
+    def dice_at(self, thresholds: np.ndarray) -> np.ndarray:
+        """Mean DICE over images with a lesion at any thresholds, float64 of the same shape."""
 
     @abstractmethod
     def pixel_counts(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

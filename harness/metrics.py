@@ -452,4 +452,3 @@ def _larger_sum(weights: np.ndarray, below: np.ndarray, above: np.ndarray) -> fl
 
 def _from_zero(curve: np.ndarray) -> np.ndarray:
     return np.concatenate([np.zeros(1, curve.dtype), curve])
-

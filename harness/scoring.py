@@ -144,8 +144,11 @@ class _Scanned(LabelledMaps):
     images: list[dict[str, float]]
     own_masks: bool
 
-    def dice_curve(self) -> tuple[np.ndarray, np.ndarray]:
-        return self.dice.thresholds, self.dice.dice
+    def best_dice(self) -> tuple[float, float]:
+        return self.dice.best()
+
+    def dice_at(self, thresholds: np.ndarray) -> np.ndarray:
+        return self.dice.at(thresholds)
 
     def pixel_counts(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         return self.ranking.thresholds, self.ranking.true_positives, self.ranking.false_positives
@@ -367,11 +370,10 @@ def _valid_dice(
     """The policy's DICE on the validation split."""
     anomalous = [index for index, truth in enumerate(valid.masks) if truth.overlap.any()]
     if not len(anomalous):
-        return _score(decision.columns, "dice_valid", NAN, 0) | {"note": "the validation split has no lesion"}
+        return _score(decision.columns, "dice_valid", NAN, 0)
     if not np.isnan(decision.columns["threshold"]):
-        return _score(
-            decision.columns, "dice_valid", float(scanned.dice.at(decision.columns["threshold"])), len(anomalous)
-        )
+        dice = scanned.dice.at(decision.columns["threshold"])
+        return _score(decision.columns, "dice_valid", float(dice), len(anomalous))
     masks = [decision.mask("valid", index, stored[index].prediction) for index in anomalous]
     dice = [Overlap.of(mask, valid.masks[index].overlap).dice for mask, index in zip(masks, anomalous, strict=True)]
     return _score(decision.columns, "dice_valid", float(np.mean(dice)), len(anomalous))

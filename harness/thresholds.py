@@ -103,10 +103,10 @@ class OracleDice(OraclePolicy):
 
 
 def _best_mean_dice(labelled: LabelledMaps, split: str) -> float:
-    thresholds, dice = labelled.dice_curve()
-    if not len(thresholds):
+    threshold, _ = labelled.best_dice()
+    if np.isnan(threshold):
         raise PolicyUnavailableError(f"the {split} split has no lesion")
-    return float(thresholds[np.flatnonzero(dice >= dice.max() - 1e-12)[0]])  # the running sum rounds
+    return threshold
 
 
 def _pixels(normal_maps: Sequence[np.ndarray]) -> np.ndarray:

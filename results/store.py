@@ -97,7 +97,7 @@ class CellStore:
         if prediction.mask is not None:
             arrays["mask"] = np.packbits(prediction.mask, axis=1)
         buffer = io.BytesIO()
-        np.savez_compressed(buffer, **arrays)
+        np.savez(buffer, **arrays)  # deflating saves a seventh of such maps, and takes a third of the time of scoring
         _write(self._prediction_path(split, case_id), buffer.getvalue())
 
     def read_prediction(self, split: str, case_id: str) -> StoredPrediction:

@@ -1,3 +1,4 @@
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -9,10 +10,11 @@ from sklearn.metrics import average_precision_score, roc_auc_score
 from miasbench.harness.api import Case, Prediction, Split
 from miasbench.harness.config import ScoreConfig
 from miasbench.harness.frame import Truth
+from miasbench.harness.masks import Lesions
 from miasbench.harness.scoring import SplitTruths, Truths, score_cell
 from miasbench.harness.statistics import bootstrap_mean
 from miasbench.results.store import StoredPrediction
-from miasbench.results.tables import CASES, CONVENTIONS, SCORES
+from miasbench.results.tables import CASES, CONVENTIONS, MASK_METRICS, SCORES
 
 SIZE = 24
 IDENTITY = {
@@ -27,7 +29,7 @@ IDENTITY = {
     "transductive": False,
     "cell": "c",
 }
-COSTS = {"fit_seconds": 2.5, "predict_ms": 7.0, "peak_memory_mib": 100.0, "peak_gpu_memory_mib": float("nan")}
+MEASURED = {"fit_seconds": 2.5, "predict_ms": 7.0, "peak_memory_mib": 100.0, "peak_gpu_memory_mib": float("nan")}
 Predictions = dict[Split, list[StoredPrediction]]
 
 
@@ -45,7 +47,11 @@ def make_split(split: Split, normal: int, anomalous: int, seed: int, *, own: boo
         cases.append(Case(f"{split}{index}", f"p{index // 2}", split, label, ""))
         masks.append(Truth(mask, mask))
         predictions.append(StoredPrediction(made, 0.01 * (index + 1)))
-    return SplitTruths(cases, masks), predictions
+    return with_masks(cases, masks), predictions
+
+
+def with_masks(cases: Sequence[Case], masks: Sequence[Truth]) -> SplitTruths:
+    return SplitTruths(cases, masks, [Lesions(mask.overlap) for mask in masks])
 
 
 def make_cell(*, valid: tuple[int, int] = (3, 3), own: bool = True) -> tuple[Truths, Predictions]:
@@ -58,7 +64,8 @@ def make_cell(*, valid: tuple[int, int] = (3, 3), own: bool = True) -> tuple[Tru
 
 
 def score(truths: Truths, predictions: Predictions, **options: Any) -> tuple[pd.DataFrame, pd.DataFrame]:
-    return score_cell(IDENTITY, truths, dict(predictions), ScoreConfig(**options), COSTS)
+    tables = score_cell(IDENTITY, truths, dict(predictions), ScoreConfig(**options), MEASURED)
+    return tables.cases, tables.scores
 
 
 def value(scores: pd.DataFrame, metric: str, policy: str = "none") -> float:
@@ -75,10 +82,13 @@ def test_every_policy_and_metric_has_its_rows() -> None:
     assert cases["policy"].unique().tolist() == policies
     assert (cases.groupby("policy").size() == 10).all()
     for policy in policies:
-        assert set(scores.loc[scores["policy"] == policy, "metric"]) == {"dice", "normal_fp_area", "dice_pooled"}
+        left_out = {"regret"} if policy == "oracle_dice" else set()
+        assert set(scores.loc[scores["policy"] == policy, "metric"]) == set(MASK_METRICS) - left_out
     assert set(scores["metric"]) == set(CONVENTIONS)
     assert (scores["convention"] == scores["metric"].map(CONVENTIONS)).all()
-    assert (scores.loc[scores["oracle"], "policy"] == "oracle_dice").all()
+    oracles = scores[scores["oracle"]]
+    assert set(oracles["policy"]) == {"oracle_dice", "none"}
+    assert oracles.loc[oracles["policy"] == "none", "metric"].tolist() == ["best_f1"]
     assert cases.loc[cases["policy"] == "fixed", "threshold"].eq(0.9).all()
 
 
@@ -106,7 +116,7 @@ def test_values_are_those_of_their_definitions() -> None:
     labels = [case.label for case in test.cases]
     image_scores = [one.prediction.image_score for one in stored]
     assert value(scores, "image_auroc") == pytest.approx(roc_auc_score(labels, image_scores))
-    for cost, expected in COSTS.items():
+    for cost, expected in MEASURED.items():
         assert value(scores, cost) == pytest.approx(expected, nan_ok=True)
     row = scores[(scores["metric"] == "dice") & (scores["policy"] == "own")].iloc[0]
     patients = [case.patient for case in test.cases if case.label]
@@ -142,7 +152,7 @@ def thresholds(cases: pd.DataFrame) -> dict[str, list[float]]:
 
 def test_no_threshold_but_the_oracles_sees_a_test_mask() -> None:
     truths, predictions = make_cell()
-    turned = SplitTruths(
+    turned = with_masks(
         truths["test"].cases, [Truth(np.rot90(mask.overlap), np.rot90(mask.overlap)) for mask in truths["test"].masks]
     )
     before, after = (
@@ -195,7 +205,7 @@ def test_a_lesion_that_vanishes_is_noted_and_left_out() -> None:
     truths, predictions = make_cell()
     empty = Truth(np.zeros((SIZE, SIZE), bool), np.zeros((SIZE, SIZE), bool))
     masks = [*truths["test"].masks[:-1], empty]
-    cases, scores = score({"valid": truths["valid"], "test": SplitTruths(truths["test"].cases, masks)}, predictions)
+    cases, scores = score({"valid": truths["valid"], "test": with_masks(truths["test"].cases, masks)}, predictions)
     last = cases[(cases["policy"] == "own") & (cases["case"] == "test9")].iloc[0]
     assert "vanishes" in last["note"]
     assert np.isnan(last["dice"])
@@ -209,7 +219,7 @@ def test_the_papers_edges_separate_overlap_from_ranking() -> None:
     narrow = np.zeros((SIZE, SIZE), bool)
     narrow[6:10, 6:12] = True
     masks = [Truth(wide, narrow) if mask.overlap.any() else mask for mask in truths["test"].masks]
-    cases, scores = score({"valid": truths["valid"], "test": SplitTruths(truths["test"].cases, masks)}, predictions)
+    cases, scores = score({"valid": truths["valid"], "test": with_masks(truths["test"].cases, masks)}, predictions)
     assert set(cases.loc[cases["label"] == 1, "truth_px"]) == {80}
     ranked = np.stack([mask.ranking for mask in masks]).ravel()
     maps = np.stack([one.prediction.anomaly_map for one in predictions["test"]]).ravel()

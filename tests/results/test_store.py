@@ -21,7 +21,7 @@ from miasbench.results.store import (
     read_json,
     write_json,
 )
-from miasbench.results.tables import CASES, SCORES, failed_cell, table
+from miasbench.results.tables import CASES, COMPARISONS, CURVES, RANKS, SCORES, failed_cell, table
 
 
 def stored(shape: tuple[int, int] = (9, 13), *, seed: int = 0, mask: bool = True, **values: Any) -> StoredPrediction:
@@ -221,11 +221,11 @@ class TestWritingWholeOrNotAtAll:
 
     def test_a_full_disk_keeps_the_old_tables(self, tmp_path: Path, full_disk: Callable[[], None]) -> None:
         run = RunStore(tmp_path / "run")
-        run.write_tables(*failed_cell(CELL, "first"))
+        run.write_table("scores", failed_cell(CELL, "first").scores)
         before = {name: (tmp_path / name).read_bytes() for name in files(tmp_path)}
         full_disk()
         with pytest.raises(OSError, match="No space left"):
-            run.write_tables(*failed_cell(CELL, "second"))
+            run.write_table("scores", failed_cell(CELL, "second").scores)
         assert {name: (tmp_path / name).read_bytes() for name in files(tmp_path)} == before
 
     def test_an_interruption_while_replacing_leaves_nothing(
@@ -260,16 +260,16 @@ class TestCell:
 
     def test_drop_predictions_keeps_the_rest(self, cell: CellStore) -> None:
         cell.write_prediction("test", "a", stored(), "float32")
-        cell.write_tables(*failed_cell(CELL, "why"))
+        cell.write_tables(failed_cell(CELL, "why"))
         cell.write_error("Traceback …")
         cell.write({"status": "failed"})
         cell.drop_predictions()
-        assert files(cell.folder) == ["cases.parquet", "cell.json", "error.txt", "scores.parquet"]
+        assert files(cell.folder) == ["cases.parquet", "cell.json", "curves.parquet", "error.txt", "scores.parquet"]
         assert (cell.folder / "error.txt").read_text(encoding="utf-8") == "Traceback …"
 
     def test_tables_come_back(self, cell: CellStore) -> None:
         tables = failed_cell(CELL, "why")
-        cell.write_tables(*tables)
+        cell.write_tables(tables)
         for back, one in zip(cell.read_tables(), tables, strict=True):
             pd.testing.assert_frame_equal(back, one)
 
@@ -288,25 +288,19 @@ CELL: dict[str, Any] = {
 }
 
 
-def full_tables() -> tuple[pd.DataFrame, pd.DataFrame]:
+TABLES = {"cases": CASES, "scores": SCORES, "curves": CURVES, "comparisons": COMPARISONS}
+
+
+def full_table(columns: dict[str, str]) -> pd.DataFrame:
+    """Twenty rows of text that CSV must quote, numbers of full precision, and gaps."""
     rng = np.random.default_rng(0)
-    case_rows, score_rows = [], []
-    for number in range(20):
-        policy = {"policy": "otsu", "looks_at": "image", "oracle": bool(number % 2), "threshold": rng.normal()}
-        case_rows.append(
-            CELL
-            | policy
-            | {"case": f"case {number}", "patient": f"p{number % 3}", "label": number % 2}
-            | {"dice": rng.random() if number % 2 else float("nan"), "intersection_px": 3, "predicted_px": 5}
-            | {"truth_px": 7, "image_px": 4096, "image_score": rng.normal() * 1e-9, "predict_ms": 1 / 3, "note": ""}
-        )
-        score_rows.append(
-            CELL
-            | policy
-            | {"metric": "dice", "value": rng.random(), "ci_low": float("nan"), "ci_high": 1.0, "n": number}
-            | {"convention": "mean, of; “all”", "note": "", "error": ""}
-        )
-    return table(case_rows, CASES), table(score_rows, SCORES)
+    values = {
+        "str": lambda: str(rng.choice(["", "mean, of; “all”", "two\nlines"])),
+        "int64": lambda: int(rng.integers(5000)),
+        "bool": lambda: bool(rng.random() < 0.5),
+        "float64": lambda: float(rng.choice([rng.normal() * 1e-9, 1 / 3, float("nan")])),
+    }
+    return table([{name: values[kind]() for name, kind in columns.items()} for _ in range(20)], columns)
 
 
 class TestRun:
@@ -317,26 +311,32 @@ class TestRun:
         assert run.read() == {"status": "running"}
         assert run.cell("x").folder == tmp_path / "brain-1234" / "cells" / "x"
 
-    @pytest.mark.parametrize("name", ["cases", "scores"])
+    @pytest.mark.parametrize("name", TABLES)
     def test_parquet_and_csv_hold_the_same(self, tmp_path: Path, name: str) -> None:
-        run = RunStore(tmp_path / "run")
-        tables: dict[str, pd.DataFrame] = dict(zip(("cases", "scores"), full_tables(), strict=True))
-        run.write_tables(tables["cases"], tables["scores"])
-        pd.testing.assert_frame_equal(getattr(run, name)(), tables[name])
-        text = {column for column in tables[name] if tables[name][column].dtype == "str"}
+        run, content = RunStore(tmp_path / "run"), full_table(TABLES[name])
+        run.write_table(name, content)
+        pd.testing.assert_frame_equal(getattr(run, name)(), content)
+        text = {column for column in content if content[column].dtype == "str"}
         csv = pd.read_csv(
             run.folder / f"{name}.csv",
             na_filter=True,
             keep_default_na=False,
-            na_values={str(column): [""] for column in tables[name] if column not in text},
+            na_values={str(column): [""] for column in content if column not in text},
         )
-        pd.testing.assert_frame_equal(csv.astype(CASES if name == "cases" else SCORES), tables[name])
+        pd.testing.assert_frame_equal(csv.astype(TABLES[name]), content)
 
-    @pytest.mark.parametrize("name", ["cases", "scores"])
+    def test_ranks_keep_their_lists(self, tmp_path: Path) -> None:
+        run = RunStore(tmp_path / "run")
+        row = {name: {"str": "a", "int64": 1, "bool": True, "float64": 0.5}.get(kind) for name, kind in RANKS.items()}
+        run.write_table("ranks", table([row | {"rank_shares": [0.25, 0.75]}], RANKS))
+        assert run.ranks()["rank_shares"].iloc[0].tolist() == [0.25, 0.75]
+        assert pd.read_csv(run.folder / "ranks.csv")["rank_shares"].iloc[0] == "[0.25, 0.75]"
+
+    @pytest.mark.parametrize("name", [*TABLES, "ranks"])
     def test_without_a_table_says_what_to_do(self, tmp_path: Path, name: str) -> None:
         run = RunStore(tmp_path / "run")
         run.write({})
-        with pytest.raises(ResultsError, match=f"no table {name}.parquet yet"):
+        with pytest.raises(ResultsError, match=f"no table {name}.parquet: finish it"):
             getattr(run, name)()
 
     @pytest.mark.parametrize(

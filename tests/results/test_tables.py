@@ -4,7 +4,17 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from miasbench.results.tables import CASES, IDENTITY, POLICY, SCORES, concatenate, failed_cell, table
+from miasbench.results.tables import (
+    CASES,
+    CURVES,
+    IDENTITY,
+    POLICY,
+    SCORES,
+    CellTables,
+    concatenate,
+    failed_cell,
+    table,
+)
 
 CELL: dict[str, Any] = {
     "dataset": "phantom_brain_mri",
@@ -36,7 +46,7 @@ def test_both_tables_begin_with_the_cell_and_the_policy() -> None:
     assert {"metric", "value", "ci_low", "ci_high", "n", "convention", "error"} <= set(SCORES)
 
 
-@pytest.mark.parametrize("columns", [CASES, SCORES], ids=["cases", "scores"])
+@pytest.mark.parametrize("columns", [CASES, SCORES, CURVES], ids=["cases", "scores", "curves"])
 def test_an_empty_table_has_columns_and_types(columns: dict[str, str]) -> None:
     empty = table([], columns)
     assert len(empty) == 0
@@ -58,9 +68,9 @@ def test_a_row_without_a_number_that_must_be_there_is_refused() -> None:
 
 
 def test_a_failed_cell_is_one_row_of_scores() -> None:
-    cases, scores = failed_cell(CELL, "CUDA out of memory")
-    assert (len(cases), len(scores)) == (0, 1)
-    assert (dtypes(cases), dtypes(scores)) == (CASES, SCORES)
+    cases, scores, curves = failed_cell(CELL, "CUDA out of memory")
+    assert (len(cases), len(scores), len(curves)) == (0, 1, 0)
+    assert (dtypes(cases), dtypes(scores), dtypes(curves)) == (CASES, SCORES, CURVES)
     row = scores.iloc[0]
     assert {name: row[name] for name in CELL} == CELL
     assert row["error"] == "CUDA out of memory"
@@ -69,14 +79,13 @@ def test_a_failed_cell_is_one_row_of_scores() -> None:
 
 
 def test_joining_nothing_gives_empty_tables() -> None:
-    cases, scores = concatenate([])
-    assert (len(cases), len(scores)) == (0, 0)
-    assert (dtypes(cases), dtypes(scores)) == (CASES, SCORES)
+    assert [len(one) for one in concatenate([])] == [0, 0, 0]
+    assert [dtypes(one) for one in concatenate([])] == [CASES, SCORES, CURVES]
 
 
 @pytest.mark.filterwarnings("error")
 def test_joining_failed_cells_keeps_types() -> None:
-    cases, scores = concatenate([failed_cell(CELL, "first"), failed_cell(CELL | {"seed": 4}, "second")])
+    cases, scores, _ = concatenate([failed_cell(CELL, "first"), failed_cell(CELL | {"seed": 4}, "second")])
     assert len(cases) == 0
     assert (dtypes(cases), dtypes(scores)) == (CASES, SCORES)
     assert scores["error"].tolist() == ["first", "second"]
@@ -85,8 +94,9 @@ def test_joining_failed_cells_keeps_types() -> None:
 
 @pytest.mark.filterwarnings("error")
 def test_joining_a_finished_and_a_failed_cell() -> None:
-    finished = table([], CASES), table([score_row(metric="dice", value=0.7, n=5), score_row(metric="aupro")], SCORES)
-    cases, scores = concatenate([finished, failed_cell(CELL | {"method": "patchcore"}, "broken")])
+    rows = [score_row(metric="dice", value=0.7, n=5), score_row(metric="aupro")]
+    finished = CellTables(table([], CASES), table(rows, SCORES), table([], CURVES))
+    cases, scores, _ = concatenate([finished, failed_cell(CELL | {"method": "patchcore"}, "broken")])
     assert (dtypes(cases), dtypes(scores)) == (CASES, SCORES)
     assert scores["metric"].tolist() == ["dice", "aupro", "none"]
     assert scores["error"].tolist() == ["", "", "broken"]
