@@ -11,10 +11,11 @@ thresholds of the maps' own type, at which all counts stay exact. The error that
 counts.
 """
 
-from collections.abc import Iterable
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import cast
+from typing import NamedTuple, cast
 
 import numpy as np
 from scipy.ndimage import label as connected_components
@@ -26,6 +27,12 @@ BATCH = 2**24
 
 MIN_LIMIT = 512
 """Fewest bins: sign and exponent of a float32 are never rounded, so that every edge is a finite number."""
+
+ROUNDING = 1e-12
+"""Mean DICE values that differ by less are equal: their sums are rounded."""
+
+PARTS = 8
+"""Into so many parts a block of thresholds is divided in search of the best mean DICE."""
 
 _EIGHT_NEIGHBOURS = np.ones((3, 3), int)
 
@@ -230,42 +237,31 @@ class PixelTally:
         return PixelRanking(self._lesions, self._pixels, self._regions)
 
 
-@dataclass(frozen=True)
-class DiceCurve:
-    """Mean DICE over the images with a lesion, at every threshold.
+class DiceCurve(ABC):
+    """Mean DICE of the masks `map >= threshold` over the images with a lesion; made by `DiceTally`.
 
     Attributes:
-        thresholds: float32 (K,), falling; empty without a lesion.
-        dice: float64 (K,), exact mean DICE of the masks `map >= threshold`, 0 to 1.
-        ceilings: float64 (K,), above which no mean DICE lies between a threshold and the next higher one.
+        thresholds: float32 (K,), falling, of which one is the best; empty without a lesion.
     """
 
     thresholds: np.ndarray
-    dice: np.ndarray
-    ceilings: np.ndarray
 
+    @abstractmethod
     def best(self) -> tuple[float, float]:
         """The highest threshold of the largest mean DICE, and that DICE; both NaN without a lesion."""
-        if not len(self.dice):
-            return float("nan"), float("nan")
-        best = int(np.flatnonzero(self.dice >= self.dice.max() - 1e-12)[0])  # the running sum rounds
-        return float(self.thresholds[best]), float(self.dice[best])
 
+    @abstractmethod
     def at(self, thresholds: np.ndarray) -> np.ndarray:
-        """Mean DICE at any thresholds, float64 of the same shape: that of the next higher one in the curve."""
-        return _from_zero(self.dice)[len(self.dice) - np.searchsorted(self.thresholds[::-1], thresholds)]
+        """Mean DICE at any thresholds, float64 of the same shape, 0 to 1; 0 without a lesion."""
 
     @property
+    @abstractmethod
     def error_bound(self) -> float:
         """How far the mean DICE of any threshold whatever can lie above that of `best`; 0 where none is rounded."""
-        return max(0.0, float((self.ceilings - self.dice.max()).max())) if len(self.dice) else 0.0
 
 
 class DiceTally:
-    """Adds up the DICE of one image after the other, at all thresholds; images with an empty truth are left out.
-
-    Walking down the values of all images together, each pixel changes the DICE of its own image only, so the mean is
-    the running sum of those changes.
+    """Takes in the DICE of one image after the other, at all thresholds; images with an empty truth are left out.
 
     Args:
         limit: The most distinct values to keep, at least 512; `None` keeps all.
@@ -275,34 +271,123 @@ class DiceTally:
     """
 
     def __init__(self, limit: int | None = None) -> None:
-        self._changes = _Tally(limit)
-        self._images = 0
+        self._images: list[_ImageDice] = []
+        self._changes = None if limit is None else _Tally(limit)
+        self._binned_images = 0
 
     def add(self, anomaly_map: np.ndarray, truth: np.ndarray) -> None:
         """Adds an image; arguments and errors are those of `PixelTally.add`."""
         values = _checked(anomaly_map, truth)
-        lesion_pixels = int(np.count_nonzero(truth))
-        if not lesion_pixels:
+        if not truth.any():
             return
-        # One sort of both: in the upper bits the value, in the lowest whether it is of a lesion.
-        pixels = _sortable(values.ravel())
-        pixels |= truth.ravel()
-        pixels.sort()
-        values, lesion = _values(pixels), (pixels & np.uint64(1)).astype(np.int64)
-        starts = np.flatnonzero(np.diff(values, prepend=-np.inf))
-        intersection = lesion_pixels - (np.cumsum(lesion) - lesion)[starts]
-        dice = 2 * intersection / (values.size - starts + lesion_pixels)
-        change = -np.diff(dice, append=0.0)
-        self._changes.add(values[starts], change, np.maximum(change, 0))
-        self._images += 1
+        image = _ImageDice(_Counted(np.sort(values, axis=None)), _Counted(np.sort(values[truth])))
+        if self._changes is None:
+            self._images.append(image)
+        else:
+            # Walking down the values of all images together, each pixel changes the DICE of its own image only.
+            distinct = np.unique(image.pixels.values)
+            change = -np.diff(image.between(distinct, distinct)[0], append=0.0)
+            self._changes.add(distinct, change, np.maximum(change, 0))
+            self._binned_images += 1
 
     def curve(self) -> DiceCurve:
         """The mean of all images so far; more may be added afterwards."""
+        if self._changes is None:
+            return _ExactDice(tuple(self._images))
         self._changes.join()
-        change, rise = (column[::-1] / max(self._images, 1) for column in self._changes.sums or (np.empty(0),) * 2)
+        sums = self._changes.sums or (np.empty(0),) * 2
+        change, rise = (column[::-1] / max(self._binned_images, 1) for column in sums)
         dice = np.cumsum(change)
         ceilings = dice - change + rise if self._changes.shift else dice
-        return DiceCurve(self._changes.values[::-1], dice, ceilings)
+        return _BinnedDice(self._changes.values[::-1], dice, ceilings)
+
+
+class _ImageDice(NamedTuple):
+    """The pixels of an image, and those of its lesions."""
+
+    pixels: "_Counted"
+    lesion: "_Counted"
+
+    def between(self, low: np.ndarray, high: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """DICE at the high thresholds, and what it does not exceed from there down to the low ones."""
+        total, found = self.lesion.total, self.lesion.total - self.lesion.below(high)
+        more = total - self.lesion.below(low)
+        both = total + self.pixels.total - self.pixels.below(high)
+        # On the way down the mask grows by the lesion pixels it finds, at least; and the more it finds the better.
+        return 2 * found / both, 2 * more / (both + more - found)
+
+
+class _ExactDice(DiceCurve):
+    """Counts in each image."""
+
+    def __init__(self, images: Sequence[_ImageDice]) -> None:
+        self._images = images
+        # Between the values of lesions only false positives are added: none is better than the next higher of these.
+        lesions = [image.lesion.values for image in images]
+        self.thresholds = np.unique(np.concatenate([np.empty(0, np.float32), *lesions]))[::-1]
+
+    def best(self) -> tuple[float, float]:
+        """By branch and bound: blocks of neighbouring thresholds are divided where the best may lie among them."""
+        rising = self.thresholds[::-1]
+        if not len(rising):
+            return float("nan"), float("nan")
+        starts, size, best = np.zeros(1, int), 1, 0.0
+        while size < len(rising):
+            size *= PARTS
+        while True:
+            low, high = rising[starts], rising[np.minimum(starts + size, len(rising)) - 1]
+            dice, ceiling = self._between(low, high)
+            best = max(best, float(dice.max()))
+            kept = ceiling >= best - ROUNDING
+            if size == 1:
+                return float(high[kept][-1]), float(dice[kept][-1])
+            size //= PARTS
+            starts = (starts[kept, None] + np.arange(0, size * PARTS, size)).ravel()
+            starts = starts[starts < len(rising)]
+
+    def at(self, thresholds: np.ndarray) -> np.ndarray:
+        return self._between(thresholds, thresholds)[0]
+
+    @property
+    def error_bound(self) -> float:
+        return 0.0
+
+    def _between(self, low: np.ndarray, high: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Means of `_ImageDice.between`."""
+        sums = np.zeros((2, *np.shape(low)))
+        for image in self._images:
+            sums += image.between(low, high)
+        dice, ceiling = sums / max(len(self._images), 1)
+        return dice, ceiling
+
+
+@dataclass(frozen=True)
+class _BinnedDice(DiceCurve):
+    """Running sums of the changes in DICE.
+
+    Attributes:
+        thresholds: Lower edges of bins.
+        dice: float64 (K,), exact mean DICE there.
+        ceilings: float64 (K,), above which no mean DICE lies between a threshold and the next higher one.
+    """
+
+    thresholds: np.ndarray
+    dice: np.ndarray
+    ceilings: np.ndarray
+
+    def best(self) -> tuple[float, float]:
+        if not len(self.dice):
+            return float("nan"), float("nan")
+        best = int(np.flatnonzero(self.dice >= self.dice.max() - ROUNDING)[0])
+        return float(self.thresholds[best]), float(self.dice[best])
+
+    def at(self, thresholds: np.ndarray) -> np.ndarray:
+        """That of the next higher threshold in the curve."""
+        return _from_zero(self.dice)[len(self.dice) - np.searchsorted(self.thresholds[::-1], thresholds)]
+
+    @property
+    def error_bound(self) -> float:
+        return max(0.0, float((self.ceilings - self.dice.max()).max())) if len(self.dice) else 0.0
 
 
 def rank_pixels(maps: Iterable[np.ndarray], truths: Iterable[np.ndarray], limit: int | None = None) -> PixelRanking:

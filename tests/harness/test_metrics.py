@@ -13,6 +13,7 @@ from miasbench.harness import metrics
 from miasbench.harness.metrics import (
     AUPRO_LIMIT,
     MIN_LIMIT,
+    DiceCurve,
     DiceTally,
     ErrorBounds,
     PixelRanking,
@@ -97,6 +98,10 @@ def all_metrics(ranking: PixelRanking) -> np.ndarray:
     return np.array([ranking.auroc, ranking.average_precision, ranking.best_f1()[1], ranking.aupro()])
 
 
+def mean_dice(curve: DiceCurve) -> np.ndarray:
+    return curve.at(curve.thresholds)
+
+
 def in_batches(size: int, work: Callable[..., Any], *arguments: Any) -> Any:
     """Lets no more than this number of pixels wait."""
     with pytest.MonkeyPatch.context() as patch:
@@ -171,7 +176,7 @@ def test_only_the_order_of_values_matters(content: Images, rising: Callable[[np.
     ranked = [part.reshape(one.shape) for part, one in zip(parts, maps, strict=True)]
     others = [rising(one).astype(np.float32) for one in ranked]
     np.testing.assert_array_equal(all_metrics(rank_pixels(ranked, truths)), all_metrics(rank_pixels(others, truths)))
-    np.testing.assert_array_equal(dice_curve(ranked, truths).dice, dice_curve(others, truths).dice)
+    np.testing.assert_array_equal(mean_dice(dice_curve(ranked, truths)), mean_dice(dice_curve(others, truths)))
 
 
 @given(images(), st.randoms(use_true_random=False), st.sampled_from([None, MIN_LIMIT]))
@@ -188,7 +193,8 @@ def test_neither_the_order_of_images_nor_the_size_of_batches_matters(
     np.testing.assert_allclose(all_metrics(one), all_metrics(other), atol=1e-12)
     curve, shuffled = dice_curve(*content, limit), in_batches(20, dice_curve, *zip(*pairs, strict=True), limit)
     np.testing.assert_array_equal(curve.thresholds, shuffled.thresholds)
-    np.testing.assert_allclose(curve.dice, shuffled.dice, atol=1e-12)
+    np.testing.assert_allclose(mean_dice(curve), mean_dice(shuffled), atol=1e-12)
+    assert curve.best() == pytest.approx(shuffled.best(), abs=1e-12, nan_ok=True)
 
 
 @given(finely_valued_images(), st.sampled_from([300, 2**24]), st.sampled_from([AUPRO_LIMIT, 0.01, 1.0]))
@@ -221,11 +227,9 @@ def test_edges_of_bins_are_thresholds_at_which_everything_is_exact(content: Imag
     np.testing.assert_allclose(binned.overlap, ranking.overlap_at(edges), atol=1e-12)
     binned_curve = in_batches(batch, dice_curve, maps, truths, MIN_LIMIT)
     assert len(binned_curve.thresholds) <= MIN_LIMIT
-    np.testing.assert_allclose(binned_curve.dice, curve.at(binned_curve.thresholds), atol=1e-12)
-    if len(curve.dice):
+    np.testing.assert_allclose(mean_dice(binned_curve), curve.at(binned_curve.thresholds), atol=1e-12)
+    if len(curve.thresholds):
         assert -1e-12 <= curve.best()[1] - binned_curve.best()[1] <= binned_curve.error_bound + 1e-12
-        above = len(binned_curve.dice) - np.searchsorted(binned_curve.thresholds[::-1], curve.thresholds, side="right")
-        assert (curve.dice <= binned_curve.ceilings[above] + 1e-12)[above < len(binned_curve.dice)].all()
 
 
 @pytest.mark.parametrize("spread", [lambda x: x, np.exp, lambda x: 1 / (1 + np.exp(-x))])
@@ -296,7 +300,7 @@ def test_zero_has_no_sign() -> None:
         for anomaly_map in (signed, plain):
             ranking, curve = rank_pixels([anomaly_map], [truth], limit), dice_curve([anomaly_map], [truth], limit)
             assert (ranking.auroc, ranking.best_f1()) == (0.25, (0, 0.5))
-            np.testing.assert_array_equal(curve.thresholds, [1, 0])
+            assert curve.best() == (0, 0.5)
 
 
 @pytest.mark.parametrize("tally", [PixelTally, DiceTally])
@@ -417,30 +421,50 @@ def test_overlap_at_any_threshold(content: Images) -> None:
     np.testing.assert_array_equal(ranking.overlap_at(ranking.thresholds), ranking.overlap)
 
 
-@given(images())
-@settings(max_examples=100)
-def test_mean_dice_is_that_of_every_threshold_by_itself(content: Images) -> None:
+@given(images(), st.sampled_from([None, MIN_LIMIT]))
+@settings(max_examples=150)
+def test_mean_dice_is_that_of_every_threshold_by_itself(content: Images, limit: int | None) -> None:
     maps, truths = content
-    curve = dice_curve(maps, truths)
+    curve = dice_curve(maps, truths, limit)
     with_lesion = [(anomaly_map, truth) for anomaly_map, truth in zip(maps, truths, strict=True) if truth.any()]
+    assert curve.error_bound == 0
     if not with_lesion:
-        assert len(curve.thresholds) == len(curve.dice) == 0
+        assert len(curve.thresholds) == 0
+        assert np.isnan(curve.best()).all()
         return
-    expected = sorted(set(flat([anomaly_map for anomaly_map, _ in with_lesion]).tolist()), reverse=True)
-    np.testing.assert_array_equal(curve.thresholds, expected)
-    anywhere = np.array([*expected, np.inf, -np.inf, 0.1], np.float32)
+    anywhere = np.array([*sorted(set(flat(maps).tolist()), reverse=True), np.inf, -np.inf, 0.1])
     brute = [np.mean([plain_dice(one >= at, truth) for one, truth in with_lesion]) for at in anywhere]
     np.testing.assert_allclose(curve.at(anywhere), brute, atol=1e-12)
-    np.testing.assert_allclose(curve.dice, brute[:-3], atol=1e-12)
+    assert float(curve.at(anywhere[0])) == pytest.approx(brute[0])
     threshold, best = curve.best()
     assert best == pytest.approx(max(brute), abs=1e-12)
     assert threshold == anywhere[np.flatnonzero(np.array(brute) >= max(brute) - 1e-12)[0]], "of several, the highest"
-    assert curve.error_bound == 0
+
+
+@given(finely_valued_images())
+@settings(max_examples=50)
+def test_the_best_mean_dice_is_that_of_all_values_of_lesions(content: Images) -> None:
+    curve = dice_curve(*content)
+    lesions = flat([anomaly_map[truth] for anomaly_map, truth in zip(*content, strict=True)])
+    np.testing.assert_array_equal(curve.thresholds, np.unique(lesions)[::-1])
+    if len(lesions):
+        dice = mean_dice(curve)
+        best = np.flatnonzero(dice >= dice.max() - 1e-12)[0]
+        assert curve.best() == (curve.thresholds[best], dice[best])
+
+
+@pytest.mark.parametrize("limit", [None, MIN_LIMIT])
+def test_of_several_best_thresholds_the_highest_is_taken(limit: int | None) -> None:
+    """Each further lesion pixel comes with just so many false ones that DICE stays one half."""
+    truth = np.array([[True, True, False, False, False, True, False, False, False]])
+    anomaly_map = np.array([[3, 2, 2, 2, 2, 1, 1, 1, 1]], np.float32)
+    assert dice_curve([anomaly_map] * 3, [truth] * 3, limit).best() == (3, pytest.approx(0.5))
 
 
 def test_mean_dice_of_maps_of_different_sizes() -> None:
     maps = [np.array([[2, 1]], np.float32), np.array([[3, 0], [0, 0]], np.float32)]
     truths = [np.array([[True, False]]), np.array([[True, True], [False, False]])]
     curve = dice_curve(maps, truths)
-    np.testing.assert_array_equal(curve.thresholds, [3, 2, 1, 0])
-    np.testing.assert_allclose(curve.dice, [(0 + 2 / 3) / 2, (1 + 2 / 3) / 2, (2 / 3 + 2 / 3) / 2, (2 / 3 + 2 / 3) / 2])
+    np.testing.assert_array_equal(curve.thresholds, [3, 2, 0])
+    np.testing.assert_allclose(mean_dice(curve), [(0 + 2 / 3) / 2, (1 + 2 / 3) / 2, (2 / 3 + 2 / 3) / 2])
+    assert curve.best() == (2, pytest.approx(5 / 6))
