@@ -12,10 +12,11 @@ counts.
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
-from typing import NamedTuple, cast
+from typing import Any, NamedTuple, cast
 
 import numpy as np
 from scipy.ndimage import label as connected_components
@@ -69,9 +70,9 @@ class Ranking:
     def __init__(self, scores: np.ndarray, positives: np.ndarray) -> None:
         if not np.isfinite(scores).all():
             raise ValueError(f"score number {int(np.flatnonzero(~np.isfinite(scores))[0])} is not finite")
-        self._rank(*np.unique(scores[positives], return_counts=True), _Counted(np.sort(scores)))
+        self._rank(*np.unique(scores[positives], return_counts=True), _Sorted([np.sort(scores)]))
 
-    def _rank(self, rising: np.ndarray, counts: np.ndarray, scores: "_Counted") -> None:
+    def _rank(self, rising: np.ndarray, counts: np.ndarray, scores: "_Counted | _Sorted") -> None:
         """Sets the attributes, from the distinct scores of positives, how often each occurs, and all scores."""
         self._positives, self._scores = _Counted(rising, counts), scores
         self.positives, self.negatives = self._positives.total, scores.total - self._positives.total
@@ -84,6 +85,7 @@ class Ranking:
 
     def at(self, thresholds: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """True and false positives of `score >= threshold` at any thresholds, each int of the same shape."""
+        thresholds = _rounded_up(thresholds, self.thresholds.dtype)
         true = self.positives - self._positives.below(thresholds)
         return true, self._scores.total - self._scores.below(thresholds) - true
 
@@ -126,9 +128,9 @@ class PixelRanking(Ranking):
         binned: Whether values were rounded down. All that is counted at `thresholds` is exact then too.
     """
 
-    def __init__(self, lesions: "_Tally", pixels: "_Tally", regions: int) -> None:
+    def __init__(self, lesions: "_Tally", pixels: "_Counted | _Sorted", regions: int) -> None:
         counts, shares = lesions.sums or (np.empty(0, np.int64), np.empty(0))
-        self._rank(lesions.values, counts, _Counted(pixels.values, *pixels.sums))
+        self._rank(lesions.values, counts, pixels)
         self.overlap = np.cumsum(shares[::-1]) / max(regions, 1)
         self.regions = regions
         self.binned = lesions.shift > 0
@@ -208,7 +210,7 @@ class PixelTally:
     """
 
     def __init__(self, limit: int | None = None) -> None:
-        self._lesions, self._pixels = _Tally(limit), _Tally(limit)
+        self._lesions, self._pixels = _Tally(limit), _Kept() if limit is None else _Tally(limit)
         self._regions = 0
 
     def add(self, anomaly_map: np.ndarray, truth: np.ndarray) -> None:
@@ -230,11 +232,13 @@ class PixelTally:
     def ranking(self) -> PixelRanking:
         """Ranks all pixels so far; more may be added afterwards."""
         self._lesions.join()
+        if isinstance(self._pixels, _Kept):
+            return PixelRanking(self._lesions, self._pixels.sorted(), self._regions)
         self._pixels.join()
         shift = max(self._lesions.shift, self._pixels.shift)
         self._lesions.round_down(shift)
         self._pixels.round_down(shift)
-        return PixelRanking(self._lesions, self._pixels, self._regions)
+        return PixelRanking(self._lesions, self._pixels.counted(), self._regions)
 
 
 class DiceCurve(ABC):
@@ -280,12 +284,12 @@ class DiceTally:
         values = _checked(anomaly_map, truth)
         if not truth.any():
             return
-        image = _ImageDice(_Counted(np.sort(values, axis=None)), _Counted(np.sort(values[truth])))
+        image = _ImageDice(_Sorted([np.sort(values, axis=None)]), _Sorted([np.sort(values[truth])]))
         if self._changes is None:
             self._images.append(image)
         else:
             # Walking down the values of all images together, each pixel changes the DICE of its own image only.
-            distinct = np.unique(image.pixels.values)
+            distinct = np.unique(values)
             change = -np.diff(image.between(distinct, distinct)[0], append=0.0)
             self._changes.add(distinct, change, np.maximum(change, 0))
             self._binned_images += 1
@@ -305,8 +309,8 @@ class DiceTally:
 class _ImageDice(NamedTuple):
     """The pixels of an image, and those of its lesions."""
 
-    pixels: "_Counted"
-    lesion: "_Counted"
+    pixels: "_Sorted"
+    lesion: "_Sorted"
 
     def between(self, low: np.ndarray, high: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """DICE at the high thresholds, and what it does not exceed from there down to the low ones."""
@@ -323,8 +327,8 @@ class _ExactDice(DiceCurve):
     def __init__(self, images: Sequence[_ImageDice]) -> None:
         self._images = images
         # Between the values of lesions only false positives are added: none is better than the next higher of these.
-        lesions = [image.lesion.values for image in images]
-        self.thresholds = np.unique(np.concatenate([np.empty(0, np.float32), *lesions]))[::-1]
+        lesions = [part for image in images for part in image.lesion.parts]
+        self.thresholds = _unsigned_zeros(np.unique(np.concatenate([np.empty(0, np.float32), *lesions])))[::-1]
 
     def best(self) -> tuple[float, float]:
         """By branch and bound: blocks of neighbouring thresholds are divided where the best may lie among them."""
@@ -346,6 +350,7 @@ class _ExactDice(DiceCurve):
             starts = starts[starts < len(rising)]
 
     def at(self, thresholds: np.ndarray) -> np.ndarray:
+        thresholds = _rounded_up(thresholds, self.thresholds.dtype)
         return self._between(thresholds, thresholds)[0]
 
     @property
@@ -406,29 +411,59 @@ def dice_curve(maps: Iterable[np.ndarray], truths: Iterable[np.ndarray], limit: 
     return tally.curve()
 
 
-class _Counted:
-    """Values, rising, and how often each occurs; without counts, each stands for itself, beside its equals."""
+class _Sorted:
+    """Values, each beside its equals, in parts that are sorted each, and are searched side by side."""
 
-    def __init__(self, values: np.ndarray, counts: np.ndarray | None = None) -> None:
-        self.values = values
-        self._before = None if counts is None else _from_zero(np.cumsum(counts))
-        self.total = len(values) if self._before is None else int(self._before[-1])
+    def __init__(self, parts: Sequence[np.ndarray]) -> None:
+        self.parts = parts
+        self.total = sum(len(part) for part in parts)
 
     def below(self, thresholds: np.ndarray, tied: bool = False) -> np.ndarray:
         """How many lie below each threshold, or below and at it."""
-        places = self.places(thresholds, tied)
-        return places if self._before is None else self._before[places]
+        side = "right" if tied else "left"
+        counts = _side_by_side(lambda part: np.searchsorted(part, thresholds, side), self.parts)
+        return sum(counts, start=np.zeros(np.shape(thresholds), int))
+
+
+class _Counted:
+    """Distinct values, rising, and how often each occurs."""
+
+    def __init__(self, values: np.ndarray, counts: np.ndarray) -> None:
+        self.values = values
+        self._before = _from_zero(np.cumsum(counts))
+        self.total = int(self._before[-1])
+
+    def below(self, thresholds: np.ndarray, tied: bool = False) -> np.ndarray:
+        """How many lie below each threshold, or below and at it."""
+        return self._before[self.places(thresholds, tied)]
 
     def places(self, thresholds: np.ndarray, tied: bool = False) -> np.ndarray:
-        """The same, of the listed values."""
+        """The same, of the distinct values."""
         return np.searchsorted(self.values, thresholds, side="right" if tied else "left")
 
 
-class _Tally:
-    """Values, rising, with sums of what came with each; where nothing comes with them, they are counted.
+class _Kept:
+    """All values that are added, in two parts once they are sorted: side by side, as NumPy lets other threads run."""
 
-    What is added waits and is joined in large batches; without a limit, all at once, and values that need only be
-    counted then stay as they are. With more distinct values than the limit allows, all are rounded down to fewer bits,
+    def __init__(self) -> None:
+        self._sorted: list[np.ndarray] = []
+        self._waiting: list[np.ndarray] = []
+
+    def add(self, values: np.ndarray) -> None:
+        self._waiting.append(values.copy())
+
+    def sorted(self) -> _Sorted:
+        if self._waiting:
+            every = self._sorted + self._waiting
+            self._sorted = _side_by_side(_sorted_together, [part for part in (every[::2], every[1::2]) if part])
+            self._waiting = []
+        return _Sorted(self._sorted)
+
+
+class _Tally:
+    """Distinct values, rising, with sums of what came with each; where nothing comes with them, they are counted.
+
+    What is added waits and is joined in large batches; without a limit, all at once. With more distinct values than the limit allows, all are rounded down to fewer bits,
     as many as fit, and equal ones are joined.
     """
 
@@ -444,7 +479,7 @@ class _Tally:
 
     def add(self, values: np.ndarray, *columns: np.ndarray) -> None:
         """Adds values, float32 (N,), each with its entry of the columns, (N,) each."""
-        self._waiting.append((values, *columns))
+        self._waiting.append((_unsigned_zeros(values), *columns))
         self._pixels += len(values)
         if self.limit is not None and self._pixels >= max(BATCH, len(self.values)):
             self.join()
@@ -468,6 +503,10 @@ class _Tally:
             if len(self.values):
                 self.values, self.sums = self._reduced(self.values, self.sums)
 
+    def counted(self) -> _Counted:
+        """The values, where nothing came with them."""
+        return _Counted(self.values, *(self.sums or [np.empty(0, np.int64)]))
+
     def _reduced(self, values: np.ndarray, sums: list[np.ndarray]) -> tuple[np.ndarray, list[np.ndarray]]:
         """Sorts, rounds down as far as the limit asks for, and joins what is equal."""
         if sums:
@@ -479,8 +518,6 @@ class _Tally:
             sums = [column[order] for column in sums]
         else:
             values.sort()
-            if self.limit is None:
-                return values, sums
         difference = values.view(np.uint32)[1:] ^ values.view(np.uint32)[:-1]
         if self.limit is not None:
             while np.count_nonzero(difference >= 2**self.shift) >= self.limit:
@@ -491,15 +528,41 @@ class _Tally:
 
 
 def _checked(anomaly_map: np.ndarray, truth: np.ndarray) -> np.ndarray:
-    """The map as float32 (H, W) without a negative zero, whose bits differ from those of zero."""
+    """The map as float32 (H, W)."""
     if anomaly_map.shape != truth.shape:
         raise ValueError(f"a map of {anomaly_map.shape} has a truth of {truth.shape}")
     if not np.can_cast(anomaly_map.dtype, np.float32):
         raise ValueError(f"a map of {anomaly_map.dtype} would be rounded to float32")
-    values = anomaly_map.astype(np.float32, copy=False) + np.float32(0)
+    values = anomaly_map.astype(np.float32, copy=False)
     if not np.isfinite(values).all():
         raise ValueError("a value of the map is not finite")
     return values
+
+
+def _side_by_side(work: Callable[[Any], np.ndarray], parts: Sequence[Any]) -> list[np.ndarray]:
+    """Works on each part in a thread of its own."""
+    if len(parts) < 2:
+        return [work(part) for part in parts]
+    with ThreadPoolExecutor(len(parts)) as pool:
+        return list(pool.map(work, parts))
+
+
+def _sorted_together(parts: Sequence[np.ndarray]) -> np.ndarray:
+    values = np.concatenate(parts)
+    values.sort()
+    return values
+
+
+def _unsigned_zeros(values: np.ndarray) -> np.ndarray:
+    """A copy without a negative zero, whose bits differ from those of zero."""
+    return values + np.float32(0)
+
+
+def _rounded_up(thresholds: np.ndarray, dtype: np.dtype) -> np.ndarray:
+    """The next numbers of a type, which the same values of that type reach: else all of these would be converted."""
+    with np.errstate(over="ignore"):
+        rounded = np.asarray(thresholds).astype(dtype)
+    return np.where(rounded < thresholds, np.nextafter(rounded, dtype.type(np.inf)), rounded)
 
 
 def _rounded_down(values: np.ndarray, shift: int) -> np.ndarray:

@@ -4,7 +4,6 @@ import errno
 import gc
 import hashlib
 import json
-import re
 import time
 import traceback
 from collections.abc import Callable, Iterable, Sequence
@@ -16,7 +15,7 @@ from typing import Any, Literal
 import numpy as np
 from pydantic import TypeAdapter
 
-from ..results.store import CellStore, ResultsError, RunStore, StoredPrediction
+from ..results.store import CellStore, ResultsError, RunStore, StoredPrediction, slug
 from ..results.tables import CONVENTIONS, concatenate, failed_cell
 from . import registry
 from .api import (
@@ -89,7 +88,7 @@ class Cell:
     @property
     def name(self) -> str:
         """The name of the cell's folder."""
-        return f"{_slug(self.dataset)}-{_slug(self.method)[:80]}-seed{self.seed}-{self.key[:10]}"
+        return f"{slug(self.dataset)}-{slug(self.method)[:80]}-seed{self.seed}-{self.key[:10]}"
 
     def __str__(self) -> str:
         return f"{self.dataset} · {self.method} · seed {self.seed}"
@@ -116,7 +115,7 @@ class Plan:
     @property
     def store(self) -> RunStore:
         """The run's folder: its name follows from its cells, so the same command finds it again."""
-        name = _slug("+".join(self.datasets))[:60]
+        name = slug("+".join(self.datasets))[:60]
         return RunStore(self.config.results / f"{name}-{_hash([cell.key for cell in self.cells])[:8]}")
 
 
@@ -543,10 +542,6 @@ def _cell_from_record(entry: dict[str, Any]) -> Cell:
 
 def _hash(content: Any) -> str:
     return hashlib.sha256(json.dumps(content, sort_keys=True, default=str).encode()).hexdigest()
-
-
-def _slug(text: str) -> str:
-    return re.sub(r"[^A-Za-z0-9_.+=-]+", "_", text).strip("_.") or "data"
 
 
 def _now() -> str:

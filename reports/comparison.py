@@ -7,6 +7,8 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+_NAMED = 3  # methods, before they are counted
+
 
 def comparison_tables(
     ranks: pd.DataFrame, comparisons: pd.DataFrame, policy: str, *, pairs: bool = False
@@ -39,13 +41,13 @@ def in_words(ranking: pd.DataFrame, pairs: pd.DataFrame) -> Iterator[str]:
     """
     best = ranking.iloc[0]
     tied = ranking.loc[ranking["tied_with_best"] & (ranking["method"] != best["method"]), "method"].tolist()
-    behind = len(ranking) - 1 - len(tied)
+    behind = ranking.loc[~ranking["tied_with_best"], "method"].tolist()
     share = f", and is first in {best['share_first']:.0%} of resamples" if pd.notna(best["share_first"]) else ""
     yield f"{best['method']} has the highest DICE ({best['mean']:.3f}{share})."
     if tied:
         yield f"The data cannot separate it from {_listed(tied)}: tied."
     if behind:
-        yield f"It is better than the other {behind}." if tied else f"It is better than all other {behind} methods."
+        yield f"It is better than {_listed(behind) if len(behind) <= _NAMED else f'the other {len(behind)} methods'}."
     first = pairs.iloc[0]
     yield f"{first['test']}; {first['patients']} patients, {first['cases']} images that all methods have."
     with_best = pairs[(pairs["method_a"] == best["method"]) | (pairs["method_b"] == best["method"])]

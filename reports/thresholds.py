@@ -18,6 +18,7 @@ from rich.table import Table
 from rich.text import Text
 from scipy.stats import kendalltau
 
+from ..results.store import slug
 from .tables import ordered_policies
 
 COLUMNS = 3  # of panels in a figure
@@ -109,7 +110,7 @@ def threshold_figure(curves: pd.DataFrame, table: pd.DataFrame, dataset: str, fo
     figure.suptitle(f"{dataset}: DICE over thresholds; filled on test, hollow on validation", fontsize=10)
     figure.tight_layout(rect=(0, 0.75 / figure.get_figheight(), 1, 1))
     folder.mkdir(parents=True, exist_ok=True)
-    path = folder / f"thresholds-{dataset}.png"
+    path = folder / f"thresholds-{slug(dataset)}.png"
     figure.savefig(path, dpi=150)
     figure.savefig(path.with_suffix(".pdf"))
     plt.close(figure)

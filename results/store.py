@@ -15,6 +15,7 @@ import hashlib
 import io
 import json
 import os
+import re
 import urllib.parse
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -258,6 +259,11 @@ def find_run(name: str, results: Path) -> RunStore:
         what = "No run" if not matching else "More than one run"
         raise ResultsError(f"{what} in {results} answers to {name!r}. There: {', '.join(run.name for run in runs)}.")
     return matching[0]
+
+
+def slug(text: str) -> str:
+    """Makes a file name of any text; different texts may get the same one."""
+    return re.sub(r"[^A-Za-z0-9_.+=-]+", "_", text).strip("_.") or "data"
 
 
 def write_json(path: Path, content: dict[str, Any]) -> None:

@@ -22,7 +22,12 @@ Examples:
     help="How lesion masks are resized.  [default: as in the run]",
 )
 @click.option("--fixed-threshold", type=float, metavar="T", help="Also score masks at this threshold.")
-def command(run: str, results: Path, mask_edges: str | None, fixed_threshold: float | None) -> None:
+@click.option(
+    "--pixels",
+    type=click.Choice(["auto", "exact", "binned"]),
+    help="Whether map values are rounded where there are many, with the error stated.  [default: as in the run]",
+)
+def command(run: str, results: Path, mask_edges: str | None, fixed_threshold: float | None, pixels: str | None) -> None:
     """Compute thresholds and metrics of RUN again, from its stored predictions.
 
     RUN is a run's folder, its name, the beginning of its name, or `latest`.
@@ -35,7 +40,7 @@ def command(run: str, results: Path, mask_edges: str | None, fixed_threshold: fl
     store = find_run(run, results)
     record = store.read()
     score = RunConfig.model_validate(record["config"]).score
-    changed = {"mask_edges": mask_edges, "fixed_threshold": fixed_threshold}
+    changed = {"mask_edges": mask_edges, "fixed_threshold": fixed_threshold, "pixels": pixels}
     score = score.model_copy(update={name: value for name, value in changed.items() if value is not None})
     with CellProgress(len(record["cells"])) as progress:
         unchanged = runner.rescore(store, score, progress.report)

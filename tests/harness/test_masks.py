@@ -43,7 +43,7 @@ def monai(predicted: np.ndarray, truth: np.ndarray) -> tuple[float, float]:
 
 def plain_distances(predicted: np.ndarray, truth: np.ndarray) -> tuple[float, float]:
     """Every pair of surface pixels."""
-    one, other = (np.argwhere(mask & ~binary_erosion(mask)) for mask in (predicted, truth))
+    one, other = (np.argwhere(mask & ~np.asarray(binary_erosion(mask), dtype=bool)) for mask in (predicted, truth))
     pairs = np.hypot(*(one[:, None] - other[None]).transpose(2, 0, 1))
     there, back = pairs.min(axis=1), pairs.min(axis=0)
     hd95 = max(np.quantile(there, 0.95), np.quantile(back, 0.95))

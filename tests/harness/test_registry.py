@@ -1,3 +1,4 @@
+import dataclasses
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -10,11 +11,21 @@ import pytest
 from pydantic import Field
 
 from miasbench.harness import registry
-from miasbench.harness.api import Dataset, Method, Prediction, UsageError
+from miasbench.harness.api import (
+    Dataset,
+    ImagePolicy,
+    Method,
+    OraclePolicy,
+    Prediction,
+    ThresholdPolicy,
+    UsageError,
+    ValidationPolicy,
+)
 from miasbench.harness.registry import (
     Entry,
     build_method,
     check_options,
+    make_policies,
     method_class,
     open_dataset,
     parse_method,
@@ -356,3 +367,66 @@ def test_a_dataset_plugin_that_returns_something_else(register: Register, tmp_pa
 def test_check_options_of_nothing() -> None:
     with pytest.raises(UsageError, match="It has none"):
         check_options("intensity", {"a": 1}, {})
+
+
+@dataclass(frozen=True)
+class Half(ImagePolicy):
+    """Keeps the contract of a threshold policy."""
+
+    name = "half"
+    share: float = 0.5
+
+    def threshold(self, anomaly_map: np.ndarray) -> float:
+        return self.share * float(anomaly_map.max())
+
+
+class Bare(ThresholdPolicy):
+    name, looks_at = "bare", "nothing"
+
+
+class Undecided(ValidationPolicy):
+    name = "undecided"
+
+
+class Greedy(OraclePolicy):
+    name = "greedy"
+
+    def threshold(self, maps: Any, truths: Any) -> float:  # pyright: ignore[reportIncompatibleMethodOverride]
+        return 0.0
+
+
+@dataclass(frozen=True)
+class Needy(Half):
+    name = "needy"
+    more: float = dataclasses.field(kw_only=True)
+
+
+def test_every_built_in_policy_keeps_the_contract() -> None:
+    made = make_policies()
+    assert {policy.name for policy in made.values() if isinstance(policy, ThresholdPolicy)} == set(registry.POLICIES)
+
+
+def test_a_plugins_policy_is_made_beside_the_others(register: Register) -> None:
+    register("half", Half, "POLICIES")
+    assert make_policies()["half"] == Half()
+
+
+@pytest.mark.parametrize(
+    ("name", "policy", "says"),
+    [
+        ("bare", Bare, "not a subclass of NormalsPolicy, ValidationPolicy, ImagePolicy, OraclePolicy"),
+        ("plain", Plain, "not a subclass of NormalsPolicy"),
+        ("undecided", Undecided, "does not define threshold"),
+        ("greedy", Greedy, "should take self and one argument"),
+        ("other", Half, "its attribute `name` should be 'other'"),
+        ("needy", Needy, "its fields need defaults"),
+    ],
+)
+def test_a_broken_policy_says_what_is_wrong_and_harms_no_other(
+    register: Register, name: str, policy: type, says: str
+) -> None:
+    register(name, policy, "POLICIES")
+    made = make_policies()
+    assert isinstance(made[name], UsageError)
+    assert says in str(made[name])
+    assert sum(isinstance(one, ThresholdPolicy) for one in made.values()) == len(registry.POLICIES) - 1

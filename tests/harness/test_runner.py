@@ -14,7 +14,7 @@ import pandas as pd
 import pytest
 
 from miasbench.datasets.phantom import phantom_brain_mri, write_bmad
-from miasbench.harness import registry
+from miasbench.harness import registry, runner
 from miasbench.harness.api import (
     BenchError,
     DataError,
@@ -301,11 +301,11 @@ class TestDiagnostics:
 
     def test_a_value_of_numpy_is_kept_too(self, tmp_path: Path, plugins: Any, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(
-            plugins.Telling, "diagnostics", lambda self: (Diagnostic("recall", np.float32(0.25), ""),)
+            plugins.Telling, "diagnostics", lambda self: (Diagnostic("depth", np.float32(0.25), ""),)
         )  # fmt: skip
         store, outcomes = run(tmp_path, "telling")
         assert outcomes[0].error == ""
-        assert store.scores().query("metric == 'recall'")["value"].item() == 0.25
+        assert store.scores().query("metric == 'depth'")["value"].item() == 0.25
 
     def test_stay_when_scored_again(self, tmp_path: Path) -> None:
         store, _ = run(tmp_path, "telling")
@@ -640,9 +640,20 @@ class TestRescore:
         store, _ = run(tmp_path)
         rescore(store, ScoreConfig(mask_edges="paper", fixed_threshold=1.0))
         assert "fixed" in set(store.scores()["policy"])
-        assert store.read()["config"]["score"] == {"mask_edges": "paper", "fixed_threshold": 1.0}
+        assert store.read()["config"]["score"] == {"mask_edges": "paper", "fixed_threshold": 1.0, "pixels": "auto"}
         rescore(store)
         assert "fixed" in set(store.scores()["policy"])
+
+    def test_other_scoring_code_scores_again(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        store, outcomes = run(tmp_path)
+        table = store.cell(outcomes[0].cell.name).folder / "scores.parquet"
+        before = table.stat().st_mtime_ns
+        run(tmp_path)
+        assert table.stat().st_mtime_ns == before
+        monkeypatch.setattr(runner, "scoring_version", lambda: "later")
+        _, outcomes = run(tmp_path)
+        assert outcomes[0].status == "kept", "nothing is predicted again"
+        assert table.stat().st_mtime_ns > before
 
     def test_names_cells_whose_maps_are_gone(self, tmp_path: Path) -> None:
         store, _ = run(tmp_path, maps="none")

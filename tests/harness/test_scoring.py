@@ -1,5 +1,5 @@
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -7,14 +7,24 @@ import pandas as pd
 import pytest
 from sklearn.metrics import average_precision_score, roc_auc_score
 
-from miasbench.harness.api import Case, Prediction, Split
+from miasbench.harness import registry, scoring
+from miasbench.harness.api import (
+    Case,
+    ImagePolicy,
+    LabelledMaps,
+    OraclePolicy,
+    Prediction,
+    Split,
+    UsageError,
+    ValidationPolicy,
+)
 from miasbench.harness.config import ScoreConfig
 from miasbench.harness.frame import Truth
-from miasbench.harness.masks import Lesions
-from miasbench.harness.scoring import SplitTruths, Truths, score_cell
+from miasbench.harness.masks import Lesions, MaskScores, Overlap
+from miasbench.harness.scoring import ScoringError, SplitTruths, Truths, score_cell
 from miasbench.harness.statistics import bootstrap_mean
 from miasbench.results.store import StoredPrediction
-from miasbench.results.tables import CASES, CONVENTIONS, MASK_METRICS, SCORES
+from miasbench.results.tables import CASES, CONVENTIONS, CURVES, MASK_METRICS, SCORES
 
 SIZE = 24
 IDENTITY = {
@@ -224,3 +234,158 @@ def test_the_papers_edges_separate_overlap_from_ranking() -> None:
     ranked = np.stack([mask.ranking for mask in masks]).ravel()
     maps = np.stack([one.prediction.anomaly_map for one in predictions["test"]]).ravel()
     assert value(scores, "pixel_auroc") == pytest.approx(roc_auc_score(ranked, maps))
+
+
+def test_masks_are_measured_in_every_way() -> None:
+    truths, predictions = make_cell()
+    cases, scores = score(truths, predictions)
+    own = cases[cases["policy"] == "own"].set_index("case")
+    anomalous = own[own["label"] == 1]
+    for case, truth, one in zip(truths["test"].cases, truths["test"].masks, predictions["test"], strict=True):
+        mask, row = one.prediction.mask, own.loc[case.id]
+        assert mask is not None
+        measured = MaskScores.of(mask, Lesions(truth.overlap))
+        assert (row["lesions"], row["lesions_hit"]) == (measured.lesions, measured.lesions_hit)
+        assert row["false_lesions"] == measured.false_lesions
+        if case.label:
+            assert row["iou"] == measured.overlap.iou
+            assert (row["hd95_px"], row["assd_px"]) == (measured.hd95, measured.assd)
+    for metric in ("iou", "precision", "recall", "hd95_px", "assd_px"):
+        assert value(scores, metric, "own") == pytest.approx(anomalous[metric].mean())
+    assert value(scores, "lesion_recall", "own") == anomalous["lesions_hit"].sum() / anomalous["lesions"].sum()
+    assert value(scores, "false_lesions", "own") == own["false_lesions"].mean()
+    for size in ("small", "medium", "large"):
+        expected = anomalous.loc[anomalous["lesion_size"] == size, "dice"].mean()
+        assert value(scores, f"dice_{size}", "own") == pytest.approx(expected, nan_ok=True)
+
+
+def test_each_image_has_what_its_map_is_worth_alone() -> None:
+    truths, predictions = make_cell()
+    cases, _ = score(truths, predictions)
+    own = cases[cases["policy"] == "own"].set_index("case")
+    for case, truth, one in zip(truths["test"].cases, truths["test"].masks, predictions["test"], strict=True):
+        row, anomaly_map = own.loc[case.id], one.prediction.anomaly_map
+        if not case.label:
+            assert row[["pixel_auroc", "pixel_ap", "aupro", "best_dice"]].isna().all()
+            continue
+        flat = truth.overlap.ravel(), anomaly_map.ravel()
+        assert row["pixel_auroc"] == pytest.approx(roc_auc_score(*flat))
+        assert row["pixel_ap"] == pytest.approx(average_precision_score(*flat))
+        dice = [Overlap.of(anomaly_map >= at, truth.overlap).dice for at in np.unique(anomaly_map)]
+        assert row["best_dice"] == pytest.approx(max(dice))
+
+
+def test_regret_and_validation_follow_from_the_thresholds() -> None:
+    truths, predictions = make_cell()
+    cases, scores = score(truths, predictions)
+    best = value(scores, "dice", "oracle_dice")
+    valid = truths["valid"]
+    for policy, rows in cases.groupby("policy"):
+        if policy != "oracle_dice":
+            assert value(scores, "regret", str(policy)) == pytest.approx(best - value(scores, "dice", str(policy)))
+        if policy in ("own", "otsu"):
+            continue
+        dice = [
+            Overlap.of(one.prediction.anomaly_map >= rows["threshold"].iloc[0], truth.overlap).dice
+            for one, truth in zip(predictions["valid"], valid.masks, strict=True)
+        ]
+        assert value(scores, "dice_valid", str(policy)) == pytest.approx(np.nanmean(dice))
+    masks = [one.prediction.mask for one in predictions["valid"]]
+    own = [
+        Overlap.of(mask, truth.overlap).dice for mask, truth in zip(masks, valid.masks, strict=True) if mask is not None
+    ]
+    assert value(scores, "dice_valid", "own") == pytest.approx(np.nanmean(own))
+
+
+def test_curves_pass_through_every_policys_threshold() -> None:
+    truths, predictions = make_cell()
+    cases, scores, curves = score_cell(IDENTITY, truths, predictions, ScoreConfig(), MEASURED)
+    assert list(curves) == list(CURVES)
+    test = curves[curves["split"] == "test"]
+    assert set(curves["split"]) == {"valid", "test"}
+    assert test["threshold"].is_monotonic_decreasing
+    for rate in ("true_positive_rate", "false_positive_rate", "region_overlap"):
+        assert test[rate].is_monotonic_increasing
+    for policy in ("normal_quantile", "valid_dice", "valid_f1", "oracle_dice"):
+        threshold = cases.loc[cases["policy"] == policy, "threshold"].iloc[0]
+        point = test[test["threshold"] == threshold].iloc[0]
+        assert point["dice"] == pytest.approx(value(scores, "dice", policy))
+        assert point["dice_pooled"] == pytest.approx(value(scores, "dice_pooled", policy))
+    assert test["dice"].max() == pytest.approx(value(scores, "dice", "oracle_dice"))
+
+
+def test_binned_pixels_state_their_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(scoring, "BINNED_VALUES", 600)
+    truths, predictions = make_cell()
+    _, exact = score(truths, predictions)
+    _, binned = score(truths, predictions, pixels="binned")
+    assert (exact["note"] == "").all()
+    for metric in ("pixel_auroc", "pixel_ap", "aupro", "best_f1"):
+        note = binned.loc[binned["metric"] == metric, "note"].item()
+        bound = float(note.removeprefix("binned: exact to "))
+        assert 0 < bound < 0.05
+        assert abs(value(binned, metric) - value(exact, metric)) <= 1.06 * bound, "the note has two digits"
+    monkeypatch.setattr(scoring, "EXACT_PIXELS", 100)
+    pd.testing.assert_frame_equal(score(truths, predictions)[1], binned)
+
+
+def test_pixel_metrics_have_intervals_over_patients() -> None:
+    _, scores = score(*make_cell())
+    for metric in ("pixel_auroc", "pixel_ap", "aupro", "best_f1", "image_auroc"):
+        row = scores[scores["metric"] == metric].iloc[0]
+        assert row["ci_low"] <= row["value"] <= row["ci_high"], metric
+        assert row["ci_low"] < row["ci_high"] or metric == "image_auroc", "whose images are told apart without fault"
+
+
+def test_a_stored_map_with_a_gap_is_refused_by_name() -> None:
+    truths, predictions = make_cell()
+    predictions["test"][2].prediction.anomaly_map[3, 4] = np.nan
+    with pytest.raises(ScoringError, match=r"case test2 \(test\): a value of the map is not finite"):
+        score(truths, predictions)
+
+
+@dataclass(frozen=True)
+class Fragile(ImagePolicy):
+    name = "fragile"
+
+    def threshold(self, anomaly_map: np.ndarray) -> float:
+        return 1 / int(anomaly_map.size != SIZE * SIZE)
+
+
+@dataclass(frozen=True)
+class Blank(OraclePolicy):
+    name = "blank"
+
+    def threshold(self, labelled: LabelledMaps) -> float:
+        return float("nan")
+
+
+@dataclass(frozen=True)
+class Recall(ValidationPolicy):
+    """The highest threshold that finds all lesion pixels of the validation split."""
+
+    name = "recall"
+
+    def threshold(self, labelled: LabelledMaps) -> float:
+        return float(labelled.pixel_counts()[0][-1])
+
+
+def test_plugins_policies_are_applied_and_fail_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    before, _ = score(*make_cell())
+    added = {"fragile": Fragile(), "recall": Recall(), "blank": Blank(), "broken": UsageError("it is broken")}
+    made = {**registry.make_policies(), **added}
+    monkeypatch.setattr(registry, "make_policies", lambda: made)
+    truths, predictions = make_cell()
+    cases, scores = score(truths, predictions)
+    pd.testing.assert_frame_equal(cases[cases["policy"] != "recall"].reset_index(drop=True), before)
+    values = [
+        one.prediction.anomaly_map[truth.overlap]
+        for one, truth in zip(predictions["valid"], truths["valid"].masks, strict=True)
+    ]
+    assert cases.loc[cases["policy"] == "recall", "threshold"].eq(np.concatenate(values).min()).all()
+    notes = scores[scores["note"] != ""].set_index("policy")["note"].to_dict()
+    assert notes == {
+        "fragile": "left out: ZeroDivisionError: division by zero",
+        "blank": "left out: ValueError: it chose NaN as a threshold",
+        "broken": "left out: it is broken",
+    }

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import pytest
 import yaml
 
@@ -41,14 +42,28 @@ def run_tiny(bench: Bench, *more: object, methods: str = "intensity") -> tuple[i
 
 class TestHelp:
     @pytest.mark.parametrize(
-        "command", [[], ["run"], ["score"], ["show"], ["list"], ["list", "runs"], ["data"], ["data", "phantom"]]
+        "command",
+        [
+            [],
+            ["run"],
+            ["score"],
+            ["show"],
+            ["thresholds"],
+            ["stats"],
+            ["list"],
+            ["list", "runs"],
+            ["data"],
+            ["data", "phantom"],
+        ],
     )
     def test_every_command_has_help(self, bench: Bench, command: list[str]) -> None:
         code, out, _ = bench(*command, "--help")
         assert code == 0
         assert "Usage: bench" in out
 
-    @pytest.mark.parametrize("command", [[], ["run"], ["score"], ["show"], ["data", "phantom"]])
+    @pytest.mark.parametrize(
+        "command", [[], ["run"], ["score"], ["show"], ["thresholds"], ["stats"], ["data", "phantom"]]
+    )
     def test_help_has_examples(self, bench: Bench, command: list[str]) -> None:
         assert f"  bench {' '.join(command)}".rstrip() in bench(*command, "-h")[1].split("Examples:")[1]
 
@@ -87,6 +102,12 @@ class TestRun:
             "cases.parquet",
             "scores.csv",
             "scores.parquet",
+            "curves.csv",
+            "curves.parquet",
+            "comparisons.csv",
+            "comparisons.parquet",
+            "ranks.csv",
+            "ranks.parquet",
             "cells",
         }
 
@@ -155,7 +176,7 @@ class TestRun:
             "batch_size": None,
             "controls": False,
             "set": {"intensity": {"sigma": 1}},
-            "score": {"mask_edges": "paper", "fixed_threshold": 90},
+            "score": {"mask_edges": "paper", "fixed_threshold": 90, "pixels": "exact"},
         }
         (tmp_path / "run.yaml").write_text(yaml.safe_dump(options))
         code, _, err = bench("run", "--config", "run.yaml", "--seeds", "4", "--set", "intensity.sigma=3")
@@ -221,6 +242,55 @@ class TestRun:
         code, out, _ = bench("run", "-m", "intensity", "-d", "./mine", "--size", 64)
         assert code == 0
         assert "patient in more than one split" in " ".join(out.split())
+
+
+class TestReading:
+    """Commands that read a finished run."""
+
+    def test_thresholds_are_tabled_and_drawn(self, bench: Bench, tmp_path: Path) -> None:
+        run_tiny(bench, methods="intensity[sigma=1],intensity[sigma=4],intensity[sigma=2]")
+        code, out, err = bench("thresholds", "latest", "--out", tmp_path / "figures")
+        assert (code, err) == (0, "")
+        assert "where each policy landed" in out
+        assert "Kendall's tau" in out
+        figure = "thresholds-phantom_brain_mri_train=3_valid=4_test=6_size=64"
+        found = {path.name for path in (tmp_path / "figures").iterdir()}
+        assert found == {f"{figure}.png", f"{figure}.pdf", "thresholds.csv"}
+        rows = pd.read_csv(tmp_path / "figures" / "thresholds.csv")
+        assert rows.loc[rows["policy"] == "oracle_dice", "rank"].isna().all()
+        assert (rows["regret"].dropna() >= -1e-12).all(), "no threshold beats the oracle"
+
+    def test_stats_say_who_leads_and_who_is_tied(self, bench: Bench) -> None:
+        run_tiny(bench, methods="intensity[sigma=1],intensity[sigma=4]")
+        code, out, err = bench("stats")
+        assert (code, err) == (0, "")
+        assert "has the highest DICE" in out
+        assert "every two methods" not in out
+        code, out, _ = bench("stats", "latest", "--policy", "otsu", "--pairs")
+        assert code == 0
+        assert "DICE of otsu, ranked" in out
+        assert "every two methods" in out
+
+    def test_what_cannot_be_compared_is_said(self, bench: Bench) -> None:
+        run_tiny(bench)
+        code, _, err = bench("stats")
+        assert code == 2
+        assert "no two methods on the same dataset" in err
+        run_tiny(bench, methods="intensity[sigma=1],intensity[sigma=4]")
+        code, _, err = bench("stats", "--policy", "otus")
+        assert code == 2
+        assert "Did you mean 'otsu'?" in err
+        assert bench("thresholds", "nothing")[0] == 2
+
+    def test_pixels_are_binned_when_asked_for(self, bench: Bench, tmp_path: Path) -> None:
+        run_tiny(bench)
+        assert bench("score", "--pixels", "binned")[0] == 0
+        assert find_runs(tmp_path / "bench-results")[0].read()["config"]["score"]["pixels"] == "binned"
+
+    def test_policies_are_listed(self, bench: Bench) -> None:
+        code, out, _ = bench("list", "policies")
+        assert code == 0
+        assert "oracle_dice" in out
 
 
 class TestWrongUsage:

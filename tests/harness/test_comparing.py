@@ -1,0 +1,81 @@
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from miasbench.harness.comparing import compare_methods, headline
+from miasbench.harness.statistics import bootstrap_mean, case_table, compare
+from miasbench.results.tables import CASES, COMPARISONS, HEADLINE, RANKS, table
+
+PATIENTS, SLICES = 12, 3
+
+
+def cases_of(method: str, dice: np.ndarray, policy: str, **more: Any) -> pd.DataFrame:
+    """Rows of one method; the last case is a normal image."""
+    blank = {"str": "", "int64": 0, "float64": float("nan"), "bool": False}
+    row = {name: blank[kind] for name, kind in CASES.items()} | {"dataset": "d", "method": method, "policy": policy}
+    rows = [
+        row | {"case": f"c{index}", "patient": f"p{index // SLICES}", "dice": value} | more
+        for index, value in enumerate([*dice, np.nan])
+    ]
+    return table(rows, CASES)
+
+
+def a_run(**shifts: float) -> pd.DataFrame:
+    """Methods that differ by a constant and a little noise, each by a mask of its own and by two thresholds."""
+    rng = np.random.default_rng(0)
+    common = rng.random(PATIENTS * SLICES) / 2
+    parts = []
+    for method, shift in shifts.items():
+        dice = np.clip(common + shift + 0.02 * rng.normal(size=len(common)), 0, 1)
+        policies: Mapping[str, float] = {"valid_dice": 0, "otsu": -0.01} | ({"own": 0.1} if method == "sam" else {})
+        parts += [cases_of(method, np.clip(dice + more, 0, 1), policy) for policy, more in policies.items()]
+        parts.append(cases_of(method, dice + 0.3, "oracle_dice", oracle=True, looks_at="oracle"))
+    return pd.concat(parts, ignore_index=True)
+
+
+def test_every_policy_but_the_oracle_is_compared() -> None:
+    comparisons, ranks = compare_methods(a_run(sam=0.1, good=0.2, same=0.2, bad=0.0))
+    assert list(comparisons) == list(COMPARISONS)
+    assert list(ranks) == list(RANKS)
+    assert comparisons["policy"].unique().tolist() == [HEADLINE, "valid_dice", "otsu"]
+    assert (comparisons.groupby("policy").size() == 6).all()
+    assert ranks["rank"].tolist() == [*sorted(ranks["rank"][:4])] * 3
+    valid = ranks[ranks["policy"] == "valid_dice"].set_index("method")
+    assert valid["tied_with_best"].to_dict() == {"good": True, "same": True, "sam": False, "bad": False}
+
+
+def test_the_headline_takes_own_masks_before_those_of_validation() -> None:
+    chosen = headline(a_run(sam=0.1, good=0.2))
+    assert chosen.groupby("method")["policy"].unique().str[0].to_dict() == {"sam": "own", "good": "valid_dice"}
+
+
+def test_numbers_are_those_of_statistics() -> None:
+    cases = a_run(good=0.2, bad=0.1)
+    comparisons, ranks = compare_methods(cases)
+    methods = case_table(cases[cases["policy"] == "otsu"])
+    expected = compare(methods).iloc[0]
+    found = comparisons[comparisons["policy"] == "otsu"].iloc[0]
+    pd.testing.assert_series_equal(found[expected.index], expected, check_names=False)
+    row = ranks[(ranks["policy"] == "otsu") & (ranks["method"] == "good")].iloc[0]
+    patients = methods.index.get_level_values("patient").tolist()
+    assert (row["ci_low"], row["ci_high"]) == bootstrap_mean(methods["good"].to_numpy(), patients)
+    assert row["mean"] == pytest.approx(methods["good"].mean())
+    assert (row["cases"], row["patients"]) == (PATIENTS * SLICES, PATIENTS)
+
+
+def test_datasets_are_compared_each_by_itself() -> None:
+    one = a_run(good=0.2, bad=0.1)
+    comparisons, ranks = compare_methods(pd.concat([one, one.assign(dataset="e")], ignore_index=True))
+    halves = [rows.drop(columns="dataset").reset_index(drop=True) for _, rows in comparisons.groupby("dataset")]
+    pd.testing.assert_frame_equal(*halves)
+    assert set(ranks["dataset"]) == {"d", "e"}
+
+
+@pytest.mark.parametrize("cases", [table([], CASES), a_run(only=0.1)], ids=["nothing", "one method"])
+def test_there_is_nothing_to_compare(cases: pd.DataFrame) -> None:
+    comparisons, ranks = compare_methods(cases)
+    assert (len(comparisons), len(ranks)) == (0, 0)
+    assert (list(comparisons), list(ranks)) == (list(COMPARISONS), list(RANKS))

@@ -1,0 +1,110 @@
+import io
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from PIL import Image
+from rich.console import Console
+
+from miasbench.reports.thresholds import threshold_figure, threshold_report, threshold_table
+from miasbench.results.tables import CURVES, SCORES, table
+
+DICE = {
+    "a": {"own": 0.5, "valid_dice": 0.3, "otsu": 0.1, "oracle_dice": 0.4},
+    "b": {"valid_dice": 0.2, "otsu": 0.3, "oracle_dice": 0.45},
+    "c": {"valid_dice": 0.1, "otsu": 0.2, "oracle_dice": 0.2},
+}
+LOOKS_AT = {"own": "nothing", "valid_dice": "validation", "otsu": "image", "oracle_dice": "oracle"}
+
+
+def blank(columns: dict[str, str]) -> dict[str, Any]:
+    values = {"str": "", "int64": 0, "float64": float("nan"), "bool": False}
+    return {name: values[kind] for name, kind in columns.items()} | {"dataset": "liver_ct"}
+
+
+def scores(seeds: int = 1) -> pd.DataFrame:
+    rows = []
+    for seed in range(seeds):
+        for method, of_method in DICE.items():
+            for policy, dice in of_method.items():
+                threshold = 2.5 if policy in ("valid_dice", "oracle_dice") else float("nan")
+                oracle = policy == "oracle_dice"
+                cell = {
+                    "method": method,
+                    "policy": policy,
+                    "looks_at": LOOKS_AT[policy],
+                    "oracle": oracle,
+                    "seed": seed,
+                }
+                row = blank(SCORES) | cell | {"threshold": threshold}
+                rows.append(row | {"metric": "dice", "value": dice + seed / 100})
+                rows.append(row | {"metric": "dice_valid", "value": dice + 0.05})
+                if not oracle:
+                    regret = of_method["oracle_dice"] - dice
+                    rows.append(row | {"metric": "regret", "value": regret, "ci_low": regret - 0.1, "ci_high": regret})
+    rows.append(blank(SCORES) | {"method": "a", "policy": "valid_f1", "metric": "dice", "note": "left out: no lesion"})
+    rows.append(blank(SCORES) | {"method": "d", "policy": "none", "metric": "none", "error": "broken"})
+    return table(rows, SCORES)
+
+
+def curves() -> pd.DataFrame:
+    rows = []
+    for method in DICE:
+        for split in ("valid", "test"):
+            for threshold in np.linspace(5, 0, 30):
+                share = 1 - threshold / 5
+                rates = {"true_positive_rate": share, "false_positive_rate": share**4}
+                dice = {"dice": 0.4 * np.sin(np.pi * share), "split": split, "threshold": threshold, "method": method}
+                rows.append(blank(CURVES) | dice | rates)
+    return table(rows, CURVES)
+
+
+def test_the_table_has_validation_test_regret_and_rank() -> None:
+    found = threshold_table(scores()).set_index(["method", "policy"])
+    assert len(found) == 10, "what was left out or failed has no row"
+    row = found.loc[("a", "valid_dice")]
+    assert (row["dice_test"], row["threshold"], row["looks_at"]) == (0.3, 2.5, "validation")
+    assert row[["dice_valid", "regret", "regret_low", "regret_high"]].tolist() == pytest.approx([0.35, 0.1, 0.0, 0.1])
+    assert found.loc[("a", "own"), "regret"] == pytest.approx(-0.1), "an own mask may beat every threshold"
+    assert found.xs("valid_dice", level="policy")["rank"].tolist() == [1, 2, 3]
+    assert found.xs("otsu", level="policy")["rank"].tolist() == [3, 1, 2]
+
+
+def test_the_oracle_is_never_ranked() -> None:
+    found = threshold_table(scores())
+    assert found.loc[found["oracle"], "rank"].isna().all()
+    assert found.loc[~found["oracle"], "rank"].notna().all()
+
+
+def test_seeds_are_averaged_and_then_have_no_interval_of_one() -> None:
+    found = threshold_table(scores(seeds=3)).set_index(["method", "policy"])
+    assert found.loc[("a", "valid_dice"), "dice_test"] == pytest.approx(0.31)
+    assert found["regret_low"].isna().all()
+
+
+def test_the_report_shows_how_the_ranking_changes() -> None:
+    out = io.StringIO()
+    noted = scores().query("note != ''")[["policy", "note"]]
+    Console(file=out, width=160).print(threshold_report(threshold_table(scores()), noted))
+    text = out.getvalue()
+    assert "valid_f1 left out: no lesion." in text
+    ranking = text[text.index("how the ranking changes") :]
+    header = next(line for line in ranking.splitlines() if "method" in line)
+    assert "oracle" not in header
+    assert "own" not in header, "only one method has masks of its own"
+    tau = next(line for line in ranking.splitlines() if "Kendall" in line)
+    assert "1.00" in tau
+    assert "-0.33" in tau
+    assert "per image" in text
+    assert "nan" not in text
+
+
+def test_the_figure_has_a_panel_for_each_method(tmp_path: Path) -> None:
+    path = threshold_figure(curves(), threshold_table(scores()), "liver_ct", tmp_path / "figures")
+    assert path == tmp_path / "figures" / "thresholds-liver_ct.png"
+    pixels = np.asarray(Image.open(path).convert("L"))
+    assert path.with_suffix(".pdf").read_bytes().startswith(b"%PDF")
+    thirds = np.array_split(pixels, 3, axis=1)
+    assert all((third < 120).any() for third in thirds), "three panels, each with a curve"
