@@ -23,6 +23,7 @@ from .tables import ordered_policies
 
 COLUMNS = 3  # of panels in a figure
 _MARKERS = "osD^vP*X<>hp"
+_LEVEL = "-."  # of masks without one threshold
 
 
 def threshold_table(scores: pd.DataFrame) -> pd.DataFrame:
@@ -72,19 +73,21 @@ def threshold_report(table: pd.DataFrame, left_out: pd.DataFrame) -> RenderableT
     return Group(*parts)
 
 
-def threshold_figure(curves: pd.DataFrame, table: pd.DataFrame, dataset: str, folder: Path) -> Path:
+def threshold_figure(curves: pd.DataFrame, scores: pd.DataFrame, dataset: str, folder: Path) -> Path:
     """Draws each method's DICE over thresholds, on test and on validation, with the point where each policy landed.
 
     Args:
         curves: Of a run; of several seeds, the first is drawn.
-        table: By `threshold_table`.
+        scores: Of the same run.
         dataset: Which one.
         folder: Where to write `thresholds-<dataset>.png` and `.pdf`.
 
     Returns:
         The PNG's path.
     """
-    curves, table = curves[curves["dataset"] == dataset], table[table["dataset"] == dataset]
+    curves, scores = (rows[rows["dataset"] == dataset] for rows in (curves, scores))
+    curves, scores = (rows[rows["seed"] == curves["seed"].min()] for rows in (curves, scores))
+    table = threshold_table(scores)
     methods = list(dict.fromkeys(curves["method"]))
     policies = ordered_policies(table)
     colours = dict(zip(policies, sns.color_palette("colorblind", len(policies)), strict=True))
@@ -94,21 +97,29 @@ def threshold_figure(curves: pd.DataFrame, table: pd.DataFrame, dataset: str, fo
     with sns.axes_style("whitegrid"):
         figure, axes = plt.subplots(rows, columns, figsize=(4 * columns, 2.8 * rows + 0.8), squeeze=False)
     for axis, method in zip(axes.flat, methods, strict=False):
-        own = curves[curves["method"] == method]
-        _draw(axis, own[own["seed"] == own["seed"].iloc[0]], table[table["method"] == method], colours, markers)
+        _draw(axis, curves[curves["method"] == method], table[table["method"] == method], colours, markers)
         axis.set_title(method, fontsize=9)
     for axis in axes.flat[len(methods) :]:
         axis.set_visible(False)
+    points = table[np.isfinite(table["threshold"])]
     handles = [
         Line2D([], [], color="0.2", label="test"),
         Line2D([], [], color="0.6", linestyle="--", label="validation"),
-        *(Line2D([], [], linestyle="", marker=markers[one], color=colours[one], label=one) for one in policies),
+        *(
+            Line2D([], [], linestyle="", marker=markers[one], color=colours[one], label=one)
+            if one in set(points["policy"])
+            else Line2D([], [], linestyle=_LEVEL, color=colours[one], label=f"{one}, on test")
+            for one in policies
+        ),
     ]
-    figure.legend(handles=handles, loc="lower center", ncols=min(5, len(handles)), fontsize=8, frameon=False)
-    figure.supxlabel("threshold", y=0.8 / figure.get_figheight(), fontsize=9)
+    inch = 1 / figure.get_figheight()
+    figure.suptitle(
+        f"{dataset}: DICE over thresholds; filled on test, hollow on validation", fontsize=10, y=1 - 0.1 * inch
+    )
+    figure.supxlabel("threshold", y=0.6 * inch, fontsize=9)
     figure.supylabel("mean DICE", fontsize=9)
-    figure.suptitle(f"{dataset}: DICE over thresholds; filled on test, hollow on validation", fontsize=10)
-    figure.tight_layout(rect=(0, 0.75 / figure.get_figheight(), 1, 1))
+    figure.legend(handles=handles, loc="lower center", ncols=min(5, len(handles)), fontsize=8, frameon=False)
+    figure.tight_layout(rect=(0, 0.7 * inch, 1, 1 - 0.3 * inch))
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"thresholds-{slug(dataset)}.png"
     figure.savefig(path, dpi=150)
@@ -123,16 +134,16 @@ def _draw(axis: Axes, curves: pd.DataFrame, policies: pd.DataFrame, colours: dic
         axis.plot(one["threshold"], one["dice"], color=colour, linestyle=style, linewidth=1.2)
     for row in policies.to_dict("records"):
         look = {"color": colours[row["policy"]], "marker": markers[row["policy"]], "markersize": 6, "linestyle": ""}
-        if row["policy"] == "own":
-            axis.axhline(row["dice_test"], color=colours["own"], linewidth=1.2)
         if np.isfinite(row["threshold"]):
             axis.plot(row["threshold"], row["dice_valid"], **look, markerfacecolor="none")
             axis.plot(row["threshold"], row["dice_test"], **look)
+        else:
+            axis.axhline(row["dice_test"], color=colours[row["policy"]], linestyle=_LEVEL, linewidth=1.2)
     # Where nearly everything or nothing is predicted, there is nothing to see.
     seen = curves[(curves["false_positive_rate"] < 0.5) & (curves["true_positive_rate"] > 0.001)]
-    if len(seen):
-        low, high = seen["threshold"].min(), seen["threshold"].max()
-        axis.set_xlim(low - 0.02 * (high - low), high + 0.02 * (high - low))
+    marked = np.concatenate([seen["threshold"], policies.loc[np.isfinite(policies["threshold"]), "threshold"]])
+    low, high = marked.min(), marked.max()
+    axis.set_xlim(low - 0.03 * (high - low), high + 0.03 * (high - low))
     axis.set_ylim(0, None)
     axis.tick_params(labelsize=7)
 

@@ -41,7 +41,7 @@ def command(run: str, results: Path, out: Path | None) -> None:
     noted = scores[scores["note"].str.startswith("left out")]
     console.print(threshold_report(table, noted[["policy", "note"]].drop_duplicates()))
     with console.status("drawing"):
-        figures = [threshold_figure(curves, table, dataset, folder) for dataset in curves["dataset"].unique()]
+        figures = [threshold_figure(curves, scores, dataset, folder) for dataset in curves["dataset"].unique()]
     table.to_csv(folder / "thresholds.csv", index=False)
     for figure in figures:
         console.print(f"Figure: {figure.resolve()} (and .pdf)", soft_wrap=True)

@@ -102,7 +102,7 @@ def test_the_report_shows_how_the_ranking_changes() -> None:
 
 
 def test_the_figure_has_a_panel_for_each_method(tmp_path: Path) -> None:
-    path = threshold_figure(curves(), threshold_table(scores()), "liver_ct", tmp_path / "figures")
+    path = threshold_figure(curves(), scores(seeds=2), "liver_ct", tmp_path / "figures")
     assert path == tmp_path / "figures" / "thresholds-liver_ct.png"
     pixels = np.asarray(Image.open(path).convert("L"))
     assert path.with_suffix(".pdf").read_bytes().startswith(b"%PDF")
