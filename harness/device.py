@@ -1,4 +1,7 @@
-"""The one place that knows about devices, clocks and memory."""
+"""The one place that knows about devices, clocks and memory.
+
+torch is imported where it is needed: scoring stored predictions does without, and so without the seconds it takes.
+"""
 
 import random
 import threading
@@ -6,7 +9,6 @@ from typing import Self
 
 import numpy as np
 import psutil
-import torch
 
 from .api import UsageError
 
@@ -19,6 +21,8 @@ def resolve_device(name: str) -> str:
     Raises:
         UsageError: `cuda` is asked for and there is none.
     """
+    import torch
+
     if name == "auto":
         return "cuda" if torch.cuda.is_available() else "cpu"
     if name == "cuda" and not torch.cuda.is_available():
@@ -29,11 +33,15 @@ def resolve_device(name: str) -> str:
 def synchronize(device: str) -> None:
     """Waits until the device has done what it was given, so that a clock read afterwards is right."""
     if device == "cuda":
+        import torch
+
         torch.cuda.synchronize()
 
 
 def seed_everything(seed: int) -> None:
     """Seeds Python, numpy and torch: libraries under the methods draw from all three."""
+    import torch
+
     random.seed(seed)
     np.random.seed(seed)  # noqa: NPY002 - scikit-learn's random projection reads the global generator
     torch.manual_seed(seed)
@@ -56,6 +64,8 @@ class PeakMemory:
 
     def __enter__(self) -> Self:
         if self._cuda:
+            import torch
+
             torch.cuda.reset_peak_memory_stats()
         self._thread.start()
         return self
@@ -64,6 +74,8 @@ class PeakMemory:
         self._stop.set()
         self._thread.join()
         if self._cuda:
+            import torch
+
             self.device_mib = torch.cuda.max_memory_allocated() / _MIB
 
     def _watch(self) -> None:
