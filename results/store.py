@@ -27,7 +27,7 @@ import numpy as np
 import pandas as pd
 
 from ..harness.api import BenchError, Prediction
-from .tables import CellTables
+from .tables import CellTables, concatenate
 
 _KEPT_PIXELS = 2**27  # of anomaly maps, half a gigabyte
 
@@ -134,7 +134,12 @@ class CellStore:
             write_parquet(self.folder / f"{name}.parquet", content)
 
     def read_tables(self) -> CellTables:
-        return CellTables(*(pd.read_parquet(self.folder / f"{name}.parquet") for name in CellTables._fields))
+        """The cell's tables; one that an older version did not write yet is empty."""
+        files = [self.folder / f"{name}.parquet" for name in CellTables._fields]
+        empty = concatenate([])
+        return CellTables(
+            *(pd.read_parquet(file) if file.exists() else none for file, none in zip(files, empty, strict=True))
+        )
 
     def _prediction_path(self, split: str, case_id: str) -> Path:
         name = urllib.parse.quote(case_id, safe=" ")

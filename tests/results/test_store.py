@@ -273,6 +273,12 @@ class TestCell:
         for back, one in zip(cell.read_tables(), tables, strict=True):
             pd.testing.assert_frame_equal(back, one)
 
+    def test_a_table_that_an_older_version_did_not_write_is_empty(self, cell: CellStore) -> None:
+        cell.write_tables(failed_cell(CELL, "why"))
+        (cell.folder / "curves.parquet").unlink()
+        assert list(cell.read_tables().curves) == list(CURVES)
+        assert len(cell.read_tables().scores) == 1
+
 
 CELL: dict[str, Any] = {
     "dataset": "a, “b”\nc",
