@@ -29,6 +29,9 @@ BATCH = 2**24
 MIN_LIMIT = 512
 """Fewest bins: sign and exponent of a float32 are never rounded, so that every edge is a finite number."""
 
+BLOCK = 1024
+"""So many thresholds are looked for at a time."""
+
 ROUNDING = 1e-12
 """Mean DICE values that differ by less are equal: their sums are rounded."""
 
@@ -78,9 +81,8 @@ class Ranking:
         self.positives, self.negatives = self._positives.total, scores.total - self._positives.total
         self.thresholds = rising[::-1]
         self.true_positives = np.cumsum(counts[::-1])
-        # What is searched for in rising order is found sooner.
-        self.false_positives = scores.total - scores.below(rising)[::-1] - self.true_positives
-        above = scores.total - scores.below(rising, tied=True)[::-1]
+        reached, above = scores.total - scores.around(rising)[:, ::-1]
+        self.false_positives = reached - self.true_positives
         self.false_positives_above = above - _from_zero(self.true_positives)[:-1]
 
     def at(self, thresholds: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -418,11 +420,16 @@ class _Sorted:
         self.parts = parts
         self.total = sum(len(part) for part in parts)
 
-    def below(self, thresholds: np.ndarray, tied: bool = False) -> np.ndarray:
-        """How many lie below each threshold, or below and at it."""
-        side = "right" if tied else "left"
-        counts = _side_by_side(lambda part: np.searchsorted(part, thresholds, side), self.parts)
-        return sum(counts, start=np.zeros(np.shape(thresholds), int))
+    def below(self, thresholds: np.ndarray) -> np.ndarray:
+        """How many lie below each threshold."""
+        return sum(
+            (np.searchsorted(part, thresholds) for part in self.parts), start=np.zeros(np.shape(thresholds), int)
+        )
+
+    def around(self, rising: np.ndarray) -> np.ndarray:
+        """How many lie below each of rising thresholds, and below or at it, int (2, K)."""
+        counts = _side_by_side(lambda part: _around(part, rising), self.parts)
+        return sum(counts, start=np.zeros((2, len(rising)), int))
 
 
 class _Counted:
@@ -433,13 +440,17 @@ class _Counted:
         self._before = _from_zero(np.cumsum(counts))
         self.total = int(self._before[-1])
 
-    def below(self, thresholds: np.ndarray, tied: bool = False) -> np.ndarray:
-        """How many lie below each threshold, or below and at it."""
-        return self._before[self.places(thresholds, tied)]
+    def below(self, thresholds: np.ndarray) -> np.ndarray:
+        """How many lie below each threshold."""
+        return self._before[self.places(thresholds)]
 
-    def places(self, thresholds: np.ndarray, tied: bool = False) -> np.ndarray:
+    def places(self, thresholds: np.ndarray) -> np.ndarray:
         """The same, of the distinct values."""
-        return np.searchsorted(self.values, thresholds, side="right" if tied else "left")
+        return np.searchsorted(self.values, thresholds)
+
+    def around(self, rising: np.ndarray) -> np.ndarray:
+        """How many lie below each of rising thresholds, and below or at it, int (2, K)."""
+        return self._before[_around(self.values, rising)]
 
 
 class _Kept:
@@ -463,8 +474,8 @@ class _Kept:
 class _Tally:
     """Distinct values, rising, with sums of what came with each; where nothing comes with them, they are counted.
 
-    What is added waits and is joined in large batches; without a limit, all at once. With more distinct values than the limit allows, all are rounded down to fewer bits,
-    as many as fit, and equal ones are joined.
+    What is added waits and is joined in large batches; without a limit, all at once. With more distinct values than the
+    limit allows, all are rounded down to fewer bits, as many as fit, and equal ones are joined.
     """
 
     def __init__(self, limit: int | None) -> None:
@@ -545,6 +556,19 @@ def _side_by_side(work: Callable[[Any], np.ndarray], parts: Sequence[Any]) -> li
         return [work(part) for part in parts]
     with ThreadPoolExecutor(len(parts)) as pool:
         return list(pool.map(work, parts))
+
+
+def _around(values: np.ndarray, rising: np.ndarray) -> np.ndarray:
+    """How many of sorted values lie below each of rising thresholds, and below or at it, int (2, K)."""
+    counts = np.empty((2, len(rising)), int)
+    starts = range(0, len(rising), BLOCK)
+    ends = np.searchsorted(values, rising[::BLOCK]).tolist()
+    for start, low, high in zip(starts, ends, [*ends[1:], len(values)], strict=False):
+        # Among few values, which stay in the processor's cache.
+        near, block = values[low:high], slice(start, start + BLOCK)
+        counts[0, block] = low + np.searchsorted(near, rising[block])
+        counts[1, block] = low + np.searchsorted(near, rising[block], "right")
+    return counts
 
 
 def _sorted_together(parts: Sequence[np.ndarray]) -> np.ndarray:

@@ -103,9 +103,10 @@ def mean_dice(curve: DiceCurve) -> np.ndarray:
 
 
 def in_batches(size: int, work: Callable[..., Any], *arguments: Any) -> Any:
-    """Lets no more than this number of pixels wait."""
+    """Lets no more than this number of pixels wait, or of thresholds be looked for at a time."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(metrics, "BATCH", size)
+        patch.setattr(metrics, "BLOCK", size)
         return work(*arguments)
 
 
@@ -136,7 +137,8 @@ def test_best_f1_is_that_of_scikit_learn(content: tuple[np.ndarray, np.ndarray])
 def test_counts_at_any_threshold(content: tuple[np.ndarray, np.ndarray]) -> None:
     scores, positives = content
     ranking = Ranking(scores, positives)
-    thresholds = np.concatenate([scores, scores + np.float32(0.01), [np.inf, -np.inf]])
+    between = [scores.astype(float) + offset for offset in (-1e-12, 1e-12, 0.01)]
+    thresholds = np.concatenate([scores, *between, [np.inf, -np.inf, 1e300, -1e300]])
     true, false = ranking.at(thresholds)
     np.testing.assert_array_equal(true, [(positives & (scores >= at)).sum() for at in thresholds])
     np.testing.assert_array_equal(false, [(~positives & (scores >= at)).sum() for at in thresholds])
@@ -158,7 +160,11 @@ def test_pixels_of_all_images_are_ranked_together(content: Images) -> None:
         assert ranking.average_precision == pytest.approx(average_precision_score(positives, flat(maps)), abs=1e-12)
         threshold, f1 = ranking.best_f1()
         assert f1_score(positives, flat(maps) >= threshold) == pytest.approx(f1, abs=1e-12)
-        assert f1 == Ranking(flat(maps), positives).best_f1()[1]
+        whole = Ranking(flat(maps), positives)
+        np.testing.assert_array_equal(ranking.thresholds, whole.thresholds)
+        np.testing.assert_array_equal(ranking.true_positives, whole.true_positives)
+        np.testing.assert_array_equal(ranking.false_positives, whole.false_positives)
+        np.testing.assert_array_equal(ranking.false_positives_above, whole.false_positives_above)
     else:
         assert np.isnan([ranking.average_precision, *ranking.best_f1()]).all()
     values = all_metrics(ranking)
@@ -190,6 +196,7 @@ def test_neither_the_order_of_images_nor_the_size_of_batches_matters(
     np.testing.assert_array_equal(one.thresholds, other.thresholds)
     np.testing.assert_array_equal(one.true_positives, other.true_positives)
     np.testing.assert_array_equal(one.false_positives, other.false_positives)
+    np.testing.assert_array_equal(one.false_positives_above, other.false_positives_above)
     np.testing.assert_allclose(all_metrics(one), all_metrics(other), atol=1e-12)
     curve, shuffled = dice_curve(*content, limit), in_batches(20, dice_curve, *zip(*pairs, strict=True), limit)
     np.testing.assert_array_equal(curve.thresholds, shuffled.thresholds)
@@ -273,6 +280,20 @@ def test_more_may_be_added_after_a_look(limit: int | None) -> None:
         assert dice.curve().best() == pytest.approx(dice_curve(maps[:count], truths[:count], limit).best())
 
 
+@pytest.mark.parametrize("limit", [None, MIN_LIMIT])
+def test_a_map_is_left_alone_and_may_be_written_over(limit: int | None) -> None:
+    rng = np.random.default_rng(0)
+    maps, truths = rng.random((3, 30, 30), np.float32), rng.random((3, 30, 30)) < 0.2
+    pixels, dice, room = PixelTally(limit), DiceTally(limit), np.empty((30, 30), np.float32)
+    for anomaly_map, truth in zip(maps, truths, strict=True):
+        room[:] = anomaly_map
+        pixels.add(room, truth)
+        dice.add(room, truth)
+        np.testing.assert_array_equal(room, anomaly_map)
+    np.testing.assert_array_equal(all_metrics(pixels.ranking()), all_metrics(rank_pixels(maps, truths, limit)))
+    assert dice.curve().best() == dice_curve(maps, truths, limit).best()
+
+
 def test_equal_scores_are_one_threshold() -> None:
     ranking = Ranking(np.full(6, 0.5), np.array([1, 0, 1, 0, 0, 0], bool))
     assert ranking.auroc == 0.5
@@ -301,6 +322,7 @@ def test_zero_has_no_sign() -> None:
             ranking, curve = rank_pixels([anomaly_map], [truth], limit), dice_curve([anomaly_map], [truth], limit)
             assert (ranking.auroc, ranking.best_f1()) == (0.25, (0, 0.5))
             assert curve.best() == (0, 0.5)
+            assert not np.signbit([ranking.best_f1()[0], curve.best()[0]]).any()
 
 
 @pytest.mark.parametrize("tally", [PixelTally, DiceTally])
