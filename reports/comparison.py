@@ -8,6 +8,7 @@ from rich.table import Table
 from rich.text import Text
 
 _NAMED = 3  # methods, before they are counted
+_SIGNIFICANCE = 0.05  # of the tests in `comparisons`
 
 
 def comparison_tables(
@@ -50,6 +51,12 @@ def in_words(ranking: pd.DataFrame, pairs: pd.DataFrame) -> Iterator[str]:
         yield f"It is better than {_listed(behind) if len(behind) <= _NAMED else f'the other {len(behind)} methods'}."
     first = pairs.iloc[0]
     yield f"{first['test']}; {first['patients']} patients, {first['cases']} images that all methods have."
+    # A signed-rank test's smallest p, two-sided, when all patients favour the same method.
+    if len(pairs) * 2.0 ** (1 - int(first["patients"])) >= _SIGNIFICANCE:
+        yield (
+            f"{first['patients']} patients are too few for {len(pairs)} pairs: even where every patient favours the same "
+            "method, the two are tied. Compare fewer methods."
+        )
     with_best = pairs[(pairs["method_a"] == best["method"]) | (pairs["method_b"] == best["method"])]
     if with_best["detectable"].notna().any():
         least, most = with_best["detectable"].min(), with_best["detectable"].max()

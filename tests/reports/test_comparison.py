@@ -3,6 +3,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import pytest
 from rich.console import Console
 
 from miasbench.reports.comparison import comparison_tables, in_words
@@ -66,6 +67,14 @@ def test_words_name_the_best_and_what_is_tied_with_it() -> None:
         "in five times, even without the correction for many pairs.",
     ]
     assert "It is better than b and c." in list(in_words(*tables(tied=False)))
+
+
+@pytest.mark.parametrize(("patients", "enough"), [(6, False), (7, True)])
+def test_too_few_patients_are_pointed_out(patients: int, enough: bool) -> None:
+    """Three pairs: 3 x 2 / 2^6 is above 5 %, 3 x 2 / 2^7 is below."""
+    ranks, pairs = tables()
+    sentences = list(in_words(ranks, pairs.assign(patients=patients)))
+    assert any("are too few for 3 pairs" in sentence for sentence in sentences) != enough
 
 
 def test_one_patient_tells_nothing() -> None:
