@@ -29,6 +29,9 @@ BATCH = 2**24
 MIN_LIMIT = 512
 """Fewest bins: sign and exponent of a float32 are never rounded, so that every edge is a finite number."""
 
+ROOM = 2**21
+"""Pixels for which memory is taken at a time."""
+
 BLOCK = 1024
 """So many thresholds are looked for at a time."""
 
@@ -454,21 +457,33 @@ class _Counted:
 
 
 class _Kept:
-    """All values that are added, in two parts once they are sorted: side by side, as NumPy lets other threads run."""
+    """All values that are added, in two parts once they are sorted: side by side, as NumPy lets other threads run.
+
+    They wait in large rooms, whose memory the system hands out in few large pages.
+    """
 
     def __init__(self) -> None:
-        self._sorted: list[np.ndarray] = []
-        self._waiting: list[np.ndarray] = []
+        self._parts: list[np.ndarray] = []
+        self._room, self._used = np.empty(0, np.float32), 0
 
     def add(self, values: np.ndarray) -> None:
-        self._waiting.append(values.copy())
+        if self._used + len(values) > len(self._room):
+            self._close()
+            self._room = np.empty(max(ROOM, len(values)), np.float32)
+        self._room[self._used : self._used + len(values)] = values
+        self._used += len(values)
 
     def sorted(self) -> _Sorted:
-        if self._waiting:
-            every = self._sorted + self._waiting
-            self._sorted = _side_by_side(_sorted_together, [part for part in (every[::2], every[1::2]) if part])
-            self._waiting = []
-        return _Sorted(self._sorted)
+        if self._used:
+            self._close()
+            halves = [half for half in (self._parts[::2], self._parts[1::2]) if half]
+            self._parts = _side_by_side(_sorted_together, halves)
+        return _Sorted(self._parts)
+
+    def _close(self) -> None:
+        if self._used:
+            self._parts.append(self._room[: self._used])
+            self._room, self._used = np.empty(0, np.float32), 0
 
 
 class _Tally:

@@ -54,8 +54,8 @@ def in_words(ranking: pd.DataFrame, pairs: pd.DataFrame) -> Iterator[str]:
     # A signed-rank test's smallest p, two-sided, when all patients favour the same method.
     if len(pairs) * 2.0 ** (1 - int(first["patients"])) >= _SIGNIFICANCE:
         yield (
-            f"{first['patients']} patients are too few for {len(pairs)} pairs: even where every patient favours the same "
-            "method, the two are tied. Compare fewer methods."
+            f"{first['patients']} patients are too few for {len(pairs)} pairs: even where every patient favours the "
+            "same method, the two are tied. Fewer methods make fewer pairs."
         )
     with_best = pairs[(pairs["method_a"] == best["method"]) | (pairs["method_b"] == best["method"])]
     if with_best["detectable"].notna().any():

@@ -12,6 +12,7 @@ from ..config import default_results
 Examples:
   bench stats latest
   bench stats latest --policy valid_dice --pairs
+  bench stats latest --methods mias_sam,patchcore
 """,
 )
 @click.argument("run", default="latest")
@@ -21,25 +22,37 @@ Examples:
     metavar="NAME",
     help="Whose masks to compare.  [default: each method's own, or those of valid_dice]",
 )
+@click.option(
+    "--methods", metavar="NAMES", help="Only these, with commas between; tests are corrected for their pairs."
+)
 @click.option("--pairs", is_flag=True, help="Show every two methods: difference, interval, p, effect.")
-def command(run: str, results: Path, policy: str | None, pairs: bool) -> None:
+def command(run: str, results: Path, policy: str | None, methods: str | None, pairs: bool) -> None:
     """Say which methods of RUN lead and which are tied.
 
     Methods are compared on the same images, by patients. RUN is a run's folder, its name, the beginning of its name, or
-    `latest`. All numbers are in the run's ranks.csv and comparisons.csv.
+    `latest`. The numbers of all methods are in the run's ranks.csv and comparisons.csv.
     """
     from ...reports.comparison import comparison_tables
     from ...results.store import find_run
     from ...results.tables import HEADLINE
     from ..api import UsageError
-    from ..registry import suggest
+    from ..comparing import compare_methods
+    from ..registry import split_list, suggest
     from .progress import console
 
-    store = find_run(run, results)
-    ranks, wanted = store.ranks(), policy or HEADLINE
+    store, wanted = find_run(run, results), policy or HEADLINE
+    ranks, comparisons = store.ranks(), store.comparisons()
+    if methods:
+        chosen, cases = split_list(methods), store.cases()
+        unknown = [name for name in chosen if name not in set(cases["method"])]
+        if unknown:
+            raise UsageError(
+                f"The run {store.name} has no {unknown[0]!r}. {suggest(unknown[0], cases['method'].unique())}"
+            )
+        comparisons, ranks = compare_methods(cases[cases["method"].isin(chosen)])
     if ranks.empty:
-        raise UsageError(f"The run {store.name} has no two methods on the same dataset: there is nothing to compare.")
+        raise UsageError("There are no two methods on the same dataset: there is nothing to compare.")
     if wanted not in set(ranks["policy"]):
         raise UsageError(f"No two methods have masks by {wanted!r}. {suggest(wanted, ranks['policy'].unique())}")
-    console.print(comparison_tables(ranks, store.comparisons(), wanted, pairs=pairs))
+    console.print(comparison_tables(ranks, comparisons, wanted, pairs=pairs))
     console.print(f"Run {store.name}: ranks.csv and comparisons.csv in {store.folder.resolve()}", soft_wrap=True)

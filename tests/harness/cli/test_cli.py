@@ -271,6 +271,17 @@ class TestReading:
         assert "DICE of otsu, ranked" in out
         assert "every two methods" in out
 
+    def test_stats_of_some_methods_are_corrected_for_their_pairs(self, bench: Bench) -> None:
+        methods, dataset = "intensity[sigma=1],intensity[sigma=2],intensity[sigma=4]", TINY.replace("test=6", "test=12")
+        bench("run", "--methods", methods, "--dataset", dataset, "--size", 64)
+        assert "Holm over 3 pairs" in bench("stats")[1]
+        code, out, _ = bench("stats", "--methods", "intensity[sigma=1],intensity[sigma=4]")
+        assert code == 0
+        assert "Holm over 1 pair;" in out
+        code, _, err = bench("stats", "--methods", "intensity[sigma=1],intensity[sigma=5]")
+        assert code == 2
+        assert "has no 'intensity[sigma=5]'. Did you mean" in err
+
     def test_what_cannot_be_compared_is_said(self, bench: Bench) -> None:
         run_tiny(bench)
         code, _, err = bench("stats")
