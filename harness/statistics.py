@@ -250,7 +250,8 @@ def compare(table: pd.DataFrame, *, resamples: int = RESAMPLES, seed: int = 0) -
     effect_size = float(cast("float", TTestPower().solve_power(nobs=count, alpha=SIGNIFICANCE, power=POWER)))
     detectable = effect_size * differences.std(axis=1, ddof=1)
     how = "exact" if count <= _EXACT_UP_TO else "normal approximation"
-    test = f"Wilcoxon signed-rank on patient means, zeros by Pratt, {how}, Holm over {len(pairs)} pair{'s' * (len(pairs) > 1)}"
+    corrected = f"Holm over {len(pairs)} pairs" if len(pairs) > 1 else "a single pair"
+    test = f"Wilcoxon signed-rank on patient means, zeros by Pratt, {how}, {corrected}"
     numbers = dict(zip(columns, (low, high, p, p_holm, effect, detectable), strict=True))
     return frame.assign(**numbers, tied=p_holm >= SIGNIFICANCE, test=test)
 

@@ -277,7 +277,7 @@ class TestReading:
         assert "Holm over 3 pairs" in bench("stats")[1]
         code, out, _ = bench("stats", "--methods", "intensity[sigma=1],intensity[sigma=4]")
         assert code == 0
-        assert "Holm over 1 pair;" in out
+        assert "a single pair;" in out
         code, _, err = bench("stats", "--methods", "intensity[sigma=1],intensity[sigma=5]")
         assert code == 2
         assert "has no 'intensity[sigma=5]'. Did you mean" in err
