@@ -29,9 +29,6 @@ BATCH = 2**24
 MIN_LIMIT = 512
 """Fewest bins: sign and exponent of a float32 are never rounded, so that every edge is a finite number."""
 
-ROOM = 2**21
-"""Pixels for which memory is taken at a time."""
-
 BLOCK = 1024
 """So many thresholds are looked for at a time."""
 
@@ -273,7 +270,7 @@ class DiceTally:
     """Takes in the DICE of one image after the other, at all thresholds; images with an empty truth are left out.
 
     Args:
-        limit: The most distinct values to keep, at least 512; `None` keeps all.
+        limit: The most distinct values to keep, at least 512; `None` keeps all, in four bytes a pixel.
 
     Raises:
         ValueError: The limit is too small.
@@ -289,13 +286,14 @@ class DiceTally:
         values = _checked(anomaly_map, truth)
         if not truth.any():
             return
-        image = _ImageDice(_Sorted([np.sort(values, axis=None)]), _Sorted([np.sort(values[truth])]))
         if self._changes is None:
-            self._images.append(image)
+            self._images.append(_ImageDice(np.sort(values, axis=None), np.sort(values[truth])))
         else:
             # Walking down the values of all images together, each pixel changes the DICE of its own image only.
-            distinct = np.unique(values)
-            change = -np.diff(image.between(distinct, distinct)[0], append=0.0)
+            distinct, pixels = np.unique(values, return_counts=True)
+            lesion = np.bincount(np.searchsorted(distinct, values[truth]), minlength=len(distinct))
+            reached, found = (np.cumsum(counts[::-1])[::-1] for counts in (pixels, lesion))
+            change = -np.diff(2 * found / (reached + found[0]), append=0.0)
             self._changes.add(distinct, change, np.maximum(change, 0))
             self._binned_images += 1
 
@@ -312,28 +310,28 @@ class DiceTally:
 
 
 class _ImageDice(NamedTuple):
-    """The pixels of an image, and those of its lesions."""
+    """The pixels of an image, and those of its lesions, sorted: float32 (N,) each."""
 
-    pixels: "_Sorted"
-    lesion: "_Sorted"
+    pixels: np.ndarray
+    lesion: np.ndarray
 
     def between(self, low: np.ndarray, high: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """DICE at the high thresholds, and what it does not exceed from there down to the low ones."""
-        total, found = self.lesion.total, self.lesion.total - self.lesion.below(high)
-        more = total - self.lesion.below(low)
-        both = total + self.pixels.total - self.pixels.below(high)
+        total = len(self.lesion)
+        found, more = total - np.searchsorted(self.lesion, high), total - np.searchsorted(self.lesion, low)
+        both = total + len(self.pixels) - np.searchsorted(self.pixels, high)
         # On the way down the mask grows by the lesion pixels it finds, at least; and the more it finds the better.
         return 2 * found / both, 2 * more / (both + more - found)
 
 
 class _ExactDice(DiceCurve):
-    """Counts in each image."""
+    """Counts each image's pixels at every threshold asked for."""
 
     def __init__(self, images: Sequence[_ImageDice]) -> None:
         self._images = images
         # Between the values of lesions only false positives are added: none is better than the next higher of these.
-        lesions = [part for image in images for part in image.lesion.parts]
-        self.thresholds = _unsigned_zeros(np.unique(np.concatenate([np.empty(0, np.float32), *lesions])))[::-1]
+        lesions = np.concatenate([np.empty(0, np.float32), *(image.lesion for image in images)])
+        self.thresholds = np.unique(_unsigned_zeros(lesions))[::-1]
 
     def best(self) -> tuple[float, float]:
         """By branch and bound: blocks of neighbouring thresholds are divided where the best may lie among them."""
@@ -417,7 +415,7 @@ def dice_curve(maps: Iterable[np.ndarray], truths: Iterable[np.ndarray], limit: 
 
 
 class _Sorted:
-    """Values, each beside its equals, in parts that are sorted each, and are searched side by side."""
+    """Values, each beside its equals, in parts that are each sorted; a thread searches each."""
 
     def __init__(self, parts: Sequence[np.ndarray]) -> None:
         self.parts = parts
@@ -425,9 +423,8 @@ class _Sorted:
 
     def below(self, thresholds: np.ndarray) -> np.ndarray:
         """How many lie below each threshold."""
-        return sum(
-            (np.searchsorted(part, thresholds) for part in self.parts), start=np.zeros(np.shape(thresholds), int)
-        )
+        counts = [np.searchsorted(part, thresholds) for part in self.parts]
+        return sum(counts, start=np.zeros(np.shape(thresholds), int))
 
     def around(self, rising: np.ndarray) -> np.ndarray:
         """How many lie below each of rising thresholds, and below or at it, int (2, K)."""
@@ -457,33 +454,23 @@ class _Counted:
 
 
 class _Kept:
-    """All values that are added, in two parts once they are sorted: side by side, as NumPy lets other threads run.
-
-    They wait in large rooms, whose memory the system hands out in few large pages.
-    """
+    """All values that are added; once sorted, in two parts, each by a thread, as NumPy lets other threads run then."""
 
     def __init__(self) -> None:
         self._parts: list[np.ndarray] = []
-        self._room, self._used = np.empty(0, np.float32), 0
+        self._waiting: list[np.ndarray] = []
 
     def add(self, values: np.ndarray) -> None:
-        if self._used + len(values) > len(self._room):
-            self._close()
-            self._room = np.empty(max(ROOM, len(values)), np.float32)
-        self._room[self._used : self._used + len(values)] = values
-        self._used += len(values)
+        """Adds a copy of values, float32 (N,)."""
+        self._waiting.append(values.copy())
 
     def sorted(self) -> _Sorted:
-        if self._used:
-            self._close()
-            halves = [half for half in (self._parts[::2], self._parts[1::2]) if half]
-            self._parts = _side_by_side(_sorted_together, halves)
+        """Sorts all so far."""
+        if self._waiting:
+            every = self._parts + self._waiting
+            halves = [half for half in (every[::2], every[1::2]) if half]
+            self._parts, self._waiting = _side_by_side(_sorted_together, halves), []
         return _Sorted(self._parts)
-
-    def _close(self) -> None:
-        if self._used:
-            self._parts.append(self._room[: self._used])
-            self._room, self._used = np.empty(0, np.float32), 0
 
 
 class _Tally:
