@@ -11,6 +11,7 @@ thresholds of the maps' own type, at which all counts stay exact. The error that
 counts.
 """
 
+import os
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -28,6 +29,9 @@ BATCH = 2**24
 
 MIN_LIMIT = 512
 """Fewest bins: sign and exponent of a float32 are never rounded, so that every edge is a finite number."""
+
+THREADS = min(2, os.cpu_count() or 1)
+"""More would not pay: each thread searches its part for the values of all lesions."""
 
 BLOCK = 1024
 """So many thresholds are looked for at a time."""
@@ -454,7 +458,7 @@ class _Counted:
 
 
 class _Kept:
-    """All values that are added; once sorted, in two parts, each by a thread, as NumPy lets other threads run then."""
+    """All values that are added; once sorted, in a part for each thread, as NumPy lets others run while it sorts."""
 
     def __init__(self) -> None:
         self._parts: list[np.ndarray] = []
@@ -468,8 +472,8 @@ class _Kept:
         """Sorts all so far."""
         if self._waiting:
             every = self._parts + self._waiting
-            halves = [half for half in (every[::2], every[1::2]) if half]
-            self._parts, self._waiting = _side_by_side(_sorted_together, halves), []
+            parts = [every[first::THREADS] for first in range(min(THREADS, len(every)))]
+            self._parts, self._waiting = _side_by_side(_sorted_together, parts), []
         return _Sorted(self._parts)
 
 

@@ -204,6 +204,20 @@ def test_neither_the_order_of_images_nor_the_size_of_batches_matters(
     assert curve.best() == pytest.approx(shuffled.best(), abs=1e-12, nan_ok=True)
 
 
+@pytest.mark.parametrize("threads", [1, 2, 3])
+def test_threads_do_not_change_a_bit(threads: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(metrics, "THREADS", threads)
+    rng = np.random.default_rng(0)
+    maps, truths = rng.normal(size=(7, 64, 64)).astype(np.float32).round(2), rng.random((7, 64, 64)) < 0.1
+    tally = PixelTally()
+    for count, (anomaly_map, truth) in enumerate(zip(maps, truths, strict=True), 1):
+        tally.add(anomaly_map, truth)
+        ranking, whole = tally.ranking(), Ranking(flat(list(maps[:count])), flat(list(truths[:count])))
+        for name in ("thresholds", "true_positives", "false_positives", "false_positives_above"):
+            np.testing.assert_array_equal(getattr(ranking, name), getattr(whole, name))
+        assert (ranking.auroc, ranking.average_precision) == (whole.auroc, whole.average_precision)
+
+
 @given(finely_valued_images(), st.sampled_from([300, 2**24]), st.sampled_from([AUPRO_LIMIT, 0.01, 1.0]))
 @settings(max_examples=150)
 def test_binned_metrics_lie_within_their_error_bounds(content: Images, batch: int, limit: float) -> None:
