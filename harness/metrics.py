@@ -33,6 +33,9 @@ MIN_LIMIT = 512
 THREADS = min(2, os.cpu_count() or 1)
 """More would not pay: each thread searches its part for the values of all lesions."""
 
+ROOM = 2**21
+"""Pixels for which memory is taken at a time."""
+
 BLOCK = 1024
 """So many thresholds are looked for at a time."""
 
@@ -458,23 +461,35 @@ class _Counted:
 
 
 class _Kept:
-    """All values that are added; once sorted, in a part for each thread, as NumPy lets others run while it sorts."""
+    """All values that are added; once sorted, in a part for each thread, as NumPy lets others run while it sorts.
+
+    They wait in rooms of one size: the system hands out memory faster in few large pages than in many small ones.
+    """
 
     def __init__(self) -> None:
         self._parts: list[np.ndarray] = []
-        self._waiting: list[np.ndarray] = []
+        self._room, self._used = np.empty(0, np.float32), 0
 
     def add(self, values: np.ndarray) -> None:
         """Adds a copy of values, float32 (N,)."""
-        self._waiting.append(values.copy())
+        if self._used + len(values) > len(self._room):
+            self._close()
+            self._room = np.empty(max(ROOM, len(values)), np.float32)
+        self._room[self._used : self._used + len(values)] = values
+        self._used += len(values)
 
     def sorted(self) -> _Sorted:
         """Sorts all so far."""
-        if self._waiting:
-            every = self._parts + self._waiting
-            parts = [every[first::THREADS] for first in range(min(THREADS, len(every)))]
-            self._parts, self._waiting = _side_by_side(_sorted_together, parts), []
+        if self._used:
+            self._close()
+            parts = [self._parts[first::THREADS] for first in range(min(THREADS, len(self._parts)))]
+            self._parts = _side_by_side(_sorted_together, parts)
         return _Sorted(self._parts)
+
+    def _close(self) -> None:
+        if self._used:
+            self._parts.append(self._room[: self._used])
+            self._room, self._used = np.empty(0, np.float32), 0
 
 
 class _Tally:

@@ -103,10 +103,11 @@ def mean_dice(curve: DiceCurve) -> np.ndarray:
 
 
 def in_batches(size: int, work: Callable[..., Any], *arguments: Any) -> Any:
-    """Lets no more than this number of pixels wait, or of thresholds be looked for at a time."""
+    """Takes no more than this number of pixels, or of thresholds, at a time."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(metrics, "BATCH", size)
         patch.setattr(metrics, "BLOCK", size)
+        patch.setattr(metrics, "ROOM", size)
         return work(*arguments)
 
 
@@ -207,6 +208,7 @@ def test_neither_the_order_of_images_nor_the_size_of_batches_matters(
 @pytest.mark.parametrize("threads", [1, 2, 3])
 def test_threads_do_not_change_a_bit(threads: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(metrics, "THREADS", threads)
+    monkeypatch.setattr(metrics, "ROOM", 10_000)
     rng = np.random.default_rng(0)
     maps, truths = rng.normal(size=(7, 64, 64)).astype(np.float32).round(2), rng.random((7, 64, 64)) < 0.1
     tally = PixelTally()
