@@ -15,7 +15,8 @@ import psutil
 from .registry import BUILT_IN, method_entry, policies
 
 _ROOMS = ("harness/api.py", "harness/frame.py", "harness/runner.py", "methods", "datasets")
-_SCORING = tuple(f"harness/{name}.py" for name in ("frame", "masks", "metrics", "scoring", "statistics", "thresholds"))
+_SCORED_BY = ("deciding", "frame", "masks", "metrics", "scanning", "scoring", "statistics", "thresholds")
+_SCORING = tuple(f"harness/{name}.py" for name in _SCORED_BY)
 _HYPERPARAMETERS = ("target", "anomalib", "options", "schedule", "input_size")  # of a card
 _PACKAGES = ("torch", "torchvision", "segment-anything", "anomalib", "faiss-cpu", "timm", "numpy", "scipy", "pandas")
 

@@ -37,7 +37,8 @@ from .device import PeakMemory, resolve_device, seed_everything, synchronize
 from .frame import frame_image
 from .leaks import shared_patients
 from .provenance import code_version, environment, scoring_version, usable_cores
-from .scoring import Truths, load_truths, score_cell
+from .scanning import Truths, load_truths
+from .scoring import score_cell
 from .subset import Subset
 
 PREDICTED: tuple[Split, ...] = ("valid", "test")

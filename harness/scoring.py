@@ -5,38 +5,21 @@ policies have chosen, once for the masks.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 
 from ..results.store import StoredPrediction
 from ..results.tables import CASES, CONVENTIONS, COSTS, CURVES, SCORES, CellTables, table
-from . import registry
-from .api import (
-    BenchError,
-    Case,
-    Dataset,
-    ImagePolicy,
-    LabelledMaps,
-    NormalsPolicy,
-    OraclePolicy,
-    Prediction,
-    Split,
-    ThresholdPolicy,
-    UsageError,
-    ValidationPolicy,
-)
+from .api import Split
 from .config import ScoreConfig
-from .frame import MaskEdges, Truth, frame_mask
-from .masks import Lesions, MaskScores, Overlap, lesion_size
-from .metrics import DiceCurve, DiceTally, PixelRanking, PixelTally, Ranking, rank_pixels
+from .deciding import NO_POLICY, Decision, decide
+from .masks import MaskScores, Overlap, lesion_size
+from .metrics import PixelRanking, Ranking, rank_pixels
+from .scanning import Scanned, SplitTruths, Truths, scan
 from .statistics import PatientCurves, bootstrap_auroc, bootstrap_mean
-from .thresholds import Fixed
 
 NAN = float("nan")
-NO_POLICY = {"policy": "none", "looks_at": "nothing", "oracle": False, "threshold": NAN}
-OWN = {"policy": "own", "looks_at": "nothing", "oracle": False, "threshold": NAN}
 
 EXACT_PIXELS = 2**26
 """So many test pixels are ranked exactly by default; where there are more, up to `BINNED_VALUES` different values."""
@@ -45,39 +28,7 @@ BOOTSTRAP_THRESHOLDS = 256
 CURVE_THRESHOLDS = 512
 
 
-class ScoringError(BenchError):
-    """A stored prediction that cannot be scored; the text names the case."""
-
-
-@dataclass(frozen=True)
-class SplitTruths:
-    """The cases of a split with their lesion masks in the run's frame."""
-
-    cases: Sequence[Case]
-    masks: Sequence[Truth]
-    lesions: Sequence[Lesions]
-
-    @property
-    def patients(self) -> list[str]:
-        return [case.patient for case in self.cases]
-
-    @property
-    def labels(self) -> np.ndarray:
-        return np.array([case.label for case in self.cases], int)
-
-
-Truths = Mapping[Split, SplitTruths]
 Predictions = Mapping[Split, Sequence[StoredPrediction]]
-
-
-def load_truths(dataset: Dataset, splits: Sequence[Split], size: int, edges: MaskEdges) -> Truths:
-    """Reads every lesion mask of the given splits."""
-    truths = {}
-    for split in splits:
-        cases = dataset.cases(split)
-        masks = [frame_mask(dataset.load(case).mask, size, edges) for case in cases]
-        truths[split] = SplitTruths(cases, masks, [Lesions(mask.overlap) for mask in masks])
-    return truths
 
 
 def score_cell(
@@ -106,8 +57,8 @@ def score_cell(
     """
     test, stored = truths["test"], predictions["test"]
     limit = _limit(config, test)
-    scanned: dict[Split, _Scanned] = {split: _pass_over(truths[split], predictions[split], limit) for split in truths}
-    decisions, left_out = _decide(config, truths["valid"], scanned)
+    scanned: dict[Split, Scanned] = {split: scan(truths[split], predictions[split], limit) for split in truths}
+    decisions, left_out = decide(scanned, config.fixed_threshold)
     masks: list[list[MaskScores]] = [[] for _ in decisions]
     patients = _PatientTally(test.patients, scanned["test"].ranking)
     for index, (truth, lesions) in enumerate(zip(test.masks, test.lesions, strict=True)):
@@ -118,7 +69,7 @@ def score_cell(
     rows = _map_scores(test, stored, scanned["test"], patients)
     rows += [_score(NO_POLICY, name, measured[name], 1) for name in COSTS if name in measured]
     rows += [_diagnostic(**diagnostic) for diagnostic in measured.get("diagnostics", ())]
-    rows += left_out
+    rows += [_score(columns, "dice", NAN, 0) | {"note": f"left out: {why}"} for columns, why in left_out]
     cases: list[dict[str, Any]] = []
     dice = {decision.columns["policy"]: _dice(one) for decision, one in zip(decisions, masks, strict=True)}
     for decision, of_policy in zip(decisions, masks, strict=True):
@@ -133,144 +84,11 @@ def score_cell(
     )
 
 
-@dataclass(frozen=True)
-class _Scanned(LabelledMaps):
-    """What the first pass over a split's predictions leaves: everything that needs no threshold."""
-
-    maps: Sequence[np.ndarray]
-    truths: Sequence[np.ndarray]
-    ranking: PixelRanking
-    dice: DiceCurve
-    images: list[dict[str, float]]
-    own_masks: bool
-
-    def best_dice(self) -> tuple[float, float]:
-        return self.dice.best()
-
-    def dice_at(self, thresholds: np.ndarray) -> np.ndarray:
-        return self.dice.at(thresholds)
-
-    def pixel_counts(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        return self.ranking.thresholds, self.ranking.true_positives, self.ranking.false_positives
-
-
 def _limit(config: ScoreConfig, test: SplitTruths) -> int | None:
     """How many different values are told apart; `None` for all of them."""
     if config.pixels == "auto":
         return BINNED_VALUES if sum(mask.ranking.size for mask in test.masks) > EXACT_PIXELS else None
     return BINNED_VALUES if config.pixels == "binned" else None
-
-
-def _pass_over(truths: SplitTruths, stored: Sequence[StoredPrediction], limit: int | None) -> _Scanned:
-    pixels, dice, images, own = PixelTally(limit), DiceTally(limit), [], 0
-    for index, (case, truth) in enumerate(zip(truths.cases, truths.masks, strict=True)):
-        prediction = stored[index].prediction
-        try:
-            pixels.add(prediction.anomaly_map, truth.ranking)
-        except ValueError as error:
-            raise ScoringError(f"The stored prediction of the case {case.id} ({case.split}): {error}.") from error
-        dice.add(prediction.anomaly_map, truth.overlap)
-        images.append(_of_image(prediction.anomaly_map, truth))
-        own += prediction.mask is not None
-    overlaps = [truth.overlap for truth in truths.masks]
-    own_masks = bool(own) and own == len(images)
-    return _Scanned(_Maps(stored), overlaps, pixels.ranking(), dice.curve(), images, own_masks)
-
-
-def _of_image(anomaly_map: np.ndarray, truth: Truth) -> dict[str, float]:
-    """What an image's map is worth by itself; nothing can be told of a normal image."""
-    if not truth.ranking.any():
-        return dict.fromkeys(("pixel_auroc", "pixel_ap", "aupro", "best_dice"), NAN)
-    ranking = rank_pixels([anomaly_map], [truth.ranking])
-    overlap = ranking if truth.overlap is truth.ranking else rank_pixels([anomaly_map], [truth.overlap])
-    scores = {"pixel_auroc": ranking.auroc, "pixel_ap": ranking.average_precision, "aupro": ranking.aupro()}
-    return scores | {"best_dice": overlap.best_f1()[1]}
-
-
-@dataclass(frozen=True)
-class _Decision:
-    """A policy that has chosen: the columns that name it, and the threshold of each image; none for own masks."""
-
-    columns: dict[str, Any]
-    thresholds: Mapping[Split, Sequence[float]] | None
-
-    def threshold(self, split: Split, index: int) -> float:
-        return NAN if self.thresholds is None else self.thresholds[split][index]
-
-    def mask(self, split: Split, index: int, prediction: Prediction) -> np.ndarray:
-        if self.thresholds is None:
-            return cast(np.ndarray, prediction.mask)
-        return prediction.anomaly_map >= self.thresholds[split][index]
-
-
-def _decide(
-    config: ScoreConfig, valid: SplitTruths, scanned: Mapping[Split, _Scanned]
-) -> tuple[list[_Decision], list[dict[str, Any]]]:
-    """Lets every policy choose; those that cannot come back as rows of `scores` that say why. Oracles come last."""
-    policies = registry.make_policies()
-    if config.fixed_threshold is not None:
-        policies["fixed"] = Fixed(config.fixed_threshold)
-    decided = [_Decision(OWN, None)] if scanned["test"].own_masks else []
-    left_out = []
-    for name, policy in policies.items():
-        columns = NO_POLICY | {"policy": name}
-        try:
-            if isinstance(policy, UsageError):
-                raise policy
-            columns |= {"looks_at": policy.looks_at, "oracle": policy.looks_at == "oracle"}
-            thresholds = _choose(policy, valid, scanned)
-        except BenchError as reason:
-            left_out.append(_score(columns, "dice", NAN, 0) | {"note": f"left out: {reason}"})
-        except Exception as error:  # a plugin's policy may raise anything; the scores of the others are not lost
-            left_out.append(_score(columns, "dice", NAN, 0) | {"note": f"left out: {type(error).__name__}: {error}"})
-        else:
-            common = NAN if isinstance(policy, ImagePolicy) or not len(thresholds["test"]) else thresholds["test"][0]
-            decided.append(_Decision(columns | {"threshold": common}, thresholds))
-    return sorted(decided, key=lambda one: one.columns["oracle"]), left_out
-
-
-def _choose(
-    policy: ThresholdPolicy, valid: SplitTruths, scanned: Mapping[Split, _Scanned]
-) -> Mapping[Split, Sequence[float]]:
-    """Hands a policy what its type may see, and no more, and takes a threshold for each image."""
-    match policy:
-        case ImagePolicy():
-            thresholds: dict[Split, list[float]] = {
-                split: [float(policy.threshold(one)) for one in of_split.maps] for split, of_split in scanned.items()
-            }
-        case NormalsPolicy():
-            normal = [one for one, case in zip(scanned["valid"].maps, valid.cases, strict=True) if not case.label]
-            thresholds = _for_all(policy.threshold(normal), scanned)
-        case ValidationPolicy():
-            thresholds = _for_all(policy.threshold(scanned["valid"]), scanned)
-        case OraclePolicy():
-            thresholds = _for_all(policy.threshold(scanned["test"]), scanned)
-        case Fixed():
-            thresholds = _for_all(policy.value, scanned)
-        case _:
-            raise TypeError(f"{type(policy).__name__} does not say by its type what it looks at")
-    if np.isnan(np.concatenate(list(thresholds.values()))).any():
-        raise ValueError("it chose NaN as a threshold")
-    return thresholds
-
-
-def _for_all(threshold: float, scanned: Mapping[Split, _Scanned]) -> dict[Split, list[float]]:
-    return {split: [float(threshold)] * len(one.images) for split, one in scanned.items()}
-
-
-class _Maps(Sequence[np.ndarray]):
-    """The anomaly maps of stored predictions, read when asked for."""
-
-    def __init__(self, stored: Sequence[StoredPrediction]) -> None:
-        self._stored = stored
-
-    def __len__(self) -> int:
-        return len(self._stored)
-
-    def __getitem__(self, index: Any) -> Any:
-        if isinstance(index, slice):
-            return [self[position] for position in range(*index.indices(len(self)))]
-        return self._stored[index].prediction.anomaly_map
 
 
 class _PatientTally:
@@ -306,7 +124,7 @@ def _spread(ranking: PixelRanking, count: int) -> np.ndarray:
 
 
 def _map_scores(
-    test: SplitTruths, stored: Sequence[StoredPrediction], scanned: _Scanned, patients: _PatientTally
+    test: SplitTruths, stored: Sequence[StoredPrediction], scanned: Scanned, patients: _PatientTally
 ) -> list[dict[str, Any]]:
     """Scores that need no threshold; the best F1 is an oracle's."""
     ranking, bounds = scanned.ranking, scanned.ranking.error_bounds()
@@ -328,7 +146,7 @@ def _map_scores(
 
 
 def _mask_scores(
-    decision: _Decision, test: SplitTruths, masks: Sequence[MaskScores], oracle: np.ndarray | None
+    decision: Decision, test: SplitTruths, masks: Sequence[MaskScores], oracle: np.ndarray | None
 ) -> list[dict[str, Any]]:
     """A policy's scores, with intervals over patients.
 
@@ -365,11 +183,11 @@ def _mask_scores(
 
 
 def _valid_dice(
-    decision: _Decision, valid: SplitTruths, stored: Sequence[StoredPrediction], scanned: _Scanned
+    decision: Decision, valid: SplitTruths, stored: Sequence[StoredPrediction], scanned: Scanned
 ) -> dict[str, Any]:
     """The policy's DICE on the validation split."""
     anomalous = [index for index, truth in enumerate(valid.masks) if truth.overlap.any()]
-    if not len(anomalous):
+    if not anomalous or (decision.thresholds is None and not scanned.own_masks):
         return _score(decision.columns, "dice_valid", NAN, 0)
     if not np.isnan(decision.columns["threshold"]):
         dice = scanned.dice.at(decision.columns["threshold"])
@@ -409,10 +227,10 @@ def _diagnostic(metric: str, value: float, convention: str, note: str) -> dict[s
 
 
 def _case_rows(
-    decision: _Decision,
+    decision: Decision,
     test: SplitTruths,
     stored: Sequence[StoredPrediction],
-    scanned: _Scanned,
+    scanned: Scanned,
     masks: Sequence[MaskScores],
 ) -> Iterator[dict[str, Any]]:
     """A row for each test case."""
@@ -450,7 +268,7 @@ def _case_rows(
         )
 
 
-def _curve_rows(split: Split, scanned: _Scanned, decisions: Sequence[_Decision]) -> list[dict[str, Any]]:
+def _curve_rows(split: Split, scanned: Scanned, decisions: Sequence[Decision]) -> list[dict[str, Any]]:
     """The split's curves at thresholds that show their course, and at those that policies have chosen."""
     ranking = scanned.ranking
     if not ranking.positives:

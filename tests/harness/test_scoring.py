@@ -21,7 +21,8 @@ from miasbench.harness.api import (
 from miasbench.harness.config import ScoreConfig
 from miasbench.harness.frame import Truth
 from miasbench.harness.masks import Lesions, MaskScores, Overlap
-from miasbench.harness.scoring import ScoringError, SplitTruths, Truths, score_cell
+from miasbench.harness.scanning import ScoringError, SplitTruths, Truths
+from miasbench.harness.scoring import score_cell
 from miasbench.harness.statistics import bootstrap_mean
 from miasbench.results.store import StoredPrediction
 from miasbench.results.tables import CASES, CONVENTIONS, CURVES, MASK_METRICS, SCORES

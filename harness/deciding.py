@@ -1,0 +1,114 @@
+"""Threshold policies at work: each is handed what its type may see, and chooses."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, cast
+
+import numpy as np
+
+from . import registry
+from .api import (
+    BenchError,
+    ImagePolicy,
+    NormalsPolicy,
+    OraclePolicy,
+    Prediction,
+    Split,
+    ThresholdPolicy,
+    UsageError,
+    ValidationPolicy,
+)
+from .scanning import Scanned
+from .thresholds import Fixed
+
+NO_POLICY = {"policy": "none", "looks_at": "nothing", "oracle": False, "threshold": float("nan")}
+OWN = NO_POLICY | {"policy": "own"}
+
+
+@dataclass(frozen=True)
+class Decision:
+    """A policy that has chosen.
+
+    Attributes:
+        columns: That name it in the tables.
+        thresholds: Of each image; `None` for the method's own masks.
+    """
+
+    columns: dict[str, Any]
+    thresholds: Mapping[Split, Sequence[float]] | None
+
+    def threshold(self, split: Split, index: int) -> float:
+        """An image's threshold; NaN for an own mask."""
+        return float("nan") if self.thresholds is None else self.thresholds[split][index]
+
+    def mask(self, split: Split, index: int, prediction: Prediction) -> np.ndarray:
+        """An image's mask, bool (S, S)."""
+        if self.thresholds is None:
+            return cast(np.ndarray, prediction.mask)
+        return prediction.anomaly_map >= self.thresholds[split][index]
+
+
+def decide(
+    scanned: Mapping[Split, Scanned], fixed_threshold: float | None
+) -> tuple[list[Decision], list[tuple[dict[str, Any], str]]]:
+    """Lets every policy choose, built in and from plugins.
+
+    Args:
+        scanned: The validation and the test split.
+        fixed_threshold: That of the policy `fixed`; without it, the policy is left out.
+
+    Returns:
+        The decisions, oracles last; and, of the policies that could not choose, the columns that name each and why.
+    """
+    policies = registry.make_policies()
+    if fixed_threshold is not None:
+        policies["fixed"] = Fixed(fixed_threshold)
+    decided = [Decision(OWN, None)] if scanned["test"].own_masks else []
+    left_out = []
+    for name, policy in policies.items():
+        columns = NO_POLICY | {"policy": name}
+        try:
+            if isinstance(policy, UsageError):
+                raise policy
+            columns |= {"looks_at": policy.looks_at, "oracle": policy.looks_at == "oracle"}
+            thresholds = _choose(policy, scanned)
+        except BenchError as reason:
+            left_out.append((columns, str(reason)))
+        except Exception as error:  # a plugin's policy may raise anything; the scores of the others are not lost
+            left_out.append((columns, f"{type(error).__name__}: {error}"))
+        else:
+            common = (
+                float("nan")
+                if isinstance(policy, ImagePolicy) or not len(thresholds["test"])
+                else thresholds["test"][0]
+            )
+            decided.append(Decision(columns | {"threshold": common}, thresholds))
+    return sorted(decided, key=lambda one: one.columns["oracle"]), left_out
+
+
+def _choose(policy: ThresholdPolicy, scanned: Mapping[Split, Scanned]) -> Mapping[Split, Sequence[float]]:
+    """Hands a policy what its type may see, and no more, and takes a threshold for each image."""
+    match policy:
+        case ImagePolicy():
+            thresholds: dict[Split, list[float]] = {
+                split: [float(policy.threshold(one)) for one in of_split.maps] for split, of_split in scanned.items()
+            }
+        case NormalsPolicy():
+            valid = scanned["valid"]
+            normal = [one for one, case in zip(valid.maps, valid.cases, strict=True) if not case.label]
+            thresholds = _for_all(policy.threshold(normal), scanned)
+        case ValidationPolicy():
+            thresholds = _for_all(policy.threshold(scanned["valid"]), scanned)
+        case OraclePolicy():
+            thresholds = _for_all(policy.threshold(scanned["test"]), scanned)
+        case Fixed():
+            thresholds = _for_all(policy.value, scanned)
+        case _:
+            raise TypeError(f"{type(policy).__name__} does not say by its type what it looks at")
+    if np.isnan(np.concatenate(list(thresholds.values()))).any():
+        raise ValueError("it chose NaN as a threshold")
+    return thresholds
+
+
+def _for_all(threshold: float, scanned: Mapping[Split, Scanned]) -> dict[Split, list[float]]:
+    return {split: [float(threshold)] * len(one.images) for split, one in scanned.items()}
