@@ -5,7 +5,7 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
-from ..results.tables import COMPARISONS, HEADLINE, RANKS, table
+from ..results.tables import COMPARISONS, HEADLINE, RANKS, headline, table
 from .statistics import bootstrap_mean, case_table, compare, rank_stability
 
 
@@ -39,13 +39,6 @@ def compare_methods(cases: pd.DataFrame) -> Comparison:
             comparisons.append(pairs.assign(**names)[list(COMPARISONS)])
             ranks.append(ranking.assign(**names)[list(RANKS)])
     return Comparison(pd.concat(comparisons, ignore_index=True), pd.concat(ranks, ignore_index=True))
-
-
-def headline(cases: pd.DataFrame) -> pd.DataFrame:
-    """The rows of each method's best legal mask: its own, or, where it makes none, that of `valid_dice`."""
-    own = cases[cases["policy"] == "own"]
-    others = cases[(cases["policy"] == "valid_dice") & ~cases["method"].isin(own["method"])]
-    return pd.concat([own, others], ignore_index=True)
 
 
 def _means(methods: pd.DataFrame) -> pd.DataFrame:

@@ -115,6 +115,19 @@ RANKS = {
 HEADLINE = "own or valid_dice"
 """The policy that methods are ranked by: the mask a method makes itself, and where it makes none, `valid_dice`."""
 
+
+def headline(rows: pd.DataFrame) -> pd.DataFrame:
+    """The rows of each method's best legal mask: its own, or, where it makes none, that of `valid_dice`.
+
+    Args:
+        rows: Of `cases` or `scores`.
+    """
+    own = rows[rows["policy"] == "own"]
+    makes = pd.MultiIndex.from_frame(own[["dataset", "method"]])
+    lacking = ~pd.MultiIndex.from_frame(rows[["dataset", "method"]]).isin(makes)
+    return pd.concat([own, rows[(rows["policy"] == "valid_dice") & lacking]], ignore_index=True)
+
+
 _ANOMALOUS = "mean over anomalous images; nothing predicted scores"
 MASK_METRICS = {
     "dice": f"{_ANOMALOUS} 0; normal images are left out",

@@ -16,6 +16,7 @@ _COMMANDS = {
     "show": "Print the table of a run.",
     "thresholds": "Show what choosing a threshold costs, and draw it.",
     "stats": "Say which methods lead and which are tied.",
+    "report": "Write the tables and figures of a paper.",
     "list": "List methods, datasets, threshold policies or runs.",
     "data": "Make or look at datasets.",
 }

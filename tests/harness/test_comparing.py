@@ -5,9 +5,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from miasbench.harness.comparing import compare_methods, headline
+from miasbench.harness.comparing import compare_methods
 from miasbench.harness.statistics import bootstrap_mean, case_table, compare
-from miasbench.results.tables import CASES, COMPARISONS, HEADLINE, RANKS, table
+from miasbench.results.tables import CASES, COMPARISONS, HEADLINE, RANKS, headline, table
 
 PATIENTS, SLICES = 12, 3
 

@@ -1,0 +1,86 @@
+"""`bench report`."""
+
+from pathlib import Path
+
+import click
+
+from ..config import default_results
+
+
+@click.command(
+    epilog="""\b
+Examples:
+  bench report latest --out paper
+  bench report brain_mri-1a2b3c4d liver_ct-5e6f7a8b --out paper --published
+  bench report old new --prefer new --policy valid_dice --out paper
+""",
+)
+@click.argument("runs", nargs=-1, metavar="RUN…")
+@click.option("--results", type=click.Path(path_type=Path), default=default_results, help="Where runs are kept.")
+@click.option(
+    "--out", type=click.Path(path_type=Path, file_okay=False), required=True, help="Where tables and figures go."
+)
+@click.option(
+    "--policy", metavar="NAME", help="Whose masks to report.  [default: each method's own, or those of valid_dice]"
+)
+@click.option("--published", is_flag=True, help="Also what papers have published of the same methods, in rows apart.")
+@click.option("--prefer", metavar="RUN", help="Which run to take where several have measured the same.")
+def command(
+    runs: tuple[str, ...], results: Path, out: Path, policy: str | None, published: bool, prefer: str | None
+) -> None:
+    """Write the tables and figures of a paper from one RUN or several.
+
+    Tables as CSV, Markdown and LaTeX, figures as PDF and PNG. Several runs are joined; where two have measured the same
+    images with the same method, seed and size, nothing is chosen silently: say --prefer. RUN is a run's folder, its
+    name, the beginning of its name, or `latest`, which it is when none is given.
+    """
+    from ...reports.figures import paper_figures
+    from ...reports.files import write_tables
+    from ...reports.paper_tables import paper_tables
+    from ...reports.thresholds import threshold_figure
+    from ...results.joining import join_runs
+    from ...results.store import find_run
+    from ...results.tables import HEADLINE
+    from ..api import UsageError
+    from ..comparing import compare_methods
+    from ..registry import suggest
+    from .progress import console, stage_status
+
+    stores = [find_run(name, results) for name in runs or ("latest",)]
+    wanted = policy or HEADLINE
+    with stage_status() as report:
+        report("reading", 0, 0)
+        joined = join_runs(stores, find_run(prefer, results) if prefer else None)
+        cases, scores, curves = (table.drop(columns="run") for table in joined)
+        legal = scores.loc[~scores["oracle"] & (scores["policy"] != "none"), "policy"].unique()
+        if not len(legal):
+            raise UsageError(
+                f"There is nothing to report: no cell of {', '.join(run.name for run in stores)} finished."
+            )
+        if wanted not in (HEADLINE, *legal):
+            raise UsageError(f"No method has masks by {wanted!r}, or they are an oracle's. {suggest(wanted, legal)}")
+        report("comparing methods", 0, 0)
+        ranks = compare_methods(cases).ranks
+        quoted = _quoted(joined.scores, stores) if published else None
+        report("writing tables", 0, 0)
+        files = write_tables(paper_tables(scores, ranks, wanted, quoted), out)
+        report("drawing figures", 0, 0)
+        files += paper_figures(cases, scores, curves, ranks, wanted, out)
+        datasets = [str(name) for name in curves["dataset"].unique()]
+        for done, dataset in enumerate(datasets):
+            report("drawing thresholds", done, len(datasets))
+            drawn = threshold_figure(curves, scores, dataset, out)
+            files += [drawn.with_suffix(".pdf"), drawn]
+    for file in files:
+        console.print(f"{file.resolve()}", soft_wrap=True)
+
+
+def _quoted(scores, stores):
+    """What was published of what each run measured: a number is comparable or not by the run it stands beside."""
+    import pandas as pd
+
+    from ...reports.published import compare
+    from ...results.papers import published
+
+    known = published()
+    return pd.concat([compare(run.read(), scores[scores["run"] == run.name], known) for run in stores])

@@ -1,0 +1,251 @@
+"""The figures of a paper, each as PDF and PNG: DICE, its distribution, curves, cost, lesion size, ranks.
+
+All take the `looks` of the report's methods, and draw a panel for each dataset.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import seaborn as sns
+from matplotlib.axes import Axes
+
+from ..results.tables import HEADLINE, headline
+from .looks import Look, label_methods, legend, legend_height, looks, panels, save
+
+_LINE = 0.125  # inches for each method where methods stand below each other
+_SIZES = {"dice_small": "small\n< 0.5 %", "dice_medium": "medium\n0.5–2 %", "dice_large": "large\n> 2 %"}
+
+
+def paper_figures(
+    cases: pd.DataFrame, scores: pd.DataFrame, curves: pd.DataFrame, ranks: pd.DataFrame, policy: str, folder: Path
+) -> list[Path]:
+    """Draws every figure that there are data for.
+
+    Args:
+        cases: Of one run or of several joined.
+        scores: Of the same.
+        curves: Of the same.
+        ranks: Of `results.tables.RANKS`, of the same.
+        policy: Whose masks DICE is of.
+        folder: Where the figures go.
+
+    Returns:
+        The files.
+    """
+    known = looks([str(method) for method in scores["method"].unique()])
+    scored = scores[(scores["error"] == "") & scores["value"].notna()]
+    masks, maps = _by_policy(scored, policy), scored[scored["policy"] == "none"]
+    of_policy = _by_policy(cases, policy)
+    chosen = ranks[ranks["policy"] == policy]
+    files = dice_figure(masks, known, folder)
+    files += distribution_figure(of_policy[of_policy["dice"].notna()], known, folder)
+    files += lesion_size_figure(masks, known, folder)
+    files += cost_figure(masks, maps, known, folder)
+    test = curves[curves["split"] == "test"]
+    if len(test):
+        files += roc_figure(test, known, folder)
+        files += precision_recall_figure(test, known, folder)
+    if len(chosen):
+        files += rank_figure(chosen, known, folder)
+    return files
+
+
+def dice_figure(scores: pd.DataFrame, known: dict[str, Look], folder: Path) -> list[Path]:
+    """Mean DICE of each method: over patients with its 95 % interval, of several seeds with each seed's."""
+    dice = scores[scores["metric"] == "dice"]
+    datasets, methods = _names(dice, known)
+    with panels(len(datasets), 1, _listed_height(datasets, methods), datasets, sharex=True) as (figure, axes):
+        for axis, dataset in zip(axes, datasets, strict=True):
+            for place, method in enumerate(methods):
+                rows = dice[(dice["dataset"] == dataset) & (dice["method"] == method)]
+                look = known[method]
+                if len(rows) == 1:
+                    axis.plot(rows[["ci_low", "ci_high"]].iloc[0], [place, place], color=look.colour, linewidth=1.5)
+                axis.plot(rows["value"], [place] * len(rows), "|", color=look.colour, markersize=5, alpha=0.6)
+                axis.plot([rows["value"].mean()], [place], marker=look.marker, color=look.colour, markersize=4)
+            label_methods(axis, methods)
+            axis.set_xlim(0, None)
+        axes[-1].set_xlabel("mean DICE of anomalous images")
+        return save(figure, folder, "dice")
+
+
+def distribution_figure(cases: pd.DataFrame, known: dict[str, Look], folder: Path) -> list[Path]:
+    """DICE of every anomalous image, a box with quartiles and median for each method."""
+    datasets, methods = _names(cases, known)
+    colours = {method: known[method].colour for method in methods}
+    with panels(len(datasets), 1, _listed_height(datasets, methods), datasets, sharex=True) as (figure, axes):
+        for axis, dataset in zip(axes, datasets, strict=True):
+            data = cases[cases["dataset"] == dataset]
+            named = {"data": data, "x": "dice", "y": "method", "hue": "method", "order": methods, "hue_order": methods}
+            sns.stripplot(**named, ax=axis, palette=colours, size=1.6, alpha=0.5, jitter=0.25, legend=False, zorder=1)
+            sns.boxplot(
+                **named,
+                ax=axis,
+                palette=colours,
+                width=0.7,
+                fill=False,
+                linewidth=0.8,
+                showfliers=False,
+                legend=False,
+            )
+            label_methods(axis, methods)
+            axis.set(xlim=(-0.02, 1), xlabel="", ylabel="")
+        axes[-1].set_xlabel("DICE of an anomalous image")
+        return save(figure, folder, "distributions")
+
+
+def roc_figure(curves: pd.DataFrame, known: dict[str, Look], folder: Path) -> list[Path]:
+    """Receiver operating characteristic over all test pixels."""
+    names = ("false_positive_rate", "true_positive_rate")
+    return _curve_figure(curves, names, ("false-positive rate", "true-positive rate"), known, folder, "roc")
+
+
+def precision_recall_figure(curves: pd.DataFrame, known: dict[str, Look], folder: Path) -> list[Path]:
+    """Precision over recall, of all test pixels."""
+    names = ("true_positive_rate", "precision")
+    return _curve_figure(curves, names, ("recall", "precision"), known, folder, "precision_recall")
+
+
+def cost_figure(masks: pd.DataFrame, maps: pd.DataFrame, known: dict[str, Look], folder: Path) -> list[Path]:
+    """DICE over runtime and over memory, with the front of methods that none beats in both."""
+    dice = masks[masks["metric"] == "dice"].groupby(["dataset", "method"], sort=False)["value"].mean()
+    datasets, methods = _names(masks, known)
+    titles = [title for dataset in datasets for title in (dataset, "")]
+    height = 1.5 * len(datasets) + legend_height(methods)
+    costs = {"predict_ms": "ms per image", "peak_memory_mib": "peak memory, MiB"}
+    with panels(len(datasets), 2, height, titles, sharey="row", sharex="col") as (figure, axes):
+        for index, dataset in enumerate(datasets):
+            for axis, metric in zip(axes[2 * index : 2 * index + 2], costs, strict=True):
+                rows = maps[(maps["dataset"] == dataset) & (maps["metric"] == metric)]
+                cost = rows.groupby("method", sort=False)["value"].mean()
+                both = pd.DataFrame({"cost": cost, "dice": dice.get(dataset)}).dropna()
+                _draw_pareto(axis, both, known)
+            axes[2 * index].set_ylabel("mean DICE")
+        for axis, label in zip(axes[-2:], costs.values(), strict=True):
+            axis.set_xlabel(label)
+        legend(figure, known, methods, lines=False)
+        return save(figure, folder, "cost")
+
+
+def pareto_front(points: pd.DataFrame) -> pd.DataFrame:
+    """The rows that no other beats: none has a higher `dice` at a `cost` as low; by cost."""
+    ordered = points.sort_values(["cost", "dice"], ascending=[True, False])
+    before = ordered["dice"].cummax().shift(fill_value=-np.inf)
+    return ordered[ordered["dice"] > before]
+
+
+def lesion_size_figure(scores: pd.DataFrame, known: dict[str, Look], folder: Path) -> list[Path]:
+    """DICE of images whose lesions are small, medium and large, with 95 % intervals of one seed."""
+    sized = scores[scores["metric"].isin(list(_SIZES))]
+    datasets, methods = _names(sized, known)
+    height = 1.6 * len(datasets) + legend_height(methods)
+    with panels(len(datasets), 1, height, datasets) as (figure, axes):
+        for axis, dataset in zip(axes, datasets, strict=True):
+            rows = sized[sized["dataset"] == dataset]
+            counts = rows.groupby("metric")["n"].max()
+            shown = [metric for metric in _SIZES if metric in counts]
+            for index, method in enumerate(methods):
+                own = (
+                    rows[rows["method"] == method]
+                    .groupby("metric")
+                    .agg(
+                        value=("value", "mean"),
+                        low=("ci_low", "first"),
+                        high=("ci_high", "first"),
+                        seeds=("seed", "nunique"),
+                    )
+                )
+                own = own.reindex(shown)
+                # Side by side, so that intervals do not hide each other.
+                places = np.arange(len(shown)) + 0.8 * ((index + 0.5) / len(methods) - 0.5)
+                look = known[method]
+                for place, row in zip(places, own.itertuples(), strict=True):
+                    if row.seeds == 1:
+                        axis.plot([place, place], [row.low, row.high], color=look.colour, linewidth=0.8)
+                axis.plot(places, own["value"], look.marker, color=look.colour, markersize=3)
+            axis.set_xticks(range(len(shown)), [f"{_SIZES[metric]}, n = {counts[metric]}" for metric in shown])
+            axis.set_xlim(-0.5, len(shown) - 0.5)
+            axis.set_ylim(0, None)
+            axis.grid(visible=False, axis="x")
+            for edge in range(1, len(shown)):
+                axis.axvline(edge - 0.5, color="0.8", linewidth=0.6)
+            axis.set_ylabel("mean DICE")
+        legend(figure, known, methods, lines=False)
+        return save(figure, folder, "lesion_size")
+
+
+def rank_figure(ranks: pd.DataFrame, known: dict[str, Look], folder: Path) -> list[Path]:
+    """How often each method has each rank when patients are drawn again, best first; its rank on all of them as a tick."""
+    datasets = [str(name) for name in ranks["dataset"].unique()]
+    counts = [int((ranks["dataset"] == dataset).sum()) for dataset in datasets]
+    height = sum(_LINE * count + 0.3 for count in counts) + 0.2
+    with panels(len(datasets), 1, height, datasets, height_ratios=counts) as (figure, axes):
+        for axis, dataset in zip(axes, datasets, strict=True):
+            rows = ranks[ranks["dataset"] == dataset].sort_values("rank", kind="stable").reset_index(drop=True)
+            for place, row in rows.iterrows():
+                shares = np.asarray(row["rank_shares"], float)
+                axis.scatter(
+                    np.arange(1, len(shares) + 1),
+                    [place] * len(shares),
+                    s=60 * shares,
+                    color=known[row["method"]].colour,
+                    alpha=0.75,
+                    linewidth=0,
+                )
+            axis.plot(rows["rank"], rows.index, "|", color="black", markersize=5)
+            label_methods(axis, rows["method"].tolist())
+            axis.set_xlim(0.5, len(rows) + 0.5)
+            axis.set_xticks(range(1, len(rows) + 1))
+        axes[-1].set_xlabel("rank; area: share of resamples of patients")
+        return save(figure, folder, "ranks")
+
+
+def _curve_figure(
+    curves: pd.DataFrame,
+    columns: tuple[str, str],
+    labels: tuple[str, str],
+    known: dict[str, Look],
+    folder: Path,
+    name: str,
+) -> list[Path]:
+    """A line for each method, of its first seed."""
+    datasets, methods = _names(curves, known)
+    across = min(2, len(datasets))
+    down = -(-len(datasets) // across)
+    height = (1.75 if across == 2 else 2.4) * down + legend_height(methods)
+    with panels(down, across, height, datasets) as (figure, axes):
+        for axis, dataset in zip(axes, datasets, strict=True):
+            for method in methods:
+                rows = curves[(curves["dataset"] == dataset) & (curves["method"] == method)]
+                rows = rows[rows["seed"] == rows["seed"].min()].sort_values("threshold", ascending=False)
+                look = known[method]
+                axis.plot(rows[columns[0]], rows[columns[1]], look.dash, color=look.colour, linewidth=1)
+            axis.set(xlim=(0, 1), ylim=(0, 1), xlabel=labels[0], ylabel=labels[1])
+        legend(figure, known, methods, lines=True)
+        return save(figure, folder, name)
+
+
+def _draw_pareto(axis: Axes, points: pd.DataFrame, known: dict[str, Look]) -> None:
+    front = pareto_front(points)
+    axis.step(front["cost"], front["dice"], where="post", color="0.6", linewidth=1, zorder=1)
+    for row in points.itertuples():
+        look = known[str(row.Index)]
+        axis.plot([row.cost], [row.dice], look.marker, color=look.colour, markersize=4)
+    axis.set_xscale("log")
+    axis.set_ylim(0, None)
+
+
+def _by_policy(rows: pd.DataFrame, policy: str) -> pd.DataFrame:
+    return headline(rows) if policy == HEADLINE else rows[rows["policy"] == policy]
+
+
+def _names(rows: pd.DataFrame, known: dict[str, Look]) -> tuple[list[str], list[str]]:
+    """The datasets of some rows, and their methods in the report's order."""
+    there = set(rows["method"])
+    return [str(name) for name in rows["dataset"].unique()], [method for method in known if method in there]
+
+
+def _listed_height(datasets: Sequence[str], methods: Sequence[str]) -> float:
+    return len(datasets) * (_LINE * len(methods) + 0.25) + 0.25

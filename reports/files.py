@@ -1,0 +1,29 @@
+"""The tables of a paper as files: CSV to compute with, Markdown to read, LaTeX to print."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from ..results.store import slug
+from .latex import document, latex
+from .markdown import markdown
+from .paper_tables import PaperTable, tidy
+
+
+def write_tables(tables: Sequence[PaperTable], folder: Path) -> list[Path]:
+    """Writes each table as CSV and as LaTeX, all of them as one Markdown page and one LaTeX document.
+
+    Returns:
+        The files.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    files = []
+    names = [slug(table.name) for table in tables]
+    for name, table in zip(names, tables, strict=True):
+        csv, tex = folder / f"{name}.csv", folder / f"{name}.tex"
+        tidy(table).to_csv(csv, index=False)
+        tex.write_text(latex(table), encoding="utf-8")
+        files += [csv, tex]
+    page, whole = folder / "tables.md", folder / "tables.tex"
+    page.write_text("\n".join(markdown(table) for table in tables), encoding="utf-8")
+    whole.write_text(document(names), encoding="utf-8")
+    return [*files, page, whole]

@@ -1,0 +1,123 @@
+r"""A paper's table in LaTeX, for the packages booktabs, siunitx and xcolor.
+
+Numbers stand in columns of siunitx. What is not a plain number there (an underlined, a grey or a missing one) stands in
+braces, which siunitx takes for text: text and numbers are both aligned to the right, with as many decimals.
+"""
+
+import unicodedata
+from collections.abc import Iterator, Sequence
+from math import isfinite
+
+from .paper_tables import Cell, Column, PaperTable, Row
+
+PACKAGES = ("booktabs", "siunitx", "xcolor")
+_SPECIAL = {
+    "\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "<": r"\textless{}",
+    ">": r"\textgreater{}", "|": r"\textbar{}", '"': "''", "±": r"$\pm$", "–": "--", "—": "---",
+    "†": r"$^\dagger$", "·": r"$\cdot$", "×": r"$\times$", "…": r"\ldots{}",
+} | {letter: f"\\{letter}" for letter in "&%$#_{}"}  # fmt: skip
+_ACCENTS = {0x300, 0x301, 0x302, 0x303, 0x304, 0x306, 0x307, 0x308, 0x30A, 0x30B, 0x30C, 0x327}
+_SETTINGS = r"\sisetup{detect-weight=true, mode=text, table-number-alignment=right, table-text-alignment=right}"
+
+
+def latex(table: PaperTable) -> str:
+    """Renders a table as a `table` environment, to be used with `\\input`."""
+    return "\n".join(_lines(table)) + "\n"
+
+
+def document(names: Sequence[str]) -> str:
+    """A document that shows the tables of these file names, and so what they need to be shown."""
+    packages = "\n".join(f"\\usepackage{{{package}}}" for package in PACKAGES)
+    inputs = "\n".join(f"\\input{{{name}}}\n\\clearpage" for name in names)
+    return (
+        "\\documentclass{article}\n\\usepackage[margin=2cm]{geometry}\n"
+        f"{packages}\n\\begin{{document}}\n{inputs}\n\\end{{document}}\n"
+    )
+
+
+def escaped(text: str) -> str:
+    """Makes any text stand in LaTeX as it is; letters that pdfLaTeX has not got are named, such as [U+4E2D]."""
+    return "".join(_letter(letter) for letter in unicodedata.normalize("NFC", text))
+
+
+def _letter(letter: str) -> str:
+    if letter in _SPECIAL:
+        return _SPECIAL[letter]
+    if letter.isspace():
+        return " "
+    if letter.isascii() and letter.isprintable():
+        return letter
+    base, *accents = unicodedata.normalize("NFD", letter)
+    if base.isascii() and base.isalpha() and len(accents) == 1 and ord(accents[0]) in _ACCENTS:
+        return letter
+    return f"[U+{ord(letter):04X}]"
+
+
+def _lines(table: PaperTable) -> Iterator[str]:
+    formats = [_format(table, index) for index in range(len(table.columns))]
+    yield r"\begin{table}[p]"
+    yield r"\centering"
+    yield f"\\caption{{{escaped(table.caption)}.}}"
+    yield r"\footnotesize"
+    yield r"\setlength{\tabcolsep}{4pt}"
+    yield _SETTINGS
+    yield f"\\begin{{tabular}}{{l{''.join(f'S[table-format={one}]' for one in formats)}}}"
+    yield r"\toprule"
+    yield _line("method", [f"{{{_colour(column.oracle)}{{}}{escaped(column.title)}}}" for column in table.columns])
+    kind = ""
+    for row in table.rows:
+        if row.kind != kind:
+            yield r"\midrule"
+        kind = row.kind
+        yield from _row(row, table.columns)
+    yield r"\bottomrule"
+    yield r"\end{tabular}"
+    yield r"\par\smallskip"
+    yield f"\\parbox{{\\linewidth}}{{\\scriptsize {' '.join(escaped(note) for note in table.notes)}}}"
+    yield r"\end{table}"
+
+
+def _row(row: Row, columns: Sequence[Column]) -> Iterator[str]:
+    """One line of numbers and, where a method's have any, one of intervals or deviations."""
+    grey = row.kind == "oracle"
+    label = f"{_colour(grey)}{{}}{escaped(row.label)}" if grey else escaped(row.label)
+    pairs = list(zip(row.cells, columns, strict=True))
+    numbers = [_number(cell, column, grey=grey or column.oracle) for cell, column in pairs]
+    yield _line(label, numbers)
+    spreads = [cell.spread(column.digits) if cell else "" for cell, column in pairs]
+    if any(spreads) and not grey:
+        small = [
+            f"{{\\scriptsize{_colour(column.oracle)} {escaped(spread)}}}" if spread else "{}"
+            for spread, column in zip(spreads, columns, strict=True)
+        ]
+        yield _line("", small)
+
+
+def _line(label: str, cells: Sequence[str]) -> str:
+    return " & ".join((label, *cells)) + r" \\"
+
+
+def _number(cell: Cell | None, column: Column, *, grey: bool) -> str:
+    if cell is None:
+        return f"{{{_colour(grey)}{{}}--}}"
+    number = f"{cell.value:.{column.digits}f}"
+    tied = r"\rlap{$^\dagger$}" if cell.tied else ""
+    if grey:
+        return f"{{\\color{{gray}}{number}}}"
+    if cell.mark == "second":
+        return f"{{\\underline{{{number}}}{tied}}}"
+    if tied:
+        return f"{{{number}{tied}}}"
+    return f"\\bfseries {number}" if cell.mark == "best" else number
+
+
+def _colour(grey: bool) -> str:
+    return r"\color{gray}" if grey else ""
+
+
+def _format(table: PaperTable, index: int) -> str:
+    """How many digits siunitx is to keep room for, such as `3.1`."""
+    column = table.columns[index]
+    values = [cell.value for row in table.rows if (cell := row.cells[index]) and isfinite(cell.value)]
+    whole = max((len(f"{abs(value):.0f}") for value in values), default=1)
+    return f"{whole}.{column.digits}"

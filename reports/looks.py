@@ -1,0 +1,137 @@
+"""How all figures of a report look: as wide as a column of a paper, and each method in one colour everywhere."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+
+matplotlib.use("Agg")  # figures are written to files; a display may be missing
+
+import matplotlib.pyplot as plt
+import numpy as np
+import seaborn as sns
+from matplotlib.artist import Artist
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+
+COLUMN = 3.4  # inches, the width of a column of a paper
+_LEGEND_ROW = 0.14  # inches
+_MARKERS = "osD^vP*X<>hp"
+_DASHES = ("-", "--", ":", "-.")
+_FONTS = {
+    "font.size": 7,
+    "axes.titlesize": 7.5,
+    "axes.labelsize": 7,
+    "xtick.labelsize": 7,
+    "ytick.labelsize": 7,
+    "legend.fontsize": 7,
+    "axes.linewidth": 0.6,
+    "grid.linewidth": 0.4,
+    "xtick.major.pad": 2,
+    "ytick.major.pad": 2,
+    "axes.titlepad": 3,
+    "axes.labelpad": 2,
+    "pdf.fonttype": 42,  # letters stay letters, which journals ask for
+}
+
+
+@dataclass(frozen=True)
+class Look:
+    """A method's colour, marker and line; where colours run out, the others tell methods apart."""
+
+    colour: tuple[float, float, float]
+    marker: str
+    dash: str
+
+
+def looks(methods: Sequence[str]) -> dict[str, Look]:
+    """Gives each method its look; made once for all figures of a report."""
+    colours: Any = sns.color_palette("colorblind")
+    return {
+        method: Look(
+            colours[index % len(colours)],
+            _MARKERS[index % len(_MARKERS)],
+            _DASHES[index // len(colours) % len(_DASHES)],
+        )
+        for index, method in enumerate(methods)
+    }
+
+
+@contextmanager
+def panels(rows: int, columns: int, height: float, titles: Sequence[str], **share: Any) -> Iterator[tuple[Figure, Any]]:
+    """A figure of a column's width, with its panels in the order of their titles; those without one are left out.
+
+    Args:
+        rows: Of panels.
+        columns: Of panels.
+        height: Of the figure, in inches.
+        titles: Of the panels; an empty one is none.
+        share: Further arguments of `matplotlib.pyplot.subplots`.
+    """
+    with sns.axes_style("whitegrid"), plt.rc_context(_FONTS):
+        figure, axes = plt.subplots(
+            rows, columns, figsize=(COLUMN, height), squeeze=False, layout="constrained", **share
+        )
+        figure.get_layout_engine().set(w_pad=0.02, h_pad=0.03)  # type: ignore[union-attr]
+        flat = list(axes.flat)
+        for axis, title in zip(flat, titles, strict=False):
+            axis.set_title(title)
+        for axis in flat[len(titles) :]:
+            axis.remove()
+        try:
+            yield figure, flat[: len(titles)]
+        finally:
+            plt.close(figure)
+
+
+def legend_height(methods: Sequence[str]) -> float:
+    """What a legend of methods takes below a figure, in inches."""
+    return _LEGEND_ROW * -(-len(methods) // _legend_columns(methods)) + 0.05
+
+
+def legend(figure: Figure, known: dict[str, Look], methods: Sequence[str], *, lines: bool) -> None:
+    """Names the methods below a figure, by their lines or by their markers."""
+    handles: list[Artist] = [
+        Line2D([], [], color=look.colour, linestyle=look.dash, label=method)
+        if lines
+        else Line2D([], [], color=look.colour, marker=look.marker, markersize=4, linestyle="", label=method)
+        for method in methods
+        for look in [known[method]]
+    ]
+    figure.legend(
+        handles=handles,
+        loc="outside lower center",
+        ncols=_legend_columns(methods),
+        frameon=False,
+        fontsize=6.5,
+        handlelength=2.2 if lines else 1,
+        columnspacing=1,
+        labelspacing=0.2,
+        borderpad=0,
+    )
+
+
+def label_methods(axis: Axes, methods: Sequence[str]) -> None:
+    """Puts methods along the vertical axis, the first at the top."""
+    axis.set_yticks(np.arange(len(methods)), methods, fontsize=6.5)
+    axis.set_ylim(len(methods) - 0.5, -0.5)
+    axis.grid(visible=False, axis="y")
+
+
+def save(figure: Figure, folder: Path, name: str) -> list[Path]:
+    """Writes a figure as PDF and as PNG, and returns both."""
+    folder.mkdir(parents=True, exist_ok=True)
+    paths = [folder / f"{name}.pdf", folder / f"{name}.png"]
+    figure.savefig(paths[0], metadata={"CreationDate": None})  # the same figure is the same file
+    figure.savefig(paths[1], dpi=300)
+    return paths
+
+
+def _legend_columns(methods: Sequence[str]) -> int:
+    """As many as the longest name has room for: at this size a letter takes about 0.05 inches."""
+    longest = max(map(len, methods), default=1)
+    return max(1, min(3, int(COLUMN / (0.05 * longest + 0.35))))

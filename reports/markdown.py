@@ -1,0 +1,47 @@
+"""A paper's table in Markdown, as GitHub and most readers show it."""
+
+from collections.abc import Iterator
+
+from .paper_tables import Cell, Column, PaperTable
+
+_SPECIAL = "\\`*_{}[]<>|#~"
+
+
+def markdown(table: PaperTable) -> str:
+    """Renders a table: the best bold, the second underlined, oracle and published rows last and in italics."""
+    return "\n".join(_lines(table)) + "\n"
+
+
+def escaped(text: str) -> str:
+    """Makes any text stand in Markdown as it is, in one line."""
+    return "".join(f"\\{letter}" if letter in _SPECIAL else letter for letter in " ".join(text.split()))
+
+
+def _lines(table: PaperTable) -> Iterator[str]:
+    yield f"**{escaped(table.caption)}**"
+    yield ""
+    yield f"| method | {' | '.join(escaped(column.title) for column in table.columns)} |"
+    yield f"|---|{'---:|' * len(table.columns)}"
+    for row in table.rows:
+        label = escaped(row.label) if row.kind == "method" else f"*{escaped(row.label)}*"
+        cells = (
+            _cell(cell, column, apart=row.kind != "method" or column.oracle)
+            for column, cell in zip(table.columns, row.cells, strict=True)
+        )
+        yield f"| {label} | {' | '.join(cells)} |"
+    yield ""
+    for note in table.notes:
+        yield f"{escaped(note)}  "
+
+
+def _cell(cell: Cell | None, column: Column, *, apart: bool) -> str:
+    if cell is None:
+        return "–"
+    text = f"{cell.value:.{column.digits}f}"
+    if cell.mark == "best":
+        text = f"**{text}**"
+    elif cell.mark == "second":
+        text = f"<ins>{text}</ins>"
+    spread = cell.spread(column.digits)
+    text = f"{text}{'†' if cell.tied else ''}{f' ({spread})' if spread else ''}"
+    return f"*{text}*" if apart else text

@@ -1,0 +1,303 @@
+"""The tables of a paper, as data: what stands in which row and column, what is best, second and tied.
+
+`latex.py` and `markdown.py` render them. An oracle's and a paper's rows stand apart and are never marked as best.
+"""
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from math import isfinite, nan
+
+import pandas as pd
+
+from ..results.tables import HEADLINE, headline
+from .tables import ordered_policies
+
+
+@dataclass(frozen=True)
+class Cell:
+    """A number: its mean over seeds with their standard deviation, or one seed's with its 95 % interval."""
+
+    value: float
+    std: float = nan
+    low: float = nan
+    high: float = nan
+    mark: str = ""  # best, second or nothing
+    tied: bool = False  # with the best, by the statistics
+
+    def spread(self, digits: int) -> str:
+        """Makes `± 0.071`, `0.33–0.52` or nothing."""
+        if isfinite(self.std):
+            return f"± {self.std:.{digits}f}"
+        coarse = max(digits - 1, 0)
+        return f"{self.low:.{coarse}f}–{self.high:.{coarse}f}" if isfinite(self.low) and isfinite(self.high) else ""
+
+
+@dataclass(frozen=True)
+class Column:
+    """What a column holds; `better` is `high`, `low`, or nothing where methods are not to be ranked."""
+
+    title: str
+    digits: int = 3
+    better: str = "high"
+    group: str = ""
+    oracle: bool = False
+
+
+@dataclass(frozen=True)
+class Row:
+    """One row; `kind` is `method`, `oracle` or `published`."""
+
+    label: str
+    kind: str
+    cells: tuple[Cell | None, ...]
+
+
+@dataclass(frozen=True)
+class PaperTable:
+    """A table; `name` is its file's, `notes` stand below it."""
+
+    name: str
+    caption: str
+    columns: tuple[Column, ...]
+    rows: tuple[Row, ...]
+    notes: tuple[str, ...]
+
+
+MASKS = {
+    "iou": Column("IoU"),
+    "precision": Column("precision"),
+    "recall": Column("recall"),
+    "hd95_px": Column("HD95 px", 1, "low"),
+    "assd_px": Column("ASSD px", 1, "low"),
+    "lesion_recall": Column("lesion recall"),
+    "false_lesions": Column("false lesions", 2, "low"),
+}
+MAPS = {
+    "pixel_auroc": Column("pixel AUROC"),
+    "pixel_ap": Column("pixel AP"),
+    "aupro": Column("AUPRO"),
+    "image_auroc": Column("image AUROC"),
+    "fit_seconds": Column("fit s", 1, ""),
+    "predict_ms": Column("ms/image", 0, ""),
+    "peak_memory_mib": Column("peak MiB", 0, ""),
+}
+
+
+def paper_tables(
+    scores: pd.DataFrame, ranks: pd.DataFrame, policy: str = HEADLINE, published: pd.DataFrame | None = None
+) -> list[PaperTable]:
+    """Makes the tables of a report: DICE of all datasets, and of each its policies, masks, and maps with cost.
+
+    Args:
+        scores: Of one run or of several joined.
+        ranks: Of `results.tables.RANKS`, of the same.
+        policy: Whose masks the tables of DICE and of masks are about.
+        published: What `reports.published.compare` found, to be shown in rows of its own; `None` leaves it out.
+    """
+    quoted = published if published is not None else pd.DataFrame()
+    datasets = scores["dataset"].unique()
+    tables = [_dice_table(scores, ranks, policy, quoted)]
+    for dataset in datasets:
+        rows = scores[scores["dataset"] == dataset]
+        of_dataset = quoted[quoted["dataset"] == dataset] if len(quoted) else quoted
+        ranked = ranks[ranks["dataset"] == dataset]
+        tables.append(_policy_table(str(dataset), rows, ranked))
+        tables.append(
+            _metric_table(f"masks-{dataset}", f"{dataset}: masks by {policy}", rows, MASKS, policy, quoted[:0])
+        )
+        tables.append(
+            _metric_table(f"maps-{dataset}", f"{dataset}: anomaly maps and cost", rows, MAPS, "none", of_dataset)
+        )
+    return [_marked(table) for table in tables]
+
+
+def tidy(table: PaperTable) -> pd.DataFrame:
+    """A paper's table with a row for each number."""
+    return pd.DataFrame(
+        [
+            {
+                "row": row.label,
+                "kind": "oracle" if column.oracle else row.kind,
+                "group": column.group,
+                "column": column.title,
+                "value": cell.value,
+                "std": cell.std,
+                "ci_low": cell.low,
+                "ci_high": cell.high,
+                "mark": cell.mark,
+                "tied_with_best": cell.tied,
+            }
+            for row in table.rows
+            for column, cell in zip(table.columns, row.cells, strict=True)
+            if cell
+        ]
+    )
+
+
+def _dice_table(scores: pd.DataFrame, ranks: pd.DataFrame, policy: str, published: pd.DataFrame) -> PaperTable:
+    """DICE under one policy, a column for each dataset."""
+    datasets = [str(name) for name in scores["dataset"].unique()]
+    dice = _scored(scores)[lambda rows: rows["metric"] == "dice"]
+    legal, oracles = _by_policy(dice, policy), dice[dice["oracle"]]
+    tied = _tied(ranks[ranks["policy"] == policy])
+    rows = [
+        Row(
+            _label(method, scores),
+            "method",
+            tuple(_cell(own[own["dataset"] == dataset], tied=(dataset, method) in tied) for dataset in datasets),
+        )
+        for method in scores["method"].unique()
+        for own in [legal[legal["method"] == method]]
+    ]
+    rows += [
+        Row(f"{method}, {name}", "oracle", tuple(_cell(own[own["dataset"] == dataset]) for dataset in datasets))
+        for (method, name), own in oracles.groupby(["method", "policy"], sort=False)
+    ]
+    quotes = published[published["metric"] == "dice"] if len(published) else published
+    quoted, notes = _quoted(quotes, [(dataset, "dice") for dataset in datasets])
+    return PaperTable(
+        "dice",
+        f"Mean DICE of anomalous test images; masks by {policy}",
+        tuple(Column(dataset) for dataset in datasets),
+        (*rows, *quoted),
+        (*_notes(scores, rows), *notes),
+    )
+
+
+def _policy_table(dataset: str, scores: pd.DataFrame, ranks: pd.DataFrame) -> PaperTable:
+    """DICE on one dataset, a column for each policy, the oracle's last."""
+    dice = _scored(scores)[lambda rows: rows["metric"] == "dice"]
+    tied = _tied(ranks, "policy")
+    policies = ordered_policies(dice)
+    oracles = set(dice.loc[dice["oracle"], "policy"])
+    rows = [
+        Row(
+            _label(method, scores),
+            "method",
+            tuple(_cell(own[own["policy"] == policy], tied=(policy, method) in tied) for policy in policies),
+        )
+        for method in scores["method"].unique()
+        for own in [dice[dice["method"] == method]]
+    ]
+    columns = tuple(
+        Column(policy.replace("_", " "), oracle=policy in oracles, better="" if policy in oracles else "high")
+        for policy in policies
+    )
+    caption = f"{dataset}: mean DICE of anomalous test images, by threshold policy"
+    return PaperTable(f"policies-{dataset}", caption, columns, tuple(rows), tuple(_notes(scores, rows, bool(oracles))))
+
+
+def _metric_table(
+    name: str, caption: str, scores: pd.DataFrame, metrics: dict[str, Column], policy: str, published: pd.DataFrame
+) -> PaperTable:
+    """One dataset, a column for each metric that was measured."""
+    scored = _scored(scores)
+    scored = scored[scored["metric"].isin(list(metrics)) & scored["value"].notna()]
+    shown = [metric for metric in metrics if metric in set(scored["metric"])]
+    legal, oracles = _by_policy(scored, policy), scored[scored["oracle"]]
+    rows = [
+        Row(_label(method, scores), "method", tuple(_cell(own[own["metric"] == metric]) for metric in shown))
+        for method in scores["method"].unique()
+        for own in [legal[legal["method"] == method]]
+    ]
+    rows += [
+        Row(f"{method}, {of_policy}", "oracle", tuple(_cell(own[own["metric"] == metric]) for metric in shown))
+        for (method, of_policy), own in oracles.groupby(["method", "policy"], sort=False)
+    ]
+    dataset = str(scores["dataset"].iloc[0])
+    quoted, notes = _quoted(published, [(dataset, metric) for metric in shown])
+    columns = tuple(metrics[metric] for metric in shown)
+    return PaperTable(name, caption, columns, (*rows, *quoted), (*_notes(scores, rows), *notes))
+
+
+def _scored(scores: pd.DataFrame) -> pd.DataFrame:
+    return scores[scores["error"] == ""]
+
+
+def _by_policy(scored: pd.DataFrame, policy: str) -> pd.DataFrame:
+    return headline(scored) if policy == HEADLINE else scored[(scored["policy"] == policy) & ~scored["oracle"]]
+
+
+def _tied(ranks: pd.DataFrame, column: str = "dataset") -> set[tuple[str, str]]:
+    """Pairs of a dataset, or of a policy, and a method that is tied with the best one there."""
+    tied = ranks[ranks["tied_with_best"]]
+    return set(zip(tied[column], tied["method"], strict=True))
+
+
+def _label(method: str, scores: pd.DataFrame) -> str:
+    return f"{method} *" if scores.loc[scores["method"] == method, "transductive"].any() else method
+
+
+def _cell(rows: pd.DataFrame, *, tied: bool = False) -> Cell | None:
+    rows = rows[rows["value"].notna()]
+    if rows.empty:
+        return None
+    if len(rows) > 1:
+        return Cell(rows["value"].mean(), std=rows["value"].std(), tied=tied)
+    row = rows.iloc[0]
+    return Cell(row["value"], low=row["ci_low"], high=row["ci_high"], tied=tied)
+
+
+def _quoted(published: pd.DataFrame, wanted: Sequence[tuple[str, str]]) -> tuple[list[Row], list[str]]:
+    """A row for each source and method, and notes that name the source and say what cannot be compared."""
+    rows, notes = [], {}
+    if published.empty:
+        return [], []
+    published = published.assign(base=published["method"].str.partition("[")[0])
+    for (method, source), quotes in published.groupby(["base", "source"], sort=False):
+        cells = []
+        for dataset, metric in wanted:
+            one = quotes[(quotes["dataset"] == dataset) & (quotes["metric"] == metric)]
+            cells.append(Cell(one["published"].iloc[0], std=one["published_std"].iloc[0]) if len(one) else None)
+        if any(cells):
+            rows.append(Row(f"{method}, {str(source).partition(' ')[0]}", "published", tuple(cells)))
+            reasons = notes.setdefault(source, [])
+            reasons += [reason for found in quotes["reasons"] for reason in found if reason not in reasons]
+    return rows, [
+        f"Published, not measured: {source}. "
+        + (f"Not comparable: {'; '.join(reasons)}." if reasons else "Comparable.")
+        for source, reasons in notes.items()
+    ]
+
+
+def _notes(scores: pd.DataFrame, rows: Iterable[Row], oracle_columns: bool = False) -> Iterator[str]:
+    """What a reader must know of a table."""
+    rows = list(rows)
+    cells = [cell for row in rows for cell in row.cells if cell]
+    yield "Bold: best; underlined: second."
+    if any(cell.tied for cell in cells):
+        yield "†: not separable from the best (Wilcoxon on patients, Holm)."
+    if any(isfinite(cell.std) for cell in cells):
+        yield "±: standard deviation over seeds."
+    if any(isfinite(cell.low) for cell in cells):
+        yield "Ranges: 95 % intervals over patients."
+    if oracle_columns or any(row.kind == "oracle" for row in rows):
+        yield "Grey: threshold chosen on the test set's own masks, an upper bound, not a result."
+    if any(row.label.endswith(" *") for row in rows):
+        yield "*: transductive, predictions depend on other test images."
+    kinds = sorted(set(_scored(scores)["weights"]) - {"none"})
+    if kinds:
+        yield f"Weights: {'; '.join(kinds)}."
+    for row in scores[scores["error"] != ""].drop_duplicates(["dataset", "method", "seed"]).itertuples():
+        yield f"Failed: {row.dataset}, {row.method}, seed {row.seed}."
+
+
+def _marked(table: PaperTable) -> PaperTable:
+    """Marks the best and the second of each column, as printed, and leaves ties to what is not the best."""
+    columns = []
+    for index, column in enumerate(table.columns):
+        printed = [
+            round(row.cells[index].value, column.digits) if row.kind == "method" and row.cells[index] else nan  # type: ignore[union-attr]
+            for row in table.rows
+        ]
+        order = sorted({value for value in printed if isfinite(value)}, reverse=column.better == "high")
+        marks = dict(zip(order, ("best", "second"), strict=False)) if column.better and len(order) > 1 else {}
+        columns.append([marks.get(value, "") for value in printed])
+    rows = []
+    for row, marks in zip(table.rows, zip(*columns, strict=True), strict=True):
+        cells = (
+            replace(cell, mark=mark, tied=cell.tied and mark != "best") if cell else None
+            for cell, mark in zip(row.cells, marks, strict=True)
+        )
+        rows.append(replace(row, cells=tuple(cells)))
+    return replace(table, rows=tuple(rows))

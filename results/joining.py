@@ -1,0 +1,87 @@
+"""Several runs as one: their tables joined, and never two answers to the same question."""
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import pandas as pd
+
+from .store import ResultsError, RunStore
+
+_ASKED = ["dataset_fingerprint", "method", "seed", "size"]
+
+
+class JoinedRuns(NamedTuple):
+    """The tables of several runs, each with one more column, `run`: the name of the run that a row is from."""
+
+    cases: pd.DataFrame
+    scores: pd.DataFrame
+    curves: pd.DataFrame
+
+
+def join_runs(runs: Sequence[RunStore], prefer: RunStore | None = None) -> JoinedRuns:
+    """Joins the tables of runs.
+
+    Args:
+        runs: One or more.
+        prefer: Whose cells to take where another run has measured the same: the same images, method, seed and size.
+
+    Raises:
+        ResultsError: Two runs have measured the same and neither is preferred, or what they call the same is not.
+    """
+    names = [run.name for run in runs]
+    twice = next((name for name in names if names.count(name) > 1), None)
+    if twice:
+        raise ResultsError(f"The run {twice} is named twice, or two runs have this name: rename one's folder.")
+    if prefer and prefer.folder.resolve() not in [run.folder.resolve() for run in runs]:
+        raise ResultsError(f"The preferred run {prefer.name} is none of those to join: {', '.join(names)}.")
+    tables = [
+        pd.concat([table.assign(run=run.name) for run, table in zip(runs, of_runs, strict=True)], ignore_index=True)
+        for of_runs in zip(*((run.cases(), run.scores(), run.curves()) for run in runs), strict=True)
+    ]
+    joined = JoinedRuns(*tables)
+    cells = joined.scores[["run", "dataset", *_ASKED]].drop_duplicates(["run", *_ASKED])
+    repeated = cells[cells.duplicated(_ASKED, keep=False)]
+    _check_repeated(repeated, prefer)
+    if prefer:
+        dropped = pd.MultiIndex.from_frame(repeated.loc[repeated["run"] != prefer.name, ["run", *_ASKED]])
+        joined = JoinedRuns(
+            *(
+                table[~pd.MultiIndex.from_frame(table[["run", *_ASKED]]).isin(dropped)].reset_index(drop=True)
+                for table in joined
+            )
+        )
+    _check_same(joined.scores, {run.name: run.read()["config"]["score"] for run in runs})
+    return joined
+
+
+def _check_repeated(repeated: pd.DataFrame, prefer: RunStore | None) -> None:
+    """Raises where two runs have measured the same and neither is preferred."""
+    for _, cells in repeated.groupby(_ASKED, sort=False):
+        names = cells["run"].tolist()
+        if prefer is None or prefer.name not in names:
+            cell = cells.iloc[0]
+            raise ResultsError(
+                f"Both {names[0]} and {names[1]} have {cell['dataset']} · {cell['method']} · seed {cell['seed']}. Say "
+                f"which to take where runs have the same, --prefer {names[0]} or --prefer {names[1]}, or report them "
+                "apart."
+            )
+
+
+def _check_same(scores: pd.DataFrame, scoring: dict[str, dict[str, Any]]) -> None:
+    """Raises where two runs mean different things by the name of a dataset or a method."""
+    settings = ("mask_edges", "fixed_threshold")
+    scored = scores["run"].map(lambda run: str([scoring[run].get(name) for name in settings]))
+    scores = scores.assign(scored=scored)
+    for columns, same, what in (
+        (["dataset"], ["dataset_fingerprint"], "its images differ"),
+        (["dataset"], ["size"], "--size differs"),
+        (["dataset"], ["scored"], "--mask-edges or --fixed-threshold differ; bench score can change them"),
+        (["dataset", "method"], ["options", "weights_sha256"], "its options or weights differ"),
+    ):
+        for _, rows in scores.groupby(columns, sort=False):
+            kinds = rows.drop_duplicates(same)
+            if len(kinds) > 1:
+                one, other = kinds["run"].tolist()[:2]
+                name = " · ".join(kinds[columns].iloc[0])
+                between = f"in {one} and {other}" if one != other else f"in {one}"
+                raise ResultsError(f"{name} is not the same {between}: {what}. Report the runs apart.")
