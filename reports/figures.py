@@ -12,9 +12,8 @@ import seaborn as sns
 from matplotlib.axes import Axes
 
 from ..results.tables import HEADLINE, headline
-from .looks import Look, label_methods, legend, legend_height, looks, panels, save
+from .looks import Look, label_methods, legend, legend_height, line_height, looks, panels, save
 
-_LINE = 0.125  # inches for each method where methods stand below each other
 _SIZES = {"dice_small": "small\n< 0.5 %", "dice_medium": "medium\n0.5–2 %", "dice_large": "large\n> 2 %"}
 
 
@@ -67,7 +66,7 @@ def dice_figure(scores: pd.DataFrame, known: dict[str, Look], folder: Path) -> l
                 axis.plot([rows["value"].mean()], [place], marker=look.marker, color=look.colour, markersize=4)
             label_methods(axis, methods)
             axis.set_xlim(0, None)
-        axes[-1].set_xlabel("mean DICE of anomalous images")
+        axes[-1].set_xlabel("mean DICE of anomalous images", loc="right")
         return save(figure, folder, "dice")
 
 
@@ -92,7 +91,7 @@ def distribution_figure(cases: pd.DataFrame, known: dict[str, Look], folder: Pat
             )
             label_methods(axis, methods)
             axis.set(xlim=(-0.02, 1), xlabel="", ylabel="")
-        axes[-1].set_xlabel("DICE of an anomalous image")
+        axes[-1].set_xlabel("DICE of an anomalous image", loc="right")
         return save(figure, folder, "distributions")
 
 
@@ -114,17 +113,18 @@ def cost_figure(masks: pd.DataFrame, maps: pd.DataFrame, known: dict[str, Look],
     datasets, methods = _names(masks, known)
     titles = [title for dataset in datasets for title in (dataset, "")]
     height = 1.5 * len(datasets) + legend_height(methods)
-    costs = {"predict_ms": "ms per image", "peak_memory_mib": "peak memory, MiB"}
+    costs = {"predict_ms": ("ms per image", 1), "peak_memory_mib": ("peak memory, GiB", 1 / 1024)}
     with panels(len(datasets), 2, height, titles, sharey="row", sharex="col") as (figure, axes):
         for index, dataset in enumerate(datasets):
-            for axis, metric in zip(axes[2 * index : 2 * index + 2], costs, strict=True):
+            for axis, (metric, (label, unit)) in zip(axes[2 * index : 2 * index + 2], costs.items(), strict=True):
                 rows = maps[(maps["dataset"] == dataset) & (maps["metric"] == metric)]
                 cost = rows.groupby("method", sort=False)["value"].mean()
-                both = pd.DataFrame({"cost": cost, "dice": dice.get(dataset)}).dropna()
+                both = pd.DataFrame({"cost": cost * unit, "dice": dice.get(dataset)}).dropna()
                 _draw_pareto(axis, both, known)
+                if dataset == datasets[-1]:
+                    axis.set_xlabel(label)
             axes[2 * index].set_ylabel("mean DICE")
-        for axis, label in zip(axes[-2:], costs.values(), strict=True):
-            axis.set_xlabel(label)
+            axes[2 * index].set_xscale("log")
         legend(figure, known, methods, lines=False)
         return save(figure, folder, "cost")
 
@@ -177,14 +177,14 @@ def lesion_size_figure(scores: pd.DataFrame, known: dict[str, Look], folder: Pat
 
 
 def rank_figure(ranks: pd.DataFrame, known: dict[str, Look], folder: Path) -> list[Path]:
-    """How often each method has each rank when patients are drawn again, best first; its rank on all of them as a tick."""
+    """How often each method has each rank when patients are drawn again; a tick is its rank on all of them."""
     datasets = [str(name) for name in ranks["dataset"].unique()]
     counts = [int((ranks["dataset"] == dataset).sum()) for dataset in datasets]
-    height = sum(_LINE * count + 0.3 for count in counts) + 0.2
+    height = sum(line_height(ranks["method"].unique()) * count + 0.3 for count in counts) + 0.2
     with panels(len(datasets), 1, height, datasets, height_ratios=counts) as (figure, axes):
         for axis, dataset in zip(axes, datasets, strict=True):
             rows = ranks[ranks["dataset"] == dataset].sort_values("rank", kind="stable").reset_index(drop=True)
-            for place, row in rows.iterrows():
+            for place, row in enumerate(rows.to_dict("records")):
                 shares = np.asarray(row["rank_shares"], float)
                 axis.scatter(
                     np.arange(1, len(shares) + 1),
@@ -197,8 +197,8 @@ def rank_figure(ranks: pd.DataFrame, known: dict[str, Look], folder: Path) -> li
             axis.plot(rows["rank"], rows.index, "|", color="black", markersize=5)
             label_methods(axis, rows["method"].tolist())
             axis.set_xlim(0.5, len(rows) + 0.5)
-            axis.set_xticks(range(1, len(rows) + 1))
-        axes[-1].set_xlabel("rank; area: share of resamples of patients")
+            axis.set_xticks(range(1, len(rows) + 1, 1 if len(rows) <= 10 else 2))
+        axes[-1].set_xlabel("rank (area: share of resamples of patients)", loc="right")
         return save(figure, folder, "ranks")
 
 
@@ -230,10 +230,9 @@ def _curve_figure(
 def _draw_pareto(axis: Axes, points: pd.DataFrame, known: dict[str, Look]) -> None:
     front = pareto_front(points)
     axis.step(front["cost"], front["dice"], where="post", color="0.6", linewidth=1, zorder=1)
-    for row in points.itertuples():
-        look = known[str(row.Index)]
-        axis.plot([row.cost], [row.dice], look.marker, color=look.colour, markersize=4)
-    axis.set_xscale("log")
+    for method, cost, dice in zip(points.index, points["cost"], points["dice"], strict=True):
+        look = known[method]
+        axis.plot([cost], [dice], look.marker, color=look.colour, markersize=4)
     axis.set_ylim(0, None)
 
 
@@ -248,4 +247,4 @@ def _names(rows: pd.DataFrame, known: dict[str, Look]) -> tuple[list[str], list[
 
 
 def _listed_height(datasets: Sequence[str], methods: Sequence[str]) -> float:
-    return len(datasets) * (_LINE * len(methods) + 0.25) + 0.25
+    return len(datasets) * (line_height(methods) * len(methods) + 0.25) + 0.25

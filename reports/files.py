@@ -3,14 +3,21 @@
 from collections.abc import Sequence
 from pathlib import Path
 
+import pandas as pd
+
 from ..results.store import slug
 from .latex import document, latex
 from .markdown import markdown
 from .paper_tables import PaperTable, tidy
 
 
-def write_tables(tables: Sequence[PaperTable], folder: Path) -> list[Path]:
+def write_tables(tables: Sequence[PaperTable], folder: Path, published: pd.DataFrame | None = None) -> list[Path]:
     """Writes each table as CSV and as LaTeX, all of them as one Markdown page and one LaTeX document.
+
+    Args:
+        tables: By `paper_tables`.
+        folder: Where they go.
+        published: What `reports.published.compare` found, to be kept beside them with its reasons.
 
     Returns:
         The files.
@@ -26,4 +33,9 @@ def write_tables(tables: Sequence[PaperTable], folder: Path) -> list[Path]:
     page, whole = folder / "tables.md", folder / "tables.tex"
     page.write_text("\n".join(markdown(table) for table in tables), encoding="utf-8")
     whole.write_text(document(names), encoding="utf-8")
-    return [*files, page, whole]
+    files += [page, whole]
+    if published is not None:
+        quoted = folder / "published.csv"
+        published.assign(reasons=published["reasons"].map("; ".join)).to_csv(quoted, index=False)
+        files.append(quoted)
+    return files

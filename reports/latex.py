@@ -21,14 +21,14 @@ _SETTINGS = r"\sisetup{detect-weight=true, mode=text, table-number-alignment=rig
 
 
 def latex(table: PaperTable) -> str:
-    """Renders a table as a `table` environment, to be used with `\\input`."""
+    r"""Renders a table as a `table` environment, to be used with `\input`."""
     return "\n".join(_lines(table)) + "\n"
 
 
 def document(names: Sequence[str]) -> str:
     """A document that shows the tables of these file names, and so what they need to be shown."""
     packages = "\n".join(f"\\usepackage{{{package}}}" for package in PACKAGES)
-    inputs = "\n".join(f"\\input{{{name}}}\n\\clearpage" for name in names)
+    inputs = "\n".join(f"\\input{{{name}.tex}}\n\\clearpage" for name in names)
     return (
         "\\documentclass{article}\n\\usepackage[margin=2cm]{geometry}\n"
         f"{packages}\n\\begin{{document}}\n{inputs}\n\\end{{document}}\n"
@@ -83,9 +83,9 @@ def _row(row: Row, columns: Sequence[Column]) -> Iterator[str]:
     label = f"{_colour(grey)}{{}}{escaped(row.label)}" if grey else escaped(row.label)
     pairs = list(zip(row.cells, columns, strict=True))
     numbers = [_number(cell, column, grey=grey or column.oracle) for cell, column in pairs]
-    yield _line(label, numbers)
-    spreads = [cell.spread(column.digits) if cell else "" for cell, column in pairs]
-    if any(spreads) and not grey:
+    spreads = [cell.spread(column.digits) if cell and not grey else "" for cell, column in pairs]
+    yield _line(label, numbers) + ("[-1pt]" if any(spreads) else "")
+    if any(spreads):
         small = [
             f"{{\\scriptsize{_colour(column.oracle)} {escaped(spread)}}}" if spread else "{}"
             for spread, column in zip(spreads, columns, strict=True)

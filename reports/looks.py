@@ -1,6 +1,7 @@
 """How all figures of a report look: as wide as a column of a paper, and each method in one colour everywhere."""
 
-from collections.abc import Iterator, Sequence
+import re
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,16 +14,18 @@ matplotlib.use("Agg")  # figures are written to files; a display may be missing
 import matplotlib.pyplot as plt
 import numpy as np
 import seaborn as sns
-from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 COLUMN = 3.4  # inches, the width of a column of a paper
-_LEGEND_ROW = 0.14  # inches
+_LABEL = 36  # letters beside an axis, before a name is broken
+_KEY = 22  # letters in a legend or a title
+_LINE = 0.125  # inches
+_LEGEND_ROW = 0.13  # inches
 _MARKERS = "osD^vP*X<>hp"
 _DASHES = ("-", "--", ":", "-.")
-_FONTS = {
+_FONTS: dict[Any, Any] = {
     "font.size": 7,
     "axes.titlesize": 7.5,
     "axes.labelsize": 7,
@@ -45,7 +48,7 @@ class Look:
 
     colour: tuple[float, float, float]
     marker: str
-    dash: str
+    dash: Any
 
 
 def looks(methods: Sequence[str]) -> dict[str, Look]:
@@ -62,24 +65,27 @@ def looks(methods: Sequence[str]) -> dict[str, Look]:
 
 
 @contextmanager
-def panels(rows: int, columns: int, height: float, titles: Sequence[str], **share: Any) -> Iterator[tuple[Figure, Any]]:
-    """A figure of a column's width, with its panels in the order of their titles; those without one are left out.
+def panels(
+    rows: int, columns: int, height: float, titles: Sequence[str], *, width: float = COLUMN, **share: Any
+) -> Iterator[tuple[Figure, list[Axes]]]:
+    """A figure with its panels, as many as there are titles.
 
     Args:
         rows: Of panels.
         columns: Of panels.
         height: Of the figure, in inches.
-        titles: Of the panels; an empty one is none.
+        titles: Of the panels, which may be empty.
+        width: Of the figure, in inches.
         share: Further arguments of `matplotlib.pyplot.subplots`.
     """
     with sns.axes_style("whitegrid"), plt.rc_context(_FONTS):
         figure, axes = plt.subplots(
-            rows, columns, figsize=(COLUMN, height), squeeze=False, layout="constrained", **share
+            rows, columns, figsize=(width, height), squeeze=False, layout="constrained", **share
         )
         figure.get_layout_engine().set(w_pad=0.02, h_pad=0.03)  # type: ignore[union-attr]
         flat = list(axes.flat)
         for axis, title in zip(flat, titles, strict=False):
-            axis.set_title(title)
+            axis.set_title(broken(title))
         for axis in flat[len(titles) :]:
             axis.remove()
         try:
@@ -88,17 +94,41 @@ def panels(rows: int, columns: int, height: float, titles: Sequence[str], **shar
             plt.close(figure)
 
 
+def plain(text: str) -> str:
+    """Makes any text stand in a figure as it is, where a dollar would begin a formula."""
+    return text.replace("$", r"\$")
+
+
+def broken(method: str, length: int = _KEY) -> str:
+    """Breaks a name of more letters into lines, before brackets and after commas."""
+    lines = [""]
+    for part in re.findall(r"\[?[^\[,]*,?", method):
+        if lines[-1] and len(lines[-1] + part) > length:
+            lines.append("")
+        lines[-1] += part
+    return plain("\n".join(lines))
+
+
+def line_height(methods: Iterable[str]) -> float:
+    """The height of one method where they stand below each other along an axis, in inches."""
+    lines = max((broken(method, _LABEL).count("\n") + 1 for method in methods), default=1)
+    return _LINE * (0.25 + 0.75 * lines)
+
+
 def legend_height(methods: Sequence[str]) -> float:
     """What a legend of methods takes below a figure, in inches."""
-    return _LEGEND_ROW * -(-len(methods) // _legend_columns(methods)) + 0.05
+    broken_ones = sum("\n" in broken(method) for method in methods)
+    return _LEGEND_ROW * (-(-len(methods) // _legend_columns(methods)) + min(broken_ones, 2))
 
 
 def legend(figure: Figure, known: dict[str, Look], methods: Sequence[str], *, lines: bool) -> None:
     """Names the methods below a figure, by their lines or by their markers."""
-    handles: list[Artist] = [
-        Line2D([], [], color=look.colour, linestyle=look.dash, label=method)
+    handles: list[Any] = [
+        Line2D([], [], color=look.colour, linestyle=look.dash, label=broken(method, _KEY))
         if lines
-        else Line2D([], [], color=look.colour, marker=look.marker, markersize=4, linestyle="", label=method)
+        else Line2D(
+            [], [], color=look.colour, marker=look.marker, markersize=4, linestyle="", label=broken(method, _KEY)
+        )
         for method in methods
         for look in [known[method]]
     ]
@@ -117,7 +147,9 @@ def legend(figure: Figure, known: dict[str, Look], methods: Sequence[str], *, li
 
 def label_methods(axis: Axes, methods: Sequence[str]) -> None:
     """Puts methods along the vertical axis, the first at the top."""
-    axis.set_yticks(np.arange(len(methods)), methods, fontsize=6.5)
+    axis.set_yticks(
+        np.arange(len(methods)), [broken(method, _LABEL) for method in methods], fontsize=6.5, linespacing=0.9
+    )
     axis.set_ylim(len(methods) - 0.5, -0.5)
     axis.grid(visible=False, axis="y")
 
@@ -132,6 +164,6 @@ def save(figure: Figure, folder: Path, name: str) -> list[Path]:
 
 
 def _legend_columns(methods: Sequence[str]) -> int:
-    """As many as the longest name has room for: at this size a letter takes about 0.05 inches."""
-    longest = max(map(len, methods), default=1)
+    """As many as the longest line has room for: at this size a letter takes about 0.05 inches."""
+    longest = max((len(line) for method in methods for line in broken(method).splitlines()), default=1)
     return max(1, min(3, int(COLUMN / (0.05 * longest + 0.35))))

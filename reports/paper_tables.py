@@ -102,12 +102,9 @@ def paper_tables(
         of_dataset = quoted[quoted["dataset"] == dataset] if len(quoted) else quoted
         ranked = ranks[ranks["dataset"] == dataset]
         tables.append(_policy_table(str(dataset), rows, ranked))
-        tables.append(
-            _metric_table(f"masks-{dataset}", f"{dataset}: masks by {policy}", rows, MASKS, policy, quoted[:0])
-        )
-        tables.append(
-            _metric_table(f"maps-{dataset}", f"{dataset}: anomaly maps and cost", rows, MAPS, "none", of_dataset)
-        )
+        masks, maps = f"{dataset}: masks by {policy}", f"{dataset}: anomaly maps and cost"
+        tables.append(_metric_table(f"masks-{dataset}", masks, rows, MASKS, policy, quoted[:0]))
+        tables.append(_metric_table(f"maps-{dataset}", maps, rows, MAPS, "none", of_dataset))
     return [_marked(table) for table in tables]
 
 
@@ -137,7 +134,7 @@ def tidy(table: PaperTable) -> pd.DataFrame:
 def _dice_table(scores: pd.DataFrame, ranks: pd.DataFrame, policy: str, published: pd.DataFrame) -> PaperTable:
     """DICE under one policy, a column for each dataset."""
     datasets = [str(name) for name in scores["dataset"].unique()]
-    dice = _scored(scores)[lambda rows: rows["metric"] == "dice"]
+    dice = _scored(scores, ["dice"])
     legal, oracles = _by_policy(dice, policy), dice[dice["oracle"]]
     tied = _tied(ranks[ranks["policy"] == policy])
     rows = [
@@ -153,20 +150,19 @@ def _dice_table(scores: pd.DataFrame, ranks: pd.DataFrame, policy: str, publishe
         Row(f"{method}, {name}", "oracle", tuple(_cell(own[own["dataset"] == dataset]) for dataset in datasets))
         for (method, name), own in oracles.groupby(["method", "policy"], sort=False)
     ]
-    quotes = published[published["metric"] == "dice"] if len(published) else published
-    quoted, notes = _quoted(quotes, [(dataset, "dice") for dataset in datasets])
+    quoted, notes = _quoted(published, [(dataset, "dice") for dataset in datasets], legal)
     return PaperTable(
         "dice",
         f"Mean DICE of anomalous test images; masks by {policy}",
         tuple(Column(dataset) for dataset in datasets),
         (*rows, *quoted),
-        (*_notes(scores, rows), *notes),
+        (*_notes(scores, [*rows, *quoted]), *notes),
     )
 
 
 def _policy_table(dataset: str, scores: pd.DataFrame, ranks: pd.DataFrame) -> PaperTable:
     """DICE on one dataset, a column for each policy, the oracle's last."""
-    dice = _scored(scores)[lambda rows: rows["metric"] == "dice"]
+    dice = _scored(scores, ["dice"])
     tied = _tied(ranks, "policy")
     policies = ordered_policies(dice)
     oracles = set(dice.loc[dice["oracle"], "policy"])
@@ -191,9 +187,8 @@ def _metric_table(
     name: str, caption: str, scores: pd.DataFrame, metrics: dict[str, Column], policy: str, published: pd.DataFrame
 ) -> PaperTable:
     """One dataset, a column for each metric that was measured."""
-    scored = _scored(scores)
-    scored = scored[scored["metric"].isin(list(metrics)) & scored["value"].notna()]
-    shown = [metric for metric in metrics if metric in set(scored["metric"])]
+    scored = _scored(scores, list(metrics))
+    shown = [metric for metric in metrics if metric in set(scored.loc[scored["value"].notna(), "metric"])]
     legal, oracles = _by_policy(scored, policy), scored[scored["oracle"]]
     rows = [
         Row(_label(method, scores), "method", tuple(_cell(own[own["metric"] == metric]) for metric in shown))
@@ -205,13 +200,13 @@ def _metric_table(
         for (method, of_policy), own in oracles.groupby(["method", "policy"], sort=False)
     ]
     dataset = str(scores["dataset"].iloc[0])
-    quoted, notes = _quoted(published, [(dataset, metric) for metric in shown])
+    quoted, notes = _quoted(published, [(dataset, metric) for metric in shown], legal)
     columns = tuple(metrics[metric] for metric in shown)
-    return PaperTable(name, caption, columns, (*rows, *quoted), (*_notes(scores, rows), *notes))
+    return PaperTable(name, caption, columns, (*rows, *quoted), (*_notes(scores, [*rows, *quoted]), *notes))
 
 
-def _scored(scores: pd.DataFrame) -> pd.DataFrame:
-    return scores[scores["error"] == ""]
+def _scored(scores: pd.DataFrame, metrics: Sequence[str]) -> pd.DataFrame:
+    return scores[(scores["error"] == "") & scores["metric"].isin(metrics)]
 
 
 def _by_policy(scored: pd.DataFrame, policy: str) -> pd.DataFrame:
@@ -238,26 +233,36 @@ def _cell(rows: pd.DataFrame, *, tied: bool = False) -> Cell | None:
     return Cell(row["value"], low=row["ci_low"], high=row["ci_high"], tied=tied)
 
 
-def _quoted(published: pd.DataFrame, wanted: Sequence[tuple[str, str]]) -> tuple[list[Row], list[str]]:
-    """A row for each source and method, and notes that name the source and say what cannot be compared."""
-    rows, notes = [], {}
+def _quoted(
+    published: pd.DataFrame, wanted: Sequence[tuple[str, str]], measured: pd.DataFrame
+) -> tuple[list[Row], list[str]]:
+    """A row for each source and method of what stands beside measured numbers, and a note for each source.
+
+    Args:
+        published: What `reports.published.compare` found, or nothing.
+        wanted: Each column's dataset and metric.
+        measured: The scores that the table shows.
+    """
     if published.empty:
         return [], []
-    published = published.assign(base=published["method"].str.partition("[")[0])
-    for (method, source), quotes in published.groupby(["base", "source"], sort=False):
-        cells = []
-        for dataset, metric in wanted:
-            one = quotes[(quotes["dataset"] == dataset) & (quotes["metric"] == metric)]
-            cells.append(Cell(one["published"].iloc[0], std=one["published_std"].iloc[0]) if len(one) else None)
+    keys = ["dataset", "method", "policy", "metric"]
+    published = published.merge(measured[keys].drop_duplicates())
+    published = published.assign(name=published["method"].str.partition("[")[0])
+    rows = []
+    for (method, source), quotes in published.groupby(["name", "source"], sort=False):
+        numbers = {
+            (row["dataset"], row["metric"]): Cell(row["published"], std=row["published_std"])
+            for row in quotes.to_dict("records")
+        }
+        cells = tuple(numbers.get(key) for key in wanted)
         if any(cells):
-            rows.append(Row(f"{method}, {str(source).partition(' ')[0]}", "published", tuple(cells)))
-            reasons = notes.setdefault(source, [])
-            reasons += [reason for found in quotes["reasons"] for reason in found if reason not in reasons]
-    return rows, [
-        f"Published, not measured: {source}. "
-        + (f"Not comparable: {'; '.join(reasons)}." if reasons else "Comparable.")
-        for source, reasons in notes.items()
-    ]
+            rows.append(Row(f"{method}, {str(source).partition(' ')[0]}", "published", cells))
+    notes = []
+    for source, quotes in published.groupby("source", sort=False):
+        comparable = (quotes["reasons"].str.len() == 0).sum()
+        share = f"{comparable} of {len(quotes)}" if comparable else "None"
+        notes.append(f"Published, not measured here: {source}. {share} can be compared; published.csv says why.")
+    return rows, notes
 
 
 def _notes(scores: pd.DataFrame, rows: Iterable[Row], oracle_columns: bool = False) -> Iterator[str]:
@@ -275,7 +280,7 @@ def _notes(scores: pd.DataFrame, rows: Iterable[Row], oracle_columns: bool = Fal
         yield "Grey: threshold chosen on the test set's own masks, an upper bound, not a result."
     if any(row.label.endswith(" *") for row in rows):
         yield "*: transductive, predictions depend on other test images."
-    kinds = sorted(set(_scored(scores)["weights"]) - {"none"})
+    kinds = sorted(set(scores.loc[scores["error"] == "", "weights"]) - {"none"})
     if kinds:
         yield f"Weights: {'; '.join(kinds)}."
     for row in scores[scores["error"] != ""].drop_duplicates(["dataset", "method", "seed"]).itertuples():

@@ -3,11 +3,6 @@
 from pathlib import Path
 from typing import Any
 
-import matplotlib
-
-matplotlib.use("Agg")  # figures are written to files; a display may be missing
-
-import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import seaborn as sns
@@ -19,9 +14,11 @@ from rich.text import Text
 from scipy.stats import kendalltau
 
 from ..results.store import slug
+from .looks import COLUMN, panels, plain, save
 from .tables import ordered_policies
 
 COLUMNS = 3  # of panels in a figure
+_PANEL = 2.3, 1.6  # inches
 _MARKERS = "osD^vP*X<>hp"
 _LEVEL = "-."  # of masks without one threshold
 
@@ -94,17 +91,10 @@ def threshold_figure(curves: pd.DataFrame, scores: pd.DataFrame, dataset: str, f
     markers = dict(zip(policies, _MARKERS, strict=False))
     columns = min(COLUMNS, len(methods))
     rows = -(-len(methods) // columns)
-    with sns.axes_style("whitegrid"):
-        figure, axes = plt.subplots(rows, columns, figsize=(4 * columns, 2.8 * rows + 0.8), squeeze=False)
-    for axis, method in zip(axes.flat, methods, strict=False):
-        _draw(axis, curves[curves["method"] == method], table[table["method"] == method], colours, markers)
-        axis.set_title(method, fontsize=9)
-    for axis in axes.flat[len(methods) :]:
-        axis.set_visible(False)
     points = table[np.isfinite(table["threshold"])]
     handles = [
         Line2D([], [], color="0.2", label="test"),
-        Line2D([], [], color="0.6", linestyle="--", label="validation"),
+        Line2D([], [], color="0.6", linestyle="--", label="validation, its points hollow"),
         *(
             Line2D([], [], linestyle="", marker=markers[one], color=colours[one], label=one)
             if one in set(points["policy"])
@@ -112,40 +102,36 @@ def threshold_figure(curves: pd.DataFrame, scores: pd.DataFrame, dataset: str, f
             for one in policies
         ),
     ]
-    inch = 1 / figure.get_figheight()
-    figure.suptitle(
-        f"{dataset}: DICE over thresholds; filled on test, hollow on validation", fontsize=10, y=1 - 0.1 * inch
-    )
-    figure.supxlabel("threshold", y=0.6 * inch, fontsize=9)
-    figure.supylabel("mean DICE", fontsize=9)
-    figure.legend(handles=handles, loc="lower center", ncols=min(5, len(handles)), fontsize=8, frameon=False)
-    figure.tight_layout(rect=(0, 0.7 * inch, 1, 1 - 0.3 * inch))
-    folder.mkdir(parents=True, exist_ok=True)
-    path = folder / f"thresholds-{slug(dataset)}.png"
-    figure.savefig(path, dpi=150)
-    figure.savefig(path.with_suffix(".pdf"))
-    plt.close(figure)
-    return path
+    size = {"height": _PANEL[1] * rows + 0.7, "width": max(COLUMN, _PANEL[0] * columns)}
+    with panels(rows, columns, titles=methods, **size) as (figure, axes):
+        for axis, method in zip(axes, methods, strict=True):
+            _draw(axis, curves[curves["method"] == method], table[table["method"] == method], colours, markers)
+        figure.suptitle(plain(dataset), fontsize=8)
+        for axis in axes[-columns:]:
+            axis.set_xlabel("threshold")
+        figure.supylabel("mean DICE", fontsize=7)
+        figure.legend(handles=handles, loc="outside lower center", ncols=columns + 1, frameon=False)
+        _, png = save(figure, folder, f"thresholds-{slug(dataset)}")
+    return png
 
 
 def _draw(axis: Axes, curves: pd.DataFrame, policies: pd.DataFrame, colours: dict, markers: dict) -> None:
     for split, colour, style in (("valid", "0.6", "--"), ("test", "0.2", "-")):
         one = curves[curves["split"] == split]
-        axis.plot(one["threshold"], one["dice"], color=colour, linestyle=style, linewidth=1.2)
+        axis.plot(one["threshold"], one["dice"], color=colour, linestyle=style, linewidth=1)
     for row in policies.to_dict("records"):
-        look = {"color": colours[row["policy"]], "marker": markers[row["policy"]], "markersize": 6, "linestyle": ""}
+        look = {"color": colours[row["policy"]], "marker": markers[row["policy"]], "markersize": 4, "linestyle": ""}
         if np.isfinite(row["threshold"]):
             axis.plot(row["threshold"], row["dice_valid"], **look, markerfacecolor="none")
             axis.plot(row["threshold"], row["dice_test"], **look)
         else:
-            axis.axhline(row["dice_test"], color=colours[row["policy"]], linestyle=_LEVEL, linewidth=1.2)
+            axis.axhline(row["dice_test"], color=colours[row["policy"]], linestyle=_LEVEL, linewidth=1)
     # Where nearly everything or nothing is predicted, there is nothing to see.
     seen = curves[(curves["false_positive_rate"] < 0.5) & (curves["true_positive_rate"] > 0.001)]
     marked = np.concatenate([seen["threshold"], policies.loc[np.isfinite(policies["threshold"]), "threshold"]])
     low, high = marked.min(), marked.max()
     axis.set_xlim(low - 0.03 * (high - low), high + 0.03 * (high - low))
     axis.set_ylim(0, None)
-    axis.tick_params(labelsize=7)
 
 
 def _policy_table(dataset: str, rows: pd.DataFrame) -> Table:

@@ -70,7 +70,7 @@ def _check_repeated(repeated: pd.DataFrame, prefer: RunStore | None) -> None:
 def _check_same(scores: pd.DataFrame, scoring: dict[str, dict[str, Any]]) -> None:
     """Raises where two runs mean different things by the name of a dataset or a method."""
     settings = ("mask_edges", "fixed_threshold")
-    scored = scores["run"].map(lambda run: str([scoring[run].get(name) for name in settings]))
+    scored = scores["run"].map(lambda run: str([scoring[str(run)].get(name) for name in settings]))
     scores = scores.assign(scored=scored)
     for columns, same, what in (
         (["dataset"], ["dataset_fingerprint"], "its images differ"),

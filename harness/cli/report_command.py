@@ -1,10 +1,17 @@
 """`bench report`."""
 
+from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from ..config import default_results
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from ...results.store import RunStore
 
 
 @click.command(
@@ -54,28 +61,26 @@ def command(
         cases, scores, curves = (table.drop(columns="run") for table in joined)
         legal = scores.loc[~scores["oracle"] & (scores["policy"] != "none"), "policy"].unique()
         if not len(legal):
-            raise UsageError(
-                f"There is nothing to report: no cell of {', '.join(run.name for run in stores)} finished."
-            )
+            raise UsageError(f"No cell of {', '.join(run.name for run in stores)} has finished: nothing to report.")
         if wanted not in (HEADLINE, *legal):
             raise UsageError(f"No method has masks by {wanted!r}, or they are an oracle's. {suggest(wanted, legal)}")
         report("comparing methods", 0, 0)
         ranks = compare_methods(cases).ranks
         quoted = _quoted(joined.scores, stores) if published else None
         report("writing tables", 0, 0)
-        files = write_tables(paper_tables(scores, ranks, wanted, quoted), out)
+        files = write_tables(paper_tables(scores, ranks, wanted, quoted), out / "tables", quoted)
         report("drawing figures", 0, 0)
-        files += paper_figures(cases, scores, curves, ranks, wanted, out)
+        files += paper_figures(cases, scores, curves, ranks, wanted, out / "figures")
         datasets = [str(name) for name in curves["dataset"].unique()]
         for done, dataset in enumerate(datasets):
             report("drawing thresholds", done, len(datasets))
-            drawn = threshold_figure(curves, scores, dataset, out)
+            drawn = threshold_figure(curves, scores, dataset, out / "figures")
             files += [drawn.with_suffix(".pdf"), drawn]
     for file in files:
         console.print(f"{file.resolve()}", soft_wrap=True)
 
 
-def _quoted(scores, stores):
+def _quoted(scores: "pd.DataFrame", stores: "Sequence[RunStore]") -> "pd.DataFrame":
     """What was published of what each run measured: a number is comparable or not by the run it stands beside."""
     import pandas as pd
 
