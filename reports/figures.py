@@ -10,10 +10,12 @@ import numpy as np
 import pandas as pd
 import seaborn as sns
 from matplotlib.axes import Axes
+from matplotlib.lines import Line2D
 
-from ..results.tables import HEADLINE, headline
+from ..results.tables import masks_by
 from .looks import Look, label_methods, legend, legend_height, line_height, looks, panels, save
 
+_COSTS = {"predict_ms": ("ms per image", 1), "peak_memory_mib": ("peak memory, GiB", 1 / 1024)}
 _SIZES = {"dice_small": "small\n< 0.5 %", "dice_medium": "medium\n0.5–2 %", "dice_large": "large\n> 2 %"}
 
 
@@ -35,13 +37,15 @@ def paper_figures(
     """
     known = looks([str(method) for method in scores["method"].unique()])
     scored = scores[(scores["error"] == "") & scores["value"].notna()]
-    masks, maps = _by_policy(scored, policy), scored[scored["policy"] == "none"]
-    of_policy = _by_policy(cases, policy)
+    masks, maps = masks_by(scored, policy), scored[scored["policy"] == "none"]
+    of_policy = masks_by(cases, policy)
     chosen = ranks[ranks["policy"] == policy]
     files = dice_figure(masks, known, folder)
     files += distribution_figure(of_policy[of_policy["dice"].notna()], known, folder)
-    files += lesion_size_figure(masks, known, folder)
-    files += cost_figure(masks, maps, known, folder)
+    if masks["metric"].isin(list(_SIZES)).any():
+        files += lesion_size_figure(masks, known, folder)
+    if maps["metric"].isin(list(_COSTS)).any():
+        files += cost_figure(masks, maps, known, folder)
     test = curves[curves["split"] == "test"]
     if len(test):
         files += roc_figure(test, known, folder)
@@ -113,10 +117,9 @@ def cost_figure(masks: pd.DataFrame, maps: pd.DataFrame, known: dict[str, Look],
     datasets, methods = _names(masks, known)
     titles = [title for dataset in datasets for title in (dataset, "")]
     height = 1.5 * len(datasets) + legend_height(methods)
-    costs = {"predict_ms": ("ms per image", 1), "peak_memory_mib": ("peak memory, GiB", 1 / 1024)}
     with panels(len(datasets), 2, height, titles, sharey="row", sharex="col") as (figure, axes):
         for index, dataset in enumerate(datasets):
-            for axis, (metric, (label, unit)) in zip(axes[2 * index : 2 * index + 2], costs.items(), strict=True):
+            for axis, (metric, (label, unit)) in zip(axes[2 * index : 2 * index + 2], _COSTS.items(), strict=True):
                 rows = maps[(maps["dataset"] == dataset) & (maps["metric"] == metric)]
                 cost = rows.groupby("method", sort=False)["value"].mean()
                 both = pd.DataFrame({"cost": cost * unit, "dice": dice.get(dataset)}).dropna()
@@ -125,7 +128,8 @@ def cost_figure(masks: pd.DataFrame, maps: pd.DataFrame, known: dict[str, Look],
                     axis.set_xlabel(label)
             axes[2 * index].set_ylabel("mean DICE")
             axes[2 * index].set_xscale("log")
-        legend(figure, known, methods, lines=False)
+        front = Line2D([], [], color="0.6", linewidth=1, label="Pareto front")
+        legend(figure, known, methods, lines=False, more=[front])
         return save(figure, folder, "cost")
 
 
@@ -161,9 +165,10 @@ def lesion_size_figure(scores: pd.DataFrame, known: dict[str, Look], folder: Pat
                 # Side by side, so that intervals do not hide each other.
                 places = np.arange(len(shown)) + 0.8 * ((index + 0.5) / len(methods) - 0.5)
                 look = known[method]
-                for place, row in zip(places, own.itertuples(), strict=True):
-                    if row.seeds == 1:
-                        axis.plot([place, place], [row.low, row.high], color=look.colour, linewidth=0.8)
+                of_one = own["seeds"] == 1
+                axis.vlines(
+                    places[of_one], own.loc[of_one, "low"], own.loc[of_one, "high"], color=look.colour, linewidth=0.8
+                )
                 axis.plot(places, own["value"], look.marker, color=look.colour, markersize=3)
             axis.set_xticks(range(len(shown)), [f"{_SIZES[metric]}, n = {counts[metric]}" for metric in shown])
             axis.set_xlim(-0.5, len(shown) - 0.5)
@@ -234,10 +239,6 @@ def _draw_pareto(axis: Axes, points: pd.DataFrame, known: dict[str, Look]) -> No
         look = known[method]
         axis.plot([cost], [dice], look.marker, color=look.colour, markersize=4)
     axis.set_ylim(0, None)
-
-
-def _by_policy(rows: pd.DataFrame, policy: str) -> pd.DataFrame:
-    return headline(rows) if policy == HEADLINE else rows[rows["policy"] == policy]
 
 
 def _names(rows: pd.DataFrame, known: dict[str, Look]) -> tuple[list[str], list[str]]:

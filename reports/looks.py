@@ -14,6 +14,7 @@ matplotlib.use("Agg")  # figures are written to files; a display may be missing
 import matplotlib.pyplot as plt
 import numpy as np
 import seaborn as sns
+from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
@@ -102,7 +103,7 @@ def plain(text: str) -> str:
 def broken(method: str, length: int = _KEY) -> str:
     """Breaks a name of more letters into lines, before brackets and after commas."""
     lines = [""]
-    for part in re.findall(r"\[?[^\[,]*,?", method):
+    for part in filter(None, re.findall(r"\[?[^\[,]*,?", method)):
         if lines[-1] and len(lines[-1] + part) > length:
             lines.append("")
         lines[-1] += part
@@ -121,19 +122,19 @@ def legend_height(methods: Sequence[str]) -> float:
     return _LEGEND_ROW * (-(-len(methods) // _legend_columns(methods)) + min(broken_ones, 2))
 
 
-def legend(figure: Figure, known: dict[str, Look], methods: Sequence[str], *, lines: bool) -> None:
-    """Names the methods below a figure, by their lines or by their markers."""
+def legend(
+    figure: Figure, known: dict[str, Look], methods: Sequence[str], *, lines: bool, more: Sequence[Artist] = ()
+) -> None:
+    """Names the methods below a figure, by their lines or by their markers, and whatever more there is."""
     handles: list[Any] = [
-        Line2D([], [], color=look.colour, linestyle=look.dash, label=broken(method, _KEY))
+        Line2D([], [], color=look.colour, linestyle=look.dash, label=broken(method))
         if lines
-        else Line2D(
-            [], [], color=look.colour, marker=look.marker, markersize=4, linestyle="", label=broken(method, _KEY)
-        )
+        else Line2D([], [], color=look.colour, marker=look.marker, markersize=4, linestyle="", label=broken(method))
         for method in methods
         for look in [known[method]]
     ]
     figure.legend(
-        handles=handles,
+        handles=[*handles, *more],
         loc="outside lower center",
         ncols=_legend_columns(methods),
         frameon=False,

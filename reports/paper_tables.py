@@ -3,13 +3,13 @@
 `latex.py` and `markdown.py` render them. An oracle's and a paper's rows stand apart and are never marked as best.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from math import isfinite, nan
 
 import pandas as pd
 
-from ..results.tables import HEADLINE, headline
+from ..results.tables import HEADLINE, masks_by
 from .tables import ordered_policies
 
 
@@ -105,7 +105,7 @@ def paper_tables(
         masks, maps = f"{dataset}: masks by {policy}", f"{dataset}: anomaly maps and cost"
         tables.append(_metric_table(f"masks-{dataset}", masks, rows, MASKS, policy, quoted[:0]))
         tables.append(_metric_table(f"maps-{dataset}", maps, rows, MAPS, "none", of_dataset))
-    return [_marked(table) for table in tables]
+    return [_marked(table) for table in tables if table.columns]
 
 
 def tidy(table: PaperTable) -> pd.DataFrame:
@@ -135,7 +135,7 @@ def _dice_table(scores: pd.DataFrame, ranks: pd.DataFrame, policy: str, publishe
     """DICE under one policy, a column for each dataset."""
     datasets = [str(name) for name in scores["dataset"].unique()]
     dice = _scored(scores, ["dice"])
-    legal, oracles = _by_policy(dice, policy), dice[dice["oracle"]]
+    legal, oracles = masks_by(dice, policy), dice[dice["oracle"]]
     tied = _tied(ranks[ranks["policy"] == policy])
     rows = [
         Row(
@@ -156,7 +156,7 @@ def _dice_table(scores: pd.DataFrame, ranks: pd.DataFrame, policy: str, publishe
         f"Mean DICE of anomalous test images; masks by {policy}",
         tuple(Column(dataset) for dataset in datasets),
         (*rows, *quoted),
-        (*_notes(scores, [*rows, *quoted]), *notes),
+        (*_notes(scores, [*rows, *quoted], legal), *notes),
     )
 
 
@@ -180,7 +180,9 @@ def _policy_table(dataset: str, scores: pd.DataFrame, ranks: pd.DataFrame) -> Pa
         for policy in policies
     )
     caption = f"{dataset}: mean DICE of anomalous test images, by threshold policy"
-    return PaperTable(f"policies-{dataset}", caption, columns, tuple(rows), tuple(_notes(scores, rows, bool(oracles))))
+    return PaperTable(
+        f"policies-{dataset}", caption, columns, tuple(rows), tuple(_notes(scores, rows, oracle_columns=bool(oracles)))
+    )
 
 
 def _metric_table(
@@ -189,7 +191,7 @@ def _metric_table(
     """One dataset, a column for each metric that was measured."""
     scored = _scored(scores, list(metrics))
     shown = [metric for metric in metrics if metric in set(scored.loc[scored["value"].notna(), "metric"])]
-    legal, oracles = _by_policy(scored, policy), scored[scored["oracle"]]
+    legal, oracles = masks_by(scored, policy), scored[scored["oracle"]]
     rows = [
         Row(_label(method, scores), "method", tuple(_cell(own[own["metric"] == metric]) for metric in shown))
         for method in scores["method"].unique()
@@ -202,15 +204,11 @@ def _metric_table(
     dataset = str(scores["dataset"].iloc[0])
     quoted, notes = _quoted(published, [(dataset, metric) for metric in shown], legal)
     columns = tuple(metrics[metric] for metric in shown)
-    return PaperTable(name, caption, columns, (*rows, *quoted), (*_notes(scores, [*rows, *quoted]), *notes))
+    return PaperTable(name, caption, columns, (*rows, *quoted), (*_notes(scores, [*rows, *quoted], legal), *notes))
 
 
 def _scored(scores: pd.DataFrame, metrics: Sequence[str]) -> pd.DataFrame:
     return scores[(scores["error"] == "") & scores["metric"].isin(metrics)]
-
-
-def _by_policy(scored: pd.DataFrame, policy: str) -> pd.DataFrame:
-    return headline(scored) if policy == HEADLINE else scored[(scored["policy"] == policy) & ~scored["oracle"]]
 
 
 def _tied(ranks: pd.DataFrame, column: str = "dataset") -> set[tuple[str, str]]:
@@ -256,7 +254,7 @@ def _quoted(
         }
         cells = tuple(numbers.get(key) for key in wanted)
         if any(cells):
-            rows.append(Row(f"{method}, {str(source).partition(' ')[0]}", "published", cells))
+            rows.append(Row(f"{method}, published in {str(source).partition(' ')[0]}", "published", cells))
     notes = []
     for source, quotes in published.groupby("source", sort=False):
         comparable = (quotes["reasons"].str.len() == 0).sum()
@@ -265,10 +263,14 @@ def _quoted(
     return rows, notes
 
 
-def _notes(scores: pd.DataFrame, rows: Iterable[Row], oracle_columns: bool = False) -> Iterator[str]:
-    """What a reader must know of a table."""
-    rows = list(rows)
+def _notes(
+    scores: pd.DataFrame, rows: Sequence[Row], chosen: pd.DataFrame | None = None, *, oracle_columns: bool = False
+) -> Iterator[str]:
+    """What a reader must know of a table; `chosen` are the scores of its methods' masks, where it is of one policy."""
     cells = [cell for row in rows for cell in row.cells if cell]
+    if chosen is not None and set(chosen["policy"]) == {"own", "valid_dice"}:
+        own = chosen.loc[chosen["policy"] == "own", "method"].unique()
+        yield f"Masks of their own: {', '.join(own)}; all others: valid_dice."
     yield "Bold: best; underlined: second."
     if any(cell.tied for cell in cells):
         yield "†: not separable from the best (Wilcoxon on patients, Holm)."
@@ -291,10 +293,8 @@ def _marked(table: PaperTable) -> PaperTable:
     """Marks the best and the second of each column, as printed, and leaves ties to what is not the best."""
     columns = []
     for index, column in enumerate(table.columns):
-        printed = [
-            round(row.cells[index].value, column.digits) if row.kind == "method" and row.cells[index] else nan  # type: ignore[union-attr]
-            for row in table.rows
-        ]
+        ranked = [row.cells[index] if row.kind == "method" else None for row in table.rows]
+        printed = [round(cell.value, column.digits) if cell else nan for cell in ranked]
         order = sorted({value for value in printed if isfinite(value)}, reverse=column.better == "high")
         marks = dict(zip(order, ("best", "second"), strict=False)) if column.better and len(order) > 1 else {}
         columns.append([marks.get(value, "") for value in printed])

@@ -128,6 +128,16 @@ def headline(rows: pd.DataFrame) -> pd.DataFrame:
     return pd.concat([own, rows[(rows["policy"] == "valid_dice") & lacking]], ignore_index=True)
 
 
+def masks_by(rows: pd.DataFrame, policy: str) -> pd.DataFrame:
+    """The rows of a legal policy, which may be `HEADLINE`.
+
+    Args:
+        rows: Of `cases` or `scores`.
+        policy: The policy's name.
+    """
+    return headline(rows) if policy == HEADLINE else rows[(rows["policy"] == policy) & ~rows["oracle"]]
+
+
 _ANOMALOUS = "mean over anomalous images; nothing predicted scores"
 MASK_METRICS = {
     "dice": f"{_ANOMALOUS} 0; normal images are left out",

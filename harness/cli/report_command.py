@@ -47,22 +47,25 @@ def command(
     from ...reports.thresholds import threshold_figure
     from ...results.joining import join_runs
     from ...results.store import find_run
-    from ...results.tables import HEADLINE
+    from ...results.tables import HEADLINE, masks_by
     from ..api import UsageError
     from ..comparing import compare_methods
     from ..registry import suggest
     from .progress import console, stage_status
 
     stores = [find_run(name, results) for name in runs or ("latest",)]
+    # A run that was named by its folder need not be among the results.
+    preferred = prefer and ({run.name: run for run in stores}.get(prefer) or find_run(prefer, results))
     wanted = policy or HEADLINE
     with stage_status() as report:
         report("reading", 0, 0)
-        joined = join_runs(stores, find_run(prefer, results) if prefer else None)
+        joined = join_runs(stores, preferred or None)
         cases, scores, curves = (table.drop(columns="run") for table in joined)
-        legal = scores.loc[~scores["oracle"] & (scores["policy"] != "none"), "policy"].unique()
+        dice = scores[(scores["metric"] == "dice") & scores["value"].notna()]
+        legal = dice.loc[~dice["oracle"], "policy"].unique()
         if not len(legal):
             raise UsageError(f"No cell of {', '.join(run.name for run in stores)} has finished: nothing to report.")
-        if wanted not in (HEADLINE, *legal):
+        if masks_by(dice, wanted).empty:
             raise UsageError(f"No method has masks by {wanted!r}, or they are an oracle's. {suggest(wanted, legal)}")
         report("comparing methods", 0, 0)
         ranks = compare_methods(cases).ranks

@@ -50,6 +50,7 @@ class TestHelp:
             ["show"],
             ["thresholds"],
             ["stats"],
+            ["report"],
             ["list"],
             ["list", "runs"],
             ["data"],
@@ -62,7 +63,7 @@ class TestHelp:
         assert "Usage: bench" in out
 
     @pytest.mark.parametrize(
-        "command", [[], ["run"], ["score"], ["show"], ["thresholds"], ["stats"], ["data", "phantom"]]
+        "command", [[], ["run"], ["score"], ["show"], ["thresholds"], ["stats"], ["report"], ["data", "phantom"]]
     )
     def test_help_has_examples(self, bench: Bench, command: list[str]) -> None:
         assert f"  bench {' '.join(command)}".rstrip() in bench(*command, "-h")[1].split("Examples:")[1]
@@ -302,6 +303,50 @@ class TestReading:
         code, out, _ = bench("list", "policies")
         assert code == 0
         assert "oracle_dice" in out
+
+
+class TestReport:
+    def test_tables_and_figures_are_written_and_listed(self, bench: Bench, tmp_path: Path) -> None:
+        run_tiny(bench, methods="patchcore,intensity")
+        code, out, err = bench("report", "--out", "paper", "--published")
+        assert (code, err) == (0, "")
+        written = {str(path) for path in (tmp_path / "paper").rglob("*") if path.is_file()}
+        listed = out.splitlines()
+        assert set(listed) == written
+        assert len(listed) == len(written)
+        names = {Path(path).relative_to(tmp_path / "paper").as_posix() for path in written}
+        assert names >= {
+            "tables/dice.csv",
+            "tables/dice.tex",
+            "tables/tables.md",
+            "tables/tables.tex",
+            "tables/published.csv",
+            "figures/dice.pdf",
+            "figures/ranks.png",
+            "figures/cost.pdf",
+        }
+
+    def test_several_runs_are_joined_and_none_loses_silently(self, bench: Bench, tmp_path: Path) -> None:
+        run_tiny(bench, "--results", "one")
+        run_tiny(bench, "--results", "two", methods="patchcore,intensity")
+        runs = [find_runs(tmp_path / name)[0] for name in ("one", "two")]
+        assert runs[0].name != runs[1].name
+        folders = [run.folder for run in runs]
+        code, _, err = bench("report", *folders, "--out", "paper")
+        assert code == 2
+        assert f"--prefer {runs[0].name} or --prefer {runs[1].name}" in err
+        assert not (tmp_path / "paper").exists()
+        code, _, err = bench("report", *folders, "--out", "paper", "--prefer", runs[0].name)
+        assert (code, err) == (0, "")
+        rows = pd.read_csv(tmp_path / "paper" / "tables" / "dice.csv")
+        assert rows.loc[rows["kind"] == "method", "row"].tolist() == ["intensity", "patchcore"]
+
+    def test_what_cannot_be_reported_is_said(self, bench: Bench) -> None:
+        run_tiny(bench)
+        code, _, err = bench("report", "--out", "paper", "--policy", "oracle_dice")
+        assert code == 2
+        assert "No method has masks by 'oracle_dice', or they are an oracle's." in err
+        assert "--out" in bench("report")[2]
 
 
 class TestWrongUsage:
