@@ -241,11 +241,11 @@ def _quoted(
         wanted: Each column's dataset and metric.
         measured: The scores that the table shows.
     """
-    if published.empty:
+    if published.empty:  # without columns, that is, where nothing is known
         return [], []
     keys = ["dataset", "method", "policy", "metric"]
     published = published.merge(measured[keys].drop_duplicates())
-    published = published.assign(name=published["method"].str.partition("[")[0])
+    published = published.assign(name=[method.partition("[")[0] for method in published["method"]])
     rows = []
     for (method, source), quotes in published.groupby(["name", "source"], sort=False):
         numbers = {
