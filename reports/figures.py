@@ -13,8 +13,9 @@ from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 
 from ..results.tables import masks_by
-from .looks import Look, label_methods, legend, legend_height, line_height, looks, panels, save
+from .looks import Look, from_zero, label_methods, legend, legend_height, listed_height, looks, panels, save
 
+_GOLDEN = 0.618
 _COSTS = {"predict_ms": ("ms per image", 1), "peak_memory_mib": ("peak memory, GiB", 1 / 1024)}
 _SIZES = {"dice_small": "small\n< 0.5 %", "dice_medium": "medium\n0.5–2 %", "dice_large": "large\n> 2 %"}
 
@@ -69,7 +70,7 @@ def dice_figure(scores: pd.DataFrame, known: dict[str, Look], folder: Path) -> l
                 axis.plot(rows["value"], [place] * len(rows), "|", color=look.colour, markersize=5, alpha=0.6)
                 axis.plot([rows["value"].mean()], [place], marker=look.marker, color=look.colour, markersize=4)
             label_methods(axis, methods)
-            axis.set_xlim(0, None)
+        axes[-1].set_xlim(from_zero(dice[["value", "ci_high"]]))
         axes[-1].set_xlabel("mean DICE of anomalous images", loc="right")
         return save(figure, folder, "dice")
 
@@ -81,12 +82,20 @@ def distribution_figure(cases: pd.DataFrame, known: dict[str, Look], folder: Pat
     with panels(len(datasets), 1, _listed_height(datasets, methods), datasets, sharex=True) as (figure, axes):
         for axis, dataset in zip(axes, datasets, strict=True):
             data = cases[cases["dataset"] == dataset]
-            named = {"data": data, "x": "dice", "y": "method", "hue": "method", "order": methods, "hue_order": methods}
-            sns.stripplot(**named, ax=axis, palette=colours, size=1.6, alpha=0.5, jitter=0.25, legend=False, zorder=1)
+            for place, method in enumerate(methods):
+                values = data.loc[data["method"] == method, "dice"]
+                # Spread evenly, but without an order that the eye would see.
+                spread = 0.5 * (np.arange(len(values)) * _GOLDEN % 1 - 0.5)
+                axis.plot(values, place + spread, ".", color=known[method].colour, markersize=2, alpha=0.5)
             sns.boxplot(
-                **named,
-                ax=axis,
+                data,
+                x="dice",
+                y="method",
+                hue="method",
+                order=methods,
+                hue_order=methods,
                 palette=colours,
+                ax=axis,
                 width=0.7,
                 fill=False,
                 linewidth=0.8,
@@ -172,7 +181,7 @@ def lesion_size_figure(scores: pd.DataFrame, known: dict[str, Look], folder: Pat
                 axis.plot(places, own["value"], look.marker, color=look.colour, markersize=3)
             axis.set_xticks(range(len(shown)), [f"{_SIZES[metric]}, n = {counts[metric]}" for metric in shown])
             axis.set_xlim(-0.5, len(shown) - 0.5)
-            axis.set_ylim(0, None)
+            axis.set_ylim(from_zero(rows[["value", "ci_high"]]))
             axis.grid(visible=False, axis="x")
             for edge in range(1, len(shown)):
                 axis.axvline(edge - 0.5, color="0.8", linewidth=0.6)
@@ -185,7 +194,8 @@ def rank_figure(ranks: pd.DataFrame, known: dict[str, Look], folder: Path) -> li
     """How often each method has each rank when patients are drawn again; a tick is its rank on all of them."""
     datasets = [str(name) for name in ranks["dataset"].unique()]
     counts = [int((ranks["dataset"] == dataset).sum()) for dataset in datasets]
-    height = sum(line_height(ranks["method"].unique()) * count + 0.3 for count in counts) + 0.2
+    methods = ranks["method"].unique()
+    height = sum(listed_height(methods, count) for count in counts) + 0.2
     with panels(len(datasets), 1, height, datasets, height_ratios=counts) as (figure, axes):
         for axis, dataset in zip(axes, datasets, strict=True):
             rows = ranks[ranks["dataset"] == dataset].sort_values("rank", kind="stable").reset_index(drop=True)
@@ -238,7 +248,7 @@ def _draw_pareto(axis: Axes, points: pd.DataFrame, known: dict[str, Look]) -> No
     for method, cost, dice in zip(points.index, points["cost"], points["dice"], strict=True):
         look = known[method]
         axis.plot([cost], [dice], look.marker, color=look.colour, markersize=4)
-    axis.set_ylim(0, None)
+    axis.set_ylim(from_zero(points["dice"]))
 
 
 def _names(rows: pd.DataFrame, known: dict[str, Look]) -> tuple[list[str], list[str]]:
@@ -248,4 +258,4 @@ def _names(rows: pd.DataFrame, known: dict[str, Look]) -> tuple[list[str], list[
 
 
 def _listed_height(datasets: Sequence[str], methods: Sequence[str]) -> float:
-    return len(datasets) * (line_height(methods) * len(methods) + 0.25) + 0.25
+    return len(datasets) * listed_height(methods, len(methods)) + 0.2

@@ -21,9 +21,10 @@ from matplotlib.lines import Line2D
 
 COLUMN = 3.4  # inches, the width of a column of a paper
 _LABEL = 36  # letters beside an axis, before a name is broken
-_KEY = 22  # letters in a legend or a title
-_LINE = 0.125  # inches
-_LEGEND_ROW = 0.13  # inches
+_KEY = 22  # letters in a legend
+_TITLE_LETTER = 0.09  # inches, as the two below
+_LINE = 0.125
+_LEGEND_ROW = 0.13
 _MARKERS = "osD^vP*X<>hp"
 _DASHES = ("-", "--", ":", "-.")
 _FONTS: dict[Any, Any] = {
@@ -86,7 +87,7 @@ def panels(
         figure.get_layout_engine().set(w_pad=0.02, h_pad=0.03)  # type: ignore[union-attr]
         flat = list(axes.flat)
         for axis, title in zip(flat, titles, strict=False):
-            axis.set_title(broken(title))
+            axis.set_title(broken(title, int(width / columns / _TITLE_LETTER)))
         for axis in flat[len(titles) :]:
             axis.remove()
         try:
@@ -110,10 +111,10 @@ def broken(method: str, length: int = _KEY) -> str:
     return plain("\n".join(lines))
 
 
-def line_height(methods: Iterable[str]) -> float:
-    """The height of one method where they stand below each other along an axis, in inches."""
+def listed_height(methods: Iterable[str], count: int) -> float:
+    """The height of a panel where so many of the methods stand below each other, in inches."""
     lines = max((broken(method, _LABEL).count("\n") + 1 for method in methods), default=1)
-    return _LINE * (0.25 + 0.75 * lines)
+    return max(0.5, _LINE * (0.25 + 0.75 * lines) * count) + 0.3
 
 
 def legend_height(methods: Sequence[str]) -> float:
@@ -153,6 +154,12 @@ def label_methods(axis: Axes, methods: Sequence[str]) -> None:
     )
     axis.set_ylim(len(methods) - 0.5, -0.5)
     axis.grid(visible=False, axis="y")
+
+
+def from_zero(values: Any) -> tuple[float, float]:
+    """The limits of an axis that begins at zero and ends above the highest of some values, NaN left out."""
+    top = np.nanmax(values, initial=0)
+    return 0, 1.08 * top if top else 1
 
 
 def save(figure: Figure, folder: Path, name: str) -> list[Path]:

@@ -39,7 +39,6 @@ class Column:
     title: str
     digits: int = 3
     better: str = "high"
-    group: str = ""
     oracle: bool = False
 
 
@@ -115,7 +114,6 @@ def tidy(table: PaperTable) -> pd.DataFrame:
             {
                 "row": row.label,
                 "kind": "oracle" if column.oracle else row.kind,
-                "group": column.group,
                 "column": column.title,
                 "value": cell.value,
                 "std": cell.std,

@@ -70,15 +70,18 @@ def command(
         report("comparing methods", 0, 0)
         ranks = compare_methods(cases).ranks
         quoted = _quoted(joined.scores, stores) if published else None
-        report("writing tables", 0, 0)
-        files = write_tables(paper_tables(scores, ranks, wanted, quoted), out / "tables", quoted)
-        report("drawing figures", 0, 0)
-        files += paper_figures(cases, scores, curves, ranks, wanted, out / "figures")
-        datasets = [str(name) for name in curves["dataset"].unique()]
-        for done, dataset in enumerate(datasets):
-            report("drawing thresholds", done, len(datasets))
-            drawn = threshold_figure(curves, scores, dataset, out / "figures")
-            files += [drawn.with_suffix(".pdf"), drawn]
+        try:
+            report("writing tables", 0, 0)
+            files = write_tables(paper_tables(scores, ranks, wanted, quoted), out / "tables", quoted)
+            report("drawing figures", 0, 0)
+            files += paper_figures(cases, scores, curves, ranks, wanted, out / "figures")
+            datasets = [str(name) for name in curves["dataset"].unique()]
+            for done, dataset in enumerate(datasets):
+                report("drawing thresholds", done, len(datasets))
+                drawn = threshold_figure(curves, scores, dataset, out / "figures")
+                files += [drawn.with_suffix(".pdf"), drawn]
+        except OSError as error:
+            raise UsageError(f"{error.filename or out} cannot be written: {error.strerror}.") from error
     for file in files:
         console.print(f"{file.resolve()}", soft_wrap=True)
 

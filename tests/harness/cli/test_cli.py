@@ -348,6 +348,13 @@ class TestReport:
         assert "No method has masks by 'oracle_dice', or they are an oracle's." in err
         assert "--out" in bench("report")[2]
 
+    def test_a_folder_that_cannot_be_written(self, bench: Bench, tmp_path: Path) -> None:
+        run_tiny(bench)
+        (tmp_path / "file").touch()
+        code, _, err = bench("report", "--out", "file/paper")
+        assert code == 2
+        assert "cannot be written: Not a directory." in err
+
 
 class TestWrongUsage:
     @pytest.mark.parametrize(
