@@ -34,7 +34,7 @@ def write_tables(tables: Sequence[PaperTable], folder: Path, published: pd.DataF
     page.write_text("\n".join(markdown(table) for table in tables), encoding="utf-8")
     whole.write_text(document(names), encoding="utf-8")
     files += [page, whole]
-    if published is not None:
+    if published is not None and len(published):
         quoted = folder / "published.csv"
         published.assign(reasons=published["reasons"].map("; ".join)).to_csv(quoted, index=False)
         files.append(quoted)

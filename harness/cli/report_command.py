@@ -54,12 +54,13 @@ def command(
     from .progress import console, stage_status
 
     stores = [find_run(name, results) for name in runs or ("latest",)]
-    # A run that was named by its folder need not be among the results.
-    preferred = prefer and ({run.name: run for run in stores}.get(prefer) or find_run(prefer, results))
+    preferred = None
+    if prefer:  # a run that was named by its folder need not be among the results
+        preferred = {run.name: run for run in stores}.get(prefer) or find_run(prefer, results)
     wanted = policy or HEADLINE
     with stage_status() as report:
         report("reading", 0, 0)
-        joined = join_runs(stores, preferred or None)
+        joined = join_runs(stores, preferred)
         cases, scores, curves = (table.drop(columns="run") for table in joined)
         dice = scores[(scores["metric"] == "dice") & scores["value"].notna()]
         legal = dice.loc[~dice["oracle"], "policy"].unique()
@@ -82,6 +83,8 @@ def command(
                 files += [drawn.with_suffix(".pdf"), drawn]
         except OSError as error:
             raise UsageError(f"{error.filename or out} cannot be written: {error.strerror}.") from error
+    if quoted is not None and quoted.empty:
+        console.print("No published numbers are known of what was measured.")
     for file in files:
         console.print(f"{file.resolve()}", soft_wrap=True)
 

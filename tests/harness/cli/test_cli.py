@@ -347,6 +347,9 @@ class TestReport:
         assert code == 2
         assert "No method has masks by 'oracle_dice', or they are an oracle's." in err
         assert "--out" in bench("report")[2]
+        code, out, err = bench("report", "--out", "paper", "--published")
+        assert (code, err) == (0, "")
+        assert out.startswith("No published numbers are known of what was measured.")
 
     def test_a_folder_that_cannot_be_written(self, bench: Bench, tmp_path: Path) -> None:
         run_tiny(bench)
