@@ -93,7 +93,7 @@ def measure(store: RunStore, metrics: Sequence[str]) -> Measured:
                 fingerprint=entry["fingerprint"],
                 configuration=_configuration(entry, record["config"]["score"]["mask_edges"]),
                 scores={metric: score for metric, score in means.items() if score is not None},
-                runtime=_runtime(rows, entry["device"]),
+                runtime=_runtime(rows, entry["device"], store.cell(entry["name"]).read()),
                 dice=_dice(masks),
             )
         )
@@ -262,8 +262,8 @@ def _check_runtime(cell: BaselineCell, now_cell: BaselineCell, factor: float) ->
     if before is None or now is None:
         which = "baseline" if before is None else "run"
         return found("not judged", f"the {which} has no calibration; measure again with bench run --force")
-    if before.device != now.device:
-        return found("not judged", f"on {now.device}, the baseline was measured on {before.device}")
+    if before.where != now.where:
+        return found("not judged", f"measured on {now.where}, the baseline on {before.where}")
     growth = now.ratio / before.ratio
     text = (
         f"{growth:.2f} times as long for the machine, tolerance {factor:g}; {now.predict_ms:.1f} ms per image, "
@@ -302,13 +302,13 @@ def _mean_score(rows: pd.DataFrame, metric: str, policy: str) -> Score | None:
     return Score(policy, round(float(value), DIGITS), *ends)
 
 
-def _runtime(rows: pd.DataFrame, device: str) -> Runtime | None:
+def _runtime(rows: pd.DataFrame, device: str, end: Mapping[str, Any] | None) -> Runtime | None:
     predict, calibration = (
         float(rows.loc[rows["metric"] == name, "value"].mean()) for name in ("predict_ms", "calibration_ms")
     )
-    if np.isnan(predict) or np.isnan(calibration):
+    if np.isnan(predict) or np.isnan(calibration) or end is None:
         return None
-    return Runtime(device, round(predict, 3), round(calibration, 3))
+    return Runtime(device, end["environment"]["threads"], round(predict, 3), round(calibration, 3))
 
 
 def _dice(masks: pd.DataFrame) -> dict[str, dict[str, float]]:

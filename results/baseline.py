@@ -67,9 +67,10 @@ class Score:
 @with_config(_STRICT)
 @dataclass(frozen=True)
 class Runtime:
-    """Milliseconds per image, and those of the calibration workload beside it; means over seeds."""
+    """Milliseconds per image, and those of the calibration workload beside it, means over seeds; and where."""
 
     device: str
+    threads: int
     predict_ms: float
     calibration_ms: float
 
@@ -77,6 +78,11 @@ class Runtime:
     def ratio(self) -> float:
         """The runtime in calibration workloads: alike on a quick machine and on a slow one."""
         return self.predict_ms / self.calibration_ms
+
+    @property
+    def where(self) -> str:
+        """Ratios can be compared only here: devices and numbers of threads suit one method better than another."""
+        return f"{self.device} with {self.threads} {'thread' if self.threads == 1 else 'threads'}"
 
 
 @with_config(_STRICT)

@@ -43,7 +43,7 @@ CELL = BaselineCell(
         "dice": Score("valid_dice", 0.55, 0.5, 0.6),
         "pixel_auroc": Score("none", 0.9, None, None),
     },
-    runtime=Runtime("cpu", predict_ms=100.0, calibration_ms=10.0),
+    runtime=Runtime("cpu", 1, predict_ms=100.0, calibration_ms=10.0),
     dice=DICE,
 )
 TINY = "phantom_brain_mri:train=3,valid=4,test=6,size=64"
@@ -76,8 +76,8 @@ def paired(*differences: float) -> BaselineCell:
     return replace(scored("dice", sum(differences) / 6), dice=dice)
 
 
-def timed(predict_ms: float, calibration_ms: float = 10.0, device: str = "cpu") -> BaselineCell:
-    return replace(CELL, runtime=Runtime(device, predict_ms, calibration_ms))
+def timed(predict_ms: float, calibration_ms: float = 10.0, device: str = "cpu", threads: int = 1) -> BaselineCell:
+    return replace(CELL, runtime=Runtime(device, threads, predict_ms, calibration_ms))
 
 
 def only(kind: Kind, found: list[Finding]) -> Finding:
@@ -150,7 +150,9 @@ class TestRuntime:
         only("ok", check(before, measured(timed(9.0))))
         only("slower", check(before, measured(timed(11.0))))
 
-    @pytest.mark.parametrize("other", [timed(1000.0, device="cuda"), replace(CELL, runtime=None)])
+    @pytest.mark.parametrize(
+        "other", [timed(1000.0, device="cuda"), timed(1000.0, threads=2), replace(CELL, runtime=None)]
+    )
     def test_without_a_common_measure_it_is_not_judged(self, other: BaselineCell) -> None:
         assert findings(other)["runtime"].kind == "not judged"
 
