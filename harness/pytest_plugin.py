@@ -39,7 +39,7 @@ class BaselineFile(pytest.File):
     """A baseline, and the run that is held against it."""
 
     def collect(self) -> Iterator["CellItem"]:
-        from ..results.baseline import RUNTIME, read_baseline
+        from ..results.baseline import read_baseline
         from ..results.store import find_run
         from .api import BenchError
         from .config import default_results
@@ -49,7 +49,7 @@ class BaselineFile(pytest.File):
             baseline = read_baseline(self.path)
             results = Path(self.config.getoption("--bench-results") or default_results())
             store = find_run(str(self.config.getoption("--bench-run")), results)
-            findings = check(baseline, measure(store, [name for name in baseline.tolerance if name != RUNTIME]))
+            findings = check(baseline, measure(store, baseline.tolerance))
         except BenchError as error:
             raise self.CollectError(str(error)) from error
         for (dataset, method), of_cell in groupby(findings, lambda one: (one.dataset, one.method)):

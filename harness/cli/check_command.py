@@ -61,7 +61,7 @@ def command(run: str, baseline: Path, results: Path, markdown: Path | None, gith
     configuration is no longer the same. RUN is a run's folder, its name, the beginning of its name, or `latest`.
     """
     from ...reports.gate import gate_markdown, gate_table, junit_xml
-    from ...results.baseline import RUNTIME, find_baseline, read_baseline
+    from ...results.baseline import find_baseline, read_baseline
     from ...results.store import find_run
     from ..gate import check, measure
     from .progress import console
@@ -71,7 +71,7 @@ def command(run: str, baseline: Path, results: Path, markdown: Path | None, gith
         raise UsageError("--github: $GITHUB_STEP_SUMMARY is not set; it is where GitHub Actions expects the summary.")
     file = find_baseline(baseline)
     expected, store = read_baseline(file), find_run(run, results)
-    measured = measure(store, [name for name in expected.tolerance if name != RUNTIME])
+    measured = measure(store, expected.tolerance)
     findings = check(expected, measured)
     accept = shlex.join(["bench", "baseline", str(store.folder), "--out", str(file)])
     console.print(gate_table(findings, accept))

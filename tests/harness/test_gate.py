@@ -362,6 +362,23 @@ class TestRuns:
         fewer = self.run(tmp_path / "c", ["intensity"], limit=4)
         only("dataset changed", check(kept, measure(fewer, ["dice"])))
 
+    def test_a_run_that_was_stopped_is_not_a_drop(self, tmp_path: Path, plugins: Any) -> None:
+        kept = make_baseline(self.run(tmp_path / "a", ["scripted"], seeds=[0, 1]), DEFAULT_TOLERANCES)
+        calls = iter(range(15))  # 11 predictions a seed
+
+        def stop(count: int) -> None:
+            if next(calls, None) is None:
+                raise KeyboardInterrupt
+
+        plugins.hook = stop
+        with pytest.raises(KeyboardInterrupt):
+            self.run(tmp_path / "b", ["scripted"], seeds=[0, 1])
+        (folder,) = (tmp_path / "b").iterdir()
+        found = only("missing", check(kept, measure(RunStore(folder), ["dice"])))
+        assert "the run ended before it was measured" in found.text
+        with pytest.raises(UsageError, match="is not finished"):
+            make_baseline(RunStore(folder), DEFAULT_TOLERANCES)
+
     def test_a_failed_run_makes_no_baseline(self, tmp_path: Path) -> None:
         with pytest.raises(UsageError, match=r"failing of the run .* is not finished"):
             make_baseline(self.run(tmp_path, ["failing", "intensity"]), DEFAULT_TOLERANCES)
