@@ -5,6 +5,7 @@ torch is imported where it is needed: scoring stored predictions does without, a
 
 import random
 import threading
+import time
 from typing import Self
 
 import numpy as np
@@ -13,6 +14,7 @@ import psutil
 from .api import UsageError
 
 _MIB = 2**20
+_REPEATS = 20
 
 
 def resolve_device(name: str) -> str:
@@ -45,6 +47,32 @@ def seed_everything(seed: int) -> None:
     random.seed(seed)
     np.random.seed(seed)  # noqa: NPY002 - scikit-learn's random projection reads the global generator
     torch.manual_seed(seed)
+
+
+def calibrate(device: str) -> float:
+    """Milliseconds that a fixed piece of work takes here: in these, runtimes of different machines can be compared.
+
+    It is what methods spend their time with: a convolution and a matrix product on the device, with all threads that
+    methods have, and a Gaussian filter on one thread, because no method gets twice as quick with twice the threads. The
+    quickest of several counts: whatever else the machine does can only make it slower. No random generator is touched.
+    """
+    import torch
+    from scipy.ndimage import gaussian_filter
+
+    anomaly_map = np.ones((256, 256), np.float32)
+    images = torch.ones(1, 32, 64, 64, device=device)
+    kernels = torch.ones(32, 32, 3, 3, device=device)
+    matrix = torch.ones(512, 512, device=device)
+    times = []
+    with torch.inference_mode():
+        for _ in range(_REPEATS):
+            start = time.perf_counter()
+            torch.nn.functional.conv2d(images, kernels, padding=1)
+            torch.mm(matrix, matrix)
+            synchronize(device)
+            gaussian_filter(anomaly_map, 2)
+            times.append(time.perf_counter() - start)
+    return 1000 * min(times)
 
 
 class PeakMemory:

@@ -33,7 +33,7 @@ from .api import (
 )
 from .comparing import compare_methods
 from .config import RunConfig, ScoreConfig
-from .device import PeakMemory, resolve_device, seed_everything, synchronize
+from .device import PeakMemory, calibrate, resolve_device, seed_everything, synchronize
 from .frame import frame_image
 from .leaks import shared_patients
 from .provenance import code_version, environment, scoring_version, usable_cores
@@ -377,6 +377,7 @@ def _predict(plan: Plan, cell: Cell, store: CellStore, dataset: Dataset, report:
     return {
         "fit_seconds": fit_seconds,
         "predict_ms": test_ms,
+        "calibration_ms": calibrate(cell.device),
         "peak_memory_mib": memory.host_mib,
         "peak_gpu_memory_mib": memory.device_mib,
         "diagnostics": diagnostics,

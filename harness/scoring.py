@@ -45,8 +45,8 @@ def score_cell(
         truths: Cases and masks of the validation and the test split.
         predictions: Of the same cases, in the same order.
         config: How to score.
-        measured: While the method ran: `fit_seconds`, `predict_ms`, `peak_memory_mib`, `peak_gpu_memory_mib`, and
-            `diagnostics`, a list of mappings with the attributes of `Diagnostic`.
+        measured: While the method ran: `fit_seconds`, `predict_ms`, `calibration_ms`, `peak_memory_mib`,
+            `peak_gpu_memory_mib`, and `diagnostics`, a list of mappings with the attributes of `Diagnostic`.
 
     Returns:
         The tables of the cell. A policy that has nothing to look at, or that fails, has one row of `scores`, without a

@@ -167,6 +167,7 @@ COSTS = {
     "fit_seconds": "reading images left out; what a cache spared is counted",
     "predict_ms": "median over test images after a warm-up, mean if transductive; reading and scoring left out; "
     "what a cache spared is counted",
+    "calibration_ms": "a fixed convolution, matrix product and Gaussian filter on this machine: the quickest of many",
     "peak_memory_mib": "largest resident memory of the process while the cell ran",
     "peak_gpu_memory_mib": "largest memory that torch allocated on the GPU",
 }

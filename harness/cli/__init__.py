@@ -17,11 +17,13 @@ _COMMANDS = {
     "thresholds": "Show what choosing a threshold costs, and draw it.",
     "stats": "Say which methods lead and which are tied.",
     "report": "Write the tables and figures of a paper.",
+    "baseline": "Keep what a run measured, to hold later runs against.",
+    "check": "Hold a run against a baseline: the gate for CI.",
     "list": "List methods, datasets, threshold policies or runs.",
     "data": "Make or look at datasets.",
 }
 
-OK, FAILED_CELLS, NOTHING_MEASURED, USAGE, INTERRUPTED = 0, 3, 4, 2, 130
+OK, REGRESSION, USAGE, FAILED_CELLS, NOTHING_MEASURED, INTERRUPTED = 0, 1, 2, 3, 4, 130
 
 
 class _LazyGroup(click.Group):
@@ -56,8 +58,8 @@ def cli() -> None:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Runs the command line and exits: 0 ok, 2 wrong usage or something missing, 3 some cells failed, 4 nothing was
-    measured, 130 interrupted.
+    """Runs the command line and exits: 0 ok, 1 a regression, 2 wrong usage or something missing, 3 some cells failed, 4
+    nothing was measured, 130 interrupted.
     """  # noqa: D205
     # Libraries' own progress bars would tear ours apart, and their warnings are not for users of this command.
     os.environ.setdefault("TQDM_DISABLE", "1")

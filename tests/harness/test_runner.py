@@ -32,7 +32,7 @@ from miasbench.results.papers import published
 from miasbench.results.store import ResultsError, RunStore
 
 TINY = "phantom_brain_mri:train=3,valid=4,test=6,size=64"
-COSTS = ("fit_seconds", "predict_ms", "peak_memory_mib", "peak_gpu_memory_mib")
+COSTS = ("fit_seconds", "predict_ms", "calibration_ms", "peak_memory_mib", "peak_gpu_memory_mib")
 
 pytestmark = pytest.mark.usefixtures("plugins")
 

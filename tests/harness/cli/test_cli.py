@@ -1,6 +1,9 @@
 """The command line as a user meets it: exit codes, messages, output."""
 
+import json
 import re
+import shlex
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -51,6 +54,8 @@ class TestHelp:
             ["thresholds"],
             ["stats"],
             ["report"],
+            ["baseline"],
+            ["check"],
             ["list"],
             ["list", "runs"],
             ["data"],
@@ -63,7 +68,19 @@ class TestHelp:
         assert "Usage: bench" in out
 
     @pytest.mark.parametrize(
-        "command", [[], ["run"], ["score"], ["show"], ["thresholds"], ["stats"], ["report"], ["data", "phantom"]]
+        "command",
+        [
+            [],
+            ["run"],
+            ["score"],
+            ["show"],
+            ["thresholds"],
+            ["stats"],
+            ["report"],
+            ["baseline"],
+            ["check"],
+            ["data", "phantom"],
+        ],
     )
     def test_help_has_examples(self, bench: Bench, command: list[str]) -> None:
         assert f"  bench {' '.join(command)}".rstrip() in bench(*command, "-h")[1].split("Examples:")[1]
@@ -359,6 +376,96 @@ class TestReport:
         assert "cannot be written: Not a directory." in err
 
 
+class TestGate:
+    def test_the_same_again_passes(self, bench: Bench) -> None:
+        run_tiny(bench)
+        code, out, err = bench("baseline", "latest")
+        assert (code, err) == (0, "")
+        assert "Baseline of 1 cell of the run" in out
+        code, out, err = bench("check", "latest", "--baseline", "baseline.json")
+        assert (code, err) == (0, "")
+        assert "Nothing is worse than the baseline" in out
+
+    def test_a_drop_and_a_gain_are_reported_where_they_are_read(
+        self, bench: Bench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        run_tiny(bench)
+        bench("baseline")
+        kept = json.loads((tmp_path / "baseline.json").read_text())
+        kept["cells"][0]["scores"]["aupro"]["value"] = 1.0
+        kept["cells"][0]["scores"]["pixel_auroc"]["value"] = 0.0
+        (tmp_path / "baseline.json").write_text(json.dumps(kept))
+        (tmp_path / "summary").write_text("before\n")
+        monkeypatch.setenv("GITHUB_STEP_SUMMARY", str(tmp_path / "summary"))
+        reports = ("--github", "--junit", "gate.xml", "--markdown", "gate.md")
+        code, out, _ = bench("check", "--baseline", "baseline.json", *reports)
+        assert code == 1
+        assert "1 × worse by more than the tolerance: a regression." in out
+        assert "1 × better by more than the tolerance." in out
+        markdown = (tmp_path / "gate.md").read_text()
+        assert (tmp_path / "summary").read_text() == f"before\n{markdown}"
+        assert "**regression**" in markdown
+        assert 'failures="1"' in (tmp_path / "gate.xml").read_text()
+        (accept,) = re.findall(r"new baseline: `bench (.*)`", markdown)
+        assert bench(*shlex.split(accept))[0] == 0
+        assert bench("check", "--baseline", "baseline.json")[0] == 0, "the command that was named accepts it"
+
+    def test_tolerances_stay_when_a_baseline_is_made_again(self, bench: Bench, tmp_path: Path) -> None:
+        run_tiny(bench)
+        bench("baseline", "--out", "b.json", "--tolerance", "dice=paired", "--tolerance", "runtime=9")
+        bench("baseline", "--out", "b.json", "--tolerance", "iou=0.1")
+        assert json.loads((tmp_path / "b.json").read_text())["tolerance"] == {
+            "dice": "paired",
+            "pixel_auroc": {"absolute": 0.01},
+            "aupro": {"absolute": 0.02},
+            "runtime": {"factor": 9.0},
+            "iou": {"absolute": 0.1},
+        }
+        assert bench("check", "--baseline", "b.json")[0] == 0
+
+    def test_a_deleted_dataset_a_changed_one_and_an_option_are_not_drops(self, bench: Bench, tmp_path: Path) -> None:
+        write_bmad(phantom_brain_mri(Path(), train=3, valid=4, test=6, size=64), tmp_path / "mine")
+        both = ("run", "-m", "intensity", "-d", "./mine", "-d", TINY, "--size", 64)
+        bench(*both)
+        bench("baseline")
+        check = ("check", "--baseline", "baseline.json")
+        next((tmp_path / "mine" / "test" / "good" / "img").iterdir()).unlink()
+        bench(*both)
+        code, out, _ = bench(*check)
+        assert code == 2
+        assert "1 × on a dataset that has changed" in out
+        assert "worse" not in out
+        shutil.rmtree(tmp_path / "mine")
+        assert bench(*both)[0] == 2
+        run_tiny(bench)
+        code, out, _ = bench(*check)
+        assert code == 2
+        assert "the dataset mine is not in the run" in " ".join(out.split())
+        assert "worse" not in out
+        run_tiny(bench, "--set", "intensity.sigma=20")
+        code, out, _ = bench(*check)
+        assert code == 2
+        assert "option sigma is 20.0, was 2.0" in out
+
+    @pytest.mark.usefixtures("plugins")
+    def test_a_crash_is_told_from_a_run_that_measured_nothing(self, bench: Bench, plugins: Any) -> None:
+        def crash(count: int) -> None:
+            raise RuntimeError("out of cheese")
+
+        run_tiny(bench, methods="scripted,intensity")
+        bench("baseline")
+        plugins.hook = crash
+        run_tiny(bench, "--force", methods="scripted,intensity")
+        code, out, _ = bench("check", "--baseline", "baseline.json")
+        assert code == 3
+        assert "RuntimeError: out of cheese" in out
+        code, _, err = bench("baseline")
+        assert code == 2
+        assert "is not finished" in err
+        run_tiny(bench, "--force", methods="scripted")
+        assert bench("check", "--baseline", "baseline.json")[0] == 4
+
+
 class TestWrongUsage:
     @pytest.mark.parametrize(
         ("arguments", "says"),
@@ -389,6 +496,12 @@ class TestWrongUsage:
             (["run", "--methods", "intensity", "--dataset", "./nowhere"], "nowhere"),
             (["show", "nothing"], "There are no runs in"),
             (["score", "nothing"], "There are no runs in"),
+            (["baseline", "nothing"], "There are no runs in"),
+            (["baseline", "--tolerance", "dise=0.1"], "Did you mean 'dice'?"),
+            (["check", "latest"], "Missing option '--baseline'"),
+            (["check", "--baseline", "none.json"], "none.json cannot be read (No such file or directory). Make one"),
+            (["check", "--baseline", "phantoms"], "There are no runs in"),
+            (["check", "--baseline", "phantoms", "--github"], "$GITHUB_STEP_SUMMARY is not set"),
             (["rum"], "There is no command 'rum'. Did you mean 'run'?"),
         ],
     )

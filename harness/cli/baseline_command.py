@@ -1,0 +1,54 @@
+"""`bench baseline`."""
+
+from pathlib import Path
+
+import click
+
+from ..config import default_results
+
+
+@click.command(
+    epilog="""\b
+Examples:
+  bench baseline latest
+  bench baseline latest --out baselines/liver_ct.json
+  bench baseline latest --tolerance dice=paired --tolerance runtime=3
+
+A tolerance is what a score may lose (dice=0.02), `dice=paired` (the 95 % interval of the difference case by case, over
+patients, must not lie below zero), or how many times as long an image may take (runtime=2).
+""",
+)
+@click.argument("run", default="latest")
+@click.option("--results", type=click.Path(path_type=Path), default=default_results, help="Where runs are kept.")
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path, dir_okay=False),
+    default=Path("baseline.json"),
+    help="Where it goes. One that is there is replaced, but keeps its tolerances.  [default: baseline.json]",
+)
+@click.option(
+    "--tolerance",
+    "tolerances",
+    multiple=True,
+    metavar="METRIC=VALUE",
+    help="May be repeated.  [default: dice=0.02, pixel_auroc=0.01, aupro=0.02, runtime=2]",
+)
+def command(run: str, results: Path, out: Path, tolerances: tuple[str, ...]) -> None:
+    """Keep what RUN measured in a small file that `bench check` holds later runs against.
+
+    It has each cell's scores with their intervals, DICE case by case, seeds, runtime, and the fingerprints of all that
+    scores depend on. RUN is a run's folder, its name, the beginning of its name, or `latest`.
+    """
+    from ...results.baseline import DEFAULT_TOLERANCES, read_baseline, write_baseline
+    from ...results.store import find_run
+    from ..gate import make_baseline, parse_tolerances
+    from .progress import console
+
+    given = parse_tolerances(tolerances)
+    kept = read_baseline(out).tolerance if out.exists() else DEFAULT_TOLERANCES
+    baseline = make_baseline(find_run(run, results), {**kept, **given})
+    write_baseline(out, baseline)
+    cells = len(baseline.cells)
+    console.print(
+        f"Baseline of {cells} {'cell' if cells == 1 else 'cells'} of the run {baseline.run}: {out}", soft_wrap=True
+    )

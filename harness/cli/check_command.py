@@ -1,0 +1,98 @@
+"""`bench check`."""
+
+import os
+import shlex
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from ..api import UsageError
+from ..config import default_results
+from . import FAILED_CELLS, NOTHING_MEASURED, OK, REGRESSION, USAGE
+
+if TYPE_CHECKING:
+    from ...results.baseline import Finding
+
+_CODES = {
+    "crashed": FAILED_CELLS,
+    "missing": USAGE,
+    "dataset changed": USAGE,
+    "configuration changed": USAGE,
+    "regression": REGRESSION,
+    "slower": REGRESSION,
+}
+
+
+@click.command(
+    epilog="""\b
+Examples:
+  bench check latest --baseline baseline.json
+  bench check latest --baseline baseline.json --github --junit gate.xml
+
+\b
+Exit codes, the first that applies:
+  4  nothing was measured: no cell of the run was finished
+  3  a cell crashed
+  2  a cell is missing, or its dataset or configuration has changed
+  1  a score fell by more than its tolerance, or an image takes too long
+  0  none of these
+""",
+)
+@click.argument("run", default="latest")
+@click.option(
+    "--baseline",
+    type=click.Path(path_type=Path),
+    required=True,
+    metavar="FILE",
+    help="Made by bench baseline; or one that comes along: phantoms.",
+)
+@click.option("--results", type=click.Path(path_type=Path), default=default_results, help="Where runs are kept.")
+@click.option("--markdown", type=click.Path(path_type=Path, dir_okay=False), help="Write a pull request's comment.")
+@click.option("--github", is_flag=True, help="Add the same to the job's summary, $GITHUB_STEP_SUMMARY.")
+@click.option("--junit", type=click.Path(path_type=Path, dir_okay=False), help="Write JUnit XML.")
+def command(run: str, baseline: Path, results: Path, markdown: Path | None, github: bool, junit: Path | None) -> int:
+    """Hold RUN against a baseline: the gate.
+
+    It fails when a score falls below the baseline by more than the file's tolerance, when an image takes longer by more
+    than a factor (in units of a calibration workload that every cell measures, so that a slower machine is no
+    regression), and, in other words and with other exit codes, when a cell crashed or is missing or when its dataset or
+    configuration is no longer the same. RUN is a run's folder, its name, the beginning of its name, or `latest`.
+    """
+    from ...reports.gate import gate_markdown, gate_table, junit_xml
+    from ...results.baseline import find_baseline, read_baseline
+    from ...results.store import find_run
+    from ..gate import check, measure
+    from .progress import console
+
+    summary = os.environ.get("GITHUB_STEP_SUMMARY")
+    if github and not summary:
+        raise UsageError("--github: $GITHUB_STEP_SUMMARY is not set; it is where GitHub Actions expects the summary.")
+    file = find_baseline(baseline)
+    expected, store = read_baseline(file), find_run(run, results)
+    measured = measure(store, expected.tolerance)
+    findings = check(expected, measured)
+    accept = shlex.join(["bench", "baseline", str(store.folder), "--out", str(file)])
+    console.print(gate_table(findings, accept))
+    text = gate_markdown(findings, accept)
+    if github and summary:
+        _write(Path(summary), text, "--github", mode="a")
+    if markdown:
+        _write(markdown, text, "--markdown")
+    if junit:
+        _write(junit, junit_xml(findings), "--junit")
+    return exit_code(findings) if measured.cells else NOTHING_MEASURED
+
+
+def exit_code(findings: Sequence["Finding"]) -> int:
+    """The most serious of the findings' exit codes: the highest."""
+    return max((_CODES.get(finding.kind, OK) for finding in findings), default=OK)
+
+
+def _write(path: Path, text: str, option: str, mode: str = "w") -> None:
+    try:
+        with path.open(mode, encoding="utf-8") as file:
+            file.write(text)
+    except OSError as error:
+        raise UsageError(f"{option}: {path} cannot be written ({error.strerror}).") from error

@@ -1,0 +1,80 @@
+"""A pytest plugin: `pytest --bench-baseline FILE` makes every cell of a baseline a test.
+
+pytest loads this wherever the package is installed, so it imports nothing of it before the option is given.
+"""
+
+from collections.abc import Iterator
+from itertools import groupby
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+if TYPE_CHECKING:
+    from ..results.baseline import Finding
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Adds the options."""
+    group = parser.getgroup("bench", "miasbench: hold a benchmark run against a baseline")
+    group.addoption("--bench-baseline", metavar="FILE", help="Make each cell of this baseline a test.")
+    group.addoption("--bench-run", metavar="RUN", default="latest", help="The run to hold against it. Default: latest.")
+    group.addoption("--bench-results", metavar="DIR", help="Where runs are kept. Default: as bench run.")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Has the baseline collected beside the tests that were asked for."""
+    if config.getoption("--bench-baseline"):
+        config.args.append(str(_baseline(config)))
+
+
+def pytest_collect_file(file_path: Path, parent: pytest.Collector) -> "BaselineFile | None":
+    """Takes the baseline, and no other file."""
+    if parent.config.getoption("--bench-baseline") and file_path == _baseline(parent.config):
+        return BaselineFile.from_parent(parent, path=file_path)
+    return None
+
+
+class BaselineFile(pytest.File):
+    """A baseline, and the run that is held against it."""
+
+    def collect(self) -> Iterator["CellItem"]:
+        from ..results.baseline import read_baseline
+        from ..results.store import find_run
+        from .api import BenchError
+        from .config import default_results
+        from .gate import check, measure
+
+        try:
+            baseline = read_baseline(self.path)
+            results = Path(self.config.getoption("--bench-results") or default_results())
+            store = find_run(str(self.config.getoption("--bench-run")), results)
+            findings = check(baseline, measure(store, baseline.tolerance))
+        except BenchError as error:
+            raise self.CollectError(str(error)) from error
+        for (dataset, method), of_cell in groupby(findings, lambda one: (one.dataset, one.method)):
+            yield CellItem.from_parent(self, name=f"{dataset} · {method}", findings=list(of_cell))
+
+
+class CellItem(pytest.Item):
+    """A dataset and a method: passes when nothing is worse than the baseline by more than its tolerance."""
+
+    def __init__(self, *, findings: "list[Finding]", **rest: Any) -> None:
+        super().__init__(**rest)
+        self._findings = findings
+
+    def runtest(self) -> None:
+        told = "\n".join(f"{one.kind}: {one.what}: {one.text}" for one in self._findings)
+        self.add_report_section("call", "bench", told)
+        failed = [one for one in self._findings if one.failed]
+        if failed:
+            pytest.fail("\n".join(f"{one.kind}: {one.what}: {one.text}" for one in failed), pytrace=False)
+
+    def reportinfo(self) -> tuple[Path, None, str]:
+        return self.path, None, self.name
+
+
+def _baseline(config: pytest.Config) -> Path:
+    from ..results.baseline import find_baseline
+
+    return find_baseline(Path(str(config.getoption("--bench-baseline")))).resolve()

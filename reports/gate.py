@@ -1,0 +1,133 @@
+"""What the gate found: as a table, as Markdown for a pull request, and as JUnit XML for whatever reads that."""
+
+import re
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from xml.etree import ElementTree
+
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from ..results.baseline import RUNTIME, Finding, Kind
+
+_COLUMNS = ("method", "what", "baseline", "run", "found", "")
+_OUTCOMES = {"regression": "failure", "slower": "failure", "not judged": "skipped"}
+_SENTENCES: dict[Kind, str] = {
+    "crashed": "crashed: no score is worse, there is none.",
+    "missing": "missing: the baseline has it, the run does not.",
+    "dataset changed": "on a dataset that has changed: scores are of other images, and not compared.",
+    "configuration changed": "configured in another way than in the baseline.",
+    "regression": "worse by more than the tolerance: a regression.",
+    "slower": "slower by more than the tolerance, also for this machine: a regression.",
+    "not judged": "not judged.",
+    "improved": "better by more than the tolerance.",
+    "new": "not in the baseline yet.",
+}
+_TO_ACCEPT: tuple[Kind, ...] = ("improved", "new", "dataset changed", "configuration changed")
+_NOT_IN_XML = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
+
+
+def gate_table(findings: Sequence[Finding], accept: str) -> RenderableType:
+    """Renders what was found, dataset by dataset, and sums it up in words.
+
+    Args:
+        findings: Of the gate.
+        accept: The command that makes the run the new baseline.
+    """
+    parts: list[RenderableType] = []
+    for dataset, of_dataset in _by_dataset(findings).items():
+        table = Table(title=Text(f"{dataset}: held against the baseline"), title_justify="left")
+        for title in _COLUMNS:
+            table.add_column(title, justify="right" if title in ("baseline", "run") else "left", overflow="fold")
+        for finding in of_dataset:
+            style = "red" if finding.failed else "green" if finding.kind == "improved" else ""
+            table.add_row(*(Text(cell) for cell in _row(finding)), style=style)
+        parts.append(table)
+    return Group(*parts, *(Text(sentence) for sentence in in_words(findings, accept)))
+
+
+def gate_markdown(findings: Sequence[Finding], accept: str) -> str:
+    """Writes the same as Markdown: failures and what else is worth a look first, the rest folded away.
+
+    Args:
+        findings: Of the gate.
+        accept: The command that makes the run the new baseline.
+    """
+    fine = [finding for finding in findings if finding.kind == "ok"]
+    notable = [finding for finding in findings if finding.kind != "ok"]
+    lines = [f"### Benchmark gate: {'failed' if any(one.failed for one in findings) else 'passed'}", ""]
+    lines += [*(f"- {sentence}" for sentence in in_words(findings, f"`{accept}`")), ""]
+    lines += _markdown_tables(notable)
+    if fine:
+        summary = f"<details><summary>{len(fine)} as before</summary>"
+        lines += [summary, "", *_markdown_tables(fine), "</details>", ""]
+    return "\n".join(lines)
+
+
+def junit_xml(findings: Sequence[Finding]) -> str:
+    """Writes a test case for each finding: a failure is a score or a runtime, an error is what kept one from being had.
+
+    What was not judged is skipped.
+    """
+    root = ElementTree.Element("testsuites")
+    suite = ElementTree.SubElement(root, "testsuite", name="bench check", tests=str(len(findings)))
+    counts: Counter[str] = Counter()
+    for finding in findings:
+        name = _printable(f"{finding.method} · {finding.what}")
+        case = ElementTree.SubElement(suite, "testcase", classname=_printable(finding.dataset), name=name, time="0")
+        outcome = _OUTCOMES.get(finding.kind, "error" if finding.failed else "")
+        if outcome:
+            counts[outcome] += 1
+            message = _printable(f"{finding.kind}: {finding.text}")
+            ElementTree.SubElement(case, outcome, message=message, type=finding.kind).text = message
+    for outcome, attribute in (("failure", "failures"), ("error", "errors"), ("skipped", "skipped")):
+        suite.set(attribute, str(counts[outcome]))
+    ElementTree.indent(root)
+    return f'<?xml version="1.0" encoding="utf-8"?>\n{ElementTree.tostring(root, encoding="unicode")}\n'
+
+
+def in_words(findings: Sequence[Finding], accept: str) -> Iterator[str]:
+    """Sums the findings up, the most serious first, a sentence at a time."""
+    counts = Counter(finding.kind for finding in findings)
+    yield from (f"{counts[kind]} × {sentence}" for kind, sentence in _SENTENCES.items() if counts[kind])
+    if not any(finding.failed for finding in findings):
+        yield "Nothing is worse than the baseline by more than its tolerance."
+    if any(counts[kind] for kind in _TO_ACCEPT):
+        yield f"To make this run the new baseline: {accept}"
+
+
+def _by_dataset(findings: Sequence[Finding]) -> dict[str, list[Finding]]:
+    found: dict[str, list[Finding]] = {}
+    for finding in findings:
+        found.setdefault(finding.dataset, []).append(finding)
+    return found
+
+
+def _row(finding: Finding) -> tuple[str, ...]:
+    numbers = (_number(finding.before, finding.what), _number(finding.now, finding.what))
+    return finding.method, finding.what, *numbers, finding.kind, finding.text
+
+
+def _number(value: float | None, what: str) -> str:
+    if value is None:
+        return "–"
+    return f"{value:.1f} ×" if what == RUNTIME else f"{value:.3f}"
+
+
+def _markdown_tables(findings: Sequence[Finding]) -> Iterator[str]:
+    for dataset, of_dataset in _by_dataset(findings).items():
+        yield from (_escaped(dataset), "", f"| {' | '.join(_COLUMNS)} |", f"|{'---|' * len(_COLUMNS)}")
+        for finding in of_dataset:
+            *cells, kind, text = map(_escaped, _row(finding))
+            yield f"| {' | '.join(cells)} | {f'**{kind}**' if finding.failed else kind} | {text} |"
+        yield ""
+
+
+def _escaped(text: str) -> str:
+    """Text that Markdown shows as it is, on one line."""
+    return re.sub(r"([\\`*_\[\]<>|#~])", r"\\\1", " ".join(text.split()))
+
+
+def _printable(text: str) -> str:
+    return _NOT_IN_XML.sub("\ufffd", text)

@@ -1,0 +1,219 @@
+"""A baseline: what a run measured, in small, for the gate to hold later runs against; and what the gate finds.
+
+Values are rounded to six digits, so that the file stays small and reads well in a diff.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import ConfigDict, Field, TypeAdapter, ValidationError, with_config
+
+from ..harness.api import BenchError
+from .store import write_json
+
+DIGITS = 6
+RUNTIME = "runtime"
+"""The tolerance that is no metric's: milliseconds per image, measured in calibration workloads."""
+
+_STRICT = ConfigDict(extra="forbid")
+
+
+class BaselineError(BenchError):
+    """A baseline that is missing or is not one; the text names the file."""
+
+
+@with_config(_STRICT)
+@dataclass(frozen=True)
+class Absolute:
+    """A score may fall by so much."""
+
+    absolute: Annotated[float, Field(ge=0, allow_inf_nan=False)]
+
+
+@with_config(_STRICT)
+@dataclass(frozen=True)
+class Factor:
+    """The runtime may become so many times as long."""
+
+    factor: Annotated[float, Field(gt=1, allow_inf_nan=False)]
+
+
+Tolerance = Absolute | Factor | Literal["paired"]
+"""`paired` is for DICE: the interval of the case by case difference, patients being drawn, must not lie below zero."""
+
+DEFAULT_TOLERANCES: dict[str, Tolerance] = {
+    "dice": Absolute(0.02),
+    "pixel_auroc": Absolute(0.01),
+    "aupro": Absolute(0.02),
+    RUNTIME: Factor(2.0),
+}
+
+
+@with_config(_STRICT)
+@dataclass(frozen=True)
+class Score:
+    """A metric, 0 to 1, higher is better: the mean over seeds of its value and of its 95 % interval's ends.
+
+    `policy` is `own`, `valid_dice`, or `none` where no mask is involved; an end that could not be computed is `None`.
+    """
+
+    policy: str
+    value: float
+    ci_low: float | None
+    ci_high: float | None
+
+
+@with_config(_STRICT)
+@dataclass(frozen=True)
+class Runtime:
+    """Milliseconds per image, and those of the calibration workload beside it, means over seeds; and where."""
+
+    device: str
+    threads: int
+    predict_ms: float
+    calibration_ms: float
+
+    @property
+    def ratio(self) -> float:
+        """The runtime in calibration workloads: alike on a quick machine and on a slow one."""
+        return self.predict_ms / self.calibration_ms
+
+    @property
+    def where(self) -> str:
+        """Ratios can be compared only here: devices and numbers of threads suit one method better than another."""
+        return f"{self.device} with {self.threads} {'thread' if self.threads == 1 else 'threads'}"
+
+
+@with_config(_STRICT)
+@dataclass(frozen=True)
+class BaselineCell:
+    """What a run measured of one method on one dataset, over all its seeds.
+
+    Attributes:
+        fingerprint: Of the dataset.
+        configuration: All that scores depend on beside images, seed and code: the method's options, the checksums of
+            its weights, the size, how masks are resized.
+        scores: By metric.
+        runtime: `None` where the run has no calibration.
+        dice: Patient by patient and case by case, mean over seeds; anomalous images only.
+    """
+
+    dataset: str
+    method: str
+    seeds: tuple[int, ...]
+    fingerprint: str
+    configuration: dict[str, Any]
+    scores: dict[str, Score]
+    runtime: Runtime | None
+    dice: dict[str, dict[str, float]]
+
+    @property
+    def key(self) -> tuple[str, str]:
+        return self.dataset, self.method
+
+
+@with_config(_STRICT)
+@dataclass(frozen=True)
+class Baseline:
+    """The cells of a run, and what a later run may differ by.
+
+    Attributes:
+        run: The run it was made of.
+        tolerance: By metric, and for `RUNTIME`; what has none is not judged.
+        cells: By dataset and method.
+    """
+
+    run: str
+    tolerance: dict[str, Tolerance]
+    cells: tuple[BaselineCell, ...]
+
+    def __post_init__(self) -> None:
+        for name, tolerance in self.tolerance.items():
+            if isinstance(tolerance, Factor) != (name == RUNTIME):
+                raise ValueError(f"a factor is for {RUNTIME} alone, which takes nothing else (got {name})")
+            if tolerance == "paired" and name != "dice":
+                raise ValueError(f"only dice can be paired: {name} is not kept case by case")
+
+
+Kind = Literal[
+    "ok",
+    "improved",
+    "new",
+    "not judged",
+    "regression",
+    "slower",
+    "dataset changed",
+    "configuration changed",
+    "missing",
+    "crashed",
+]
+FAILURES: tuple[Kind, ...] = (
+    "regression",
+    "slower",
+    "dataset changed",
+    "configuration changed",
+    "missing",
+    "crashed",
+)
+"""What makes the gate fail, the least serious first."""
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing that the gate looked at.
+
+    Attributes:
+        what: A metric, `runtime`, or `cell` for the cell as a whole.
+        before: In the baseline, `None` where there is no number.
+        now: In the run, likewise.
+        text: What was found, in words.
+    """
+
+    kind: Kind
+    dataset: str
+    method: str
+    what: str
+    before: float | None
+    now: float | None
+    text: str
+
+    @property
+    def failed(self) -> bool:
+        return self.kind in FAILURES
+
+
+def find_baseline(path: Path) -> Path:
+    """The file itself, or the baseline that comes with the package under this name."""
+    shipped = Path(__file__).parent / "baselines" / f"{path}.json"
+    return shipped if not path.exists() and shipped.exists() else path
+
+
+def read_baseline(path: Path) -> Baseline:
+    """Reads a baseline.
+
+    Raises:
+        BaselineError: It cannot be read, or is not a baseline.
+    """
+    try:
+        return TypeAdapter(Baseline).validate_json(path.read_bytes())
+    except OSError as error:
+        raise BaselineError(
+            f"The baseline {path} cannot be read ({error.strerror}). Make one with bench baseline RUN --out {path}."
+        ) from error
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"]) or "the file"
+        raise BaselineError(f"{path} is not a baseline of this version: {where}: {first['msg']}.") from error
+
+
+def write_baseline(path: Path, baseline: Baseline) -> None:
+    """Writes a baseline, whole or not at all.
+
+    Raises:
+        BaselineError: It cannot be written there.
+    """
+    try:
+        write_json(path, TypeAdapter(Baseline).dump_python(baseline, mode="json"))
+    except OSError as error:
+        raise BaselineError(f"The baseline cannot be written to {path} ({error.strerror}).") from error

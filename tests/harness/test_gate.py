@@ -1,0 +1,384 @@
+"""The gate: every way in which a run can differ from a baseline is told apart, by its words and by its exit code."""
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+from xml.etree import ElementTree
+
+import pytest
+
+from miasbench.harness.api import UsageError
+from miasbench.harness.cli.check_command import exit_code
+from miasbench.harness.config import RunConfig
+from miasbench.harness.device import calibrate
+from miasbench.harness.gate import GATED, Measured, check, make_baseline, measure, parse_tolerances
+from miasbench.harness.runner import execute, make_plan
+from miasbench.reports.gate import gate_markdown, in_words, junit_xml
+from miasbench.results.baseline import (
+    DEFAULT_TOLERANCES,
+    FAILURES,
+    Absolute,
+    Baseline,
+    BaselineCell,
+    BaselineError,
+    Factor,
+    Finding,
+    Kind,
+    Runtime,
+    Score,
+    find_baseline,
+    read_baseline,
+    write_baseline,
+)
+from miasbench.results.store import RunStore
+
+DICE = {f"p{patient}": {f"p{patient}-{case}": 0.5 + 0.02 * patient for case in range(2)} for patient in range(6)}
+CELL = BaselineCell(
+    dataset="liver",
+    method="padim",
+    seeds=(0,),
+    fingerprint="f" * 64,
+    configuration={"size": 64, "option gamma": 5},
+    scores={
+        "dice": Score("valid_dice", 0.55, 0.5, 0.6),
+        "pixel_auroc": Score("none", 0.9, None, None),
+    },
+    runtime=Runtime("cpu", 1, predict_ms=100.0, calibration_ms=10.0),
+    dice=DICE,
+)
+TINY = "phantom_brain_mri:train=3,valid=4,test=6,size=64"
+KEYS = frozenset({CELL.key})
+
+
+def baseline(**tolerance: Any) -> Baseline:
+    return Baseline("run", DEFAULT_TOLERANCES | tolerance, (CELL,))
+
+
+def measured(*cells: BaselineCell, **changes: Any) -> Measured:
+    return replace(Measured(cells, {}, frozenset({"liver"}), KEYS), **changes)
+
+
+def findings(cell: BaselineCell, **tolerance: Any) -> dict[str, Finding]:
+    return {one.what: one for one in check(baseline(**tolerance), measured(cell))}
+
+
+def scored(metric: str, by: float) -> BaselineCell:
+    score = CELL.scores[metric]
+    return replace(CELL, scores=CELL.scores | {metric: replace(score, value=round(score.value + by, 6))})
+
+
+def paired(*differences: float) -> BaselineCell:
+    """A difference for each patient."""
+    dice = {
+        patient: {case: value + by for case, value in cases.items()}
+        for (patient, cases), by in zip(DICE.items(), differences, strict=True)
+    }
+    return replace(scored("dice", sum(differences) / 6), dice=dice)
+
+
+def timed(predict_ms: float, calibration_ms: float = 10.0, device: str = "cpu", threads: int = 1) -> BaselineCell:
+    return replace(CELL, runtime=Runtime(device, threads, predict_ms, calibration_ms))
+
+
+def only(kind: Kind, found: list[Finding]) -> Finding:
+    (one,) = found
+    assert one.kind == kind
+    return one
+
+
+class TestScores:
+    def test_what_is_the_same_passes(self) -> None:
+        assert {one.kind for one in findings(CELL).values()} == {"ok"}
+
+    @pytest.mark.parametrize(("by", "kind"), [(-0.02, "ok"), (-0.021, "regression"), (0.02, "ok"), (0.021, "improved")])
+    def test_an_absolute_tolerance(self, by: float, kind: str) -> None:
+        found = findings(scored("dice", by))
+        assert found["dice"].kind == kind
+        assert found["pixel_auroc"].kind == "ok"
+
+    def test_a_tolerance_of_nothing_takes_the_same_and_nothing_less(self) -> None:
+        assert findings(CELL, dice=Absolute(0))["dice"].kind == "ok"
+        assert findings(scored("dice", -1e-6), dice=Absolute(0))["dice"].kind == "regression"
+
+    @pytest.mark.parametrize(
+        ("differences", "kind"),
+        [
+            ((-0.03, -0.02, -0.04, -0.03, -0.02, -0.03), "regression"),
+            ((0.03, 0.02, 0.04, 0.03, 0.02, 0.03), "improved"),
+            ((-0.3, 0.2, -0.2, 0.1, -0.1, 0.1), "ok"),
+            ((-0.0005,) * 6, "ok"),
+            ((0.0,) * 6, "ok"),
+        ],
+    )
+    def test_a_paired_tolerance_asks_whether_patients_agree(self, differences: tuple[float, ...], kind: str) -> None:
+        found = findings(paired(*differences), dice="paired")["dice"]
+        assert found.kind == kind
+        assert "paired 95 % interval" in found.text
+
+    def test_one_patient_cannot_be_paired(self) -> None:
+        alone = replace(CELL, dice={"p0": DICE["p0"]})
+        found = check(Baseline("run", {"dice": "paired"}, (alone,)), measured(alone))
+        assert only("not judged", found).text == "a paired interval takes two patients or more"
+
+    def test_what_has_no_tolerance_is_not_looked_at(self) -> None:
+        only("ok", check(Baseline("run", {"dice": Absolute(0.02)}, (CELL,)), measured(scored("pixel_auroc", -0.5))))
+
+    def test_a_score_that_is_gone_is_missing(self) -> None:
+        assert findings(replace(CELL, scores={"dice": CELL.scores["dice"]}))["pixel_auroc"].kind == "missing"
+
+    def test_another_policy_is_another_configuration(self) -> None:
+        own = replace(CELL, scores=CELL.scores | {"dice": Score("own", 0.1, None, None)})
+        assert findings(own)["dice"].text == "masks are those of own, were those of valid_dice"
+
+
+class TestRuntime:
+    @pytest.mark.parametrize(
+        ("predict_ms", "calibration_ms", "kind"),
+        [
+            (199.0, 10.0, "ok"),
+            (201.0, 10.0, "slower"),
+            (900.0, 100.0, "ok"),
+            (100.0, 4.0, "slower"),
+            (40.0, 10.0, "improved"),
+        ],
+    )
+    def test_is_measured_in_what_the_machine_can_do(self, predict_ms: float, calibration_ms: float, kind: str) -> None:
+        assert findings(timed(predict_ms, calibration_ms))["runtime"].kind == kind
+
+    def test_what_is_too_quick_is_not_judged(self) -> None:
+        before = Baseline("run", {"runtime": Factor(2)}, (timed(0.1),))
+        only("ok", check(before, measured(timed(9.0))))
+        only("slower", check(before, measured(timed(11.0))))
+
+    @pytest.mark.parametrize(
+        "other", [timed(1000.0, device="cuda"), timed(1000.0, threads=2), replace(CELL, runtime=None)]
+    )
+    def test_without_a_common_measure_it_is_not_judged(self, other: BaselineCell) -> None:
+        assert findings(other)["runtime"].kind == "not judged"
+
+    def test_the_calibration_is_quick_and_does_not_draw(self) -> None:
+        import torch
+
+        torch.manual_seed(3)
+        expected = torch.rand(1)
+        torch.manual_seed(3)
+        assert 0 < calibrate("cpu") < 1000
+        assert torch.rand(1) == expected
+
+
+class TestCells:
+    def test_a_crash_is_a_crash_though_a_seed_was_finished(self) -> None:
+        found = check(baseline(), measured(CELL, failures={CELL.key: "seed 1: RuntimeError: cheese"}))
+        assert only("crashed", found).text == "seed 1: RuntimeError: cheese"
+
+    def test_what_crashes_and_was_not_there_before_is_a_crash_too(self) -> None:
+        found = check(baseline(), measured(CELL, failures={("liver", "new"): "seed 0: cheese"}))
+        assert [one.kind for one in found] == ["ok", "ok", "ok", "crashed"]
+
+    @pytest.mark.parametrize(
+        ("changes", "says"),
+        [
+            ({"datasets": frozenset({"brain"}), "planned": frozenset()}, "the dataset liver is not in the run"),
+            ({"planned": frozenset()}, "padim was not run on liver"),
+            ({}, "the run ended before it was measured"),
+        ],
+    )
+    def test_what_is_missing_is_told_by_its_cause(self, changes: dict[str, Any], says: str) -> None:
+        assert says in only("missing", check(baseline(), measured(**changes))).text
+
+    def test_other_images_are_not_a_drop(self) -> None:
+        found = check(baseline(), measured(replace(scored("dice", -0.5), fingerprint="e" * 64)))
+        assert "(fingerprint eeeeeeeeeeee, was ffffffffffff)" in only("dataset changed", found).text
+
+    def test_another_configuration_is_told_beside_what_it_did(self) -> None:
+        found = findings(replace(scored("dice", -0.5), configuration={"size": 64, "option gamma": 0, "weights x": "1"}))
+        assert found["cell"].kind == "configuration changed"
+        assert found["cell"].text == "option gamma is 0, was 5; weights x is 1, was absent"
+        assert found["dice"].kind == "regression"
+
+    def test_another_seed_is_no_change(self) -> None:
+        assert {one.kind for one in findings(replace(CELL, seeds=(7, 8))).values()} == {"ok"}
+
+    def test_what_is_new_is_told_and_passes(self) -> None:
+        found = check(baseline(), measured(CELL, replace(CELL, method="stfpm")))
+        assert [one.kind for one in found] == ["ok", "ok", "ok", "new"]
+        assert exit_code(found) == 0
+
+
+def finding(kind: Kind, text: str = "text") -> Finding:
+    return Finding(kind, "li|ver", "pa_dim", "dice", 0.5, 0.25, text)
+
+
+class TestReports:
+    def test_exit_codes_go_by_the_most_serious(self) -> None:
+        codes = [exit_code([finding(kind)]) for kind in FAILURES]
+        assert codes == [1, 1, 2, 2, 2, 3]
+        assert exit_code([finding(kind) for kind in FAILURES]) == 3
+        assert exit_code([finding("regression"), finding("missing")]) == 2
+        assert exit_code([finding("ok"), finding("improved"), finding("not judged")]) == 0
+
+    def test_every_kind_of_failure_has_words_of_its_own(self) -> None:
+        said = [next(in_words([finding(kind)], "accept")) for kind in FAILURES]
+        assert len(set(said)) == len(FAILURES)
+
+    def test_an_improvement_comes_with_the_command_that_accepts_it(self) -> None:
+        assert "bench baseline x" in list(in_words([finding("improved")], "bench baseline x"))[-1]
+
+    def test_markdown_shows_text_as_it_is(self) -> None:
+        text = gate_markdown([finding("regression", "a|b\n<i>*c*"), finding("ok")], "bench baseline x")
+        assert text.startswith("### Benchmark gate: failed")
+        assert r"| pa\_dim | dice | 0.500 | 0.250 | **regression** | a\|b \<i\>\*c\* |" in text
+        assert "<details><summary>1 as before</summary>" in text
+
+    def test_junit_has_failures_errors_and_what_was_skipped(self) -> None:
+        found = [finding("regression", "bell \a"), finding("crashed"), finding("not judged"), finding("ok")]
+        suite = ElementTree.fromstring(junit_xml(found).encode()).find("testsuite")
+        assert suite is not None
+        assert {name: suite.get(name) for name in ("tests", "failures", "errors", "skipped")} == {
+            "tests": "4",
+            "failures": "1",
+            "errors": "1",
+            "skipped": "1",
+        }
+        assert [[child.tag for child in case] for case in suite] == [["failure"], ["error"], ["skipped"], []]
+
+
+class TestFiles:
+    def test_come_back_as_they_were(self, tmp_path: Path) -> None:
+        kept = baseline(dice="paired", runtime=Factor(3))
+        write_baseline(tmp_path / "deep" / "b.json", kept)
+        assert read_baseline(tmp_path / "deep" / "b.json") == kept
+
+    @pytest.mark.parametrize(
+        ("content", "says"),
+        [
+            ("", "is not a baseline"),
+            ('{"run": "x", "tolerance": {}}', "cells"),
+            ('{"run": "x", "tolerance": {"dice": {"absolut": 1}}, "cells": []}', "tolerance.dice"),
+            ('{"run": "x", "tolerance": {"aupro": "paired"}, "cells": []}', "only dice can be paired"),
+            ('{"run": "x", "tolerance": {"runtime": {"absolute": 1}}, "cells": []}', "a factor is for runtime"),
+            ('{"run": "x", "tolerance": {"dice": {"factor": 2}}, "cells": []}', "a factor is for runtime"),
+        ],
+    )
+    def test_that_are_none_are_named(self, tmp_path: Path, content: str, says: str) -> None:
+        (tmp_path / "b.json").write_text(content)
+        with pytest.raises(BaselineError, match=r"b\.json is not a baseline") as error:
+            read_baseline(tmp_path / "b.json")
+        assert says in str(error.value)
+
+    def test_that_are_missing_say_how_to_make_one(self, tmp_path: Path) -> None:
+        with pytest.raises(BaselineError, match="bench baseline RUN"):
+            read_baseline(tmp_path / "b.json")
+
+    def test_the_shipped_one_is_found_by_its_name(self) -> None:
+        shipped = read_baseline(find_baseline(Path("phantoms")))
+        assert {cell.method for cell in shipped.cells} >= {"intensity", "mias_sam"}
+        assert all(set(cell.scores) == {"dice", "pixel_auroc", "aupro"} for cell in shipped.cells)
+
+
+class TestTolerances:
+    def test_are_read(self) -> None:
+        texts = ["dice=paired", "aupro=0.01", "runtime=1.5", "iou=0"]
+        assert parse_tolerances(texts) == {
+            "dice": "paired",
+            "aupro": Absolute(0.01),
+            "runtime": Factor(1.5),
+            "iou": Absolute(0),
+        }
+
+    @pytest.mark.parametrize(
+        ("text", "says"),
+        [
+            ("dise=0.1", "Did you mean 'dice'?"),
+            ("best_f1=0.1", "there is no 'best_f1'"),
+            ("dice", "or dice=paired"),
+            ("dice=-1", "at least 0"),
+            ("aupro=paired", "at least 0, like aupro=0.02."),
+            ("runtime=1", "a factor above 1"),
+            ("dice=nan", "at least 0"),
+        ],
+    )
+    def test_that_are_wrong_are_refused(self, text: str, says: str) -> None:
+        with pytest.raises(UsageError) as error:
+            parse_tolerances([text])
+        assert f"--tolerance {text}: " in str(error.value)
+        assert says in str(error.value)
+
+
+@pytest.mark.usefixtures("plugins")
+class TestRuns:
+    """With methods that are run."""
+
+    def run(self, results: Path, methods: list[str], **options: Any) -> RunStore:
+        values = {"methods": methods, "dataset": [TINY], "size": 64, "results": results, "device": "cpu"}
+        plan = make_plan(RunConfig.model_validate(values | options))
+        execute(plan)
+        return plan.store
+
+    def test_a_baseline_has_what_the_run_measured(self, tmp_path: Path) -> None:
+        store = self.run(tmp_path, ["scripted", "intensity"], seeds=[0, 1])
+        scripted, intensity = make_baseline(store, DEFAULT_TOLERANCES).cells
+        assert (scripted.seeds, intensity.configuration["option sigma"]) == ((0, 1), 2.0)
+        assert (scripted.scores["dice"].policy, intensity.scores["dice"].policy) == ("own", "valid_dice")
+        scores = store.scores().query("method == 'scripted' and policy == 'own' and metric == 'dice'")
+        assert scripted.scores["dice"].value == pytest.approx(scores["value"].mean(), abs=1e-6)
+        cases = [dice for of_patient in scripted.dice.values() for dice in of_patient.values()]
+        assert sum(cases) / len(cases) == pytest.approx(scripted.scores["dice"].value, abs=1e-6)
+        assert scripted.runtime is not None
+        assert scripted.runtime.calibration_ms > 0
+
+    def test_every_gated_metric_can_be_had_and_none_is_an_oracles(self, tmp_path: Path) -> None:
+        store = self.run(tmp_path, ["intensity"])
+        (cell,) = measure(store, GATED).cells
+        assert set(GATED) - set(cell.scores) <= {"dice_small", "dice_medium", "dice_large"}
+        assert {score.policy for score in cell.scores.values()} == {"valid_dice", "none"}
+
+    def test_a_damaged_method_is_caught_and_another_seed_is_not(
+        self, tmp_path: Path, plugins: Any, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        kept = make_baseline(self.run(tmp_path / "a", ["intensity"]), DEFAULT_TOLERANCES)
+        metrics = ["dice", "pixel_auroc", "aupro"]
+        again = check(kept, measure(self.run(tmp_path / "b", ["intensity"], seeds=[5]), metrics))
+        assert {one.kind for one in again} == {"ok"}
+
+        from miasbench.methods.intensity import Intensity
+
+        predict = Intensity.predict
+
+        def damaged(self: Intensity, image: Any) -> Any:
+            prediction = predict(self, image)
+            return replace(prediction, anomaly_map=-prediction.anomaly_map)
+
+        monkeypatch.setattr(Intensity, "predict", damaged)
+        found = {one.what: one.kind for one in check(kept, measure(self.run(tmp_path / "c", ["intensity"]), metrics))}
+        assert found["pixel_auroc"] == found["aupro"] == "regression"
+        assert "cell" not in found, "it is configured as before"
+
+    def test_options_and_limits_are_told_apart_from_drops(self, tmp_path: Path) -> None:
+        kept = make_baseline(self.run(tmp_path / "a", ["intensity"]), DEFAULT_TOLERANCES)
+        other = self.run(tmp_path / "b", ["intensity"], set={"intensity": {"sigma": 9}})
+        found = check(kept, measure(other, ["dice"]))
+        assert found[0].text == "option sigma is 9.0, was 2.0"
+        fewer = self.run(tmp_path / "c", ["intensity"], limit=4)
+        only("dataset changed", check(kept, measure(fewer, ["dice"])))
+
+    def test_a_run_that_was_stopped_is_not_a_drop(self, tmp_path: Path, plugins: Any) -> None:
+        kept = make_baseline(self.run(tmp_path / "a", ["scripted"], seeds=[0, 1]), DEFAULT_TOLERANCES)
+        calls = iter(range(15))  # 11 predictions a seed
+
+        def stop(count: int) -> None:
+            if next(calls, None) is None:
+                raise KeyboardInterrupt
+
+        plugins.hook = stop
+        with pytest.raises(KeyboardInterrupt):
+            self.run(tmp_path / "b", ["scripted"], seeds=[0, 1])
+        (folder,) = (tmp_path / "b").iterdir()
+        found = only("missing", check(kept, measure(RunStore(folder), ["dice"])))
+        assert "the run ended before it was measured" in found.text
+        with pytest.raises(UsageError, match="is not finished"):
+            make_baseline(RunStore(folder), DEFAULT_TOLERANCES)
+
+    def test_a_failed_run_makes_no_baseline(self, tmp_path: Path) -> None:
+        with pytest.raises(UsageError, match=r"failing of the run .* is not finished"):
+            make_baseline(self.run(tmp_path, ["failing", "intensity"]), DEFAULT_TOLERANCES)
