@@ -117,12 +117,15 @@ class Prediction:
         image_score: Higher is more anomalous.
         mask: bool (S, S), where the method makes a segmentation without a threshold; otherwise `None`.
         note: Said of this image in the results, such as why a mask is empty.
+        prompts: What the mask was asked for with, in pixels of the image: points (x, y) and boxes (x0, y0, x1, y1).
+            They are drawn where the mask is shown.
     """
 
     anomaly_map: np.ndarray
     image_score: float
     mask: np.ndarray | None = None
     note: str = ""
+    prompts: tuple[tuple[float, ...], ...] = ()
 
 
 @dataclass(frozen=True)

@@ -432,6 +432,8 @@ def _check(prediction: Prediction, cell: Cell, case: Case) -> Prediction:
     mask = prediction.mask
     if mask is not None and (mask.shape != shape or mask.dtype != bool):
         raise PredictionError(f"{where}: the mask is {mask.dtype} {mask.shape}, it should be bool {shape}.")
+    if any(len(prompt) not in (2, 4) or not np.isfinite(prompt).all() for prompt in prediction.prompts):
+        raise PredictionError(f"{where}: a prompt is neither a point (x, y) nor a box (x0, y0, x1, y1).")
     return replace(prediction, anomaly_map=anomaly_map)
 
 

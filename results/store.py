@@ -7,7 +7,7 @@
 <run>/comparisons.parquet, comparisons.csv  a row per dataset, threshold policy and pair of methods
 <run>/ranks.parquet, ranks.csv              a row per dataset, threshold policy and method
 <run>/cells/<cell>/cell.json                status, times, memory, environment; written last
-<run>/cells/<cell>/<split>/<case>.npz       anomaly map, image score, mask, seconds, note
+<run>/cells/<cell>/<split>/<case>.npz       anomaly map, image score, mask, prompts, seconds, note
 <run>/cells/<cell>/cases.parquet, scores.parquet, curves.parquet, error.txt
 """
 
@@ -97,6 +97,8 @@ class CellStore:
         }
         if prediction.mask is not None:
             arrays["mask"] = np.packbits(prediction.mask, axis=1)
+        if prediction.prompts:  # a point takes two numbers, a box four
+            arrays["prompts"] = np.array([[*one, *(4 - len(one)) * [np.nan]] for one in prediction.prompts])
         buffer = io.BytesIO()
         np.savez(buffer, **arrays)  # deflating saves a seventh of such maps, and takes a third of the time of scoring
         _write(self._prediction_path(split, case_id), buffer.getvalue())
@@ -113,7 +115,9 @@ class CellStore:
                 anomaly_map = arrays["anomaly_map"].astype(np.float32)
                 width = anomaly_map.shape[1]
                 mask = np.unpackbits(arrays["mask"], axis=1, count=width).astype(bool) if "mask" in arrays else None
-                prediction = Prediction(anomaly_map, float(arrays["image_score"]), mask, str(arrays["note"]))
+                rows = arrays["prompts"].tolist() if "prompts" in arrays else []
+                prompts = tuple(tuple(number for number in row if not np.isnan(number)) for row in rows)
+                prediction = Prediction(anomaly_map, float(arrays["image_score"]), mask, str(arrays["note"]), prompts)
                 return StoredPrediction(prediction, float(arrays["seconds"]))
         except Exception as error:  # damaged bytes make zipfile, zlib and numpy raise half a dozen kinds
             raise ResultsError(

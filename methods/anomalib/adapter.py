@@ -18,10 +18,13 @@ import numpy as np
 import torch
 import yaml
 from anomalib.data import ImageBatch, ImageItem
+from anomalib.metrics import Evaluator
 from anomalib.models.components import AnomalibModule, MemoryBankMixin
 from anomalib.models.image import EfficientAd
+from anomalib.post_processing import PostProcessor
 from anomalib.pre_processing import PreProcessor
 from anomalib.utils.path import get_datasets_dir
+from anomalib.visualization import Visualizer
 from pydantic import Field, TypeAdapter
 from torch.utils.data import DataLoader
 from torchvision.transforms import v2
@@ -36,6 +39,8 @@ from . import networks
 # which `--weights` says; and sizes that follow from others.
 _DECIDED = {"pre_processor", "post_processor", "evaluator", "visualizer", "pre_trained", "input_shape", "input_dim"}
 _METHODS = __name__.rpartition(".anomalib")[0]
+# Names of annotations that some of anomalib's modules import for type checkers only.
+_FOR_TYPE_CHECKERS = {one.__name__: one for one in (Sequence, PreProcessor, PostProcessor, Evaluator, Visualizer)}
 _SCALARS = {bool, int, float, str, NoneType}
 # How often a model sees each image whose memory bank takes more than one pass.
 _PASSES = {"MHPatchcore": 3}
@@ -268,7 +273,7 @@ def _cards() -> dict[str, dict[str, Any]]:
 
 def _split_arguments(model_class: type, preset: Mapping[str, Any]) -> tuple[list[Any], dict[str, Any]]:
     """Splits a constructor's arguments into fields, which a user may set, and what is not a scalar."""
-    hints = get_type_hints(model_class.__init__)
+    hints = get_type_hints(model_class.__init__, localns=_FOR_TYPE_CHECKERS)
     options, fixed = [], {}
     for name, parameter in inspect.signature(model_class).parameters.items():
         if name in _DECIDED or name in _RESERVED:

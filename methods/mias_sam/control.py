@@ -50,4 +50,5 @@ class SamControl(SamMethod):
             return Prediction(anomaly_map, 0.0, np.zeros(image.shape, bool), "the image is constant: no mask")
         left, top, right, bottom = (round(edge) for edge in prompt.box)
         anomaly_map[top : bottom + 1, left : right + 1] = 1
-        return Prediction(anomaly_map, 0.0, self._segment(self._encode(image), [prompt], len(image)))
+        mask = self._segment(self._encode(image), [prompt], len(image))
+        return Prediction(anomaly_map, 0.0, mask, prompts=(prompt.drawn,))

@@ -83,7 +83,7 @@ class PromptedSam(SamMethod):
             mask = vote(self._logits(features, prompts, len(image)), unit_map)
         else:
             mask = self._segment(features, prompts, len(image))
-        return Prediction(raw_map, image_score, mask, note)
+        return Prediction(raw_map, image_score, mask, note, tuple(prompt.drawn for prompt in prompts))
 
     def _prompts(self, normalised: np.ndarray, unit_map: np.ndarray) -> list[Prompt]:
         """What SAM is asked; nothing where the map is flat.

@@ -36,6 +36,11 @@ class Prompt:
     box: tuple[float, float, float, float] | None = None
     mask: np.ndarray | None = None
 
+    @property
+    def drawn(self) -> tuple[float, ...]:
+        """Its box or else its point, as a prediction keeps it."""
+        return self.box or self.point or ()
+
 
 class Sam:
     """A promptable segmentation network: image encoder, prompt encoder and mask decoder.

@@ -109,6 +109,8 @@ class Wrong(Method):
                 return Prediction(anomaly_map, float("inf"))
             case "mask":
                 return Prediction(anomaly_map, 0.0, anomaly_map)
+            case "prompt":
+                return Prediction(anomaly_map, 0.0, prompts=((1.0, 2.0, 3.0),))
             case _:
                 raise ValueError(self.how)
 

@@ -526,6 +526,7 @@ class TestFailing:
             ("nan", "NaN or infinity"),
             ("score", "NaN or infinity"),
             ("mask", "the mask is float32 (64, 64), it should be bool (64, 64)"),
+            ("prompt", "a prompt is neither a point (x, y) nor a box (x0, y0, x1, y1)"),
         ],
     )
     def test_a_prediction_that_breaks_the_contract_names_the_case(self, tmp_path: Path, how: str, says: str) -> None:

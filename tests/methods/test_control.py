@@ -38,7 +38,7 @@ def make(images: Sequence[np.ndarray] = (), **options: Any) -> Method:
 def test_the_foreground_box_is_the_body_a_fifth_smaller(blur: BlurSam, image: np.ndarray) -> None:
     prediction = make().predict(image)
     (prompt,) = blur.prompts
-    assert prompt.box == (38, 28, 102, 92)
+    assert prediction.prompts == (prompt.box,) == ((38, 28, 102, 92),)
     assert prompt.point is prompt.mask is None
     assert prediction.mask is not None
     np.testing.assert_array_equal(prediction.mask, answer(prompt, 128, 0))

@@ -211,6 +211,7 @@ def test_the_masks_of_several_prompts_are_united(
     prediction = fitted(images["train"][:4], prompt="peaks").predict(two_lesions)
     first, second = (answer(prompt, 256, 0) for prompt in blur.prompts)
     assert not (first & second).any()
+    assert prediction.prompts == tuple(prompt.point or prompt.box for prompt in blur.prompts)
     np.testing.assert_array_equal(prediction.mask, first | second)
     assert blur.batches == [2]
 

@@ -1,6 +1,7 @@
 import json
 import os
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -59,6 +60,14 @@ class TestPredictions:
         assert (back.prediction.mask is not None) is mask
         if back.prediction.mask is not None:
             assert back.prediction.mask.dtype == bool
+
+    def test_prompts_come_back_as_points_and_boxes(self, cell: CellStore) -> None:
+        prompts = ((1.5, 2.0), (0.0, 1.0, 2.5, 3.0))
+        one = stored(mask=True)
+        cell.write_prediction("test", "a", replace(one, prediction=replace(one.prediction, prompts=prompts)), "float32")
+        assert cell.read_prediction("test", "a").prediction.prompts == prompts
+        cell.write_prediction("test", "b", one, "float32")
+        assert cell.read_prediction("test", "b").prediction.prompts == ()
 
     def test_a_time_that_nobody_knows_and_no_note(self, cell: CellStore) -> None:
         one = StoredPrediction(stored().prediction, float("nan"))
