@@ -157,6 +157,12 @@ def test_more_models_take_embedded_weights(spec: str) -> None:
         "inp_former[input_size=56,encoder_name=vit_small_patch14_reg4_dinov2]",
         "dsr[epochs=3]",
         "draem[epochs=1]",
+        "anomalib:Rad",
+        "anomalib:Patchflow",
+        "anomalib:GeneralAD",
+        "anomalib:L2BT[input_size=112]",
+        "anomalib:FoundAD[input_size=56]",
+        "anomalib:SuperADD[patch_size=64,backbone=vit_small_patch16_dinov3]",
     ],
 )
 def test_every_preset_runs_with_random_networks(spec: str, random_networks: None) -> None:
