@@ -37,12 +37,16 @@ def command(
 ) -> None:
     """Write the tables and figures of a paper from one RUN or several.
 
-    Tables as CSV, Markdown and LaTeX, figures as PDF and PNG. Several runs are joined; where two have measured the same
-    images with the same method, seed and size, nothing is chosen silently: say --prefer. RUN is a run's folder, its
-    name, the beginning of its name, or `latest`, which it is when none is given.
+    Tables as CSV, Markdown and LaTeX, figures as PDF and PNG. The galleries show each method's best, median and worst
+    anomalous case by DICE; they need the datasets where they were when the run was made.
+
+    Several runs are joined; where two have measured the same images with the same method, seed and size, nothing is
+    chosen silently: say --prefer. RUN is a run's folder, its name, the beginning of its name, or `latest`, which it is
+    when none is given.
     """
     from ...reports.figures import paper_figures
     from ...reports.files import write_tables
+    from ...reports.galleries import galleries
     from ...reports.paper_tables import paper_tables
     from ...reports.thresholds import threshold_figure
     from ...results.joining import join_runs
@@ -50,6 +54,7 @@ def command(
     from ...results.tables import HEADLINE, masks_by
     from ..api import UsageError
     from ..comparing import compare_methods
+    from ..picturing import framed_images
     from ..registry import suggest
     from .progress import console, stage_status
 
@@ -81,10 +86,22 @@ def command(
                 report("drawing thresholds", done, len(datasets))
                 drawn = threshold_figure(curves, scores, dataset, out / "figures")
                 files += [drawn.with_suffix(".pdf"), drawn]
+            images, missing = {}, []
+            for done, run in enumerate(stores):
+                report("reading images", done, len(stores))
+                found, absent = framed_images(run)
+                images |= {(run.name, name): read for name, read in found.items()}
+                missing += [f"{name}: {why}" for name, why in absent.items()]
+            report("drawing galleries", 0, 0)
+            shown = masks_by(joined.cases, wanted)
+            drawn, undrawn = galleries(shown, {run.name: run for run in stores}, images, out / "figures")
+            files += drawn
         except OSError as error:
             raise UsageError(f"{error.filename or out} cannot be written: {error.strerror}.") from error
     if quoted is not None and quoted.empty:
         console.print("No published numbers are known of what was measured.")
+    for why in missing + undrawn:
+        console.print(f"No gallery of {why}.".replace("..", "."), style="yellow", soft_wrap=True, markup=False)
     for file in files:
         console.print(f"{file.resolve()}", soft_wrap=True)
 

@@ -341,6 +341,7 @@ class TestReport:
             "figures/dice.pdf",
             "figures/ranks.png",
             "figures/cost.pdf",
+            "figures/gallery_phantom_brain_mri_train=3_valid=4_test=6_size=64_patchcore.pdf",
         }
 
     def test_several_runs_are_joined_and_none_loses_silently(self, bench: Bench, tmp_path: Path) -> None:
@@ -357,6 +358,16 @@ class TestReport:
         assert (code, err) == (0, "")
         rows = pd.read_csv(tmp_path / "paper" / "tables" / "dice.csv")
         assert rows.loc[rows["kind"] == "method", "row"].tolist() == ["intensity", "patchcore"]
+
+    def test_a_dataset_that_is_gone_costs_its_galleries_only(self, bench: Bench, tmp_path: Path) -> None:
+        write_bmad(phantom_brain_mri(Path(), train=3, valid=4, test=6, size=64), tmp_path / "set")
+        bench("run", "--methods", "intensity", "--dataset", "./set", "--size", 64)
+        shutil.rmtree(tmp_path / "set")
+        code, out, err = bench("report", "--out", "paper")
+        assert code == 0
+        assert "No gallery of " in out + err
+        assert "figures/dice.pdf" in out
+        assert "gallery" not in out.replace("No gallery of", "")
 
     def test_what_cannot_be_reported_is_said(self, bench: Bench) -> None:
         run_tiny(bench)
