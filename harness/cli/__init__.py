@@ -17,6 +17,7 @@ _COMMANDS = {
     "thresholds": "Show what choosing a threshold costs, and draw it.",
     "stats": "Say which methods lead and which are tied.",
     "report": "Write the tables and figures of a paper.",
+    "compare": "Show by how much two runs differ, and why.",
     "baseline": "Keep what a run measured, to hold later runs against.",
     "check": "Hold a run against a baseline: the gate for CI.",
     "list": "List methods, datasets, threshold policies or runs.",

@@ -54,6 +54,7 @@ class TestHelp:
             ["thresholds"],
             ["stats"],
             ["report"],
+            ["compare"],
             ["baseline"],
             ["check"],
             ["list"],
@@ -77,6 +78,7 @@ class TestHelp:
             ["thresholds"],
             ["stats"],
             ["report"],
+            ["compare"],
             ["baseline"],
             ["check"],
             ["data", "phantom"],
@@ -385,6 +387,27 @@ class TestReport:
         code, _, err = bench("report", "--out", "file/paper")
         assert code == 2
         assert "cannot be written: Not a directory." in err
+
+
+class TestCompare:
+    def test_two_runs_side_by_side(self, bench: Bench, tmp_path: Path) -> None:
+        run_tiny(bench, "--results", "one")
+        run_tiny(bench, "--results", "two", "--seeds", 1)
+        folders = [find_runs(tmp_path / name)[0].folder for name in ("one", "two")]
+        code, out, err = bench("compare", *folders, "--csv", "differences.csv")
+        assert (code, err) == (0, "")
+        assert "seeds" in out
+        assert "oracle" not in out
+        written = pd.read_csv("differences.csv")
+        assert {"dice", "iou", "pixel_auroc"} <= set(written["metric"])
+        assert "iou" not in out
+        assert "iou" in bench("compare", *folders, "--all")[1]
+
+    def test_what_cannot_be_compared_is_said(self, bench: Bench, tmp_path: Path) -> None:
+        run_tiny(bench)
+        code, _, err = bench("compare", "latest", "latest")
+        assert code == 2
+        assert "A and B are both the run" in err
 
 
 class TestGate:

@@ -1,0 +1,147 @@
+"""Two runs side by side: by how much each score differs, and what else does."""
+
+from collections.abc import Iterator, Mapping
+from typing import Any, NamedTuple
+
+import numpy as np
+import pandas as pd
+
+from ..results.store import RunStore
+from .statistics import bootstrap_mean, case_table
+
+PAIRED = ("dice", "iou", "recall", "hd95_px", "assd_px")
+"""Metrics that are means over the anomalous images, so that two runs can be compared image by image."""
+_LESS_IS_BETTER = frozenset({"hd95_px", "assd_px"})
+_CELL = ["dataset", "method"]
+
+
+class Change(NamedTuple):
+    """What differs between two runs beside their scores; `what` is empty where it is of the whole run."""
+
+    where: str
+    what: str
+    a: str
+    b: str
+
+
+class RunDifference(NamedTuple):
+    """How run B differs from run A.
+
+    Attributes:
+        scores: A row per dataset, method, policy and metric that both have: `a`, `b`, `difference` (b - a),
+            `ci_low` and `ci_high` (its 95 % interval over patients, NaN where images cannot be paired), `better`
+            (whether B is, NaN where the interval does not say).
+        changes: Of configuration, code, weights, data, versions and hardware.
+        alone: Cells of one run only, or that failed, with the reason.
+    """
+
+    scores: pd.DataFrame
+    changes: list[Change]
+    alone: list[str]
+
+
+def compare_runs(a: RunStore, b: RunStore) -> RunDifference:
+    """Compares two runs; cells are joined by dataset and method, and seeds averaged. Oracles are left out.
+
+    Raises:
+        ResultsError: One has no record or no tables.
+    """
+    records = a.read(), b.read()
+    entries = [{(cell["dataset"], cell["method"]): cell for cell in record["cells"]} for record in records]
+    scores = [_means(run.scores()) for run in (a, b)]
+    joined = scores[0].join(scores[1], how="inner", lsuffix="_a", rsuffix="_b").reset_index()
+    joined = joined.rename(columns={"value_a": "a", "value_b": "b"})
+    joined["difference"] = joined["b"] - joined["a"]
+    pairs = _Pairs(a.cases(), b.cases())
+    same = {key for key in entries[0] if key in entries[1] and _same_images(entries[0][key], entries[1][key])}
+    intervals = [
+        pairs.interval(str(row["dataset"]), str(row["method"]), str(row["policy"]), str(row["metric"]))
+        if (row["dataset"], row["method"]) in same
+        else (float("nan"),) * 2
+        for row in joined.to_dict("records")
+    ]
+    joined[["ci_low", "ci_high"]] = np.array(intervals, float).reshape(-1, 2)
+    joined["better"] = [_better(row) for row in joined.to_dict("records")]
+    alone = [*_alone(a.name, entries[0], scores[0], a.scores()), *_alone(b.name, entries[1], scores[1], b.scores())]
+    return RunDifference(joined, list(_changes(records, entries)), alone)
+
+
+def _means(scores: pd.DataFrame) -> pd.DataFrame:
+    kept = scores[~scores["oracle"] & scores["value"].notna()]
+    return kept.groupby([*_CELL, "policy", "metric"], sort=False)[["value"]].mean()
+
+
+class _Pairs:
+    """Differences of two runs, image by image."""
+
+    def __init__(self, a: pd.DataFrame, b: pd.DataFrame) -> None:
+        keys = [*_CELL, "policy"]
+        self._runs = [dict(list(cases[~cases["oracle"]].groupby(keys, sort=False))) for cases in (a, b)]
+
+    def interval(self, dataset: str, method: str, policy: str, metric: str) -> tuple[float, float]:
+        """The 95 % interval of the mean difference, patients being drawn; NaN where there is none."""
+        found = [run.get((dataset, method, policy)) for run in self._runs]
+        if metric not in PAIRED or found[0] is None or found[1] is None:
+            return float("nan"), float("nan")
+        a, b = (case_table(rows[rows["label"] == 1], metric)[method] for rows in found if rows is not None)
+        differences = (b - a).dropna()
+        patients = differences.index.get_level_values("patient")
+        return bootstrap_mean(differences.to_numpy(), patients.tolist())
+
+
+def _better(row: Mapping[Any, Any]) -> float:
+    """1 where B is surely better, 0 where it is surely worse, NaN where the interval holds zero or is unknown."""
+    if not (row["ci_low"] > 0 or row["ci_high"] < 0):
+        return float("nan")
+    return float((row["difference"] > 0) != (row["metric"] in _LESS_IS_BETTER))
+
+
+def _same_images(a: Mapping[str, Any], b: Mapping[str, Any]) -> bool:
+    return a["fingerprint"] == b["fingerprint"] and a["size"] == b["size"]
+
+
+def _alone(
+    run: str, entries: Mapping[tuple[str, str], Any], means: pd.DataFrame, scores: pd.DataFrame
+) -> Iterator[str]:
+    finished = set(means.reset_index()[_CELL].itertuples(index=False, name=None))
+    errors = scores[scores["error"] != ""].groupby(_CELL)["error"].first().to_dict()
+    for key in entries:
+        if key in errors:
+            yield f"{' · '.join(key)} failed in {run}: {errors[key]}"
+        elif key not in finished:
+            yield f"{' · '.join(key)} is not finished in {run}"
+
+
+def _changes(
+    records: tuple[Mapping[str, Any], Mapping[str, Any]],
+    entries: list[dict[tuple[str, str], dict[str, Any]]],
+) -> Iterator[Change]:
+    a, b = records
+    for key in dict.fromkeys([*entries[0], *entries[1]]):
+        where = " · ".join(key)
+        if key not in entries[0] or key not in entries[1]:
+            yield Change(where, "measured", *("yes" if key in of_run else "no" for of_run in entries))
+            continue
+        yield from _differing(where, *(_described(of_run[key]) for of_run in entries))
+    seeds = [{str(cell["seed"]) for cell in record["cells"]} for record in records]
+    yield from _differing("", *({"seeds": ", ".join(sorted(one))} for one in seeds))
+    yield from _differing("scoring", a["config"]["score"], b["config"]["score"])
+    environments = [dict(record["environment"]) for record in records]
+    packages = [environment.pop("packages") for environment in environments]
+    yield from _differing("versions", *packages)
+    yield from _differing("environment", *({k: v for k, v in one.items() if k != "command"} for one in environments))
+
+
+def _described(cell: Mapping[str, Any]) -> dict[str, Any]:
+    """All that a cell's scores depend on, but for its seed."""
+    options = {f"option {name}": value for name, value in cell["options"].items()}
+    weights = {f"weights {one['name']}": f"{one['kind']}, {one['sha256'][:12]}" for one in cell["weights"]}
+    rest = {"data": cell["fingerprint"][:12], "size": cell["size"], "device": cell["device"], "code": cell["code"]}
+    return options | weights | rest
+
+
+def _differing(where: str, a: Mapping[str, Any], b: Mapping[str, Any]) -> Iterator[Change]:
+    for name in dict.fromkeys([*a, *b]):
+        values = [str(one[name]) if name in one else "absent" for one in (a, b)]
+        if values[0] != values[1]:
+            yield Change(where, name, *values)

@@ -1,0 +1,69 @@
+"""`bench compare`."""
+
+from pathlib import Path
+
+import click
+
+from ..config import default_results
+
+
+@click.command(
+    epilog="""\b
+Examples:
+  bench compare brain_mri-1a2b3c4d brain_mri-5e6f7a8b
+  bench compare before/brain_mri-1a2b3c4d latest --all
+  bench compare brain_mri-1a2b3c4d latest --csv differences.csv
+""",
+)
+@click.argument("a", metavar="A")
+@click.argument("b", metavar="B")
+@click.option("--results", type=click.Path(path_type=Path), default=default_results, help="Where runs are kept.")
+@click.option("--all", "everything", is_flag=True, help="Every metric and threshold policy.")
+@click.option(
+    "--csv",
+    type=click.Path(path_type=Path, dir_okay=False),
+    metavar="FILE",
+    help="Also write every difference to this file.",
+)
+def command(a: str, b: str, results: Path, everything: bool, csv: Path | None) -> None:
+    """Show by how much run B differs from run A, and what else does.
+
+    Methods are joined by name, on the datasets that both runs have. Where the images are the same, differences have the
+    95 % interval of their mean image by image. Without --all: DICE of each method's own masks, or of valid_dice's, the
+    AUROC of pixels and of images, and the time per image. A and B are a run's folder, its name, the beginning of its
+    name, or `latest`.
+    """
+    import pandas as pd
+
+    from ...reports.changes import change_table, difference_tables
+    from ...results.store import find_run
+    from ...results.tables import headline
+    from ..api import UsageError
+    from ..changes import compare_runs
+    from .progress import console
+
+    runs = find_run(a, results), find_run(b, results)
+    if runs[0].folder.resolve() == runs[1].folder.resolve():
+        raise UsageError(f"A and B are both the run {runs[0].folder}. Name another one; bench list runs shows them.")
+    scores, changes, alone = compare_runs(*runs)
+    if scores.empty:
+        raise UsageError(
+            f"{runs[0].name} and {runs[1].name} have no method on the same dataset in common: there is nothing to "
+            "compare. bench list runs shows what each has measured."
+        )
+    shown = scores
+    if not everything:
+        short = ("pixel_auroc", "image_auroc", "predict_ms")
+        masks = headline(scores[scores["metric"] == "dice"])
+        maps = scores[(scores["policy"] == "none") & scores["metric"].isin(short)]
+        shown = pd.concat([masks, maps]).sort_values(["dataset", "method"], kind="stable")
+    console.print(difference_tables(shown, [run.name for run in runs]))
+    console.print(change_table(changes))
+    for reason in alone:
+        console.print(reason, style="yellow", markup=False)
+    if csv:
+        try:
+            scores.to_csv(csv, index=False)
+        except OSError as error:
+            raise UsageError(f"{csv} cannot be written: {error.strerror}.") from error
+        console.print(f"{csv.resolve()}", soft_wrap=True)

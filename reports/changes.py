@@ -1,0 +1,75 @@
+"""How two runs differ, as tables to read."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import pandas as pd
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from ..results.tables import COSTS
+
+_SIGNS = {1.0: ("better", "green"), 0.0: ("worse", "red")}
+
+
+def difference_tables(scores: pd.DataFrame, names: Sequence[str]) -> RenderableType:
+    """Renders differences, a table for each dataset.
+
+    Args:
+        scores: Columns `dataset`, `method`, `policy`, `metric`, `a`, `b`, `difference`, `ci_low`, `ci_high`, `better`.
+        names: Of the runs A and B.
+    """
+    parts: list[RenderableType] = [Text(f"A is {names[0]}\nB is {names[1]}\n")]
+    for dataset, rows in scores.groupby("dataset", sort=False):
+        table = Table(title=Text(str(dataset)), title_justify="left")
+        for name in ("method", "metric", "masks"):
+            table.add_column(name, overflow="fold")
+        for name in ("A", "B", "B - A", "95 % interval"):
+            table.add_column(name, justify="right", no_wrap=True)
+        table.add_column("B is")
+        before = None
+        for row in rows.to_dict("records"):
+            method, before = row["method"] if row["method"] != before else "", row["method"]
+            table.add_row(Text(method), row["metric"], Text(_masks(row["policy"])), *_numbers(row), _sign(row))
+        parts.append(table)
+    parts.append(
+        Text(
+            "Seeds are averaged. Intervals are of the difference image by image, patients being drawn; where they do "
+            "not hold zero, better or worse is said. Of costs, the ratio B / A is shown."
+        )
+    )
+    return Group(*parts)
+
+
+def change_table(changes: Iterable[tuple[str, str, str, str]]) -> RenderableType:
+    """Renders what differs beside scores: where, what, in A, in B; the same change of several cells in one row."""
+    merged: dict[tuple[str, str, str], list[str]] = {}
+    for where, what, a, b in changes:
+        merged.setdefault((what, a, b), []).append(where)
+    if not merged:
+        return Text("Nothing else differs: configuration, code, weights, data, versions and hardware are the same.")
+    table = Table(title=Text("What else differs"), title_justify="left")
+    for name in ("what", "A", "B", "where"):
+        table.add_column(name, overflow="fold")
+    for (what, a, b), places in merged.items():
+        where = "\n".join(places) if len(places) <= 3 else f"{places[0]}\nand {len(places) - 1} others"
+        table.add_row(*(Text(cell) for cell in (what, a, b, where)))
+    return table
+
+
+def _masks(policy: str) -> str:
+    return "" if policy == "none" else policy
+
+
+def _numbers(row: Mapping[Any, Any]) -> tuple[str, ...]:
+    a, b, difference, low, high = (row[name] for name in ("a", "b", "difference", "ci_low", "ci_high"))
+    if row["metric"] in COSTS:
+        return f"{a:.1f}", f"{b:.1f}", f"× {b / a:.2f}" if a else "", ""
+    interval = f"{low:+.3f} to {high:+.3f}" if pd.notna(low) else ""
+    return f"{a:.3f}", f"{b:.3f}", f"{difference:+.3f}", interval
+
+
+def _sign(row: Mapping[Any, Any]) -> Text:
+    word, style = _SIGNS.get(row["better"], ("", ""))
+    return Text(word, style)
