@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -15,7 +16,7 @@ from .looks import COLUMN, broken, plain, save
 
 _COLUMNS = ("image", "ground truth", "anomaly map", "mask")
 _RULES = ("best", "median", "worst")
-_TRUTH, _MASK, _PROMPT = "#009e73", "#e69f00", "white"  # told apart by the colour-blind, and by where they are
+GREEN, ORANGE, _PROMPT = "#009e73", "#e69f00", "white"  # told apart by the colour-blind, and by where they are
 
 Read = Callable[[str], tuple[np.ndarray, np.ndarray]]
 """Reads a case by its id: its image, uint8 (S, S), and its lesion mask, bool (S, S)."""
@@ -84,7 +85,9 @@ def galleries(
             continue
         store = runs[of_seed["run"].iloc[0]]
         try:
-            pictures = [_picture(rule, row, store, read) for rule, row in chosen.items()]
+            pictures = [
+                picture(f"{rule}\nDICE\n{row['dice']:.2f}", row.to_dict(), store, read) for rule, row in chosen.items()
+            ]
         except ResultsError:
             missing.append(f"{method} on {dataset}: its anomaly maps were not kept, or are damaged")
             continue
@@ -93,19 +96,30 @@ def galleries(
     return files, missing
 
 
-def _picture(rule: str, row: pd.Series, store: RunStore, read: Read) -> Picture:
+def picture(title: str, row: Mapping[Any, Any], store: RunStore, read: Read) -> Picture:
+    """What a method makes of a case.
+
+    Args:
+        title: Of the picture.
+        row: Of `cases`.
+        store: The run that it is from.
+        read: Reads the case.
+
+    Raises:
+        ResultsError: The prediction was not kept, or is damaged.
+    """
     prediction = store.cell(row["cell"]).read_prediction("test", row["case"]).prediction
     own = row["policy"] == "own" and prediction.mask is not None
     mask = prediction.mask if own else prediction.anomaly_map >= row["threshold"]
     image, truth = read(row["case"])
     prompts = prediction.prompts if own else ()
-    return Picture(f"{rule}\nDICE\n{row['dice']:.2f}", image, truth, prediction.anomaly_map, np.asarray(mask), prompts)
+    return Picture(title, image, truth, prediction.anomaly_map, np.asarray(mask), prompts)
 
 
 def _draw(title: str, pictures: list[Picture], folder: Path, name: str) -> list[Path]:
     """A row for each picture; the map's colours have the same range in all rows, so that they can be compared."""
-    low = min(float(picture.anomaly_map.min()) for picture in pictures)
-    high = max(float(picture.anomaly_map.max()) for picture in pictures)
+    low = min(float(one.anomaly_map.min()) for one in pictures)
+    high = max(float(one.anomaly_map.max()) for one in pictures)
     title = broken(title, 60)
     head = 0.24 + 0.12 * title.count("\n")
     side, left, gap = (COLUMN - 0.4) / 4, 0.4, 0.03
@@ -113,7 +127,7 @@ def _draw(title: str, pictures: list[Picture], folder: Path, name: str) -> list[
     figure = plt.figure(figsize=(COLUMN, height))
     try:
         figure.text(left / COLUMN, 1 - 0.02 / height, title, fontsize=7, va="top")
-        for row, picture in enumerate(pictures):
+        for row, one in enumerate(pictures):
             bottom = height - head - side * (row + 1)
             axes: list[Axes] = [
                 figure.add_axes(
@@ -123,13 +137,13 @@ def _draw(title: str, pictures: list[Picture], folder: Path, name: str) -> list[
             ]
             for axis in axes:
                 axis.set_axis_off()
-                axis.imshow(picture.image, cmap="gray", vmin=0, vmax=255)
-            _outline(axes[1], picture.truth, _TRUTH)
-            axes[2].imshow(picture.anomaly_map, cmap="magma", vmin=low, vmax=high)
-            _draw_prompts(axes[2], picture)
-            _outline(axes[3], picture.mask, _MASK)
+                axis.imshow(one.image, cmap="gray", vmin=0, vmax=255)
+            _outline(axes[1], one.truth, GREEN)
+            axes[2].imshow(one.anomaly_map, cmap="magma", vmin=low, vmax=high)
+            _draw_prompts(axes[2], one)
+            _outline(axes[3], one.mask, ORANGE)
             middle = (bottom + (side - gap) / 2) / height
-            figure.text((left - 0.05) / COLUMN, middle, plain(picture.title), fontsize=6.5, ha="right", va="center")
+            figure.text((left - 0.05) / COLUMN, middle, plain(one.title), fontsize=6.5, ha="right", va="center")
             if row == 0:
                 for axis, label in zip(axes, _COLUMNS, strict=True):
                     axis.set_title(label, fontsize=6.5, pad=1.5)
@@ -147,12 +161,12 @@ def _outline(axis: Axes, mask: np.ndarray, colour: str) -> None:
         axis.set(xlim=(-0.5, len(mask) - 0.5), ylim=(len(mask) - 0.5, -0.5))
 
 
-def _draw_prompts(axis: Axes, picture: Picture) -> None:
-    for prompt in picture.prompts:
+def _draw_prompts(axis: Axes, shown: Picture) -> None:
+    for prompt in shown.prompts:
         if len(prompt) == 2:
             axis.plot(*prompt, "+", color=_PROMPT, markersize=5, markeredgewidth=1)
         else:
             x0, y0, x1, y1 = prompt
             axis.add_patch(Rectangle((x0, y0), x1 - x0, y1 - y0, fill=False, edgecolor=_PROMPT, linewidth=0.8))
-    size = len(picture.image)
+    size = len(shown.image)
     axis.set(xlim=(-0.5, size - 0.5), ylim=(size - 0.5, -0.5))

@@ -37,8 +37,9 @@ def command(
 ) -> None:
     """Write the tables and figures of a paper from one RUN or several.
 
-    Tables as CSV, Markdown and LaTeX, figures as PDF and PNG. The galleries show each method's best, median and worst
-    anomalous case by DICE; they need the datasets where they were when the run was made.
+    A page to look at, report.html, which needs no other file; tables as CSV, Markdown and LaTeX; figures as PDF and
+    PNG. The galleries show each method's best, median and worst anomalous case by DICE; they and the page's cases need
+    the datasets where they were when the run was made.
 
     Several runs are joined; where two have measured the same images with the same method, seed and size, nothing is
     chosen silently: say --prefer. RUN is a run's folder, its name, the beginning of its name, or `latest`, which it is
@@ -47,6 +48,7 @@ def command(
     from ...reports.figures import paper_figures
     from ...reports.files import write_tables
     from ...reports.galleries import galleries
+    from ...reports.html import write_html
     from ...reports.paper_tables import paper_tables
     from ...reports.thresholds import threshold_figure
     from ...results.joining import join_runs
@@ -74,7 +76,8 @@ def command(
         if masks_by(dice, wanted).empty:
             raise UsageError(f"No method has masks by {wanted!r}, or they are an oracle's. {suggest(wanted, legal)}")
         report("comparing methods", 0, 0)
-        ranks = compare_methods(cases).ranks
+        comparison = compare_methods(cases)
+        ranks = comparison.ranks
         quoted = _quoted(joined.scores, stores) if published else None
         try:
             report("writing tables", 0, 0)
@@ -95,7 +98,11 @@ def command(
             report("drawing galleries", 0, 0)
             shown = masks_by(joined.cases, wanted)
             drawn, undrawn = galleries(shown, {run.name: run for run in stores}, images, out / "figures")
-            files += drawn
+            report("writing report.html", 0, 0)
+            page = out / "report.html"
+            shown_figures = [file for file in files if file.suffix == ".png"]
+            write_html(page, stores, joined, comparison, wanted, shown_figures, images)
+            files = [page, *files, *drawn]
         except OSError as error:
             raise UsageError(f"{error.filename or out} cannot be written: {error.strerror}.") from error
     if quoted is not None and quoted.empty:

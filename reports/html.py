@@ -1,0 +1,264 @@
+"""The report as one HTML file that needs nothing else: tables to sort, curves to slide along, cases to look at.
+
+Nothing of a dataset, a method or a run is trusted: Jinja2 escapes it, and the script makes text of it, never markup.
+"""
+
+import base64
+import importlib.resources
+import io
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+import numpy as np
+import pandas as pd
+from jinja2 import Environment
+from markupsafe import Markup
+from matplotlib.colors import to_hex
+from PIL import Image
+
+from ..results.store import ResultsError, RunStore
+from ..results.tables import masks_by
+from .comparison import in_words
+from .galleries import GREEN, ORANGE, Read, picture
+from .looks import looks
+from .tables import ordered_policies
+
+PICTURED = 40
+"""So many cases of a dataset have images, evenly spread over the ranking by mean DICE: a file must stay small."""
+_PIXELS = 160
+_POINTS = 120  # of a curve
+_COLUMNS = {
+    "dice": ("DICE", 3, True),
+    "iou": ("IoU", 3, True),
+    "precision": ("precision", 3, True),
+    "recall": ("recall", 3, True),
+    "hd95_px": ("HD95, px", 1, False),
+    "lesion_recall": ("lesions hit", 3, True),
+    "false_lesions": ("false lesions", 2, False),
+    "pixel_auroc": ("pixel AUROC", 3, True),
+    "pixel_ap": ("pixel AP", 3, True),
+    "aupro": ("AUPRO", 3, True),
+    "image_auroc": ("image AUROC", 3, True),
+    "predict_ms": ("ms per image", 1, False),
+}
+_DASHES = {"-": "none", "--": "7 4", ":": "2 3", "-.": "7 3 2 3"}
+
+
+def write_html(
+    file: Path,
+    runs: Sequence[RunStore],
+    tables: tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame],
+    comparison: tuple[pd.DataFrame, pd.DataFrame],
+    policy: str,
+    figures: Iterable[Path],
+    images: Mapping[tuple[str, str], Read],
+) -> None:
+    """Writes the report.
+
+    Args:
+        file: Where it goes.
+        runs: That it is of.
+        tables: Their `cases`, `scores` and `curves`, joined, with the column `run`.
+        comparison: `comparisons` and `ranks` of the same.
+        policy: Whose masks words, figures and cases are of.
+        figures: PNG files to embed.
+        images: What reads a case's image and lesion mask, by the names of run and dataset.
+    """
+    cases, scores, curves = tables
+    comparisons, ranks = comparison
+    pictures = _pictures(masks_by(cases, policy), {run.name: run for run in runs}, images)
+    failed = scores[scores["error"] != ""]
+    templates = importlib.resources.files("miasbench.reports").joinpath("templates")
+    css, js, page = (templates.joinpath(f"report.{kind}").read_text(encoding="utf-8") for kind in ("css", "js", "html"))
+    # Style and script are the project's own; everything else is escaped.
+    html = Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True).from_string(page)
+    text = html.render(
+        title="Anomaly segmentation: " + ", ".join(scores["dataset"].unique()),
+        css=Markup(css),
+        js=Markup(js),
+        policy=policy,
+        words=_words(ranks, comparisons, policy),
+        failures=[f"{row.dataset} · {row.method} · seed {row.seed}: {row.error}" for row in failed.itertuples()],
+        runs=[_run(run) for run in runs],
+        figures=[_figure(path) for path in figures],
+        images_note=(
+            f"Images are shown of up to {PICTURED} cases of a dataset, evenly spread over the ranking by mean DICE."
+            if pictures
+            else "There are no images: the datasets or the anomaly maps are not where they were."
+        ),
+        data={
+            "datasets": [str(name) for name in scores["dataset"].unique()],
+            "policies": list(dict.fromkeys([policy, *ordered_policies(scores[scores["metric"] == "dice"])])),
+            "columns": [
+                {"name": name, "title": title, "digits": digits, "high": high}
+                for name, (title, digits, high) in _COLUMNS.items()
+            ],
+            "scores": _score_rows(scores, ranks, policy),
+            "curves": _curves(curves),
+            "looks": {
+                method: {"colour": to_hex(look.colour), "dash": _DASHES[look.dash]}
+                for method, look in looks([str(name) for name in scores["method"].unique()]).items()
+            },
+            "cases": _cases(masks_by(cases, policy)),
+            "images": pictures,
+        },
+    )
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text(text, encoding="utf-8")
+
+
+def _words(ranks: pd.DataFrame, comparisons: pd.DataFrame, policy: str) -> dict[str, list[str]]:
+    words = {}
+    for dataset, ranking in ranks[ranks["policy"] == policy].groupby("dataset", sort=False):
+        pairs = comparisons[(comparisons["policy"] == policy) & (comparisons["dataset"] == dataset)]
+        words[str(dataset)] = list(in_words(ranking, pairs))
+    return words
+
+
+def _run(run: RunStore) -> dict[str, Any]:
+    record = run.read()
+    kept = ("options", "weights", "size", "device", "code", "fingerprint", "transductive")
+    cells = [
+        {name: cell[name] for name in ("dataset", "method", "seed")}
+        | {"text": json.dumps({name: cell[name] for name in kept}, indent=2, ensure_ascii=False)}
+        for cell in record["cells"]
+    ]
+    return {"name": run.name, "environment": record["environment"], "created": record["created"], "cells": cells}
+
+
+def _figure(path: Path) -> dict[str, str]:
+    kinds = {
+        "dice": "Mean DICE of each method and dataset, with 95 % intervals",
+        "distributions": "DICE of every anomalous image, by method",
+        "lesion_size": "DICE by lesion size",
+        "cost": "DICE over runtime and memory, with the Pareto front",
+        "roc": "Receiver operating characteristic over all test pixels",
+        "precision_recall": "Precision over recall of all test pixels",
+        "ranks": "How often each method has each rank when patients are drawn again",
+    }
+    alt = kinds.get(path.stem) or f"DICE over thresholds: {path.stem.removeprefix('thresholds-')}"
+    return {"uri": _uri(path.read_bytes(), "png"), "alt": f"{alt}; the table of scores has the numbers."}
+
+
+def _score_rows(scores: pd.DataFrame, ranks: pd.DataFrame, policy: str) -> list[dict[str, Any]]:
+    """A row for each dataset, policy and method, with scores that need no threshold in all of a method's rows."""
+    kept = scores[(scores["error"] == "") & scores["value"].notna() & scores["metric"].isin(list(_COLUMNS))]
+    of_maps = dict(list(kept[kept["policy"] == "none"].groupby(["dataset", "method"], sort=False)))
+    masks = kept[kept["policy"] != "none"]
+    if policy not in set(masks["policy"]):  # such as the headline, which takes each method's best legal one
+        masks = pd.concat([masks_by(masks, policy).assign(policy=policy), masks])
+    tied = ranks[ranks["tied_with_best"]]
+    tied_keys = set(tied[["dataset", "policy", "method"]].itertuples(index=False, name=None))
+    rows = []
+    for (dataset, name, method), own in masks.groupby(["dataset", "policy", "method"], sort=False):
+        parts = pd.concat([own, of_maps.get((dataset, method), own[:0])])
+        parts = parts[~parts["oracle"] | bool(own["oracle"].iloc[0])]
+        rows.append(
+            {
+                "dataset": dataset,
+                "policy": name,
+                "method": method,
+                "weights": _kinds(str(own["weights"].iloc[0])),
+                "oracle": bool(own["oracle"].iloc[0]),
+                "tied": (dataset, name, method) in tied_keys,
+                "values": {str(metric): _value(one) for metric, one in parts.groupby("metric", sort=False)},
+            }
+        )
+    return rows
+
+
+def _kinds(weights: str) -> str:
+    """Whether weights are embedded or random ones, which no reader may overlook."""
+    return ", ".join(kind for kind in ("embedded", "random") if f"({kind})" in weights)
+
+
+def _value(rows: pd.DataFrame) -> dict[str, Any]:
+    digits = _COLUMNS[str(rows["metric"].iloc[0])][1]
+    found: dict[str, Any] = {"value": float(rows["value"].mean())}
+    if len(rows) > 1:
+        found["spread"] = f"± {rows['value'].std():.{digits}f}"
+    elif rows[["ci_low", "ci_high"]].notna().all(axis=None):
+        found["spread"] = f"{rows['ci_low'].iloc[0]:.{digits}f}–{rows['ci_high'].iloc[0]:.{digits}f}"
+    return found
+
+
+def _curves(curves: pd.DataFrame) -> dict[str, dict[str, dict[str, list[float]]]]:
+    """DICE of the first seed over the share of normal test pixels that reach the threshold."""
+    found: dict[str, dict[str, dict[str, list[float]]]] = {}
+    for (dataset, method), rows in curves[curves["split"] == "test"].groupby(["dataset", "method"], sort=False):
+        own = rows[rows["seed"] == rows["seed"].iloc[0]].sort_values("threshold", ascending=False)
+        own = own.iloc[np.unique(np.linspace(0, len(own) - 1, _POINTS).astype(int))]
+        found.setdefault(str(dataset), {})[str(method)] = {
+            "share": own["false_positive_rate"].round(6).tolist(),
+            "dice": own["dice"].round(4).tolist(),
+        }
+    return found
+
+
+def _cases(cases: pd.DataFrame) -> dict[str, list[dict[str, Any]]]:
+    found: dict[str, list[dict[str, Any]]] = {}
+    scored = cases[cases["dice"].notna() & (cases["label"] == 1)]
+    for (dataset, case), rows in scored.groupby(["dataset", "case"], sort=False):
+        dice = rows.groupby("method", sort=False)["dice"].mean().round(4).to_dict()
+        one = {"case": str(case), "patient": str(rows["patient"].iloc[0]), "dice": dice}
+        found.setdefault(str(dataset), []).append(one)
+    return found
+
+
+def _pictures(
+    cases: pd.DataFrame, runs: Mapping[str, RunStore], images: Mapping[tuple[str, str], Read]
+) -> dict[str, dict[str, Any]]:
+    """Images of some cases, of the first seed, as data URIs: by dataset and case."""
+    found: dict[str, dict[str, Any]] = {}
+    scored = cases[cases["dice"].notna() & (cases["label"] == 1)]
+    for dataset, rows in scored.groupby("dataset", sort=False):
+        ranked = rows.groupby("case")["dice"].mean().sort_values(kind="stable").index
+        chosen = ranked[np.unique(np.linspace(0, len(ranked) - 1, min(PICTURED, len(ranked))).astype(int))]
+        first = rows.drop_duplicates(["method", "case"])
+        for row in first[first["case"].isin(chosen)].to_dict("records"):
+            read = images.get((row["run"], str(dataset)))
+            if read is None:
+                continue
+            try:
+                one = picture("", row, runs[row["run"]], read)
+            except ResultsError:
+                continue
+            of_case = found.setdefault(str(dataset), {}).setdefault(
+                str(row["case"]),
+                {"image": _grey(one.image), "truth": _layer(one.truth, GREEN), "methods": {}},
+            )
+            of_case["methods"][row["method"]] = {"map": _heat(one.anomaly_map), "mask": _layer(one.mask, ORANGE)}
+    return found
+
+
+def _grey(image: np.ndarray) -> str:
+    return _webp(Image.fromarray(image).resize((_PIXELS, _PIXELS), Image.Resampling.BILINEAR))
+
+
+def _layer(mask: np.ndarray, colour: str) -> str:
+    """A mask in a colour that lets the image through."""
+    alpha = Image.fromarray(mask).convert("L").resize((_PIXELS, _PIXELS), Image.Resampling.BILINEAR)
+    layer = Image.new("RGB", alpha.size, colour)
+    layer.putalpha(alpha.point(lambda value: value * 0.5))
+    return _webp(layer)
+
+
+def _heat(anomaly_map: np.ndarray) -> str:
+    """An anomaly map in colours, from its own minimum to its own maximum."""
+    low, high = float(anomaly_map.min()), float(anomaly_map.max())
+    unit = (anomaly_map - low) / (high - low or 1.0)
+    coloured = matplotlib.colormaps["magma"](unit, bytes=True)
+    return _webp(Image.fromarray(coloured).convert("RGB").resize((_PIXELS, _PIXELS), Image.Resampling.BILINEAR))
+
+
+def _webp(image: Image.Image) -> str:
+    buffer = io.BytesIO()
+    image.save(buffer, "WEBP", quality=70, method=2)
+    return _uri(buffer.getvalue(), "webp")
+
+
+def _uri(content: bytes, kind: str) -> str:
+    return f"data:image/{kind};base64,{base64.b64encode(content).decode()}"
