@@ -49,7 +49,7 @@ def compare_runs(a: RunStore, b: RunStore) -> RunDifference:
     records = a.read(), b.read()
     entries = [{(cell["dataset"], cell["method"]): cell for cell in record["cells"]} for record in records]
     scores = [_means(run.scores()) for run in (a, b)]
-    joined = scores[0].join(scores[1], how="inner", lsuffix="_a", rsuffix="_b").reset_index()
+    joined = scores[0].merge(scores[1], left_index=True, right_index=True, suffixes=("_a", "_b")).reset_index()
     joined = joined.rename(columns={"value_a": "a", "value_b": "b"})
     joined["difference"] = joined["b"] - joined["a"]
     pairs = _Pairs(a.cases(), b.cases())

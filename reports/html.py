@@ -140,7 +140,7 @@ def _figure(path: Path) -> dict[str, str]:
         "ranks": "How often each method has each rank when patients are drawn again",
     }
     alt = kinds.get(path.stem) or f"DICE over thresholds: {path.stem.removeprefix('thresholds-')}"
-    return {"uri": _uri(path.read_bytes(), "png"), "alt": f"{alt}; the table of scores has the numbers."}
+    return {"uri": _uri(path.read_bytes(), "png"), "alt": alt}
 
 
 def _score_rows(scores: pd.DataFrame, ranks: pd.DataFrame, policy: str) -> list[dict[str, Any]]:
