@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from ...results.store import RunStore
+    from ..picturing import FramedImages
 
 
 @click.command(
@@ -56,7 +57,6 @@ def command(
     from ...results.tables import HEADLINE, masks_by
     from ..api import UsageError
     from ..comparing import compare_methods
-    from ..picturing import framed_images
     from ..registry import suggest
     from .progress import console, stage_status
 
@@ -89,28 +89,36 @@ def command(
                 report("drawing thresholds", done, len(datasets))
                 drawn = threshold_figure(curves, scores, dataset, out / "figures")
                 files += [drawn.with_suffix(".pdf"), drawn]
-            images, missing = {}, []
-            for done, run in enumerate(stores):
-                report("reading images", done, len(stores))
-                found, absent = framed_images(run)
-                images |= {(run.name, name): read for name, read in found.items()}
-                missing += [f"{name}: {why}" for name, why in absent.items()]
+            report("finding images", 0, 0)
+            images, missing = _images(stores)
             report("drawing galleries", 0, 0)
             shown = masks_by(joined.cases, wanted)
-            drawn, undrawn = galleries(shown, {run.name: run for run in stores}, images, out / "figures")
+            pictures, undrawn = galleries(shown, {run.name: run for run in stores}, images, out / "figures")
             report("writing report.html", 0, 0)
             page = out / "report.html"
-            shown_figures = [file for file in files if file.suffix == ".png"]
-            write_html(page, stores, joined, comparison, wanted, shown_figures, images)
-            files = [page, *files, *drawn]
+            embedded = [file for file in files if file.suffix == ".png"]
+            write_html(page, stores, joined, comparison, wanted, embedded, images)
+            files = [page, *files, *pictures]
         except OSError as error:
             raise UsageError(f"{error.filename or out} cannot be written: {error.strerror}.") from error
     if quoted is not None and quoted.empty:
         console.print("No published numbers are known of what was measured.")
     for why in missing + undrawn:
-        console.print(f"No gallery of {why}.".replace("..", "."), style="yellow", soft_wrap=True, markup=False)
+        console.print(f"No gallery of {why.removesuffix('.')}.", style="yellow", soft_wrap=True, markup=False)
     for file in files:
         console.print(f"{file.resolve()}", soft_wrap=True)
+
+
+def _images(stores: "Sequence[RunStore]") -> "tuple[dict[tuple[str, str], FramedImages], list[str]]":
+    """What reads the test images of each run's datasets, and why those of some cannot be had."""
+    from ..picturing import framed_images
+
+    images, missing = {}, []
+    for run in stores:
+        found, absent = framed_images(run)
+        images |= {(run.name, name): read for name, read in found.items()}
+        missing += [f"{name}: {why}" for name, why in absent.items()]
+    return images, missing
 
 
 def _quoted(scores: "pd.DataFrame", stores: "Sequence[RunStore]") -> "pd.DataFrame":
