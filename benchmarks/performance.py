@@ -25,9 +25,10 @@ from miasbench.harness.api import Dataset
 from miasbench.harness.config import make_config
 from miasbench.harness.device import PeakMemory
 from miasbench.harness.frame import frame_image
+from miasbench.harness.planning import make_plan
 from miasbench.harness.provenance import environment
 from miasbench.harness.registry import build_method, open_dataset
-from miasbench.harness.runner import execute, make_plan
+from miasbench.harness.runner import execute
 from miasbench.methods import weights
 from miasbench.methods.mias_sam.index import FACTORIES, PROBES
 from miasbench.methods.mias_sam.memory_bank import MemoryBank, anomaly_map, patch_descriptors

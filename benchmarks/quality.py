@@ -17,7 +17,8 @@ from miasbench.harness.api import Dataset, Split
 from miasbench.harness.config import make_config
 from miasbench.harness.frame import frame_image, frame_mask
 from miasbench.harness.masks import Overlap
-from miasbench.harness.runner import execute, make_plan
+from miasbench.harness.planning import make_plan
+from miasbench.harness.runner import execute
 from miasbench.harness.statistics import bootstrap_mean
 from miasbench.methods import weights
 from miasbench.methods.cache import Cache

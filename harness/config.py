@@ -7,7 +7,8 @@ from typing import Annotated, Any, Literal
 
 import platformdirs
 import yaml
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, ValidationError
+from upath import UPath
 
 from .api import UsageError
 from .registry import suggest
@@ -18,9 +19,9 @@ def default_data_root() -> Path:
     return Path(os.environ.get("MIASBENCH_DATA") or Path(platformdirs.user_data_dir("miasbench")) / "datasets")
 
 
-def default_results() -> Path:
+def default_results() -> UPath:
     """Where runs are kept: `$MIASBENCH_RESULTS`, or `bench-results` in the current folder."""
-    return Path(os.environ.get("MIASBENCH_RESULTS") or "bench-results")
+    return UPath(os.environ.get("MIASBENCH_RESULTS") or "bench-results")
 
 
 class ScoreConfig(BaseModel):
@@ -39,6 +40,23 @@ class ScoreConfig(BaseModel):
     fixed_threshold: Annotated[float, Field(allow_inf_nan=False)] | None = None
     pixels: Literal["auto", "exact", "binned"] = "auto"
 
+
+def results_folder(text: Any) -> UPath:
+    """A folder of runs: a path, or an address such as `s3://bucket/results`.
+
+    Raises:
+        UsageError: Nothing here can reach such an address; the text says what is missing.
+    """
+    try:
+        folder = UPath(text)
+        _ = folder.fs  # imports what reaches there
+    except (ImportError, ValueError) as error:
+        raise UsageError(f"The results folder {text} cannot be reached: {error}") from error
+    return folder
+
+
+Results = Annotated[UPath, BeforeValidator(results_folder), PlainSerializer(str, when_used="json")]
+"""A folder for runs, here or anywhere that fsspec reaches; its text holds no credentials."""
 
 _OneOrSeveral = BeforeValidator(lambda value: [value] if isinstance(value, str | int) else value)
 
@@ -65,7 +83,7 @@ class RunConfig(BaseModel):
     seeds: Annotated[list[Annotated[int, Field(ge=0)]], Field(min_length=1), _OneOrSeveral] = [0]
     device: Literal["auto", "cpu", "cuda"] = "auto"
     data_root: Path = Field(default_factory=default_data_root)
-    results: Path = Field(default_factory=default_results)
+    results: Results = Field(default_factory=default_results)
     limit: Annotated[int, Field(ge=0)] = 0
     size: Annotated[int, Field(ge=32, le=4096)] = 256
     maps: Literal["float32", "float16", "none"] = "float32"

@@ -40,6 +40,14 @@ def synchronize(device: str) -> None:
         torch.cuda.synchronize()
 
 
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether an error means that the machine or the device has no more memory to give."""
+    import torch
+
+    # torch's allocator of the CPU raises a plain RuntimeError.
+    return isinstance(error, MemoryError | torch.OutOfMemoryError) or "can't allocate memory" in str(error)
+
+
 def seed_everything(seed: int) -> None:
     """Seeds Python, numpy and torch: libraries under the methods draw from all three."""
     import torch
@@ -97,6 +105,11 @@ class PeakMemory:
             torch.cuda.reset_peak_memory_stats()
         self._thread.start()
         return self
+
+    @property
+    def measured(self) -> dict[str, float]:
+        """Both peaks, by the names that they have in the tables."""
+        return {"peak_memory_mib": self.host_mib, "peak_gpu_memory_mib": self.device_mib}
 
     def __exit__(self, *_: object) -> None:
         self._stop.set()

@@ -14,7 +14,7 @@ import psutil
 
 from .registry import BUILT_IN, method_entry, policies
 
-_ROOMS = ("harness/api.py", "harness/frame.py", "harness/runner.py", "methods", "datasets")
+_ROOMS = ("harness/api.py", "harness/frame.py", "harness/cells.py", "methods", "datasets")
 _SCORED_BY = ("deciding", "frame", "masks", "metrics", "scanning", "scoring", "statistics", "thresholds")
 _SCORING = tuple(f"harness/{name}.py" for name in _SCORED_BY)
 _HYPERPARAMETERS = ("target", "anomalib", "options", "schedule", "input_size")  # of a card
@@ -45,12 +45,12 @@ def scoring_version() -> str:
     return digest.hexdigest()[:12]
 
 
-def environment(device: str) -> dict[str, Any]:
-    """Versions, hardware, git commit and command of this process."""
+def environment(device: str, command: str) -> dict[str, Any]:
+    """The command of a run, and versions, hardware and git commit of this process."""
     import torch
 
     return {
-        "command": " ".join([Path(sys.argv[0]).name, *sys.argv[1:]]),
+        "command": command,
         "python": platform.python_version(),
         "packages": {"miasbench": importlib.metadata.version("miasbench")}
         | {name: importlib.metadata.version(name) for name in _PACKAGES},
@@ -60,8 +60,13 @@ def environment(device: str) -> dict[str, Any]:
         "cores": usable_cores(),
         "threads": torch.get_num_threads(),
         "memory_gib": round(psutil.virtual_memory().total / 2**30, 1),
-        "gpu": torch.cuda.get_device_name() if device == "cuda" else None,
+        "gpu": torch.cuda.get_device_name() if device == "cuda" and torch.cuda.is_available() else None,
     }
+
+
+def command_line() -> str:
+    """The command that started this process."""
+    return " ".join([Path(sys.argv[0]).name, *sys.argv[1:]])
 
 
 def usable_cores() -> int:

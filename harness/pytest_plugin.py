@@ -42,12 +42,12 @@ class BaselineFile(pytest.File):
         from ..results.baseline import read_baseline
         from ..results.store import find_run
         from .api import BenchError
-        from .config import default_results
+        from .config import default_results, results_folder
         from .gate import check, measure
 
         try:
             baseline = read_baseline(self.path)
-            results = Path(self.config.getoption("--bench-results") or default_results())
+            results = results_folder(self.config.getoption("--bench-results") or default_results())
             store = find_run(str(self.config.getoption("--bench-run")), results)
             findings = check(baseline, measure(store, baseline.tolerance))
         except BenchError as error:

@@ -1,4 +1,6 @@
-"""A run on disk: predictions, tables and provenance, each file written whole or not at all.
+"""A run in its folder: predictions, tables and provenance, each file written whole or not at all.
+
+The folder is on a disk, or anywhere that fsspec reaches, such as `s3://bucket/results`.
 
 <run>/run.json                              what was asked, versions, hardware, one entry per cell
 <run>/cases.parquet, cases.csv              a row per cell, threshold policy and test case
@@ -7,8 +9,12 @@
 <run>/comparisons.parquet, comparisons.csv  a row per dataset, threshold policy and pair of methods
 <run>/ranks.parquet, ranks.csv              a row per dataset, threshold policy and method
 <run>/cells/<cell>/cell.json                status, times, memory, environment; written last
-<run>/cells/<cell>/<split>/<case>.npz       anomaly map, image score, mask, prompts, seconds, note
+<run>/cells/<cell>/<split>/<case>.npz       anomaly map, image score, mask, prompts, seconds, note; sealed
 <run>/cells/<cell>/cases.parquet, scores.parquet, curves.parquet, error.txt
+<run>/.lock, cells/<cell>/.lock             held by the process that writes there; of no meaning when it is gone
+
+The seal of a prediction is the SHA-256 of all that stands before it, as the comment of the ZIP archive that every
+`.npz` is: other readers pass over it.
 """
 
 import hashlib
@@ -16,20 +22,24 @@ import io
 import json
 import os
 import re
+import secrets
 import urllib.parse
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
+from filelock import FileLock
+from upath import UPath
 
 from ..harness.api import BenchError, Prediction
 from .tables import CellTables, concatenate
 
 _KEPT_PIXELS = 2**27  # of anomaly maps, half a gigabyte
+_SEAL = 64  # hexadecimal digits of a SHA-256
 
 
 class ResultsError(BenchError):
@@ -47,8 +57,12 @@ class StoredPrediction:
 class CellStore:
     """The folder of one cell: one method, fully configured, on one dataset with one seed."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: UPath) -> None:
         self.folder = folder
+
+    def lock(self) -> FileLock | None:
+        """The right to write here, which ends with the process that has it; `None` where there are no file locks."""
+        return _file_lock(self.folder / ".lock")
 
     def read(self) -> dict[str, Any] | None:
         """The cell's record, or `None` when it has not come to its end."""
@@ -59,9 +73,9 @@ class CellStore:
         write_json(self.folder / "cell.json", record)
 
     def reopen(self) -> None:
-        """Takes back the end, good or bad, before anything in the cell is changed."""
-        for name in ("cell.json", "error.txt"):
-            (self.folder / name).unlink(missing_ok=True)
+        """Takes back the end, good or bad, before anything in the cell is changed, and what a killed process left."""
+        for path in [self.folder / "cell.json", self.folder / "error.txt", *self.folder.glob("**/.*.tmp")]:
+            path.unlink(missing_ok=True)
 
     def clear(self) -> None:
         """Forgets the cell's record and its predictions."""
@@ -72,8 +86,14 @@ class CellStore:
         """Keeps the traceback of a cell that failed."""
         _write(self.folder / "error.txt", text.encode())
 
-    def has_prediction(self, split: str, case_id: str) -> bool:
-        return self._prediction_path(split, case_id).exists()
+    def intact(self, split: str, case_ids: Iterable[str]) -> set[str]:
+        """The cases whose predictions are there and have an unbroken seal."""
+        folder = self.folder / split
+        there = {path.name for path in folder.iterdir()} if folder.is_dir() else set()
+        paths = {case_id: self._prediction_path(split, case_id) for case_id in case_ids}
+        return {
+            case_id for case_id, path in paths.items() if path.name in there and _is_sealed(path.read_bytes()) is True
+        }
 
     def write_prediction(self, split: str, case_id: str, stored: StoredPrediction, dtype: str) -> None:
         """Keeps a prediction.
@@ -101,7 +121,7 @@ class CellStore:
             arrays["prompts"] = np.array([[*one, *(4 - len(one)) * [np.nan]] for one in prediction.prompts])
         buffer = io.BytesIO()
         np.savez(buffer, **arrays)  # deflating saves a seventh of such maps, and takes a third of the time of scoring
-        _write(self._prediction_path(split, case_id), buffer.getvalue())
+        _write(self._prediction_path(split, case_id), _sealed(buffer.getvalue()))
 
     def read_prediction(self, split: str, case_id: str) -> StoredPrediction:
         """Reads a prediction back.
@@ -111,7 +131,10 @@ class CellStore:
         """
         path = self._prediction_path(split, case_id)
         try:
-            with np.load(path, allow_pickle=False) as arrays:
+            content = path.read_bytes()
+            if _is_sealed(content) is False:
+                raise ValueError("its checksum is wrong")
+            with np.load(io.BytesIO(content), allow_pickle=False) as arrays:
                 anomaly_map = arrays["anomaly_map"].astype(np.float32)
                 width = anomaly_map.shape[1]
                 mask = np.unpackbits(arrays["mask"], axis=1, count=width).astype(bool) if "mask" in arrays else None
@@ -121,13 +144,13 @@ class CellStore:
                 return StoredPrediction(prediction, float(arrays["seconds"]))
         except Exception as error:  # damaged bytes make zipfile, zlib and numpy raise half a dozen kinds
             raise ResultsError(
-                f"The prediction {path} cannot be read ({error}). Delete {self.folder} and run the same command again."
+                f"The prediction {path} cannot be read ({error}). Run the same command again: it is made anew."
             ) from error
 
     def drop_predictions(self) -> None:
         """Deletes anomaly maps and masks; scores stay."""
         for file in self.folder.glob("*/*.npz"):
-            file.unlink()
+            file.unlink(missing_ok=True)
 
     def predictions(self, split: str, case_ids: Sequence[str]) -> "StoredPredictions":
         """The predictions of a split, in the order of the given cases."""
@@ -142,10 +165,10 @@ class CellStore:
         files = [self.folder / f"{name}.parquet" for name in CellTables._fields]
         empty = concatenate([])
         return CellTables(
-            *(pd.read_parquet(file) if file.exists() else none for file, none in zip(files, empty, strict=True))
+            *(_read_parquet(file) if file.exists() else none for file, none in zip(files, empty, strict=True))
         )
 
-    def _prediction_path(self, split: str, case_id: str) -> Path:
+    def _prediction_path(self, split: str, case_id: str) -> UPath:
         name = urllib.parse.quote(case_id, safe=" ")
         if len(name) > 200:  # file systems take 255 bytes
             name = hashlib.sha256(case_id.encode()).hexdigest()
@@ -183,8 +206,8 @@ class StoredPredictions(Sequence[StoredPrediction]):
 class RunStore:
     """The folder of one run."""
 
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
+    def __init__(self, folder: Path | UPath) -> None:
+        self.folder = UPath(folder)
 
     @property
     def name(self) -> str:
@@ -192,6 +215,10 @@ class RunStore:
 
     def cell(self, name: str) -> CellStore:
         return CellStore(self.folder / "cells" / name)
+
+    def lock(self) -> AbstractContextManager[object]:
+        """The right to write the run's record and tables, waited for."""
+        return _file_lock(self.folder / ".lock") or nullcontext()
 
     def read(self) -> dict[str, Any]:
         """The run's record.
@@ -239,23 +266,23 @@ class RunStore:
                 f"The run {self.folder} has no table {path.name}: finish it with the same command, or compute its "
                 f"tables again with bench score {self.name}."
             )
-        return pd.read_parquet(path)
+        return _read_parquet(path)
 
 
-def find_runs(results: Path) -> list[RunStore]:
+def find_runs(results: Path | UPath) -> list[RunStore]:
     """The runs in a results folder, newest first."""
-    found = [(path.stat().st_mtime, RunStore(path.parent)) for path in results.glob("*/run.json")]
+    found = [(path.stat().st_mtime, RunStore(path.parent)) for path in UPath(results).glob("*/run.json")]
     return [run for _, run in sorted(found, key=lambda pair: (-pair[0], pair[1].name))]
 
 
-def find_run(name: str, results: Path) -> RunStore:
+def find_run(name: str, results: Path | UPath) -> RunStore:
     """Finds a run by its path, its name, the beginning of its name, or `latest`.
 
     Raises:
         ResultsError: No run, or more than one, answers to the name.
     """
-    if (Path(name) / "run.json").exists():
-        return RunStore(Path(name))
+    if (UPath(name) / "run.json").exists():
+        return RunStore(UPath(name))
     runs = find_runs(results)
     if not runs:
         raise ResultsError(
@@ -275,12 +302,12 @@ def slug(text: str) -> str:
     return re.sub(r"[^A-Za-z0-9_.+=-]+", "_", text).strip("_.") or "data"
 
 
-def write_json(path: Path, content: dict[str, Any]) -> None:
+def write_json(path: Path | UPath, content: dict[str, Any]) -> None:
     """Writes a record, whole or not at all."""
     _write(path, (json.dumps(content, indent=2, ensure_ascii=False) + "\n").encode())
 
 
-def read_json(path: Path) -> dict[str, Any] | None:
+def read_json(path: Path | UPath) -> dict[str, Any] | None:
     """Reads a record; `None` when it is missing or damaged."""
     try:
         return json.loads(path.read_text(encoding="utf-8"))
@@ -288,11 +315,28 @@ def read_json(path: Path) -> dict[str, Any] | None:
         return None
 
 
-def write_parquet(path: Path, table: pd.DataFrame) -> None:
+def write_parquet(path: UPath, table: pd.DataFrame) -> None:
     """Writes a table, whole or not at all."""
     buffer = io.BytesIO()
     table.to_parquet(buffer, index=False)
     _write(path, buffer.getvalue())
+
+
+def _read_parquet(path: UPath) -> pd.DataFrame:
+    return pd.read_parquet(io.BytesIO(path.read_bytes()))
+
+
+def _sealed(archive: bytes) -> bytes:
+    """Adds the SHA-256 of a ZIP archive to it, as its comment, whose length is the archive's last two bytes."""
+    content = archive[:-2] + _SEAL.to_bytes(2, "little")
+    return content + hashlib.sha256(content).hexdigest().encode()
+
+
+def _is_sealed(archive: bytes) -> bool | None:
+    """Whether the seal is unbroken; `None` where there is none, as older versions did not set one."""
+    if archive[-22:-18] == b"PK\5\6":  # the end of an archive without a comment
+        return None
+    return hashlib.sha256(archive[:-_SEAL]).hexdigest().encode() == archive[-_SEAL:]
 
 
 def _halved(anomaly_map: np.ndarray) -> np.ndarray:
@@ -302,8 +346,11 @@ def _halved(anomaly_map: np.ndarray) -> np.ndarray:
     return half if error <= 1e-3 * (np.float64(anomaly_map.max()) - anomaly_map.min()) else anomaly_map
 
 
-def _write(path: Path, content: bytes) -> None:
+def _write(path: Path | UPath, content: bytes) -> None:
     """Writes a file so that a reader, now or after a crash, sees all of it or none."""
+    if not isinstance(path, Path):
+        path.write_bytes(content)  # an object store shows an object when all of it is there
+        return
     path.parent.mkdir(parents=True, exist_ok=True)
     with _temporary(path) as temporary:
         with temporary.open("wb") as file:
@@ -315,8 +362,16 @@ def _write(path: Path, content: bytes) -> None:
 
 @contextmanager
 def _temporary(path: Path) -> Iterator[Path]:
-    temporary = path.with_name(f".{path.name[:100]}.{os.getpid()}.tmp")
+    temporary = path.with_name(f".{path.name[:100]}.{secrets.token_hex(4)}.tmp")
     try:
         yield temporary
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def _file_lock(path: UPath) -> FileLock | None:
+    """A lock between processes; where a file system knows none, filelock makes one of the file's existence."""
+    if not isinstance(path, Path):
+        return None
+    path.parent.mkdir(parents=True, exist_ok=True)
+    return FileLock(path)

@@ -3,8 +3,9 @@
 from pathlib import Path
 
 import click
+from upath import UPath
 
-from ..config import default_results
+from ..config import default_results, results_folder
 
 
 @click.command(
@@ -19,7 +20,7 @@ patients, must not lie below zero), or how many times as long an image may take 
 """,
 )
 @click.argument("run", default="latest")
-@click.option("--results", type=click.Path(path_type=Path), default=default_results, help="Where runs are kept.")
+@click.option("--results", type=results_folder, metavar="DIR", default=default_results, help="Where runs are kept.")
 @click.option(
     "--out",
     type=click.Path(path_type=Path, dir_okay=False),
@@ -33,7 +34,7 @@ patients, must not lie below zero), or how many times as long an image may take 
     metavar="METRIC=VALUE",
     help="May be repeated.  [default: dice=0.02, pixel_auroc=0.01, aupro=0.02, runtime=2]",
 )
-def command(run: str, results: Path, out: Path, tolerances: tuple[str, ...]) -> None:
+def command(run: str, results: UPath, out: Path, tolerances: tuple[str, ...]) -> None:
     """Keep what RUN measured in a small file that `bench check` holds later runs against.
 
     It has each cell's scores with their intervals, DICE case by case, seeds, runtime, and the fingerprints of all that

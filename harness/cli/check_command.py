@@ -7,9 +7,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
+from upath import UPath
 
 from ..api import UsageError
-from ..config import default_results
+from ..config import default_results, results_folder
 from . import FAILED_CELLS, NOTHING_MEASURED, OK, REGRESSION, USAGE
 
 if TYPE_CHECKING:
@@ -48,11 +49,11 @@ Exit codes, the first that applies:
     metavar="FILE",
     help="Made by bench baseline; or one that comes along: phantoms.",
 )
-@click.option("--results", type=click.Path(path_type=Path), default=default_results, help="Where runs are kept.")
+@click.option("--results", type=results_folder, metavar="DIR", default=default_results, help="Where runs are kept.")
 @click.option("--markdown", type=click.Path(path_type=Path, dir_okay=False), help="Write a pull request's comment.")
 @click.option("--github", is_flag=True, help="Add the same to the job's summary, $GITHUB_STEP_SUMMARY.")
 @click.option("--junit", type=click.Path(path_type=Path, dir_okay=False), help="Write JUnit XML.")
-def command(run: str, baseline: Path, results: Path, markdown: Path | None, github: bool, junit: Path | None) -> int:
+def command(run: str, baseline: Path, results: UPath, markdown: Path | None, github: bool, junit: Path | None) -> int:
     """Hold RUN against a baseline: the gate.
 
     It fails when a score falls below the baseline by more than the file's tolerance, when an image takes longer by more

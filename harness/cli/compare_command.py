@@ -3,8 +3,9 @@
 from pathlib import Path
 
 import click
+from upath import UPath
 
-from ..config import default_results
+from ..config import default_results, results_folder
 
 
 @click.command(
@@ -17,7 +18,7 @@ Examples:
 )
 @click.argument("a", metavar="A")
 @click.argument("b", metavar="B")
-@click.option("--results", type=click.Path(path_type=Path), default=default_results, help="Where runs are kept.")
+@click.option("--results", type=results_folder, metavar="DIR", default=default_results, help="Where runs are kept.")
 @click.option("--all", "everything", is_flag=True, help="Every metric and threshold policy.")
 @click.option(
     "--csv",
@@ -25,7 +26,7 @@ Examples:
     metavar="FILE",
     help="Also write every difference to this file.",
 )
-def command(a: str, b: str, results: Path, everything: bool, csv: Path | None) -> None:
+def command(a: str, b: str, results: UPath, everything: bool, csv: Path | None) -> None:
     """Show by how much run B differs from run A, and what else does.
 
     Methods are joined by name, on the datasets that both runs have. Where the images are the same, differences have the

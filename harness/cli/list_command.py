@@ -1,11 +1,11 @@
 """`bench list`."""
 
 from collections.abc import Sequence
-from pathlib import Path
 
 import click
+from upath import UPath
 
-from ..config import default_results
+from ..config import default_results, results_folder
 from ..methods_page import methods_page
 from ..registry import METHODS, datasets, methods, policies
 
@@ -43,8 +43,8 @@ def list_policies() -> None:
 
 
 @command.command("runs")
-@click.option("--results", type=click.Path(path_type=Path), default=default_results, help="Where runs are kept.")
-def list_runs(results: Path) -> None:
+@click.option("--results", type=results_folder, metavar="DIR", default=default_results, help="Where runs are kept.")
+def list_runs(results: UPath) -> None:
     """List runs, newest first."""
     from ...results.store import find_runs
 

@@ -5,8 +5,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
+from upath import UPath
 
-from ..config import default_results
+from ..config import default_results, results_folder
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -24,7 +25,7 @@ Examples:
 """,
 )
 @click.argument("runs", nargs=-1, metavar="RUN…")
-@click.option("--results", type=click.Path(path_type=Path), default=default_results, help="Where runs are kept.")
+@click.option("--results", type=results_folder, metavar="DIR", default=default_results, help="Where runs are kept.")
 @click.option(
     "--out", type=click.Path(path_type=Path, file_okay=False), required=True, help="Where tables and figures go."
 )
@@ -34,7 +35,7 @@ Examples:
 @click.option("--published", is_flag=True, help="Also what papers have published of the same methods, in rows apart.")
 @click.option("--prefer", metavar="RUN", help="Which run to take where several have measured the same.")
 def command(
-    runs: tuple[str, ...], results: Path, out: Path, policy: str | None, published: bool, prefer: str | None
+    runs: tuple[str, ...], results: UPath, out: Path, policy: str | None, published: bool, prefer: str | None
 ) -> None:
     """Write the tables and figures of a paper from one RUN or several.
 

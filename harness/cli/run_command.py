@@ -8,7 +8,7 @@ import click
 from click.core import ParameterSource
 
 from ..api import UsageError
-from ..config import find_config, make_config, read_config
+from ..config import find_config, make_config, read_config, results_folder
 from ..registry import split_list
 from . import FAILED_CELLS, NOTHING_MEASURED, OK
 
@@ -55,7 +55,8 @@ The command line wins over the file. The same command again goes on where it sto
 )
 @click.option(
     "--results",
-    type=click.Path(path_type=Path),
+    type=results_folder,
+    metavar="DIR",
     help="Where runs are kept.  [default: $MIASBENCH_RESULTS or ./bench-results]",
 )
 @click.option("--limit", type=int, metavar="N", help="At most N cases of each split, stratified; for a quick look.")
@@ -105,11 +106,11 @@ def command(ctx: click.Context, config: Path | None, force: bool, **options: Any
             raise UsageError(f"Which {needed}? Say for example {example}; bench list shows what there is.")
     run_config = make_config(values, f"in {config}" if config else "on the command line")
 
-    from .. import runner
+    from .. import planning, runner
     from .progress import CellProgress, console, print_run, stage_status
 
     with stage_status() as report:
-        plan = runner.make_plan(run_config, report)
+        plan = planning.make_plan(run_config, report)
     remarks(plan)
     with CellProgress(len(plan.cells)) as progress:
         outcomes = runner.execute(plan, force=force, report=progress.report)

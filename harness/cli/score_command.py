@@ -1,10 +1,9 @@
 """`bench score`."""
 
-from pathlib import Path
-
 import click
+from upath import UPath
 
-from ..config import default_results
+from ..config import default_results, results_folder
 
 
 @click.command(
@@ -15,7 +14,7 @@ Examples:
 """,
 )
 @click.argument("run", default="latest")
-@click.option("--results", type=click.Path(path_type=Path), default=default_results, help="Where runs are kept.")
+@click.option("--results", type=results_folder, metavar="DIR", default=default_results, help="Where runs are kept.")
 @click.option(
     "--mask-edges",
     type=click.Choice(["nearest", "paper"]),
@@ -27,7 +26,9 @@ Examples:
     type=click.Choice(["auto", "exact", "binned"]),
     help="Whether map values are rounded where there are many, with the error stated.  [default: as in the run]",
 )
-def command(run: str, results: Path, mask_edges: str | None, fixed_threshold: float | None, pixels: str | None) -> None:
+def command(
+    run: str, results: UPath, mask_edges: str | None, fixed_threshold: float | None, pixels: str | None
+) -> None:
     """Compute thresholds and metrics of RUN again, from its stored predictions.
 
     RUN is a run's folder, its name, the beginning of its name, or `latest`.

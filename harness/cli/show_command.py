@@ -1,10 +1,9 @@
 """`bench show`."""
 
-from pathlib import Path
-
 import click
+from upath import UPath
 
-from ..config import default_results
+from ..config import default_results, results_folder
 
 
 @click.command(
@@ -16,9 +15,9 @@ Examples:
 """,
 )
 @click.argument("run", default="latest")
-@click.option("--results", type=click.Path(path_type=Path), default=default_results, help="Where runs are kept.")
+@click.option("--results", type=results_folder, metavar="DIR", default=default_results, help="Where runs are kept.")
 @click.option("--published", is_flag=True, help="Also what papers have published of the same methods, and its source.")
-def command(run: str, results: Path, published: bool) -> None:
+def command(run: str, results: UPath, published: bool) -> None:
     """Print the table of RUN: a run's folder, its name, the beginning of its name, or `latest`."""
     from ...results.store import find_run
     from .progress import console, print_run

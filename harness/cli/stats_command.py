@@ -1,10 +1,9 @@
 """`bench stats`."""
 
-from pathlib import Path
-
 import click
+from upath import UPath
 
-from ..config import default_results
+from ..config import default_results, results_folder
 
 
 @click.command(
@@ -16,7 +15,7 @@ Examples:
 """,
 )
 @click.argument("run", default="latest")
-@click.option("--results", type=click.Path(path_type=Path), default=default_results, help="Where runs are kept.")
+@click.option("--results", type=results_folder, metavar="DIR", default=default_results, help="Where runs are kept.")
 @click.option(
     "--policy",
     metavar="NAME",
@@ -26,7 +25,7 @@ Examples:
     "--methods", metavar="NAMES", help="Only these, with commas between; tests are corrected for their pairs."
 )
 @click.option("--pairs", is_flag=True, help="Show every two methods: difference, interval, p, effect.")
-def command(run: str, results: Path, policy: str | None, methods: str | None, pairs: bool) -> None:
+def command(run: str, results: UPath, policy: str | None, methods: str | None, pairs: bool) -> None:
     """Say which methods of RUN lead and which are tied.
 
     Methods are compared on the same images, by patients. RUN is a run's folder, its name, the beginning of its name, or

@@ -3,8 +3,9 @@
 from pathlib import Path
 
 import click
+from upath import UPath
 
-from ..config import default_results
+from ..config import default_results, results_folder
 
 
 @click.command(
@@ -15,13 +16,13 @@ Examples:
 """,
 )
 @click.argument("run", default="latest")
-@click.option("--results", type=click.Path(path_type=Path), default=default_results, help="Where runs are kept.")
+@click.option("--results", type=results_folder, metavar="DIR", default=default_results, help="Where runs are kept.")
 @click.option(
     "--out",
     type=click.Path(path_type=Path, file_okay=False),
     help="Where the figures and thresholds.csv go.  [default: the run's folder, figures]",
 )
-def command(run: str, results: Path, out: Path | None) -> None:
+def command(run: str, results: UPath, out: Path | None) -> None:
     """Show what choosing a threshold costs in RUN.
 
     For each method: DICE over all thresholds as a figure, with the point where each policy landed on validation and on
@@ -35,6 +36,8 @@ def command(run: str, results: Path, out: Path | None) -> None:
 
     store = find_run(run, results)
     scores, curves, folder = store.scores(), store.curves(), out or store.folder / "figures"
+    if not isinstance(folder, Path):
+        raise UsageError(f"Figures cannot be drawn into {folder}. Name a folder of this machine with --out.")
     table = threshold_table(scores)
     if table.empty:
         raise UsageError(f"The run {store.name} has no finished cell: there are no thresholds to show.")

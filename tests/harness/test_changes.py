@@ -6,7 +6,8 @@ import pytest
 
 from miasbench.harness.changes import Change, RunDifference, compare_runs
 from miasbench.harness.config import RunConfig
-from miasbench.harness.runner import execute, make_plan
+from miasbench.harness.planning import make_plan
+from miasbench.harness.runner import execute
 from miasbench.harness.statistics import bootstrap_mean
 from miasbench.results.store import RunStore
 

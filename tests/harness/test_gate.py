@@ -12,7 +12,8 @@ from miasbench.harness.cli.check_command import exit_code
 from miasbench.harness.config import RunConfig
 from miasbench.harness.device import calibrate
 from miasbench.harness.gate import GATED, Measured, check, make_baseline, measure, parse_tolerances
-from miasbench.harness.runner import execute, make_plan
+from miasbench.harness.planning import make_plan
+from miasbench.harness.runner import execute
 from miasbench.reports.gate import gate_markdown, in_words, junit_xml
 from miasbench.results.baseline import (
     DEFAULT_TOLERANCES,

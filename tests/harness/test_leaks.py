@@ -18,8 +18,9 @@ from miasbench.harness.api import Case, Dataset, Method, Prediction, Sample, Spl
 from miasbench.harness.config import RunConfig
 from miasbench.harness.frame import frame_image
 from miasbench.harness.leaks import shared_patients, shared_patients_note
+from miasbench.harness.planning import Plan, make_plan
 from miasbench.harness.registry import Entry
-from miasbench.harness.runner import Plan, execute, make_plan
+from miasbench.harness.runner import execute
 from miasbench.results.store import RunStore
 
 TINY = "phantom_brain_mri:train=3,valid=4,test=6,size=64"

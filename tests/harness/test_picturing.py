@@ -9,7 +9,8 @@ from miasbench.datasets.phantom import phantom_brain_mri, write_bmad
 from miasbench.harness.config import RunConfig
 from miasbench.harness.frame import frame_image, frame_mask
 from miasbench.harness.picturing import framed_images
-from miasbench.harness.runner import execute, make_plan
+from miasbench.harness.planning import make_plan
+from miasbench.harness.runner import execute
 from miasbench.results.store import RunStore
 
 

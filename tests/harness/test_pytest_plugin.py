@@ -11,7 +11,8 @@ import pytest
 
 from miasbench.harness.config import RunConfig
 from miasbench.harness.gate import make_baseline
-from miasbench.harness.runner import execute, make_plan
+from miasbench.harness.planning import make_plan
+from miasbench.harness.runner import execute
 from miasbench.results.baseline import DEFAULT_TOLERANCES, Baseline, write_baseline
 
 PLUGIN = "miasbench.harness.pytest_plugin"

@@ -14,7 +14,7 @@ import pandas as pd
 import pytest
 
 from miasbench.datasets.phantom import phantom_brain_mri, write_bmad
-from miasbench.harness import registry, runner
+from miasbench.harness import cells, registry
 from miasbench.harness.api import (
     BenchError,
     DataError,
@@ -25,9 +25,11 @@ from miasbench.harness.api import (
     UsageError,
     Weights,
 )
+from miasbench.harness.cells import Outcome
 from miasbench.harness.config import RunConfig, ScoreConfig, find_config, make_config, read_config
+from miasbench.harness.planning import make_plan
 from miasbench.harness.registry import Entry
-from miasbench.harness.runner import Outcome, execute, make_plan, rescore
+from miasbench.harness.runner import execute, rescore
 from miasbench.results.papers import published
 from miasbench.results.store import ResultsError, RunStore
 
@@ -464,6 +466,37 @@ class TestGoingOn:
         undisturbed, _ = run(tmp_path / "other", "intensity", "scripted")
         assert_equal_runs(store, undisturbed)
 
+    def test_a_damaged_prediction_is_found_and_only_its_cell_is_run_again(self, tmp_path: Path) -> None:
+        store, _ = run(tmp_path, "scripted", "intensity")
+        before, tables = predictions(store), without_costs(store)
+        victim = sorted(store.folder.glob("cells/*-intensity-*/test/*.npz"))[2]
+        content = bytearray(victim.read_bytes())
+        content[len(content) // 2] ^= 1
+        victim.write_bytes(content)
+        _, outcomes = run(tmp_path, "scripted", "intensity")
+        assert [outcome.status for outcome in outcomes] == ["kept", "finished"]
+        changed = [name for name, at in predictions(store).items() if at != before[name]]
+        assert changed == [str(victim.relative_to(store.folder))]
+        for mine, theirs in zip(without_costs(store), tables, strict=True):
+            pd.testing.assert_frame_equal(mine, theirs)
+
+    def test_a_cell_that_another_process_runs_is_waited_for(self, tmp_path: Path) -> None:
+        plan = make_plan(config(tmp_path, "scripted", "intensity"))
+        busy = plan.store.cell(plan.cells[0].name).lock()
+        assert busy is not None
+        busy.acquire()
+        stages: list[tuple[str, str]] = []
+
+        def report(cell: str, stage: str, done: int, total: int) -> None:
+            stages.append((cell, stage))
+            if stage.startswith("waiting"):
+                busy.release()
+
+        outcomes = execute(plan, report=report)
+        assert [outcome.status for outcome in outcomes] == ["finished"] * 2
+        cells = [cell for cell, stage in stages if stage in ("finished", "waiting for the process that runs it")]
+        assert cells == [str(plan.cells[1]), str(plan.cells[0]), str(plan.cells[0])]
+
     @pytest.mark.slow
     def test_killed_in_the_middle_the_same_command_finishes_it(self, tmp_path: Path) -> None:
         site = tmp_path / "site"
@@ -506,6 +539,16 @@ class TestFailing:
         assert "Traceback" in traceback
         assert "cheese" in traceback
         assert (store.scores().query("method == 'scripted'")["error"] == "").all()
+
+    def test_without_memory_the_row_says_so(
+        self, tmp_path: Path, plugins: Any, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(plugins.Failing, "fit", lambda self, images: np.empty(2**50))
+        store, outcomes = run(tmp_path, "failing", "scripted")
+        assert [outcome.status for outcome in outcomes] == ["failed", "finished"]
+        (error,) = store.scores().query("method == 'failing'")["error"]
+        assert error.startswith("Out of memory (")
+        assert "--batch-size" in error
 
     def test_a_failed_cell_is_tried_again_and_its_error_goes(
         self, tmp_path: Path, plugins: Any, monkeypatch: pytest.MonkeyPatch
@@ -651,7 +694,7 @@ class TestRescore:
         before = table.stat().st_mtime_ns
         run(tmp_path)
         assert table.stat().st_mtime_ns == before
-        monkeypatch.setattr(runner, "scoring_version", lambda: "later")
+        monkeypatch.setattr(cells, "scoring_version", lambda: "later")
         _, outcomes = run(tmp_path)
         assert outcomes[0].status == "kept", "nothing is predicted again"
         assert table.stat().st_mtime_ns > before

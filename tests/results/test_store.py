@@ -136,14 +136,14 @@ class TestPredictions:
         ids=lambda case_id: case_id[:12],
     )
     def test_odd_ids_stay_in_the_folder_of_the_split(self, cell: CellStore, case_id: str) -> None:
-        assert not cell.has_prediction("test", case_id)
+        assert not cell.intact("test", [case_id])
         cell.write_prediction("test", case_id, stored(), "float32")
-        assert cell.has_prediction("test", case_id)
-        assert not cell.has_prediction("valid", case_id)
+        assert cell.intact("test", [case_id]) == {case_id}
+        assert not cell.intact("valid", [case_id])
         assert_same(cell.read_prediction("test", case_id), stored())
         assert [path.suffix for path in (cell.folder / "test").iterdir()] == [".npz"]
         cell.drop_predictions()
-        assert not cell.has_prediction("test", case_id)
+        assert not cell.intact("test", [case_id])
         assert files(cell.folder) == []
 
     def test_long_ids_that_begin_alike_differ(self, cell: CellStore) -> None:
@@ -181,7 +181,8 @@ class TestPredictions:
         with pytest.raises(ResultsError) as caught:
             cell.read_prediction("test", "a")
         assert str(path) in str(caught.value)
-        assert "Delete" in str(caught.value), "and what to do is said"
+        assert "Run the same command again" in str(caught.value), "and what to do is said"
+        assert not cell.intact("test", ["a"])
 
     def test_no_changed_byte_raises_anything_else(self, cell: CellStore) -> None:
         cell.write_prediction("test", "a", stored(), "float32")
@@ -191,6 +192,7 @@ class TestPredictions:
             changed = bytearray(content)
             changed[position] ^= 0xFF
             path.write_bytes(bytes(changed))
+            assert not cell.intact("test", ["a"])
             try:
                 cell.read_prediction("test", "a")
             except ResultsError as error:
@@ -216,7 +218,7 @@ class TestWritingWholeOrNotAtAll:
         with pytest.raises(OSError, match="No space left"):
             cell.write_prediction("test", "b", stored(seed=1), "float32")
         assert_same(cell.read_prediction("test", "a"), stored())
-        assert not cell.has_prediction("test", "b")
+        assert not cell.intact("test", ["b"])
         assert files(cell.folder) == ["test/a.npz"], "no temporary files remain"
 
     def test_a_full_disk_keeps_the_old_record(self, tmp_path: Path, full_disk: Callable[[], None]) -> None:

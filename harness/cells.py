@@ -1,0 +1,386 @@
+"""One cell: a method is fitted, predicts every image, and is scored. What is on disk already is not done again."""
+
+import errno
+import gc
+import json
+import time
+import traceback
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from typing import Any, Literal, NamedTuple
+
+import numpy as np
+from upath import UPath
+
+from ..results.store import CellStore, RunStore, StoredPrediction
+from ..results.tables import CONVENTIONS, failed_cell
+from .api import BenchError, Case, Dataset, Diagnostic, Method, Prediction, Split
+from .config import RunConfig, ScoreConfig
+from .device import PeakMemory, calibrate, is_out_of_memory, seed_everything, synchronize
+from .frame import frame_image
+from .planning import Cell, build_method
+from .provenance import environment, scoring_version
+from .scanning import Truths, load_truths
+from .scoring import score_cell
+
+PREDICTED: tuple[Split, ...] = ("valid", "test")
+
+Report = Callable[[str, str, int, int], None]
+"""Called as `report(cell, stage, done, total)`; a total of 0 means that nobody knows."""
+
+
+class PredictionError(BenchError):
+    """A prediction that breaks the contract; the text names the case."""
+
+
+class DiagnosticError(BenchError):
+    """A diagnostic whose name is taken; the text names the method and the diagnostic."""
+
+
+@dataclass(frozen=True)
+class CellTask:
+    """A cell to run, with all that another process, here or on another machine, has to know.
+
+    Attributes:
+        config: Of the run.
+        cell: Which of its cells.
+        folder: Of the run.
+        command: That started the run.
+        force: Whether to run the cell even if it is finished.
+    """
+
+    config: RunConfig
+    cell: Cell
+    folder: UPath
+    command: str
+    force: bool = False
+
+    @property
+    def store(self) -> CellStore:
+        """Where the cell is kept."""
+        return RunStore(self.folder).cell(self.cell.name)
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a cell ended; `kept` means that it was finished before this run."""
+
+    cell: Cell
+    status: Literal["finished", "kept", "failed"]
+    error: str = ""
+
+
+class Fitted(NamedTuple):
+    """A fitted method, and what was measured of it so far: `fit_seconds`, `calibration_ms` and `diagnostics`."""
+
+    method: Method
+    measured: dict[str, Any]
+
+
+def is_kept(task: CellTask, dataset: Dataset, report: Report) -> bool:
+    """Whether the cell is finished, and its scores and predictions are what is asked for and undamaged."""
+    end = task.store.read()
+    if end is None or end["status"] != "finished" or task.force or end["score"] != scored_by(task.config.score):
+        return False
+    return _is_whole(task, dataset, report) if _has_maps(end) else task.config.maps == "none"
+
+
+def run_cell(task: CellTask, dataset: Dataset, truths: dict[str, Truths], report: Report) -> Outcome:
+    """Runs a cell, or only scores it again where its predictions stand.
+
+    Args:
+        task: The cell.
+        dataset: Of the cell.
+        truths: Lesion masks, kept here for the next cell.
+        report: Told about progress.
+
+    Returns:
+        How it ended. A method that raises makes a failed cell, not an exception.
+
+    Raises:
+        OSError: The results cannot be written.
+    """
+    try:
+        end = task.store.read()
+        if end is not None and _has_maps(end) and not task.force and _is_whole(task, dataset, report):
+            score_stored(task, dataset, end, truths, report)
+            task.store.write(end | {"score": scored_by(task.config.score)})
+            return Outcome(task.cell, "kept")
+        begin_cell(task)
+        with PeakMemory(task.cell.device) as memory:
+            fitted = fit_cell(task, dataset, report)
+            seconds = [predict_missing(task, dataset, fitted.method, split, report) for split in PREDICTED]
+        measured = fitted.measured | memory.measured | {"predict_ms": seconds[-1]}
+        return finish_cell(task, dataset, measured, truths, report)
+    except Exception as error:
+        return fail_cell(task, error)
+    finally:
+        gc.collect()
+
+
+def begin_cell(task: CellTask) -> None:
+    """Takes back how the cell ended before, and with `force` its predictions."""
+    if task.force:
+        task.store.clear()
+    else:
+        task.store.reopen()
+
+
+def fit_cell(task: CellTask, dataset: Dataset, report: Report) -> Fitted:
+    """Fits the method on the training images.
+
+    Raises:
+        DiagnosticError: The method's diagnostics break the contract.
+        Exception: Whatever the method raises.
+    """
+    cell = task.cell
+    seed_everything(cell.seed)
+    method = build_method(task.config, cell.method, cell.device, cell.seed)
+    method.report = lambda stage, done, total: report(str(cell), stage, done, total)
+    train = _Images(dataset, dataset.cases("train"), cell.size)
+    report(str(cell), "fit", 0, 0)
+    start = _clock(method, train)
+    method.fit(train)
+    synchronize(cell.device)
+    seconds = _clock(method, train) - start
+    diagnostics = _check_diagnostics(method.diagnostics(), cell)
+    if not method.transductive:
+        method.predict(train[0])  # warm-up: the first call pays for what later ones find ready
+    measured = {"fit_seconds": seconds, "calibration_ms": calibrate(cell.device), "diagnostics": diagnostics}
+    return Fitted(method, measured)
+
+
+def predict_missing(task: CellTask, dataset: Dataset, method: Method, split: Split, report: Report) -> float:
+    """Predicts the cases of a split that have no undamaged prediction yet.
+
+    Returns:
+        Milliseconds per image: the median, or the mean of a transductive method.
+
+    Raises:
+        PredictionError: A prediction breaks the contract.
+        Exception: Whatever the method raises.
+    """
+    cases, there = dataset.cases(split), task.store.intact(split, [case.id for case in dataset.cases(split)])
+    missing = [case for case in cases if case.id not in there]
+    if missing and method.transductive:  # its predictions hang together: all or none
+        missing = list(cases)
+    seconds = predict_cases(task, dataset, method, missing, len(cases), report)
+    if method.transductive:
+        return 1000 * seconds / len(missing) if missing else float("nan")
+    return median_ms(task.store, cases)
+
+
+def predict_cases(
+    task: CellTask, dataset: Dataset, method: Method, cases: Sequence[Case], total: int, report: Report
+) -> float:
+    """Predicts cases of one split and keeps each prediction as soon as it is made; returns the seconds it took.
+
+    Args:
+        task: The cell.
+        dataset: Of the cell.
+        method: Fitted.
+        cases: Those to predict.
+        total: How many cases the split has, for the progress.
+        report: Told about progress.
+
+    Raises:
+        PredictionError: A prediction breaks the contract.
+        Exception: Whatever the method raises.
+    """
+    images = _Images(dataset, cases, task.cell.size)
+    predictions = iter(method.predict_many(images))
+    taken = 0.0
+    for done, case in enumerate(cases, start=total - len(cases) + 1):
+        start = _clock(method, images)
+        prediction = next(predictions, None)
+        synchronize(task.cell.device)
+        seconds = _clock(method, images) - start
+        taken += seconds
+        if prediction is None:
+            raise PredictionError(
+                f"{task.cell.method} made no prediction for the case {case.id} ({case.split}) and those behind it."
+            )
+        checked = _check(prediction, task.cell, case)
+        stored = StoredPrediction(checked, float("nan") if method.transductive else seconds)
+        task.store.write_prediction(case.split, case.id, stored, task.cell.maps)
+        report(str(task.cell), f"predict {case.split}", done, total)
+    return taken
+
+
+def median_ms(store: CellStore, cases: Sequence[Case]) -> float:
+    """The median of the milliseconds that the stored predictions of these cases took; NaN without any."""
+    times = [store.read_prediction(case.split, case.id).seconds for case in cases]
+    return 1000 * float(np.median(times)) if times else float("nan")
+
+
+def finish_cell(
+    task: CellTask, dataset: Dataset, measured: dict[str, Any], truths: dict[str, Truths], report: Report
+) -> Outcome:
+    """Scores the predictions and ends the cell.
+
+    Args:
+        task: The cell.
+        dataset: Of the cell.
+        measured: What `score_cell` wants to know of the time before.
+        truths: Lesion masks, kept here for the next cell.
+        report: Told about progress.
+    """
+    score_stored(task, dataset, measured, truths, report)
+    if task.config.maps == "none":
+        task.store.drop_predictions()
+    # A run's record tells of its last invocation; a cell's, of the machine that measured it.
+    here = {"finished": now(), "environment": environment(task.cell.device, task.command)}
+    end = {"status": "finished", "maps": task.config.maps, "score": scored_by(task.config.score)}
+    task.store.write(measured | end | here)
+    return Outcome(task.cell, "finished")
+
+
+def score_stored(
+    task: CellTask, dataset: Dataset, measured: Mapping[str, Any], truths: dict[str, Truths], report: Report
+) -> None:
+    """Computes a cell's tables from its stored predictions.
+
+    Args:
+        task: The cell.
+        dataset: Of the cell.
+        measured: While the method ran, as `score_cell` wants it.
+        truths: Lesion masks, kept here for the next cell.
+        report: Told about progress.
+
+    Raises:
+        ResultsError: A prediction is damaged.
+        ScoringError: A map holds NaN or infinity.
+    """
+    cell = task.cell
+    if cell.dataset not in truths:  # cells come dataset by dataset, and one set of masks in memory is enough
+        truths.clear()
+        report(str(cell), "reading lesion masks", 0, 0)
+        truths[cell.dataset] = load_truths(dataset, PREDICTED, cell.size, task.config.score.mask_edges)
+    report(str(cell), "score", 0, 0)
+    predictions: dict[Split, Sequence[StoredPrediction]] = {
+        split: task.store.predictions(split, [case.id for case in dataset.cases(split)]) for split in PREDICTED
+    }
+    task.store.write_tables(score_cell(_identity(cell), truths[cell.dataset], predictions, task.config.score, measured))
+
+
+def fail_cell(task: CellTask, error: Exception | str) -> Outcome:
+    """Ends the cell with an error, as a row of its scores.
+
+    Raises:
+        OSError: The error is that the results cannot be written.
+    """
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EROFS):
+        raise error
+    message, told = _explain(error), error if isinstance(error, str) else "".join(traceback.format_exception(error))
+    task.store.write_error(told)
+    task.store.write_tables(failed_cell(_identity(task.cell), message))
+    task.store.write({"status": "failed", "error": message})
+    return Outcome(task.cell, "failed", message)
+
+
+def _explain(error: Exception | str) -> str:
+    if isinstance(error, BenchError | str):
+        return str(error)
+    message = f"{type(error).__name__}: {error}"
+    if is_out_of_memory(error):
+        return (
+            f"Out of memory ({message}). A smaller --size or --batch-size, or options of the method, may make it fit."
+        )
+    return message
+
+
+def _has_maps(end: dict[str, Any]) -> bool:
+    return end["status"] == "finished" and end["maps"] != "none"
+
+
+def _is_whole(task: CellTask, dataset: Dataset, report: Report) -> bool:
+    """Whether every prediction of the cell is there and undamaged."""
+    report(str(task.cell), "checking predictions", 0, 0)
+    ids = {split: {case.id for case in dataset.cases(split)} for split in PREDICTED}
+    return all(task.store.intact(split, of_split) == of_split for split, of_split in ids.items())
+
+
+class _Images(Sequence[np.ndarray]):
+    """Images of cases in the run's frame, read when asked for; `seconds` is the time that reading took so far.
+
+    All that a method gets to see: it holds neither the dataset nor the cases, which know of masks and labels.
+    """
+
+    def __init__(self, dataset: Dataset, cases: Sequence[Case], size: int) -> None:
+        self._read = lambda index: frame_image(dataset.load(cases[index]).image, size)
+        self._count = len(cases)
+        self.seconds = 0.0
+
+    def __len__(self) -> int:
+        return self._count
+
+    def __getitem__(self, index: Any) -> Any:
+        if isinstance(index, slice):
+            return [self[position] for position in range(*index.indices(len(self)))]
+        start = time.perf_counter()
+        image = self._read(index)
+        self.seconds += time.perf_counter() - start
+        return image
+
+
+def _clock(method: Method, images: _Images) -> float:
+    """Seconds that count as the method's work: without those for reading images, with those that its cache spared."""
+    return time.perf_counter() - images.seconds + method.saved_seconds
+
+
+def _check(prediction: Prediction, cell: Cell, case: Case) -> Prediction:
+    """Holds a prediction to the contract."""
+    shape = (cell.size, cell.size)
+    anomaly_map = np.asarray(prediction.anomaly_map, dtype=np.float32)
+    where = f"{cell.method} on the case {case.id}"
+    if anomaly_map.shape != shape:
+        raise PredictionError(f"{where}: the anomaly map is {anomaly_map.shape}, the image {shape}.")
+    if not np.isfinite(anomaly_map).all() or not np.isfinite(prediction.image_score):
+        raise PredictionError(f"{where}: the anomaly map or the image score holds NaN or infinity.")
+    mask = prediction.mask
+    if mask is not None and (mask.shape != shape or mask.dtype != bool):
+        raise PredictionError(f"{where}: the mask is {mask.dtype} {mask.shape}, it should be bool {shape}.")
+    if any(len(prompt) not in (2, 4) or not np.isfinite(prompt).all() for prompt in prediction.prompts):
+        raise PredictionError(f"{where}: a prompt is neither a point (x, y) nor a box (x0, y0, x1, y1).")
+    return replace(prediction, anomaly_map=anomaly_map)
+
+
+def _check_diagnostics(diagnostics: Sequence[Diagnostic], cell: Cell) -> list[dict[str, Any]]:
+    """Holds diagnostics to the contract and makes them fit for a record."""
+    taken = {*CONVENTIONS, "none"}  # `none` is the metric of a failed cell
+    records = []
+    for diagnostic in diagnostics:
+        if diagnostic.metric in taken:
+            raise DiagnosticError(
+                f"{cell.method} reports a diagnostic {diagnostic.metric!r}, but a metric of the harness or another "
+                "diagnostic has that name. Give it one of its own."
+            )
+        taken.add(diagnostic.metric)
+        records.append(asdict(diagnostic) | {"value": float(diagnostic.value)})  # JSON knows no numpy
+    return records
+
+
+def scored_by(score: ScoreConfig) -> dict[str, Any]:
+    """What a cell's scores depend on, beside its predictions."""
+    return score.model_dump() | {"code": scoring_version()}
+
+
+def _identity(cell: Cell) -> dict[str, Any]:
+    """The columns that every row of a cell begins with."""
+    return {
+        "dataset": cell.dataset,
+        "dataset_fingerprint": cell.fingerprint,
+        "method": cell.method,
+        "options": json.dumps(cell.options, default=str),
+        "weights": ", ".join(f"{weights.name} ({weights.kind})" for weights in cell.weights) or "none",
+        "weights_sha256": ", ".join(weights.sha256 for weights in cell.weights),
+        "seed": cell.seed,
+        "size": cell.size,
+        "transductive": cell.transductive,
+        "cell": cell.name,
+    }
+
+
+def now() -> str:
+    """The time of the day, for records only: clocks jump."""
+    return time.strftime("%Y-%m-%dT%H:%M:%S%z")

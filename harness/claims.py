@@ -1,0 +1,81 @@
+"""Who runs which cell, where several processes work on one results folder."""
+
+import time
+from dataclasses import replace
+
+from filelock import FileLock, Timeout
+
+from .cells import CellTask, Outcome, Report, is_kept
+from .planning import Plan
+
+_PATIENCE = 0.5  # seconds between two looks at what others are doing
+
+
+class Claims:
+    """The cells of a plan that are still to be run, each handed out with the right to write its folder.
+
+    That right is a file lock, which ends with its process, so that a killed one is in nobody's way. Where there are no
+    file locks, as in an object store, two processes may run the same cell, and the later one's files stay.
+
+    Attributes:
+        kept: Cells that were found finished, by name.
+    """
+
+    def __init__(self, plan: Plan, force: bool, report: Report) -> None:
+        self.kept: dict[str, Outcome] = {}
+        self._plan = plan
+        self._report = report
+        command = plan.environment["command"]
+        self._open = [CellTask(plan.config, cell, plan.store.folder, command, force) for cell in plan.cells]
+        self._locks: dict[str, FileLock | None] = {}
+
+    def take(self, wait: bool = True) -> CellTask | None:
+        """Claims the next cell that is not finished.
+
+        Args:
+            wait: For cells that other processes are running, when there are no others; each is then found finished,
+                or run here because the other process did not come to its end.
+
+        Returns:
+            The cell, or `None` when there is no more.
+        """
+        while self._open:
+            for task in list(self._open):
+                if not self._lock(task):
+                    continue
+                self._open.remove(task)
+                if not is_kept(task, self._plan.datasets[task.cell.dataset], self._report):
+                    return task
+                self.release(task)
+                self.kept[task.cell.name] = Outcome(task.cell, "kept")
+                self._report(str(task.cell), "kept", 1, 1)
+            if not wait:
+                return None
+            if self._open:
+                self._report(str(self._open[0].cell), "waiting for the process that runs it", 0, 0)
+                time.sleep(_PATIENCE)
+        return None
+
+    def release(self, task: CellTask) -> None:
+        """Gives up the right to write the cell's folder."""
+        lock = self._locks.pop(task.cell.name)
+        if lock is not None:
+            lock.release()
+
+    def close(self) -> None:
+        """Gives up whatever is still claimed, as when a run is interrupted."""
+        for lock in self._locks.values():
+            if lock is not None:
+                lock.release()
+
+    def _lock(self, task: CellTask) -> bool:
+        lock = task.store.lock()
+        if lock is not None:
+            try:
+                lock.acquire(blocking=False)
+            except Timeout:
+                # What another process is running need not be run once more, forced or not.
+                self._open[self._open.index(task)] = replace(task, force=False)
+                return False
+        self._locks[task.cell.name] = lock
+        return True

@@ -1,0 +1,200 @@
+"""What a run will do: every cell of it, known before the first image is predicted."""
+
+import hashlib
+import json
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from typing import Any
+
+from pydantic import TypeAdapter
+
+from ..results.store import RunStore, slug
+from . import registry
+from .api import BenchError, Dataset, Method, StageReport, UsageError, Weights
+from .config import RunConfig
+from .device import resolve_device
+from .provenance import code_version, command_line, environment
+from .subset import Subset
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One method, fully configured, on one dataset with one seed: all that a stored prediction depends on.
+
+    `method` is the text of its spec, so that two variants of a method are two cells.
+    """
+
+    dataset: str
+    fingerprint: str
+    method: str
+    options: dict[str, Any]
+    weights: tuple[Weights, ...]
+    seed: int
+    size: int
+    device: str
+    maps: str
+    code: str
+    transductive: bool
+
+    @property
+    def key(self) -> str:
+        return _hash(asdict(self))
+
+    @property
+    def name(self) -> str:
+        """The name of the cell's folder."""
+        return f"{slug(self.dataset)}-{slug(self.method)[:80]}-seed{self.seed}-{self.key[:10]}"
+
+    def __str__(self) -> str:
+        return f"{self.dataset} · {self.method} · seed {self.seed}"
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a run will do; making it has checked everything that can be checked before the first image is predicted.
+
+    `controls` has, for each method, those that are run beside it without having been asked for.
+    """
+
+    config: RunConfig
+    device: str
+    datasets: dict[str, Dataset]
+    cells: tuple[Cell, ...]
+    controls: dict[str, tuple[str, ...]]
+
+    @cached_property
+    def environment(self) -> dict[str, Any]:
+        """Versions, hardware, git commit and command, for the record of the run."""
+        return environment(self.device, command_line())
+
+    @property
+    def store(self) -> RunStore:
+        """The run's folder: its name follows from its cells, so the same command finds it again."""
+        name = slug("+".join(self.datasets))[:60]
+        return RunStore(self.config.results / f"{name}-{_hash([cell.key for cell in self.cells])[:8]}")
+
+
+def make_plan(config: RunConfig, report: StageReport = lambda *_: None) -> Plan:
+    """Opens datasets, builds methods and fetches weights, so that what is wrong is said before anything runs.
+
+    Args:
+        config: What is asked for.
+        report: Told about progress.
+
+    Raises:
+        UsageError: A name, option or value is wrong.
+        DataError: A dataset is missing or broken.
+        WeightsError: Weights cannot be had.
+    """
+    device = resolve_device(config.device)
+    report("loading methods", 0, 0)
+    methods = {spec: build_method(config, spec, device, seed=0) for spec in _canonical(config.methods)}
+    controls = _controls(methods) if config.controls else {}
+    for name, added in controls.items():
+        methods |= {spec: _build_control(config, spec, name, device) for spec in added if spec not in methods}
+    _check_settings(config, methods.values())
+    report("opening datasets", 0, 0)
+    datasets = open_datasets(config)
+    weights = {}
+    for name, method in methods.items():
+        report(f"fetching the weights of {name}", 0, 0)
+        method.report = report
+        weights[name] = method.weights_used()
+    report("checking every file of the datasets", 0, 0)
+    cells = [
+        Cell(
+            dataset=dataset.name,
+            fingerprint=dataset.fingerprint,
+            method=name,
+            options=method.options(),
+            weights=weights[name],
+            seed=seed,
+            size=config.size,
+            device=device,
+            maps="float16" if config.maps == "float16" else "float32",
+            code=code_version(
+                dict.fromkeys(registry.parse_method(one.spec).name for one in registry.with_inner(method))
+            ),
+            transductive=method.transductive,
+        )
+        for dataset in datasets.values()
+        for name, method in methods.items()
+        for seed in dict.fromkeys(config.seeds)
+    ]
+    return Plan(config, device, datasets, tuple(cells), controls)
+
+
+def open_datasets(config: RunConfig) -> dict[str, Dataset]:
+    """Opens a run's datasets, by name, each cut to the run's limit."""
+    opened = [registry.open_dataset(spec, config.data_root) for spec in dict.fromkeys(config.dataset)]
+    if config.limit:
+        opened = [Subset(dataset, config.limit) for dataset in opened]
+    datasets = {dataset.name: dataset for dataset in opened}
+    if len(datasets) < len(opened):
+        raise UsageError(f"Two of the datasets have the same name: {', '.join(d.name for d in opened)}.")
+    return datasets
+
+
+def build_method(config: RunConfig, spec: str, device: str, seed: int) -> Method:
+    """Makes a method as a run asks for it.
+
+    Raises:
+        UsageError: The method or an option of it is wrong.
+    """
+    options = config.set.get(registry.parse_method(spec).name, {})
+    return registry.build_method(
+        spec,
+        options,
+        weights=config.weights,
+        device=device,
+        seed=seed,
+        settings=config.set,
+        shared=config.training,
+    )
+
+
+def _check_settings(config: RunConfig, methods: Iterable[Method]) -> None:
+    """Refuses options that no method of the run takes."""
+    parts = [part for method in methods for part in registry.with_inner(method)]
+    names = {registry.parse_method(part.spec).name for part in parts}
+    unknown = sorted(set(config.set) - names)
+    if unknown:
+        raise UsageError(f"Options are set for {unknown[0]!r}, which is not run. {registry.suggest(unknown[0], names)}")
+    for option, value in config.training.items():
+        if not any(option in registry.option_types(type(part)) for part in parts):
+            raise UsageError(
+                f"{option} is {value}, but no method of this run has that option: {', '.join(sorted(names))}. "
+                "bench list methods says which are trained."
+            )
+
+
+def _build_control(config: RunConfig, spec: str, name: str, device: str) -> Method:
+    try:
+        return build_method(config, spec, device, seed=0)
+    except BenchError as error:
+        raise UsageError(
+            f"{spec}, a control of {name}, cannot be run; leave it out with --no-controls. {error}"
+        ) from error
+
+
+def _controls(methods: dict[str, Method]) -> dict[str, tuple[str, ...]]:
+    """The controls of each method that are not asked for already; controls of controls are not followed."""
+    found = {}
+    for name, method in methods.items():
+        found[name] = tuple(spec for spec in _canonical(method.controls()) if spec not in methods)
+    return {name: specs for name, specs in found.items() if specs}
+
+
+def _canonical(specs: Iterable[str]) -> list[str]:
+    """Each spec's own text, once."""
+    return list(dict.fromkeys(str(registry.parse_method(spec)) for spec in specs))
+
+
+def cell_from_record(entry: dict[str, Any]) -> Cell:
+    """The cell of an entry in a run's record."""
+    return TypeAdapter(Cell).validate_python({key: value for key, value in entry.items() if key != "name"})
+
+
+def _hash(content: Any) -> str:
+    return hashlib.sha256(json.dumps(content, sort_keys=True, default=str).encode()).hexdigest()
