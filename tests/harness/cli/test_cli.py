@@ -117,6 +117,7 @@ class TestRun:
         run = find_runs(tmp_path / "bench-results")[0]
         assert str(run.folder) in out
         assert {path.name for path in run.folder.iterdir()} == {
+            ".lock",
             "run.json",
             "cases.csv",
             "cases.parquet",
