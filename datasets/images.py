@@ -12,6 +12,8 @@ from PIL import Image, UnidentifiedImageError
 from ..harness.api import DataError
 
 ENDINGS = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff")
+PIXEL_LIMIT = 2**26
+"""Images with more pixels than 8,192 x 8,192, are refused: a few bytes can claim any number of them."""
 _FORMATS = ("PNG", "JPEG", "BMP", "TIFF")  # whatever the ending says, no other decoder sees a file
 
 
@@ -22,7 +24,7 @@ def read_grey(path: Path) -> np.ndarray:
     does not change another's brightness. The orientation in EXIF is ignored: a mask has none.
 
     Raises:
-        DataError: The file is missing, damaged or of 32 bits; the text names it.
+        DataError: The file is missing, damaged, of 32 bits, too large or several pictures; the text names it.
     """
     with _opened(path, _bytes(path)) as image:
         if image.mode.startswith("I;16"):
@@ -34,7 +36,7 @@ def read_mask(path: Path) -> np.ndarray:
     """Reads a lesion mask as bool (H, W): any grey level or colour above 0 is lesion, as in RESC's several classes.
 
     Raises:
-        DataError: The file is missing, damaged or of 32 bits; the text names it.
+        DataError: The file is missing, damaged, of 32 bits, too large or several pictures; the text names it.
     """
     with _opened(path, _bytes(path)) as image:
         if image.mode.startswith("I;16"):
@@ -50,7 +52,7 @@ def inspect(path: Path) -> tuple[str, tuple[int, int]]:
         The SHA-256 of the file in hexadecimal, and the image's (height, width).
 
     Raises:
-        DataError: The file is missing, damaged or of 32 bits; the text names it.
+        DataError: The file is missing, damaged, of 32 bits, too large or several pictures; the text names it.
     """
     data = _bytes(path)
     with _opened(path, data) as image:
@@ -75,12 +77,23 @@ def _opened(path: Path, data: bytes) -> Iterator[Image.Image]:
         with Image.open(io.BytesIO(data), formats=_FORMATS) as image:
             if image.mode in ("I", "F"):
                 raise DataError(f"{path} has pixels of 32 bits, whose range is unknown. Save it with 8 or 16 bits.")
+            if image.width * image.height > PIXEL_LIMIT:
+                raise _too_large(path)
+            pictures = getattr(image, "n_frames", 1)
+            if pictures > 1:
+                raise DataError(f"{path} holds {pictures} pictures, and which is meant is unknown. Save one of them.")
             yield image
     except (DataError, MemoryError):
         raise
+    except Image.DecompressionBombError as error:  # Pillow's own limit is higher, but its turn comes first
+        raise _too_large(path) from error
     except UnidentifiedImageError as error:
         raise DataError(
             f"{path} is not a PNG, JPEG, BMP or TIFF image, or its beginning is lost. Copy it again from its source."
         ) from error
     except Exception as error:  # damaged bytes make the decoders raise IndexError, SyntaxError, struct.error and more
         raise DataError(f"{path} is damaged or cut short ({error}). Copy it again from its source.") from error
+
+
+def _too_large(path: Path) -> DataError:
+    return DataError(f"{path} has more than {PIXEL_LIMIT:,} pixels, which is the limit. Make it smaller.")

@@ -1,3 +1,5 @@
+import struct
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -119,3 +121,49 @@ def test_what_cannot_be_read_is_named(tmp_path: Path) -> None:
     for name, reason in (("absent.png", "No such file"), ("folder.png", "directory")):
         with pytest.raises(DataError, match=rf"{name} cannot be read: .*{reason}"):
             read_grey(tmp_path / name)
+
+
+def test_cmyk_is_read_as_grey(tmp_path: Path) -> None:
+    Image.new("CMYK", (4, 3), (0, 0, 0, 0)).save(tmp_path / "white.tif")
+    Image.new("CMYK", (4, 3), (0, 0, 0, 255)).save(tmp_path / "black.tif")
+    assert (read_grey(tmp_path / "white.tif") == 255).all()
+    assert (read_grey(tmp_path / "black.tif") == 0).all()
+
+
+def test_the_orientation_in_exif_is_ignored_because_a_mask_has_none(tmp_path: Path) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6  # to be turned by 90 degrees when it is shown
+    Image.fromarray(GREY).save(tmp_path / "x.png", exif=exif)
+    np.testing.assert_array_equal(read_grey(tmp_path / "x.png"), GREY)
+    assert inspect(tmp_path / "x.png")[1] == GREY.shape
+
+
+def test_a_single_pixel(tmp_path: Path) -> None:
+    path = saved(tmp_path / "x.png", np.array([[7]], dtype=np.uint8))
+    assert read_grey(path).tolist() == [[7]]
+    assert read_mask(path).tolist() == [[True]]
+    assert inspect(path)[1] == (1, 1)
+
+
+@pytest.mark.parametrize("ending", ["png", "tif"])
+def test_several_pictures_in_one_file_are_refused(tmp_path: Path, ending: str) -> None:
+    path = tmp_path / f"moving.{ending}"
+    frames = [Image.fromarray(GREY), Image.fromarray(255 - GREY)]
+    frames[0].save(path, save_all=True, append_images=frames[1:])
+    for read in (read_grey, read_mask, inspect):
+        with pytest.raises(DataError, match=r"holds 2 pictures.*Save one"):
+            read(path)
+
+
+@pytest.mark.parametrize("side", [8193, 20_000])
+def test_too_many_pixels_are_refused_before_they_are_decoded(tmp_path: Path, side: int) -> None:
+    path = tmp_path / "huge.png"
+    header = struct.pack(">IIBBBBB", side, side, 8, 0, 0, 0, 0)
+    chunks = [(b"IHDR", header), (b"IDAT", zlib.compress(b"")), (b"IEND", b"")]
+    written = [
+        struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data)) for kind, data in chunks
+    ]
+    path.write_bytes(b"\x89PNG\r\n\x1a\n" + b"".join(written))
+    for read in (read_grey, read_mask, inspect):
+        with pytest.raises(DataError, match=r"huge\.png has more than 67,108,864 pixels, which is the limit"):
+            read(path)
