@@ -616,6 +616,24 @@ class TestFailing:
         assert_equal_runs(store, undisturbed)
 
 
+def test_odd_file_names_come_through_to_the_tables(tmp_path: Path) -> None:
+    data = tmp_path / "data"
+    write_bmad(phantom_brain_mri(Path(), train=3, valid=4, test=6, size=64), data)
+    odd = ["a b_1", "Ä 脳_1", "two\nlines_1"]
+    for name, number in zip(odd, ("50000_60", "50000_61", "50000_62"), strict=True):
+        for folder in ("img", "anomaly_mask"):
+            path = data / "test" / "Ungood" / folder / f"{number}.png"
+            path.rename(path.with_name(f"{name}.png"))
+    markup = ["-rf_1", "[bold]_1", "<script>alert(1)<&script>_%2e"]
+    for name, path in zip(markup, sorted((data / "test" / "good" / "img").iterdir()), strict=True):
+        path.rename(path.with_name(f"{name}.png"))
+    store, outcomes = run(tmp_path / "results", "intensity", dataset=[str(data)])
+    assert outcomes[0].error == ""
+    assert set(store.cases()["case"]) == {*odd, *markup}
+    pd.testing.assert_series_equal(pd.read_csv(store.folder / "cases.csv")["case"], store.cases()["case"])
+    assert run(tmp_path / "results", "intensity", dataset=[str(data)])[1][0].status == "kept"
+
+
 class TestBeforeTheRun:
     def test_options_for_a_method_that_is_not_run(self, tmp_path: Path) -> None:
         with pytest.raises(UsageError, match=r"'patchcor', which is not run.*Did you mean 'patchcore'"):
