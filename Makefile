@@ -17,7 +17,7 @@ demo: $(VENV)/installed
 # The methods must still do what they did: what may differ stands in the baseline, which bench baseline makes anew.
 # One thread: threads that wait for each other on a busy machine take any time, and runtimes are compared.
 gate: $(VENV)/installed
-	OMP_NUM_THREADS=1 $(BIN)/bench run --methods intensity,padim,mias_sam --no-controls --weights embedded --size 128 --device cpu \
+	OMP_NUM_THREADS=1 $(BIN)/bench run --methods intensity,padim,mias_sam --no-controls --weights embedded --size 128 --device cpu --workers 1 \
 		--dataset phantom_brain_mri:train=4,valid=3,test=8,size=128 --results gate-results
 	$(BIN)/bench check latest --results gate-results --baseline results/baselines/phantoms.json
 

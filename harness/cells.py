@@ -7,7 +7,7 @@ import time
 import traceback
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, get_args
 
 import numpy as np
 from upath import UPath
@@ -25,8 +25,14 @@ from .scoring import score_cell
 
 PREDICTED: tuple[Split, ...] = ("valid", "test")
 
+End = Literal["finished", "kept", "failed"]
+ENDS: tuple[End, ...] = get_args(End)
+
 Report = Callable[[str, str, int, int], None]
-"""Called as `report(cell, stage, done, total)`; a total of 0 means that nobody knows."""
+"""Called as `report(cell, stage, done, total)`; a total of 0 means that nobody knows.
+
+The last stage of a cell is one of `ENDS`.
+"""
 
 
 class PredictionError(BenchError):
@@ -47,6 +53,7 @@ class CellTask:
         folder: Of the run.
         command: That started the run.
         force: Whether to run the cell even if it is finished.
+        at_once: How many cells may run at once on the machine, which their runtimes feel.
     """
 
     config: RunConfig
@@ -54,6 +61,7 @@ class CellTask:
     folder: UPath
     command: str
     force: bool = False
+    at_once: int = 1
 
     @property
     def store(self) -> CellStore:
@@ -66,7 +74,7 @@ class Outcome:
     """How a cell ended; `kept` means that it was finished before this run."""
 
     cell: Cell
-    status: Literal["finished", "kept", "failed"]
+    status: End
     error: str = ""
 
 
@@ -229,7 +237,8 @@ def finish_cell(
     if task.config.maps == "none":
         task.store.drop_predictions()
     # A run's record tells of its last invocation; a cell's, of the machine that measured it.
-    here = {"finished": now(), "environment": environment(task.cell.device, task.command)}
+    machine = environment(task.cell.device, task.command) | {"cells_at_once": task.at_once}
+    here = {"finished": now(), "environment": machine}
     end = {"status": "finished", "maps": task.config.maps, "score": scored_by(task.config.score)}
     task.store.write(measured | end | here)
     return Outcome(task.cell, "finished")

@@ -41,6 +41,10 @@ class ScoreConfig(BaseModel):
     pixels: Literal["auto", "exact", "binned"] = "auto"
 
 
+def _default_executor() -> Any:
+    return os.environ.get("MIASBENCH_EXECUTOR") or "local"
+
+
 def results_folder(text: Any) -> UPath:
     """A folder of runs: a path, or an address such as `s3://bucket/results`.
 
@@ -73,6 +77,11 @@ class RunConfig(BaseModel):
         controls: Whether methods that others name as their controls are run beside them.
         limit: At most so many cases of each split, stratified; 0 for all.
         maps: How anomaly maps are kept once a cell is scored.
+        executor: What runs the cells: `local`, in processes; `ray`, on a cluster; `inline`, in this process, one after
+            the other. By default `$MIASBENCH_EXECUTOR`, or `local`.
+        workers: At most so many cells at once.
+        threads: Of each cell.
+        cell_memory: GiB that a cell is taken to need, until one has needed more.
     """
 
     model_config = ConfigDict(extra="forbid")
@@ -91,6 +100,10 @@ class RunConfig(BaseModel):
     epochs: Annotated[int, Field(ge=1)] | None = None
     batch_size: Annotated[int, Field(ge=1)] | None = None
     controls: bool = True
+    executor: Literal["local", "ray", "inline"] = Field(default_factory=_default_executor, validate_default=True)
+    workers: Annotated[int, Field(ge=1)] | None = None
+    threads: Annotated[int, Field(ge=1)] | None = None
+    cell_memory: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 2.0
     score: ScoreConfig = ScoreConfig()
 
     @property

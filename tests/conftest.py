@@ -9,6 +9,9 @@ from hypothesis import settings
 # FAISS's many small steps up to a hundred times slower where something else runs on the same cores.
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
+# Methods that a test puts in place are known in its own process only; what processes are for is tested by name.
+os.environ["MIASBENCH_EXECUTOR"] = "inline"
+
 # The same examples each time: what a pull request is judged by must not depend on luck.
 settings.register_profile("repeatable", derandomize=True, deadline=None)
 settings.load_profile("repeatable")

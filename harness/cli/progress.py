@@ -11,6 +11,7 @@ from rich.progress import (
     MofNCompleteColumn,
     Progress,
     SpinnerColumn,
+    TaskID,
     TextColumn,
     TimeElapsedColumn,
     TimeRemainingColumn,
@@ -19,6 +20,7 @@ from rich.progress import (
 from ...reports.tables import run_tables
 from ...results.store import RunStore
 from ..api import StageReport
+from ..cells import ENDS
 
 # Names and paths may hold brackets, which are not to be taken for markup.
 # A pipe or a log has no width of its own; tables are not to be cut there.
@@ -35,7 +37,7 @@ def stage_status() -> Iterator[StageReport]:
 
 
 class CellProgress:
-    """One bar for the cells of a run and one for the stage the current cell is in.
+    """One bar for the cells of a run, and one for the stage that each running cell is in.
 
     Where there is no terminal, each stage is one line.
     """
@@ -54,9 +56,7 @@ class CellProgress:
             disable=not console.is_terminal,
         )
         self._cells = self._progress.add_task("cells", total=cells)
-        self._stage = self._progress.add_task("starting", total=None)
-        self._seen: list[str] = []
-        self._now = ("", "")
+        self._stages: dict[str, tuple[str, TaskID]] = {}
 
     def __enter__(self) -> Self:
         self._progress.start()
@@ -69,16 +69,19 @@ class CellProgress:
 
     def report(self, cell: str, stage: str, done: int, total: int) -> None:
         """Moves the bars; a total of 0 means that nobody knows."""
-        if cell not in self._seen:
-            self._seen.append(cell)
-            self._progress.update(self._cells, completed=len(self._seen) - 1)
-        if (cell, stage) != self._now:
-            self._now = (cell, stage)
-            self._progress.remove_task(self._stage)  # a reset would keep the old total where the new one is unknown
-            self._stage = self._progress.add_task(f"{cell}: {stage}", total=total or None)
+        before, bar = self._stages.get(cell, ("", None))
+        if stage != before:
+            if bar is not None:
+                self._progress.remove_task(bar)  # a reset would keep the old total where the new one is unknown
+            bar = self._progress.add_task(f"{cell}: {stage}", total=total or None)
+            self._stages[cell] = stage, bar
             if not console.is_terminal:
                 console.print(f"{cell}: {stage}")
-        self._progress.update(self._stage, completed=done, total=total or None)
+        if bar is not None:
+            self._progress.update(bar, completed=done, total=total or None)
+        if stage in ENDS:
+            self._progress.remove_task(self._stages.pop(cell)[1])
+            self._progress.advance(self._cells)
 
 
 def print_run(store: RunStore) -> None:

@@ -87,6 +87,19 @@ The command line wins over the file. The same command again goes on where it sto
 )
 @click.option("--fixed-threshold", type=float, metavar="T", help="Also score masks at this threshold (policy fixed).")
 @click.option(
+    "--executor",
+    type=click.Choice(["local", "ray", "inline"]),
+    help="Cells in processes of their own, on a Ray cluster, or in this process.  [default: local]",
+)
+@click.option("--workers", type=int, metavar="N", help="At most N cells at once.  [default: as cores or GPUs allow]")
+@click.option("--threads", type=int, metavar="N", help="Of each cell.  [default: $OMP_NUM_THREADS, or 4 and more]")
+@click.option(
+    "--cell-memory",
+    type=float,
+    metavar="GIB",
+    help="What a cell is taken to need before one has run.  [default: 2]",
+)
+@click.option(
     "--config",
     type=click.Path(path_type=Path),
     metavar="FILE|NAME",
@@ -106,14 +119,17 @@ def command(ctx: click.Context, config: Path | None, force: bool, **options: Any
             raise UsageError(f"Which {needed}? Say for example {example}; bench list shows what there is.")
     run_config = make_config(values, f"in {config}" if config else "on the command line")
 
-    from .. import planning, runner
+    from .. import local, planning, runner
     from .progress import CellProgress, console, print_run, stage_status
 
+    if run_config.executor == "local":
+        local.prepare(run_config.methods)
     with stage_status() as report:
         plan = planning.make_plan(run_config, report)
     remarks(plan)
+    executor = local.local if run_config.executor == "local" else runner.inline
     with CellProgress(len(plan.cells)) as progress:
-        outcomes = runner.execute(plan, force=force, report=progress.report)
+        outcomes = runner.execute(plan, force=force, report=progress.report, executor=executor)
     print_run(plan.store)
     if run_config.maps == "none":
         console.print("Maps were not kept (--maps none): new thresholds and metrics cannot be computed from this run.")

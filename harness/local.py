@@ -1,0 +1,234 @@
+"""Cells in processes of their own, several at once as far as cores, GPUs and memory allow.
+
+Each cell begins in a fresh process, so that its peak memory is its own, nothing of one method is left for the next, and
+a crash, or the kernel when memory runs out, takes one cell and not the run.
+"""
+
+import multiprocessing
+import os
+import signal
+import threading
+import warnings
+from collections.abc import Generator, Sequence
+from dataclasses import dataclass, replace
+from multiprocessing import connection, forkserver
+from multiprocessing.connection import Connection
+from multiprocessing.process import BaseProcess
+from typing import Any
+
+import psutil
+
+from .cells import CellTask, Outcome, Report, fail_cell, run_cell
+from .claims import Claims
+from .planning import Plan, open_datasets
+from .provenance import usable_cores
+from .registry import METHODS, parse_method
+
+_GIB = 2**30
+_PATIENCE = 0.5  # seconds between two looks at memory and at what other processes have finished
+_GRACE = 5  # seconds that a process has to end by itself
+_FEW_THREADS = 4  # a method gains little by more, and other cells gain much
+_START = "forkserver" if "forkserver" in multiprocessing.get_all_start_methods() else "spawn"
+
+
+def prepare(methods: Sequence[str]) -> None:
+    """Starts the process that others are made of, which imports, once for all, what these methods need.
+
+    It does so beside what this process does next, such as reading the datasets.
+
+    Args:
+        methods: Specs; those of plugins are left to the processes of their cells.
+    """
+    if _START == "forkserver":
+        names = [parse_method(spec).name for spec in methods]
+        modules = [METHODS[name].target.partition(":")[0] for name in names if name in METHODS]
+        forkserver.set_forkserver_preload(["torch", __name__, *dict.fromkeys(modules)])
+        forkserver.ensure_running()
+
+
+def local(plan: Plan, claims: Claims, report: Report) -> Generator[Outcome]:
+    """Runs each cell in a process of its own.
+
+    At once run as many as there are GPUs, or as there are cores for `threads` of each; another one starts when the
+    memory that is free holds the largest one so far beside what those that run may still come to need. A process that
+    is killed while others run is tried again when it is alone.
+    """
+    threads, places = _share_out(plan)
+    at_once = len(places)
+    running: list[_Worker] = []
+    killed: list[CellTask] = []
+    largest = plan.config.cell_memory * _GIB
+    try:
+        while True:
+            while places and (not running or _free_memory(running, largest) > largest):
+                # A cell that was killed waits until there is nothing else to do.
+                task = claims.take(wait=not running and not killed) or (
+                    killed.pop() if killed and not running else None
+                )
+                if task is None:
+                    break
+                running.append(_Worker(replace(task, at_once=at_once), threads, places.pop()))
+            for worker in running:
+                worker.was_alone = worker.was_alone and len(running) == 1
+            if not running:
+                return
+            for worker in _spoken(running):
+                outcome = worker.listen(report)
+                if outcome is None:
+                    continue
+                running.remove(worker)
+                places.append(worker.gpu)
+                if isinstance(outcome, Outcome):
+                    claims.release(worker.task)
+                    yield outcome
+                elif not worker.was_alone:
+                    report(str(worker.task.cell), "killed; tried again when it is alone", 0, 0)
+                    killed.append(worker.task)
+                else:
+                    ended = fail_cell(worker.task, outcome.text)
+                    claims.release(worker.task)
+                    yield ended
+            largest = max([largest, *(worker.memory() for worker in running)])
+    finally:
+        for worker in running:
+            worker.stop()
+
+
+@dataclass(frozen=True)
+class _Lost:
+    """A process that came to its end before its cell did."""
+
+    text: str
+
+
+class _Worker:
+    """The process of a cell, seen from the one that started it."""
+
+    def __init__(self, task: CellTask, threads: int, gpu: str | None) -> None:
+        context: Any = multiprocessing.get_context(_START)  # typeshed knows no Process of a context
+        self.task = task
+        self.gpu = gpu
+        self.was_alone = True
+        self.connection, other = context.Pipe(duplex=False)
+        self.process: BaseProcess = context.Process(target=_work, args=(other, task, dict(os.environ), threads, gpu))
+        self.process.start()
+        other.close()
+
+    def listen(self, report: Report) -> Outcome | _Lost | None:
+        """Hears all that the process has to say; returns how it ended, if it has.
+
+        Raises:
+            Exception: What ended the process but does not end a cell, such as a full disk.
+        """
+        try:
+            while self.connection.poll():
+                said = self.connection.recv()
+                if isinstance(said, tuple):
+                    report(*said)
+                    continue
+                self.process.join(_GRACE)
+                self.stop()
+                if isinstance(said, Exception):
+                    raise said
+                return said
+        except EOFError:
+            self.process.join()
+            self.connection.close()
+            return _Lost(_tell(self.process.exitcode))
+        return None
+
+    def memory(self) -> int:
+        """Resident bytes of the process."""
+        try:
+            return psutil.Process(self.process.pid).memory_info().rss
+        except psutil.NoSuchProcess:
+            return 0
+
+    def stop(self) -> None:
+        self.process.terminate()
+        self.process.join()
+        self.connection.close()
+
+
+def _share_out(plan: Plan) -> tuple[int, list[str | None]]:
+    """How many threads a cell has, and for each that may run at once its GPU, or `None`."""
+    cores, config = usable_cores(), plan.config
+    if plan.device == "cuda":
+        gpus = _gpus()[: config.workers]
+        return config.threads or max(1, cores // len(gpus)), [*gpus]
+    limit = os.environ.get("OMP_NUM_THREADS", "")
+    threads = config.threads or (int(limit) if limit.isdecimal() else 0) or max(_FEW_THREADS, cores // len(plan.cells))
+    threads = min(threads, cores)
+    return threads, [None] * (config.workers or cores // threads)
+
+
+def _gpus() -> list[str]:
+    import torch
+
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    return visible.split(",") if visible else [str(index) for index in range(torch.cuda.device_count())]
+
+
+def _free_memory(running: Sequence[_Worker], largest: float) -> float:
+    """Bytes that are free when each of the running cells has grown as large as the largest one so far."""
+    reserved = sum(max(0.0, largest - worker.memory()) for worker in running)
+    return psutil.virtual_memory().available - reserved
+
+
+def _spoken(running: Sequence[_Worker]) -> list[_Worker]:
+    """Those that have something to say, or have ended; none after a while."""
+    ready = connection.wait([worker.connection for worker in running], timeout=_PATIENCE)
+    return [worker for worker in running if worker.connection in ready]
+
+
+def _tell(code: int | None) -> str:
+    """Why a process ended without a word."""
+    if code is None or code >= 0:
+        return f"The process of the cell ended with exit code {code} before the cell did."
+    name = signal.Signals(-code).name if -code in [*signal.Signals] else f"signal {-code}"
+    if -code == signal.SIGKILL:
+        return (
+            f"The process of the cell was killed ({name}), as a system does that has no more memory. A smaller --size "
+            "or --batch-size, or options of the method, may make it fit."
+        )
+    return f"The process of the cell crashed ({name}), which a library beneath the method may do."
+
+
+def _work(pipe: Connection, task: CellTask, variables: dict[str, str], threads: int, gpu: str | None) -> None:
+    """What the process of a cell does."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the process that started this one decides what happens
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+    warnings.simplefilter("ignore")
+    os.environ |= variables | ({"CUDA_VISIBLE_DEVICES": gpu} if gpu is not None else {})
+
+    def tell(said: Any) -> None:
+        try:
+            pipe.send(said)
+        except OSError:  # nobody listens any more; were it raised, it would be taken for an error of the method
+            os._exit(1)
+
+    try:
+        tell(_run(task, threads, lambda *told: tell(told)))
+    except Exception as error:
+        tell(error)
+
+
+def _run(task: CellTask, threads: int, report: Report) -> Outcome:
+    import torch
+    from threadpoolctl import threadpool_limits
+
+    torch.set_num_threads(threads)
+    with threadpool_limits(threads):
+        try:
+            dataset = open_datasets(task.config)[task.cell.dataset]
+        except Exception as error:
+            return fail_cell(task, error)
+        return run_cell(task, dataset, {}, report)
+
+
+def _end_with_parent() -> None:
+    """Ends this process when the one that started it is gone, however that ended."""
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)
