@@ -1,4 +1,5 @@
 import importlib.util
+import shutil
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -36,3 +37,19 @@ def plugins(monkeypatch: pytest.MonkeyPatch) -> Iterator[ModuleType]:
         entry = Entry(f"{spec.name}:{name}", "for a test")
         monkeypatch.setitem(registry.METHODS, name.lower(), entry)
     yield module
+
+
+@pytest.fixture
+def unruly(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Installs the method `unruly` for this process and those it starts; returns its diary."""
+    site = tmp_path / "site"
+    installed = site / "unruly_plugin-1.0.dist-info"
+    installed.mkdir(parents=True)
+    shutil.copy(Path(__file__).with_name("unruly.py"), site / "unruly_plugin.py")
+    (installed / "METADATA").write_text("Name: unruly-plugin\nVersion: 1.0\n")
+    (installed / "entry_points.txt").write_text("[miasbench.methods]\nunruly = unruly_plugin:Unruly\n")
+    monkeypatch.syspath_prepend(site)
+    monkeypatch.setenv("PYTHONPATH", str(site))
+    diary = tmp_path / "diary.txt"
+    monkeypatch.setenv("UNRULY_DIARY", str(diary))
+    return diary

@@ -1,10 +1,4 @@
 import json
-import os
-import shutil
-import signal
-import subprocess
-import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -25,51 +19,16 @@ from miasbench.harness.api import (
     UsageError,
     Weights,
 )
-from miasbench.harness.cells import Outcome
-from miasbench.harness.config import RunConfig, ScoreConfig, find_config, make_config, read_config
+from miasbench.harness.config import ScoreConfig, find_config, make_config, read_config
 from miasbench.harness.planning import make_plan
 from miasbench.harness.registry import Entry
 from miasbench.harness.runner import execute, rescore
 from miasbench.results.papers import published
-from miasbench.results.store import ResultsError, RunStore
+from miasbench.results.store import ResultsError
 
-TINY = "phantom_brain_mri:train=3,valid=4,test=6,size=64"
-COSTS = ("fit_seconds", "predict_ms", "calibration_ms", "peak_memory_mib", "peak_gpu_memory_mib")
+from .running import COSTS, TINY, assert_equal_runs, config, predictions, run, without_costs
 
 pytestmark = pytest.mark.usefixtures("plugins")
-
-
-def config(results: Path, *methods: str, **options: Any) -> RunConfig:
-    values: dict[str, Any] = {
-        "methods": list(methods) or ["scripted"],
-        "dataset": [TINY],
-        "weights": "embedded",
-        "size": 64,
-        "results": results,
-        "device": "cpu",
-    }
-    return RunConfig.model_validate(values | options)
-
-
-def run(results: Path, *methods: str, force: bool = False, **options: Any) -> tuple[RunStore, list[Outcome]]:
-    plan = make_plan(config(results, *methods, **options))
-    return plan.store, execute(plan, force=force)
-
-
-def without_costs(store: RunStore) -> tuple[pd.DataFrame, pd.DataFrame]:
-    scores = store.scores()
-    return store.cases().drop(columns="predict_ms"), scores[~scores["metric"].isin(COSTS)].reset_index(drop=True)
-
-
-def assert_equal_runs(one: RunStore, other: RunStore) -> None:
-    for mine, theirs in zip(without_costs(one), without_costs(other), strict=True):
-        pd.testing.assert_frame_equal(mine, theirs)
-
-
-def predictions(store: RunStore) -> dict[str, int]:
-    return {
-        str(path.relative_to(store.folder)): path.stat().st_mtime_ns for path in store.folder.glob("cells/*/*/*.npz")
-    }
 
 
 class TestRun:
@@ -496,37 +455,6 @@ class TestGoingOn:
         assert [outcome.status for outcome in outcomes] == ["finished"] * 2
         cells = [cell for cell, stage in stages if stage in ("finished", "waiting for the process that runs it")]
         assert cells == [str(plan.cells[1]), str(plan.cells[0]), str(plan.cells[0])]
-
-    @pytest.mark.slow
-    def test_killed_in_the_middle_the_same_command_finishes_it(self, tmp_path: Path) -> None:
-        site = tmp_path / "site"
-        (site / "slow_method-1.0.dist-info").mkdir(parents=True)
-        shutil.copy(Path(__file__).with_name("plugins.py"), site / "slow_method.py")
-        (site / "slow_method-1.0.dist-info" / "METADATA").write_text("Name: slow-method\nVersion: 1.0\n")
-        (site / "slow_method-1.0.dist-info" / "entry_points.txt").write_text(
-            "[miasbench.methods]\nslow = slow_method:Scripted\n"
-        )
-        command = [sys.executable, "-c", "from miasbench.harness.cli import main; main()"]
-        command += ["run", "--methods", "intensity,slow", "--dataset", TINY, "--size", "64", "--set", "slow.pause=0.2"]
-        environment = os.environ | {"PYTHONPATH": str(site)}
-        results = tmp_path / "killed"
-        process = subprocess.Popen([*command, "--results", results], env=environment, stdout=subprocess.DEVNULL)
-        deadline = time.monotonic() + 120
-        while len(list(results.glob("*/cells/*-slow-*/test/*.npz"))) < 2:
-            assert process.poll() is None, "it ended before it could be killed"
-            assert time.monotonic() < deadline
-            time.sleep(0.02)
-        process.send_signal(signal.SIGKILL)
-        process.wait()
-        store = RunStore(next(results.iterdir()))
-        before = predictions(store)
-        assert store.read()["status"] == "running"
-        for folder in (results, tmp_path / "undisturbed"):
-            subprocess.run([*command, "--results", folder], env=environment, check=True, stdout=subprocess.DEVNULL)
-        assert store.read()["status"] == "done"
-        assert all(predictions(store)[name] == at for name, at in before.items())
-        assert_equal_runs(store, RunStore(next((tmp_path / "undisturbed").iterdir())))
-        assert not list(tmp_path.rglob("*.tmp"))
 
 
 class TestFailing:

@@ -196,6 +196,10 @@ class TestRun:
             "epochs": None,
             "batch_size": None,
             "controls": False,
+            "executor": "local",
+            "workers": 1,
+            "threads": 1,
+            "cell_memory": 1.5,
             "set": {"intensity": {"sigma": 1}},
             "score": {"mask_edges": "paper", "fixed_threshold": 90, "pixels": "exact"},
         }

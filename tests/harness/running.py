@@ -1,0 +1,50 @@
+"""Small runs, and what tests of runs compare."""
+
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from miasbench.harness.cells import Outcome
+from miasbench.harness.config import RunConfig
+from miasbench.harness.planning import make_plan
+from miasbench.harness.runner import Executor, execute, inline
+from miasbench.results.store import RunStore
+
+TINY = "phantom_brain_mri:train=3,valid=4,test=6,size=64"
+COSTS = ("fit_seconds", "predict_ms", "calibration_ms", "peak_memory_mib", "peak_gpu_memory_mib")
+
+
+def config(results: Path, *methods: str, **options: Any) -> RunConfig:
+    values: dict[str, Any] = {
+        "methods": list(methods) or ["scripted"],
+        "dataset": [TINY],
+        "weights": "embedded",
+        "size": 64,
+        "results": results,
+        "device": "cpu",
+    }
+    return RunConfig.model_validate(values | options)
+
+
+def run(
+    results: Path, *methods: str, force: bool = False, executor: Executor = inline, **options: Any
+) -> tuple[RunStore, list[Outcome]]:
+    plan = make_plan(config(results, *methods, **options))
+    return plan.store, execute(plan, force=force, executor=executor)
+
+
+def without_costs(store: RunStore) -> tuple[pd.DataFrame, pd.DataFrame]:
+    scores = store.scores()
+    return store.cases().drop(columns="predict_ms"), scores[~scores["metric"].isin(COSTS)].reset_index(drop=True)
+
+
+def assert_equal_runs(one: RunStore, other: RunStore) -> None:
+    for mine, theirs in zip(without_costs(one), without_costs(other), strict=True):
+        pd.testing.assert_frame_equal(mine, theirs)
+
+
+def predictions(store: RunStore) -> dict[str, int]:
+    return {
+        str(path.relative_to(store.folder)): path.stat().st_mtime_ns for path in store.folder.glob("cells/*/*/*.npz")
+    }
