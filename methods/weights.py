@@ -1,16 +1,18 @@
 """Model weights: where each file comes from, and the proof that it is the right one."""
 
 import importlib.resources
+import json
 import os
+import secrets
 from dataclasses import dataclass
-from functools import lru_cache
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import platformdirs
-import pooch
+from filelock import FileLock
 
 from ..harness.api import StageReport, Weights, WeightsError
+from ..harness.fetching import OFFLINE, FetchError, fetch, file_checksum, is_offline
 
 
 def weights_folder() -> Path:
@@ -25,7 +27,7 @@ class Download:
     Attributes:
         name: Such as `sam_vit_b`.
         url: Where it is; the last part is the file's name.
-        checksum: `sha256:…` or `md5:…`, in pooch's notation.
+        checksum: `sha256:…` or `md5:…`.
     """
 
     name: str
@@ -54,19 +56,12 @@ class Download:
                     "Delete the file and run again to download it."
                 )
             return self.path
-        # pooch takes any object that looks like tqdm's bar, though its annotations know only a bool.
-        downloader: Any = pooch.HTTPDownloader(
-            progressbar=_Bytes(f"downloading {self.name}", report),  # pyright: ignore[reportArgumentType]
-            timeout=60,
-        )
         try:
-            pooch.retrieve(self.url, self.checksum, self.path.name, self.path.parent, downloader=downloader)
-        except ValueError as error:  # what pooch raises when the checksum is wrong; it has removed the file
-            raise WeightsError(f"{self.url} is not {self.name}: the download has another checksum. {error}") from error
-        except OSError as error:  # covers the exceptions of requests
+            fetch(self.url, self.path, self.checksum, report, self.name)
+        except FetchError as error:
             raise WeightsError(
-                f"{self.name} is not at {self.path} and cannot be downloaded from {self.url} ({type(error).__name__}). "
-                "Put the file there yourself, name another folder with MIASBENCH_WEIGHTS, or use --weights embedded."
+                f"{self.name} cannot be had. {error} Put the file there yourself, as {self.path}, name another folder "
+                "with MIASBENCH_WEIGHTS, or use --weights embedded."
             ) from error
         return self.path
 
@@ -96,27 +91,6 @@ class Packaged:
         if not path.exists() or checksum(path) != self.sha256:
             raise WeightsError(f"{path} is not {self.name} (SHA-256 {self.sha256}): reinstall {distribution}.")
         return path
-
-
-class _Bytes:
-    """Looks to pooch like a progress bar."""
-
-    def __init__(self, stage: str, report: StageReport) -> None:
-        self.total = 0
-        self._stage = stage
-        self._report = report
-        self._done = 0
-
-    def update(self, count: int) -> None:
-        self._done += count
-        self._report(self._stage, self._done, self.total)
-
-    def reset(self) -> None:
-        """Starts from 0: when a download has ended, pooch sets the bar back and fills it at once."""
-        self._done = 0
-
-    def close(self) -> None:
-        """There is nothing to close."""
 
 
 # SHA-256 of Meta's files as published with mirrors of them; MedSAM's MD5 is what its Zenodo record states.
@@ -158,10 +132,12 @@ EFFICIENTNET_LITE0 = Packaged(
 
 
 def timm_file(model: str) -> Path:
-    """Returns the weight file of a timm model, from the Hugging Face hub's cache or the hub.
+    """Returns the weight file of a timm model, in safetensors, from the Hugging Face hub's cache or the hub.
+
+    The hub gives no checksum that could be pinned, so the file is held to that of its first use.
 
     Raises:
-        WeightsError: The file is not in the cache and the hub cannot be reached.
+        WeightsError: The file is not in the cache and the hub cannot be reached, or it is another one than before.
     """
     import timm
     from huggingface_hub import hf_hub_download
@@ -170,12 +146,54 @@ def timm_file(model: str) -> Path:
     if config is None or not config.hf_hub_id:
         raise WeightsError(f"timm names no published weights for {model}.")
     try:
-        return Path(hf_hub_download(config.hf_hub_id, "model.safetensors"))
+        path = Path(hf_hub_download(config.hf_hub_id, "model.safetensors", local_files_only=is_offline()))
     except (OSError, ValueError, RuntimeError) as error:
+        why = f"{OFFLINE} is set" if is_offline() else type(error).__name__
         raise WeightsError(
             f"The weights of {model} are not in the Hugging Face cache, and {config.hf_hub_id} cannot be downloaded "
-            f"({type(error).__name__}). Run once where the hub can be reached, or use --weights embedded."
+            f"({why}). Run once where the hub can be reached, or use --weights embedded."
         ) from error
+    hold_to_first_use(config.hf_hub_id, path)
+    return path
+
+
+def hold_to_first_use(name: str, path: Path) -> None:
+    """Records the SHA-256 of a file whose checksum nobody publishes, and from then on wants the same.
+
+    Args:
+        name: What the record calls it.
+        path: The file.
+
+    Raises:
+        WeightsError: It is another file than at its first use.
+    """
+    record, found = weights_folder() / "first_use.json", checksum(path)
+    record.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(record.with_name(".first_use.lock")):
+        known = first_uses()
+        if known.setdefault(name, found) != found:
+            raise WeightsError(
+                f"{path} is not what {name} was at its first use: its SHA-256 is {found}, and was {known[name]}. "
+                f"Results with both would not be comparable. If the new file is right, remove its line from {record}."
+            )
+        temporary = record.with_name(f".{secrets.token_hex(4)}.tmp")
+        temporary.write_text(json.dumps(known, indent=2, sort_keys=True))
+        temporary.replace(record)
+
+
+def first_uses() -> dict[str, str]:
+    """The SHA-256 of each file that was recorded at its first use.
+
+    Raises:
+        WeightsError: The record is damaged.
+    """
+    record = weights_folder() / "first_use.json"
+    try:
+        return dict(json.loads(record.read_text()))
+    except FileNotFoundError:
+        return {}
+    except (OSError, ValueError, TypeError) as error:
+        raise WeightsError(f"{record} cannot be read ({error}). Mend it, or delete it and begin anew.") from error
 
 
 def describe(name: str, kind: Literal["published", "embedded"], path: Path) -> Weights:
@@ -183,12 +201,4 @@ def describe(name: str, kind: Literal["published", "embedded"], path: Path) -> W
     return Weights(name, kind, checksum(path))
 
 
-def checksum(path: Path, algorithm: str = "sha256") -> str:
-    """The checksum of a file, computed once as long as the file stays as it is."""
-    now = path.stat()
-    return _checksum(path, algorithm, now.st_size, now.st_mtime_ns)
-
-
-@lru_cache
-def _checksum(path: Path, algorithm: str, _size: int, _modified: int) -> str:
-    return pooch.file_hash(path, alg=algorithm)
+checksum = file_checksum

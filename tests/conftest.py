@@ -22,6 +22,7 @@ def _no_cache_of_the_users(tmp_path_factory: pytest.TempPathFactory) -> Iterator
     """Neither tests nor what they start read or fill the user's cache."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("MIASBENCH_CACHE", str(tmp_path_factory.mktemp("cache")))
+        patch.setenv("MIASBENCH_WEIGHTS", str(tmp_path_factory.mktemp("weights")))
         patch.delenv("MIASBENCH_CACHE_GB", raising=False)
         yield
 

@@ -21,9 +21,10 @@ from anomalib.models.image.reverse_distillation import torch_model as reverse_di
 from anomalib.utils.path import get_pretrained_weights_dir
 
 from ...harness.api import Weights, WeightsError
+from ...harness.fetching import OFFLINE, FetchError, fetch, is_offline
 from .. import reverse
 from ..backbones import BACKBONES
-from ..weights import checksum, describe, timm_file
+from ..weights import checksum, describe, hold_to_first_use, timm_file
 
 LITE0 = BACKBONES["embedded"]
 
@@ -146,16 +147,15 @@ def torchvision_file(name: str) -> Path:
     path = Path(torch.hub.get_dir()) / "checkpoints" / url.rsplit("/", 1)[-1]
     beginning = path.stem.rsplit("-", 1)[-1]  # of its SHA-256, by torch's convention
     try:
-        if not path.exists():
-            path.parent.mkdir(parents=True, exist_ok=True)
-            torch.hub.download_url_to_file(url, str(path), beginning, progress=False)
-    except (OSError, RuntimeError) as error:
+        fetch(url, path, "")
+    except FetchError as error:
         raise WeightsError(
-            f"The weights of {name} are not at {path}, and {url} cannot be downloaded ({type(error).__name__}). Put "
-            "the file there yourself, or use --weights embedded where the method has them."
+            f"The weights of {name} are not at {path}. {error} Put the file there yourself, or use --weights embedded "
+            "where the method has them."
         ) from error
     if not checksum(path).startswith(beginning):
         raise WeightsError(f"{path} is not {name}: its SHA-256 does not begin with {beginning}. Delete it.")
+    hold_to_first_use(path.name, path)  # a few digits prove little
     return path
 
 
@@ -174,6 +174,10 @@ def _fetch_folder(folder: Path, info: DownloadInfo) -> None:
 
 def _extract(info: DownloadInfo, folder: Path) -> None:
     """Downloads an archive, whose checksum anomalib knows, into a folder."""
+    if is_offline():
+        raise WeightsError(
+            f"What belongs into {folder} is missing, and {info.url} is not downloaded, because {OFFLINE} is set."
+        )
     try:
         with redirect_stderr(io.StringIO()):  # where it would draw a progress bar
             download_and_extract(folder, info)

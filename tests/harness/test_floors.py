@@ -38,9 +38,14 @@ def test_no_import_runs_upward(path: Path) -> None:
     room = path.relative_to(ROOT).parts[0]
     found = set(imported_rooms(path))
     if room in ("methods", "datasets", "results"):
-        assert found <= {"harness.api"}, "these rooms know the contracts only"
+        assert found <= {"harness.api", "harness.fetching"}, "these rooms know the ground only"
     elif room == "reports" or "cli" not in path.parts:
         assert all(name.startswith("results") for name in found)
+
+
+def test_fetching_stands_on_the_contracts() -> None:
+    tree = ast.parse((ROOT / "harness" / "fetching.py").read_text(encoding="utf-8"))
+    assert [node.module for node in ast.walk(tree) if isinstance(node, ast.ImportFrom) and node.level] == ["api"]
 
 
 def test_the_contracts_are_the_ground() -> None:

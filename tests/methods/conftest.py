@@ -61,6 +61,7 @@ def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], Path
     """A Hugging Face cache without a hub behind it: returns where the weights of a repository go."""
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    monkeypatch.setenv("MIASBENCH_WEIGHTS", str(tmp_path / "weights"))
 
     def cached(repository: str) -> Path:
         folder = tmp_path / f"models--{repository.replace('/', '--')}"

@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 import psutil
 import pytest
+import requests
 import timm
 import torch
 import torchvision
@@ -16,6 +17,7 @@ from anomalib.models.image.efficient_ad.torch_model import SmallPatchDescription
 from PIL import Image
 from safetensors.torch import save_file
 
+from miasbench.harness import fetching
 from miasbench.harness.api import Method, UsageError, Weights, WeightsError
 from miasbench.harness.registry import build_method
 from miasbench.methods import training
@@ -264,11 +266,12 @@ def test_missing_weights_are_named_before_anything_runs(
     hub: Callable[[str], Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def offline(*_: object, **__: object) -> None:
-        raise OSError("no network")
+        raise requests.ConnectionError("no network")
 
     monkeypatch.setenv("TORCH_HOME", str(tmp_path))
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    monkeypatch.setattr(torch.hub, "download_url_to_file", offline)
+    monkeypatch.setattr(requests, "get", offline)
+    monkeypatch.setattr(fetching, "PAUSE", 0)
     monkeypatch.setattr(download, "urlretrieve", offline)
     for spec in ("padim", "cfa", "dsr", "efficient_ad", "anomaly_dino"):
         with pytest.raises(WeightsError, match=r"(?s)cannot be downloaded.*(yourself|hub can be reached)"):
@@ -276,6 +279,10 @@ def test_missing_weights_are_named_before_anything_runs(
     missing = tmp_path / "textures"
     with pytest.raises(WeightsError, match=str(missing)):
         build("draem", "published", dtd_dir=str(missing)).weights_used()
+    monkeypatch.setenv("MIASBENCH_OFFLINE", "1")
+    for spec in ("padim", "cfa", "dsr", "efficient_ad", "anomaly_dino"):
+        with pytest.raises(WeightsError, match="MIASBENCH_OFFLINE is set"):
+            build(spec, "published").weights_used()
 
 
 def test_a_file_that_is_not_torchvisions_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

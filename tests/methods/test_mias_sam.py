@@ -9,6 +9,7 @@ import torch
 
 from miasbench.datasets.phantom import phantom_liver_ct
 from miasbench.harness.api import Diagnostic, Method, Prediction, UsageError
+from miasbench.harness.fetching import file_checksum
 from miasbench.harness.registry import build_method, parse_method
 from miasbench.methods import weights
 from miasbench.methods.mias_sam import MiasSam, SamControl, sam_method
@@ -511,14 +512,13 @@ def test_the_published_path_runs_with_random_weights(
     images: dict[str, list[np.ndarray]],
 ) -> None:
     """SAM ViT-B, whole: download, verification, encoder at 1024 pixels, point prompt, three masks."""
-    import pooch
     from segment_anything import sam_model_registry
 
     torch.manual_seed(0)
     served = tmp_path / "served"
     served.mkdir()
     torch.save(sam_model_registry["vit_b"](checkpoint=None).state_dict(), served / "random.pth")
-    checksum = pooch.file_hash(served / "random.pth")
+    checksum = file_checksum(served / "random.pth")
     source = weights.Download("sam_vit_b", f"{serve(served)}/random.pth", f"sha256:{checksum}")
     monkeypatch.setitem(weights.SAM, "vit_b", source)
     monkeypatch.setenv("MIASBENCH_WEIGHTS", str(tmp_path / "weights"))

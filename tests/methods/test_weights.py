@@ -1,14 +1,26 @@
+import ast
 import hashlib
 import os
+import pickle
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
-import pooch
 import pytest
+import torch
 
 from miasbench.harness.api import WeightsError
 from miasbench.methods import weights
-from miasbench.methods.weights import EFFICIENTNET_LITE0, SAM, Download, Packaged, checksum, describe, timm_file
+from miasbench.methods.weights import (
+    EFFICIENTNET_LITE0,
+    SAM,
+    Download,
+    Packaged,
+    checksum,
+    describe,
+    first_uses,
+    timm_file,
+)
 
 CONTENT = b"weights" * 100_000
 SHA256 = hashlib.sha256(CONTENT).hexdigest()
@@ -45,7 +57,7 @@ def test_md5_where_that_is_all_there_is(folder: Path, address: str) -> None:
 
 
 def test_a_download_with_another_checksum_is_not_kept(folder: Path, address: str) -> None:
-    with pytest.raises(WeightsError, match="net: the download has another checksum"):
+    with pytest.raises(WeightsError, match=r"net cannot be had.*is another file than expected"):
         Download("net", address, f"sha256:{'0' * 64}").fetch()
     assert not (folder / "net.pth").exists()
 
@@ -72,6 +84,40 @@ def test_what_cannot_be_downloaded_says_what_to_do(folder: Path, address: str, u
     for way in (str(folder), "MIASBENCH_WEIGHTS", "--weights embedded"):
         assert way in message
     assert "\n" not in message
+
+
+def test_offline_nothing_is_asked_for(folder: Path, address: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MIASBENCH_OFFLINE", "1")
+    with pytest.raises(WeightsError, match="MIASBENCH_OFFLINE is set") as caught:
+        Download("net", address, f"sha256:{SHA256}").fetch()
+    assert str(folder / "net.pth") in str(caught.value)
+    assert not folder.exists()
+
+
+def test_a_pickle_that_would_run_code_is_refused(tmp_path: Path) -> None:
+    class Harm:
+        def __reduce__(self) -> tuple[Callable[[str], int], tuple[str]]:
+            return os.system, (f"touch {tmp_path / 'harmed'}",)
+
+    torch.save({"weights": Harm()}, tmp_path / "net.pth")
+    with pytest.raises(pickle.UnpicklingError):
+        torch.load(tmp_path / "net.pth", weights_only=True)
+    assert not (tmp_path / "harmed").exists()
+
+
+def test_nothing_else_than_weights_is_ever_unpickled() -> None:
+    root = Path(weights.__file__).parents[1]
+    loads = [
+        ast.unparse(node)
+        for room in ("harness", "methods", "datasets", "results", "reports")
+        for file in (root / room).rglob("*.py")
+        for node in ast.walk(ast.parse(file.read_text()))
+        if isinstance(node, ast.Call)
+        and ast.unparse(node.func) in ("torch.load", "pickle.load", "pickle.loads", "np.load")
+    ]
+    assert loads
+    for call in loads:
+        assert "weights_only=True" in call or "allow_pickle=False" in call, call
 
 
 @pytest.mark.parametrize("source", [SAM["lite_medsam"], EFFICIENTNET_LITE0], ids=["lite_medsam", "lite0"])
@@ -101,6 +147,28 @@ def test_timm_weights_come_from_the_cache(hub: Callable[[str], Path]) -> None:
     assert timm_file("wide_resnet50_2").read_bytes() == CONTENT
 
 
+def test_weights_without_a_published_checksum_are_held_to_their_first_use(hub: Callable[[str], Path]) -> None:
+    file = hub("timm/wide_resnet50_2.racm_in1k")
+    file.write_bytes(CONTENT)
+    timm_file("wide_resnet50_2")
+    assert first_uses() == {"timm/wide_resnet50_2.racm_in1k": SHA256}
+    file.write_bytes(CONTENT + b"more")
+    with pytest.raises(WeightsError) as caught:
+        timm_file("wide_resnet50_2")
+    assert SHA256 in str(caught.value)
+    assert "first_use.json" in str(caught.value)
+    file.write_bytes(CONTENT)
+    timm_file("wide_resnet50_2")
+
+
+def test_a_damaged_record_of_first_uses_is_named(hub: Callable[[str], Path]) -> None:
+    hub("timm/wide_resnet50_2.racm_in1k").write_bytes(CONTENT)
+    weights.weights_folder().mkdir()
+    (weights.weights_folder() / "first_use.json").write_text("[1")
+    with pytest.raises(WeightsError, match=r"first_use\.json cannot be read"):
+        timm_file("wide_resnet50_2")
+
+
 @pytest.mark.usefixtures("hub")
 def test_timm_weights_that_cannot_be_had() -> None:
     with pytest.raises(WeightsError, match="--weights embedded"):
@@ -118,13 +186,13 @@ def test_a_checksum_is_computed_once_while_the_file_stays_as_it_is(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     computed: list[str] = []
-    really = pooch.file_hash
+    really = hashlib.file_digest
 
-    def watch(path: Path, alg: str) -> str:
-        computed.append(alg)
-        return really(path, alg)
+    def watch(file: Any, algorithm: str) -> "hashlib._Hash":
+        computed.append(algorithm)
+        return really(file, algorithm)
 
-    monkeypatch.setattr(pooch, "file_hash", watch)
+    monkeypatch.setattr(hashlib, "file_digest", watch)
     path = tmp_path / "net.pth"
     path.write_bytes(CONTENT)
     assert [checksum(path), checksum(path), describe("net", "embedded", path).sha256] == [SHA256] * 3
