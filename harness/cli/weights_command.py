@@ -1,0 +1,91 @@
+"""`bench weights`."""
+
+import click
+
+from ..api import WeightsError
+from ..registry import build_method, methods, parse_method, suggest
+from . import OK, USAGE
+
+
+@click.group()
+def command() -> None:
+    """Fetch, list or verify model weights.
+
+    They are kept in $MIASBENCH_WEIGHTS or the user's cache folder, those of timm in the Hugging Face hub's cache. With
+    MIASBENCH_OFFLINE=1 nothing is downloaded.
+    """
+
+
+@command.command(
+    epilog="""\b
+Examples:
+  bench weights get sam_vit_b medsam_vit_b
+  bench weights get patchcore 'mias_sam[encoder=vit_h]'
+""",
+)
+@click.argument("names", nargs=-1, required=True, metavar="NAME|METHOD…")
+def get(names: tuple[str, ...]) -> None:
+    """Fetch weight files by their name, or whatever a METHOD needs with --weights published."""
+    from ...methods.weights import FILES
+    from .progress import console, stage_status
+
+    for name in names:
+        with stage_status() as report:
+            if name in FILES:
+                console.print(f"{name}: {FILES[name].fetch(report)}", soft_wrap=True)
+                continue
+            if parse_method(name).name not in methods():
+                raise WeightsError(
+                    f"There are no weights and no method {name!r}. {suggest(name, [*FILES, *methods()])}"
+                )
+            method = build_method(name, {}, weights="published", device="cpu", seed=0)
+            method.report = report
+            for weights in method.weights_used():
+                console.print(f"{weights.name}, for {name}: SHA-256 {weights.sha256}", soft_wrap=True)
+
+
+@command.command("list")
+def list_weights() -> None:
+    """List weight files: which are here, where, and what proves them."""
+    _table()
+
+
+@command.command(
+    epilog="""\b
+Examples:
+  bench weights verify
+""",
+)
+def verify() -> int:
+    """Verify every weight file that is here against its checksum; exit code 2 if one is wrong."""
+    return _table(verify=True)
+
+
+def _table(verify: bool = False) -> int:
+    from rich.table import Table
+
+    from ...methods.weights import FILES
+    from .progress import console
+
+    table = Table("name", "proved by", "state")
+    table.add_column("file", overflow="fold")
+    problems = []
+    for name, source in FILES.items():
+        path = source.here()
+        algorithm = source.checksum.partition(":")[0]
+        proof = {"sha256": "SHA-256, pinned", "md5": "MD5, pinned; SHA-256 of first use"}.get(
+            algorithm, "SHA-256 of first use"
+        )
+        state = "here" if path else "not here"
+        if verify and path:
+            try:
+                source.fetch()
+                state = "right"
+            except WeightsError as error:
+                state = "wrong"
+                problems.append(str(error))
+        table.add_row(name, proof, state, str(path or ""))
+    console.print(table)
+    for problem in problems:
+        console.print(problem, style="red", soft_wrap=True)
+    return USAGE if problems else OK
