@@ -1,0 +1,142 @@
+"""Unpacking an archive that nobody vouches for: nothing outside of its folder, no links, no bombs, all or nothing."""
+
+import stat
+import tarfile
+import tempfile
+import zipfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path, PurePosixPath
+from typing import IO, NamedTuple
+
+from ..harness.api import DataError, StageReport
+from ..harness.fetching import require_space
+
+ENDINGS = (".zip", ".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz")
+_RATIO = 200  # images are compressed already; what grows more than this is a bomb
+_SMALL = 2**24  # bytes that an archive may grow to, whatever the ratio
+_PIECE = 2**20
+
+
+class _Member(NamedTuple):
+    """A file in an archive: its name, its size in bytes as announced, and how to open it."""
+
+    name: str
+    size: int
+    open: Callable[[], IO[bytes]]
+
+
+def is_archive(path: Path) -> bool:
+    """Whether a file's name says that it is an archive that can be unpacked."""
+    return path.name.lower().endswith(ENDINGS)
+
+
+def unpack(
+    archive: Path,
+    folder: Path,
+    report: StageReport = lambda *_: None,
+    wanted: Callable[[PurePosixPath], bool] = lambda _: True,
+) -> None:
+    """Unpacks a ZIP or tar archive into a new folder.
+
+    Nothing of it is there before all of it is.
+
+    Args:
+        archive: The file.
+        folder: Where its files go; it must not be there yet.
+        report: Told how many bytes are unpacked.
+        wanted: Which of the archive's files to unpack, by name.
+
+    Raises:
+        DataError: The archive is damaged, has none of the wanted files, or is not to be trusted: it has absolute names,
+            names with `..`, links or devices, or grows without measure.
+        FetchError: The disk has not enough room.
+    """
+    if folder.exists() or folder.is_symlink():
+        raise DataError(f"{folder} is there already. Remove it, or choose another name.")
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=f".{folder.name}-", dir=folder.parent) as temporary:
+        inside = Path(temporary) / folder.name
+        inside.mkdir()
+        try:
+            with _members(archive) as members:
+                chosen = [member for member in members if wanted(PurePosixPath(member.name))]
+                if not chosen:
+                    raise DataError(f"{archive} has none of the files that are wanted. Is it the right archive?")
+                _write(chosen, inside, archive, report)
+        except (zipfile.BadZipFile, tarfile.TarError, EOFError, OSError, RuntimeError, NotImplementedError) as error:
+            # RuntimeError is what zipfile raises for a password, OSError what gzip raises for damaged bytes.
+            raise DataError(f"{archive} cannot be unpacked: {error}.") from error
+        inside.rename(folder)
+
+
+def _write(members: list[_Member], folder: Path, archive: Path, report: StageReport) -> None:
+    total = sum(member.size for member in members)
+    if total > max(_SMALL, _RATIO * archive.stat().st_size):
+        raise DataError(
+            f"{archive} is refused: its {archive.stat().st_size:,} bytes would become {total:,}, as those of a bomb do."
+        )
+    require_space(total, folder, f"unpacking {archive.name}")
+    done = 0
+    for member in members:
+        path = folder / member.name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        left = member.size
+        with member.open() as source, path.open("wb") as target:
+            while piece := source.read(_PIECE):
+                left -= len(piece)
+                if left < 0:
+                    raise DataError(f"{archive} is refused: {member.name} is larger than it announces.")
+                target.write(piece)
+                done += len(piece)
+                report(f"unpacking {archive.name}", done, total)
+        if left:
+            raise DataError(f"{archive} is cut short: {member.name} is not all there.")
+
+
+@contextmanager
+def _members(archive: Path) -> Iterator[list[_Member]]:
+    """Opens an archive and lists its files.
+
+    Raises:
+        DataError: A name or a kind of file is not to be trusted.
+    """
+    if zipfile.is_zipfile(archive):
+        with zipfile.ZipFile(archive) as opened:
+            members = []
+            for info in opened.infolist():
+                mode = info.external_attr >> 16
+                _check(archive, info.filename, not stat.S_IFMT(mode) or stat.S_ISREG(mode) or stat.S_ISDIR(mode))
+                if not info.is_dir():
+                    members.append(_Member(info.filename, info.file_size, lambda info=info: opened.open(info)))
+            yield members
+        return
+    with tarfile.open(archive) as opened:
+        members = []
+        read = 0
+        for info in opened:
+            _check(archive, info.name, info.isreg() or info.isdir())
+            read += info.size
+            if read > max(_SMALL, _RATIO * archive.stat().st_size):  # before the rest is decompressed to be listed
+                raise DataError(f"{archive} is refused: it would become more than {read:,} bytes, as a bomb does.")
+            if info.isreg():
+                members.append(_Member(info.name, info.size, lambda info=info: _open_tar(opened, info)))
+        assert opened.fileobj is not None, "it is open"
+        opened.fileobj.seek(opened.offset)
+        if opened.fileobj.read(tarfile.BLOCKSIZE) != bytes(tarfile.BLOCKSIZE):  # tarfile does not miss its end
+            raise DataError(f"{archive} is cut short: its end is not there.")
+        yield members
+
+
+def _open_tar(opened: tarfile.TarFile, info: tarfile.TarInfo) -> IO[bytes]:
+    file = opened.extractfile(info)
+    assert file is not None, "regular files can be opened"
+    return file
+
+
+def _check(archive: Path, name: str, plain: bool) -> None:
+    path = PurePosixPath(name.replace("\\", "/"))
+    if path.is_absolute() or ".." in path.parts or ":" in (path.parts or ("",))[0] or "\0" in name:
+        raise DataError(f"{archive} is refused: its file {name!r} would be written outside of its folder.")
+    if not plain:
+        raise DataError(f"{archive} is refused: {name!r} is a link or a device, which no dataset needs.")
