@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ..harness.api import SPLITS, Case, DataError, Dataset, Sample, Split
+from ..harness.api import SPLITS, BrokenDatasetError, Case, DataError, Dataset, Sample, Split
 from .card import CardFile, SplitFolders, Splits
 from .images import ENDINGS, inspect, read_grey, read_mask
 
@@ -158,7 +158,11 @@ class FolderDataset(Dataset):
             count = "1 problem" if len(problems) == 1 else f"{len(problems)} problems"
             shown = "".join(f"\n- {problem}" for problem in problems[:_SHOWN])
             more = f"\nand {len(problems) - _SHOWN} more." if len(problems) > _SHOWN else ""
-            raise DataError(f"The dataset {self.name} cannot be used; it has {count}:{shown}{more}")
+            text = (
+                f"The dataset {self.name} cannot be used; it has {count}:{shown}{more}\n"
+                "bench data verify lists all of a dataset's problems."
+            )
+            raise BrokenDatasetError(text, problems, self)
 
 
 def open_folder(path: Path) -> FolderDataset:
@@ -172,7 +176,7 @@ def open_folder(path: Path) -> FolderDataset:
     if path.is_dir():
         return FolderDataset(CardFile(name=path.resolve().name, origin="a local folder"), path)
     if path.suffix.lower() not in (".yaml", ".yml"):
-        raise DataError(f"{path} is neither a folder nor a card (.yaml). If it is an archive, unpack it first.")
+        raise DataError(f"{path} is neither a folder nor a card (.yaml). bench data add registers an archive.")
     card = CardFile.read(path)
     return FolderDataset(card, path.parent / card.root)
 

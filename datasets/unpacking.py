@@ -18,6 +18,10 @@ _SMALL = 2**24  # bytes that an archive may grow to, whatever the ratio
 _PIECE = 2**20
 
 
+class NothingWantedError(DataError):
+    """An archive that has none of the wanted files."""
+
+
 class _Member(NamedTuple):
     """A file in an archive: its name, its size in bytes as announced, and how to open it."""
 
@@ -48,8 +52,9 @@ def unpack(
         wanted: Which of the archive's files to unpack, by name.
 
     Raises:
-        DataError: The archive is damaged, has none of the wanted files, or is not to be trusted: it has absolute names,
-            names with `..`, links or devices, or grows without measure.
+        NothingWantedError: The archive has none of the wanted files.
+        DataError: It is damaged, or not to be trusted: it has absolute names, names with `..`, links or devices, or
+            grows without measure.
         FetchError: The disk has not enough room.
     """
     if folder.exists() or folder.is_symlink():
@@ -62,7 +67,9 @@ def unpack(
             with _members(archive) as members:
                 chosen = [member for member in members if wanted(PurePosixPath(member.name))]
                 if not chosen:
-                    raise DataError(f"{archive} has none of the files that are wanted. Is it the right archive?")
+                    raise NothingWantedError(
+                        f"{archive} has none of the files that are wanted. Is it the right archive?"
+                    )
                 _write(chosen, inside, archive, report)
         except (zipfile.BadZipFile, tarfile.TarError, EOFError, OSError, RuntimeError, NotImplementedError) as error:
             # RuntimeError is what zipfile raises for a password, OSError what gzip raises for damaged bytes.

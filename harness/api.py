@@ -30,6 +30,20 @@ class DataError(BenchError):
     """A dataset that is missing or broken; the text names the folder or file."""
 
 
+class BrokenDatasetError(DataError):
+    """A dataset with several problems.
+
+    Attributes:
+        problems: Each with the file or folder it is about; the text may tell the first ones only.
+        dataset: What can be looked at in spite of them.
+    """
+
+    def __init__(self, text: str, problems: Sequence[str], dataset: "Dataset") -> None:
+        super().__init__(text)
+        self.problems = tuple(problems)
+        self.dataset = dataset
+
+
 class WeightsError(BenchError):
     """Model weights that are absent, or that are not the file they should be."""
 

@@ -121,6 +121,12 @@ def datasets() -> dict[str, Entry]:
     return _plugins("miasbench.datasets") | DATASETS
 
 
+def registered(data_root: Path) -> dict[str, Entry]:
+    """The names of the cards in a data root, where `bench data add` puts them."""
+    cards = sorted(data_root.glob("*.yaml")) if data_root.is_dir() else []
+    return {card.stem: Entry(_FOLDER.target, f"Registered: {card}") for card in cards}
+
+
 def policies() -> dict[str, Entry]:
     """Every threshold policy's name, built in or from a plugin; built-in names win."""
     return _plugins("miasbench.policies") | POLICIES
@@ -271,16 +277,18 @@ def with_inner(method: Method) -> Iterator[Method]:
 
 
 def open_dataset(spec: str, data_root: Path) -> Dataset:
-    """Opens `name`, `name:option=value,…`, a folder, or a card (`.yaml`).
+    """Opens `name`, `name:option=value,…`, the name of a card in the data root, a folder, or a card (`.yaml`).
 
     Raises:
         UsageError: The name or an option is unknown.
         DataError: The data are missing or broken.
     """
     name, _, text = spec.partition(":")
+    if name not in datasets() and spec in registered(data_root):
+        return _import(spec, _FOLDER)(data_root / f"{spec}.yaml")
     if name not in datasets() and (Path(spec).exists() or "/" in spec or spec.endswith((".yaml", ".yml"))):
         return _import(spec, _FOLDER)(Path(spec))
-    factory = _import(name, _find(name, datasets(), "dataset"))
+    factory = _import(name, _find(name, datasets() | registered(data_root), "dataset"))
     options = dict(_options(text, f"in --dataset {spec}"))
     hints = get_type_hints(factory, include_extras=True)
     parameters = list(inspect.signature(factory).parameters.values())[1:]

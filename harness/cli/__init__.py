@@ -21,7 +21,7 @@ _COMMANDS = {
     "baseline": "Keep what a run measured, to hold later runs against.",
     "check": "Hold a run against a baseline: the gate for CI.",
     "list": "List methods, datasets, threshold policies or runs.",
-    "data": "Make or look at datasets.",
+    "data": "Download, register, verify or generate datasets.",
     "weights": "Fetch, list or verify model weights.",
 }
 

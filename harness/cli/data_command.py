@@ -1,16 +1,154 @@
 """`bench data`."""
 
+import sys
 from functools import partial
 from pathlib import Path
 
 import click
 
+from ..api import SPLITS, Dataset, UsageError
 from ..config import default_data_root
+from ..registry import suggest
+from . import OK, USAGE
+
+_SHOWN = 5  # findings of a kind
 
 
 @click.group()
 def command() -> None:
-    """Make or look at datasets."""
+    """Download, register, verify or generate datasets."""
+
+
+_DATA_ROOT = click.option(
+    "--data-root",
+    type=click.Path(path_type=Path),
+    default=default_data_root,
+    help="Where datasets are.  [default: $MIASBENCH_DATA or the user's data folder]",
+)
+
+
+@command.command(
+    epilog="""\b
+Examples:
+  bench data get brain_mri
+  bench data get liver_ct retina_oct --accept-licence --data-root DIR
+""",
+)
+@click.argument("names", nargs=-1, required=True, metavar="brain_mri|liver_ct|retina_oct…")
+@click.option("--accept-licence", is_flag=True, help="For scripts: do not ask.")
+@_DATA_ROOT
+def get(names: tuple[str, ...], accept_licence: bool, data_root: Path) -> None:
+    """Download benchmarks of BMAD.
+
+    The archive holds all of them, and is kept in the data root for the next one. A download that breaks off goes on
+    where it was when the same command is run again.
+    """
+    from ...datasets import bmad
+    from ..registry import open_dataset
+    from .progress import console, stage_status
+
+    for name in names:
+        if name not in bmad.NAMES:
+            raise UsageError(f"{name!r} is not there to be downloaded. {suggest(name, bmad.NAMES)}")
+    _accept(bmad.LICENCE, bmad.LICENCE_TEXT, accept_licence, data_root / "accepted-licences.txt")
+    for name in names:
+        with stage_status() as report:
+            bmad.download(name, data_root, report)
+            dataset = open_dataset(name, data_root)
+        console.print(f"{name} is in {data_root.resolve() / name}", soft_wrap=True)
+        _print_counts(dataset)
+    console.print("bmad.zip is kept there for BMAD's other benchmarks; delete it when you need none.")
+
+
+@command.command(
+    epilog="""\b
+Examples:
+  bench data add my_data ./slices
+  bench data add liver_ct ~/Downloads/Liver_AD.zip
+""",
+)
+@click.argument("name")
+@click.argument("path", type=click.Path(path_type=Path))
+@_DATA_ROOT
+def add(name: str, path: Path, data_root: Path) -> None:
+    """Register a folder, or an archive, that you have, as a dataset called NAME.
+
+    A folder stays where it is. One of BMAD's names, as for the archives of its Google Drive folder, makes it that
+    benchmark.
+    """
+    from ...datasets.adding import add as register
+    from ..registry import open_dataset
+    from .progress import console, stage_status
+
+    with stage_status() as report:
+        made = register(name, path, data_root, report)
+    console.print(f"{name} is registered: {made}", soft_wrap=True)
+    if made.suffix == ".yaml":
+        console.print("Add its licence, citation and modality to that card: results carry them.")
+    _print_counts(open_dataset(name, data_root))
+
+
+@command.command(
+    epilog="""\b
+Examples:
+  bench data verify brain_mri
+  bench data verify ./my_data --out findings.csv
+""",
+)
+@click.argument("name", metavar="NAME|PATH")
+@click.option("--out", type=click.Path(path_type=Path, dir_okay=False), help="A CSV file for all that is found.")
+@_DATA_ROOT
+def verify(name: str, out: Path | None, data_root: Path) -> int:
+    """Read every image and mask, and tell what is wrong and where; nothing is changed.
+
+    Counts against the card, unreadable files, images without masks, sizes, values, images that are there twice,
+    patients in more than one split. Exit code 2 if something is wrong.
+    """
+    import csv
+
+    from ..registry import open_dataset
+    from ..verifying import verify as look
+    from .progress import console, stage_status
+
+    with stage_status() as report:
+        dataset, findings = look(lambda: open_dataset(name, data_root), report)
+    _print_counts(dataset)
+    for kind in dict.fromkeys(finding.kind for finding in findings):
+        of_kind = [finding for finding in findings if finding.kind == kind]
+        console.print(f"{kind}: {len(of_kind):,}", style="bold")
+        for finding in of_kind[:_SHOWN]:
+            console.print(f"  {'wrong' if finding.wrong else 'note'}  {finding.text}", soft_wrap=True)
+        if len(of_kind) > _SHOWN:
+            console.print(f"  and {len(of_kind) - _SHOWN:,} more{'' if out else '; --out FILE keeps all of them'}")
+    if out:
+        with out.open("w", newline="", encoding="utf-8") as file:
+            rows = csv.writer(file)
+            rows.writerow(("kind", "wrong", "text"))
+            rows.writerows((finding.kind, finding.wrong, finding.text) for finding in findings)
+    wrong = sum(finding.wrong for finding in findings)
+    console.print(f"{wrong:,} wrong, {len(findings) - wrong:,} to look at." if findings else "Nothing is wrong.")
+    return USAGE if wrong else OK
+
+
+def _accept(licence: str, text: str, accepted: bool, record: Path) -> None:
+    """Shows a licence and asks for it to be accepted, once."""
+    if record.exists() and licence in record.read_text(encoding="utf-8").splitlines():
+        return
+    click.echo(text)
+    if not accepted:
+        if not sys.stdin.isatty():
+            raise UsageError("The licence is to be accepted first: run this in a terminal, or add --accept-licence.")
+        click.confirm("Do you accept it?", abort=True)
+    record.parent.mkdir(parents=True, exist_ok=True)
+    with record.open("a", encoding="utf-8") as file:
+        file.write(f"{licence}\n")
+
+
+def _print_counts(dataset: Dataset) -> None:
+    from .progress import console
+
+    counts = ", ".join(f"{len(dataset.cases(split)):,} {split}" for split in SPLITS)
+    console.print(f"{dataset.name}: {counts} images", soft_wrap=True)
 
 
 @command.command(

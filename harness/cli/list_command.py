@@ -5,9 +5,9 @@ from collections.abc import Sequence
 import click
 from upath import UPath
 
-from ..config import default_results, results_folder
+from ..config import default_data_root, default_results, results_folder
 from ..methods_page import methods_page
-from ..registry import METHODS, datasets, methods, policies
+from ..registry import METHODS, datasets, methods, policies, registered
 
 
 @click.group()
@@ -32,8 +32,9 @@ def list_methods(markdown: bool) -> None:
 
 @command.command("datasets")
 def list_datasets() -> None:
-    """List datasets, built in and from plugins; any folder in BMAD's layout is one too."""
-    _print([(name, entry.summary) for name, entry in datasets().items()])
+    """List datasets, built in, from plugins and registered; any folder in BMAD's layout is one too."""
+    known = registered(default_data_root()) | datasets()
+    _print([(name, entry.summary) for name, entry in known.items()])
 
 
 @command.command("policies")

@@ -96,7 +96,7 @@ def test_what_is_no_dataset_is_said(tmp_path: Path) -> None:
     assert "Ungood/anomaly_mask" in text
     assert "card (.yaml)" in text
     (tmp_path / "bmad.zip").touch()
-    assert "unpack it first" in problem(tmp_path / "bmad.zip")
+    assert "bench data add registers an archive" in problem(tmp_path / "bmad.zip")
 
 
 # Names and patients
@@ -219,14 +219,14 @@ def test_the_first_problems_are_told_and_all_are_counted(tmp_path: Path, make_bm
     text = problem(tmp_path)
     assert "cannot be used; it has 7 problems:" in text
     assert text.count("\n- The image") == 5
-    assert text.endswith("and 2 more.")
+    assert text.endswith("and 2 more.\nbench data verify lists all of a dataset's problems.")
 
     for path in (tmp_path / "valid/Ungood/img").glob("b_*.png"):
         shutil.copy(path, tmp_path / "valid/Ungood/anomaly_mask")
         path.write_bytes(b"")
     text = problem(tmp_path)
     assert "cannot be used; it has 7 problems:" in text
-    assert text.endswith("and 2 more.")
+    assert text.endswith("and 2 more.\nbench data verify lists all of a dataset's problems.")
 
 
 @pytest.mark.parametrize("missing", ["the split's folder", "the images' folder", "the images"])
