@@ -3,7 +3,7 @@
 from ..results.store import RunStore
 from . import registry
 from .api import BenchError, Dataset, Sample
-from .config import RunConfig
+from .config import RunConfig, make_config
 from .frame import MaskEdges, frame_image, frame_mask
 from .subset import Subset
 
@@ -34,7 +34,7 @@ def framed_images(store: RunStore) -> tuple[dict[str, FramedImages], dict[str, s
         The images of each dataset, by its name; and, by name too, why those of the others cannot be had.
     """
     record = store.read()
-    config = RunConfig.model_validate(record["config"])
+    config = make_config(record["config"], f"in {store.folder / 'run.json'}")
     opened, missing = {}, {}
     for name, then in record["datasets"].items():
         try:

@@ -13,7 +13,7 @@ from .api import SPLITS
 from .cells import PREDICTED, CellTask, Outcome, Report, now, run_cell, score_stored, scored_by
 from .claims import Claims
 from .comparing import compare_methods
-from .config import RunConfig, ScoreConfig
+from .config import ScoreConfig, make_config
 from .leaks import shared_patients
 from .planning import Cell, Plan, cell_from_record, open_datasets
 from .provenance import usable_cores
@@ -112,7 +112,7 @@ def rescore(store: RunStore, score: ScoreConfig | None = None, report: Report = 
         ResultsError: The data are no longer those of the run, or a prediction is damaged.
     """
     record = store.read()
-    config = RunConfig.model_validate(record["config"])
+    config = make_config(record["config"], f"in {store.folder / 'run.json'}")
     config = config.model_copy(update={"score": score or config.score})
     datasets = open_datasets(config)
     for name, then in record["datasets"].items():
@@ -138,7 +138,7 @@ def rescore(store: RunStore, score: ScoreConfig | None = None, report: Report = 
             report(name, "reading lesion masks", 0, 0)
             truths = {name: load_truths(dataset, PREDICTED, config.size, config.score.mask_edges)}
             for scored in pool.map(partial(score_again, truths=truths), of_dataset):
-                report(scored, "scored", 0, 0)
+                report(scored, "finished", 1, 1)
     write_run_tables(store, [cell.name for cell in cells])
     store.write(record | {"config": record["config"] | {"score": config.score.model_dump()}})
     return [cell.name for cell in finished if cell not in kept]

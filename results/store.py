@@ -28,11 +28,12 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 import pandas as pd
 from filelock import FileLock
+from pydantic import BaseModel, Field, ValidationError
 from upath import UPath
 
 from ..harness.api import BenchError, Prediction
@@ -52,6 +53,57 @@ class StoredPrediction:
 
     prediction: Prediction
     seconds: float
+
+
+class _Weights(BaseModel):
+    name: str
+    kind: str
+    sha256: str
+
+
+class _CellRecord(BaseModel):
+    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9_+=][A-Za-z0-9_.+=-]*$")]  # of a folder in the run's
+    dataset: str
+    fingerprint: str
+    method: str
+    options: dict[str, Any]
+    weights: list[_Weights]
+    seed: int
+    size: int
+    device: str
+    maps: str
+    code: str
+    transductive: bool
+
+
+class _CardRecord(BaseModel):
+    counts: dict[str, int] | None = None
+
+
+class _DatasetRecord(BaseModel):
+    fingerprint: str
+    card: _CardRecord
+    counts: dict[str, int] = {}
+
+
+class _ScoreRecord(BaseModel):
+    mask_edges: str
+
+
+class _ConfigRecord(BaseModel):
+    methods: list[str]
+    score: _ScoreRecord
+
+
+class _RunRecord(BaseModel):
+    """What every reader of a run's record relies on; there is more in it."""
+
+    status: str
+    created: str
+    config: _ConfigRecord
+    environment: dict[str, Any]
+    datasets: dict[str, _DatasetRecord]
+    cells: list[_CellRecord]
 
 
 class CellStore:
@@ -224,11 +276,20 @@ class RunStore:
         """The run's record.
 
         Raises:
-            ResultsError: There is no run in this folder.
+            ResultsError: There is no run in this folder, or its record is damaged.
         """
         record = read_json(self.folder / "run.json")
         if record is None:
             raise ResultsError(f"There is no run in {self.folder}: run.json is missing or damaged.")
+        try:
+            _RunRecord.model_validate(record)
+        except ValidationError as error:
+            first = error.errors()[0]
+            place = ".".join(map(str, first["loc"])) or "all of it"
+            raise ResultsError(
+                f"The record {self.folder / 'run.json'} is damaged ({place}: {first['msg']}). Run the same command "
+                "again."
+            ) from error
         return record
 
     def write(self, record: dict[str, Any]) -> None:

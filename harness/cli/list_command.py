@@ -47,13 +47,17 @@ def list_policies() -> None:
 @click.option("--results", type=results_folder, metavar="DIR", default=default_results, help="Where runs are kept.")
 def list_runs(results: UPath) -> None:
     """List runs, newest first."""
-    from ...results.store import find_runs
+    from ...results.store import ResultsError, find_runs
 
     runs = find_runs(results)
     if not runs:
         click.echo(f"There are no runs in {results.resolve()}. Start one with bench run.")
     for run in runs:
-        record = run.read()
+        try:
+            record = run.read()
+        except ResultsError as error:
+            click.echo(f"{run.name}  {error}")
+            continue
         names = ", ".join(record["config"]["methods"])
         click.echo(f"{run.name}  {record['created']}  {record['status']}  {names}")
 

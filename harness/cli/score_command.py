@@ -3,7 +3,7 @@
 import click
 from upath import UPath
 
-from ..config import default_results, results_folder
+from ..config import default_results, make_config, results_folder
 
 
 @click.command(
@@ -35,12 +35,11 @@ def command(
     """
     from ...results.store import find_run
     from .. import runner
-    from ..config import RunConfig
     from .progress import CellProgress, console, print_run
 
     store = find_run(run, results)
     record = store.read()
-    score = RunConfig.model_validate(record["config"]).score
+    score = make_config(record["config"], f"in {store.folder / 'run.json'}").score
     changed = {"mask_edges": mask_edges, "fixed_threshold": fixed_threshold, "pixels": pixels}
     score = score.model_copy(update={name: value for name, value in changed.items() if value is not None})
     with CellProgress(len(record["cells"])) as progress:
