@@ -35,7 +35,7 @@ def test_list_names_every_file_and_whether_it_is_here(bench: Bench) -> None:
     code, out, _ = bench("list")
     assert code == 0
     rows = {row.split("│")[1].strip(): row for row in out.splitlines() if row.startswith("│")}
-    assert set(rows) == set(FILES)
+    assert set(rows) - {""} == set(FILES), "a long path takes more than one line"
     assert "not here" in rows["sam_vit_b"]
     assert "SHA-256, pinned" in rows["sam_vit_h"]
     assert "MD5, pinned" in rows["medsam_vit_b"]
