@@ -24,6 +24,8 @@ from miasbench.results.store import (
 )
 from miasbench.results.tables import CASES, COMPARISONS, CURVES, RANKS, SCORES, failed_cell, table
 
+from .records import RECORD
+
 
 def stored(shape: tuple[int, int] = (9, 13), *, seed: int = 0, mask: bool = True, **values: Any) -> StoredPrediction:
     rng = np.random.default_rng(seed)
@@ -223,11 +225,11 @@ class TestWritingWholeOrNotAtAll:
 
     def test_a_full_disk_keeps_the_old_record(self, tmp_path: Path, full_disk: Callable[[], None]) -> None:
         run = RunStore(tmp_path / "run")
-        run.write({"status": "running"})
+        run.write(RECORD)
         full_disk()
         with pytest.raises(OSError, match="No space left"):
-            run.write({"status": "done"})
-        assert run.read() == {"status": "running"}
+            run.write(RECORD | {"status": "done"})
+        assert run.read() == RECORD
         assert files(tmp_path) == ["run/run.json"]
 
     def test_a_full_disk_keeps_the_old_tables(self, tmp_path: Path, full_disk: Callable[[], None]) -> None:
@@ -323,9 +325,9 @@ def full_table(columns: dict[str, str]) -> pd.DataFrame:
 class TestRun:
     def test_names_its_cells_and_record(self, tmp_path: Path) -> None:
         run = RunStore(tmp_path / "brain-1234")
-        run.write({"status": "running"})
+        run.write(RECORD)
         assert run.name == "brain-1234"
-        assert run.read() == {"status": "running"}
+        assert run.read() == RECORD
         assert run.cell("x").folder == tmp_path / "brain-1234" / "cells" / "x"
 
     @pytest.mark.parametrize("name", TABLES)
@@ -352,7 +354,7 @@ class TestRun:
     @pytest.mark.parametrize("name", [*TABLES, "ranks"])
     def test_without_a_table_says_what_to_do(self, tmp_path: Path, name: str) -> None:
         run = RunStore(tmp_path / "run")
-        run.write({})
+        run.write(RECORD)
         with pytest.raises(ResultsError, match=f"no table {name}.parquet: finish it"):
             getattr(run, name)()
 
@@ -386,7 +388,7 @@ def results(tmp_path: Path) -> Path:
     """Three runs, the newest in the middle of the alphabet, and a folder that is none."""
     folder = tmp_path / "results"
     for age, name in enumerate(["brain-2", "brain-1", "liver"]):
-        RunStore(folder / name).write({"name": name})
+        RunStore(folder / name).write(RECORD | {"name": name})
         os.utime(folder / name / "run.json", (1_000_000 - age, 1_000_000 - age))
     (folder / "brain-no-run").mkdir()
     return folder
@@ -408,11 +410,11 @@ class TestFindRun:
         assert find_run(name, results).folder == results / found
 
     def test_a_whole_name_wins_over_a_beginning(self, results: Path) -> None:
-        RunStore(results / "brain").write({})
+        RunStore(results / "brain").write(RECORD)
         assert find_run("brain", results).name == "brain"
 
     def test_by_path(self, results: Path, tmp_path: Path) -> None:
-        assert find_run(str(results / "liver"), tmp_path / "elsewhere").read() == {"name": "liver"}
+        assert find_run(str(results / "liver"), tmp_path / "elsewhere").read()["name"] == "liver"
 
     @pytest.mark.parametrize(("name", "says"), [("brain", "More than one run"), ("heart", "No run")])
     def test_lists_what_there_is(self, results: Path, name: str, says: str) -> None:
