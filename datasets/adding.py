@@ -11,19 +11,30 @@ from ..harness.api import BrokenDatasetError, DataError, StageReport, UsageError
 from .bmad import NAMES, belongs_to
 from .folder import open_folder
 from .unpacking import NothingWantedError, is_archive, unpack
+from .volumes import Slicing, has_volumes, slice_volumes
 
 
-def add(name: str, path: Path, data_root: Path, report: StageReport = lambda *_: None) -> Path:
-    """Makes a folder or an archive a dataset by this name.
+def add(
+    name: str,
+    path: Path,
+    data_root: Path,
+    report: StageReport = lambda *_: None,
+    masks: Path | None = None,
+    slicing: Slicing | None = None,
+) -> Path:
+    """Makes a folder, an archive or NIfTI volumes a dataset by this name.
 
-    A folder stays where it is; an archive is unpacked below the data root. One of BMAD's names makes it that benchmark,
-    with its card; any other name gets a card of its own, `<data_root>/<name>.yaml`, to be completed by the user.
+    A folder stays where it is; an archive is unpacked, and volumes are sliced, below the data root. One of BMAD's names
+    makes it that benchmark, with its card; any other name gets a card of its own, `<data_root>/<name>.yaml`, to be
+    completed by the user.
 
     Args:
         name: Letters, digits, `_` and `-`.
-        path: A folder in a known layout, or an archive of one.
+        path: A folder in a known layout, an archive of one, or a folder of NIfTI volumes.
         data_root: Where datasets are.
-        report: Told how far unpacking is.
+        report: Told how far unpacking or slicing is.
+        masks: The folder of the volumes' masks.
+        slicing: How volumes become slices.
 
     Returns:
         The new card, or the new folder or link of a benchmark of BMAD's.
@@ -42,8 +53,16 @@ def add(name: str, path: Path, data_root: Path, report: StageReport = lambda *_:
         raise DataError(f"There is nothing at {path}.")
     if path.is_file() and not is_archive(path):
         raise DataError(f"{path} is neither a folder nor an archive. A card (.yaml) needs no name: --dataset {path}.")
+    if masks is None and has_volumes(path):
+        raise UsageError(f"{path} holds NIfTI volumes: say with --masks where the masks of their lesions are.")
+    if masks is not None and not (has_volumes(path) and masks.is_dir()):
+        raise UsageError(
+            f"--masks goes with volumes: {path} should hold some (.nii, .nii.gz), and {masks} their masks."
+        )
     data_root.mkdir(parents=True, exist_ok=True)
-    if path.is_file():
+    if masks is not None:
+        slice_volumes(path, masks, folder, slicing or Slicing(), report)
+    elif path.is_file():
         _unpack(name, path, folder, report)
     else:
         _understand(path)
@@ -51,7 +70,7 @@ def add(name: str, path: Path, data_root: Path, report: StageReport = lambda *_:
             folder.symlink_to(path.resolve(), target_is_directory=True)
     if name in NAMES:
         return folder
-    root = name if path.is_file() else str(path.resolve())
+    root = name if folder.exists() else str(path.resolve())
     card.write_text(yaml.safe_dump({"name": name, "origin": f"{path.resolve()}", "root": root}, sort_keys=False))
     return card
 

@@ -65,23 +65,53 @@ def get(names: tuple[str, ...], accept_licence: bool, data_root: Path) -> None:
 Examples:
   bench data add my_data ./slices
   bench data add liver_ct ~/Downloads/Liver_AD.zip
+  bench data add tumours ./imagesTr --masks ./labelsTr --axis 2 --window -160 240 --lesion 2
 """,
 )
 @click.argument("name")
 @click.argument("path", type=click.Path(path_type=Path))
+@click.option(
+    "--masks", type=click.Path(path_type=Path), metavar="DIR", help="PATH holds NIfTI volumes, and DIR their masks."
+)
+@click.option(
+    "--axis",
+    type=click.IntRange(0, 2),
+    default=2,
+    show_default=True,
+    help="Of volumes: 0 for sagittal slices, 1 for coronal, 2 for axial ones.",
+)
+@click.option(
+    "--window",
+    type=(float, float),
+    metavar="LOW HIGH",
+    help="Of volumes: values that become black and white.  [default: quantiles of each volume]",
+)
+@click.option(
+    "--lesion", type=int, multiple=True, metavar="LABEL", help="Of masks: a label that means a lesion.  [default: all]"
+)
 @_DATA_ROOT
-def add(name: str, path: Path, data_root: Path) -> None:
-    """Register a folder, or an archive, that you have, as a dataset called NAME.
+def add(
+    name: str,
+    path: Path,
+    masks: Path | None,
+    axis: int,
+    window: tuple[float, float] | None,
+    lesion: tuple[int, ...],
+    data_root: Path,
+) -> None:
+    """Register a folder, an archive or NIfTI volumes that you have, as a dataset called NAME.
 
-    A folder stays where it is. One of BMAD's names, as for the archives of its Google Drive folder, makes it that
-    benchmark.
+    A folder stays where it is. Volumes are cut into slices: 60 % of the patients train, with slices that show no
+    lesion, 10 % are for validation, 30 % for the test. One of BMAD's names, as for the archives of its Google Drive
+    folder, makes it that benchmark.
     """
     from ...datasets.adding import add as register
+    from ...datasets.volumes import Slicing
     from ..registry import open_dataset
     from .progress import console, stage_status
 
     with stage_status() as report:
-        made = register(name, path, data_root, report)
+        made = register(name, path, data_root, report, masks, Slicing(axis, window, lesion))
     console.print(f"{name} is registered: {made}", soft_wrap=True)
     if made.suffix == ".yaml":
         console.print("Add its licence, citation and modality to that card: results carry them.")

@@ -10,6 +10,8 @@ import zipfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import nibabel
+import numpy as np
 import pytest
 from PIL import Image
 
@@ -178,6 +180,31 @@ class TestAdd:
         assert code == 2
         assert says in err
         assert not list((tmp_path / "data").glob("*")), "nothing of it stays"
+
+    def test_volumes_are_sliced_and_can_be_run(self, bench: Bench, tmp_path: Path) -> None:
+        generator = np.random.default_rng(0)
+        for patient in range(10):
+            labels = np.zeros((40, 40, 6), np.uint8)
+            labels[10:20, 10:20, 3:] = 2
+            volume = generator.normal(0, 10, labels.shape).astype(np.float32) + 100 * labels
+            for folder, content in (("images", volume), ("masks", labels)):
+                (tmp_path / folder).mkdir(exist_ok=True)
+                nibabel.save(nibabel.Nifti1Image(content, np.eye(4)), tmp_path / folder / f"p{patient}.nii.gz")
+        code, _, err = bench("data", "add", "mine", "images")
+        assert code == 2
+        assert "say with --masks" in err
+        code, out, err = bench("data", "add", "mine", "images", "--masks", "masks", "--lesion", 2, "--window", -50, 250)
+        assert (code, err) == (0, "")
+        assert "mine: 18 train, 6 valid, 18 test images" in out
+        assert bench("data", "verify", "mine")[0] == 0
+        code, out, _ = bench("run", "-m", "intensity", "-d", "mine", "--size", 64)
+        assert code == 0
+        assert "mine: mean DICE" in out
+
+    def test_masks_go_with_volumes(self, bench: Bench, slices: Path) -> None:
+        code, _, err = bench("data", "add", "mine", slices, "--masks", slices)
+        assert code == 2
+        assert "--masks goes with volumes" in err
 
     def test_a_name_is_given_once(self, bench: Bench, slices: Path) -> None:
         bench("data", "add", "mine", slices)
