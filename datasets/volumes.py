@@ -91,7 +91,7 @@ def _volumes(folder: Path) -> dict[str, Path]:
 
 
 def _deal(names: Sequence[str]) -> Iterator[tuple[str, Split]]:
-    """Each patient with its split; every split gets one as long as there are enough."""
+    """Each patient with its split."""
     drawn = random.Random(0).sample(names, len(names))
     begin, share = 0, 0.0
     for split, part in _SHARES:
@@ -113,8 +113,8 @@ def _slices(path: Path, mask: Path | None, slicing: Slicing) -> Iterator[tuple[i
     low, high = slicing.window or (np.percentile(above, _PERCENTILES) if above.size else (0.0, 1.0))
     grey = ((volume - low) / max(high - low, 1e-12) * 255).clip(0, 255).round().astype(np.uint8)
     for index in range(volume.shape[slicing.axis]):
-        image, mask = (np.rot90(whole.take(index, slicing.axis)) for whole in (grey, lesion))
-        yield index, image, mask
+        image, truth = (np.rot90(whole.take(index, slicing.axis)) for whole in (grey, lesion))
+        yield index, image, truth
 
 
 def _read(path: Path) -> np.ndarray:
