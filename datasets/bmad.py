@@ -1,4 +1,4 @@
-"""BMAD's three benchmarks with pixel masks (Bao et al., CVPR-W 2024)."""
+"""BMAD's benchmarks (Bao et al., CVPR-W 2024): three with pixel masks, and three of which only images are labelled."""
 
 import os
 from collections.abc import Callable
@@ -12,11 +12,11 @@ from .unpacking import unpack
 
 ARCHIVE = "datasets/code-dev05/BMAD/resolve/main/bmad.zip"
 SHA256 = "df655def31f3f638a91c567550de54d6e45a74b2368f666c13a6a3052c063165"
-NAMES = ("brain_mri", "liver_ct", "retina_oct")
+NAMES = ("brain_mri", "liver_ct", "retina_oct", "oct2017", "rsna", "camelyon16")
 LICENCE = "CC BY-NC-SA 4.0"
 LICENCE_TEXT = f"""BMAD (Bao et al., CVPR Workshops 2024) is under {LICENCE}: it may be used and shared, changed or not,
 by naming its authors, for non-commercial purposes, and under the same licence. Its origins have terms of their own
-beside it: BraTS2021 (brain_mri), BTCV and LiTS (liver_ct), RESC (retina_oct).
+beside it: BraTS2021 (brain_mri), BTCV and LiTS (liver_ct), RESC (retina_oct), OCT2017, RSNA and Camelyon16.
 https://creativecommons.org/licenses/by-nc-sa/4.0/"""
 _HOW = (
     "bench data get downloads it: bmad.zip of the Hugging Face dataset code-dev05/BMAD (SHA-256 "
@@ -45,6 +45,21 @@ def liver_ct(data_root: Path) -> FolderDataset:
 def retina_oct(data_root: Path) -> FolderDataset:
     """RESC OCT scans; fluid and detachment are one lesion class."""
     return _open("retina_oct", data_root)
+
+
+def oct2017(data_root: Path) -> FolderDataset:
+    """OCT2017 scans of the retina, labelled as a whole."""
+    return _open("oct2017", data_root)
+
+
+def rsna(data_root: Path) -> FolderDataset:
+    """RSNA chest X-rays, labelled as a whole."""
+    return _open("rsna", data_root)
+
+
+def camelyon16(data_root: Path) -> FolderDataset:
+    """Camelyon16 patches of lymph nodes, labelled as a whole."""
+    return _open("camelyon16", data_root)
 
 
 def download(name: str, data_root: Path, report: StageReport = lambda *_: None) -> None:
@@ -93,6 +108,6 @@ def _open(name: str, data_root: Path) -> FolderDataset:
             return FolderDataset(card, found)
     raise DataError(
         f"The dataset {name} was not found: neither {places[0]} nor {places[1]} has a folder named "
-        f"{', '.join(card.folders[:-1])} or {card.folders[-1]}. {_HOW} Meanwhile --dataset phantom_{name} runs on "
-        "generated images."
+        f"{', '.join(card.folders[:-1])} or {card.folders[-1]}. {_HOW} Meanwhile --dataset "
+        f"phantom_{name if card.annotation == 'mask' else 'retina_oct'} runs on generated images."
     )

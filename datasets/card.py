@@ -4,12 +4,12 @@ import dataclasses
 import difflib
 import re
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Literal, Self
 
 import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError, field_validator, model_validator
 
-from ..harness.api import Card, DataError
+from ..harness.api import SPLITS, Card, DataError
 
 
 class _Keys(BaseModel):
@@ -22,12 +22,6 @@ class SplitFolders(_Keys):
     normal: str | None = None
     anomalous: str | None = None
     masks: str | None = None
-
-    @model_validator(mode="after")
-    def _has_masks_for_anomalous(self) -> Self:
-        if (self.anomalous is None) != (self.masks is None):
-            raise ValueError("anomalous and masks must be given together")
-        return self
 
 
 class Splits(_Keys):
@@ -42,7 +36,7 @@ class Splits(_Keys):
         if self.train.normal is None or self.train.anomalous is not None:
             raise ValueError("train must have normal and nothing else, because methods learn from normal images only")
         if self.test.anomalous is None:
-            raise ValueError("test must have anomalous and masks")
+            raise ValueError("test must have anomalous")
         return self
 
 
@@ -58,6 +52,7 @@ class CardFile(_Keys):
     """A YAML card.
 
     Attributes:
+        annotation: `mask`, or `image` where anomalous images have a label only.
         root: Where the images are, relative to the card's own folder.
         splits: Folders of every split; by default a layout of BMAD's is recognised.
         patient: A regular expression with one group, searched in the file name without its ending; by default the
@@ -70,6 +65,7 @@ class CardFile(_Keys):
     origin: str = "unknown"
     licence: str = "unknown"
     citation: str = "unknown"
+    annotation: Literal["mask", "image"] = "mask"
     counts: Counts | None = None
     root: str = "."
     splits: Splits | None = None
@@ -81,6 +77,19 @@ class CardFile(_Keys):
         if patient is not None and patient.groups != 1:
             raise ValueError(f"{patient.pattern!r} must have one group, which is the patient")
         return patient
+
+    @model_validator(mode="after")
+    def _has_masks_as_announced(self) -> Self:
+        for name in SPLITS if self.splits else ():
+            folders: SplitFolders = getattr(self.splits, name)
+            wanted = folders.anomalous is not None and self.annotation == "mask"
+            if (folders.masks is not None) != wanted:
+                raise ValueError(
+                    f"splits.{name}: anomalous and masks must be given together"
+                    if self.annotation == "mask"
+                    else f"splits.{name}: there are no masks where the annotation is image"
+                )
+        return self
 
     @classmethod
     def read(cls, path: Path) -> Self:
@@ -107,7 +116,9 @@ class CardFile(_Keys):
 def _explain(place: tuple[int | str, ...], kind: str, message: str) -> str:
     """One finding of pydantic as `key: what is wrong with it`, and for an unknown key the nearest known one."""
     if not place:
-        return "it is not a list of keys with values"
+        return (
+            message.removeprefix("Value error, ") if kind == "value_error" else "it is not a list of keys with values"
+        )
     key = ".".join(map(str, place))
     if kind != "extra_forbidden":
         return f"{key}: {message.removeprefix('Value error, ')}"

@@ -33,6 +33,8 @@ _SHOWN = 5  # problems told of a dataset
 class FolderDataset(Dataset):
     """Images and masks in folders; a mask has the name of its image, though its ending may differ.
 
+    Where the card says that only images are annotated, no mask is looked for.
+
     Args:
         card: What is known of the dataset, and where in `root` its files are.
         root: The folder that holds the splits.
@@ -98,7 +100,8 @@ class FolderDataset(Dataset):
         """Pairs the images of a split with their masks, without opening a file; adds to `problems` what is wrong."""
         normal = self._named_images(folders.normal, problems)
         anomalous = self._named_images(folders.anomalous, problems)
-        masks = self._named_images(folders.masks, problems)
+        has_masks = self.card.annotation == "mask"
+        masks = self._named_images(folders.masks if has_masks else None, problems)
         for kind, place, found in (("normal", folders.normal, normal), ("anomalous", folders.anomalous, anomalous)):
             # What a card names must be there, lest a slip of the pen is taken for an empty split.
             needed = self._card_file.splits is not None or (split, kind) in (("train", "normal"), ("test", "anomalous"))
@@ -107,7 +110,7 @@ class FolderDataset(Dataset):
         problems += [
             f"The image {path} has no mask of its name at {self._root / str(folders.masks)}."
             for name, path in anomalous.items()
-            if name not in masks
+            if has_masks and name not in masks
         ]
         problems += [
             f"The mask {path} has no image of its name at {self._root / str(folders.anomalous)}."
@@ -119,7 +122,7 @@ class FolderDataset(Dataset):
             for name, path in images.items():
                 # A normal and an anomalous image may share a name, but ids are unique.
                 unique = f"{(_NORMAL, _ANOMALOUS)[label][0]}/{name}" if name in normal and name in anomalous else name
-                mask = str(masks.get(name, "")) if label else None
+                mask = str(masks.get(name, "")) if label and has_masks else None
                 cases.append(Case(unique, self._patient(name, path, problems), split, label, str(path), mask))
         return cases
 

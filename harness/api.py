@@ -82,7 +82,11 @@ class Sample(NamedTuple):
 
 @dataclass(frozen=True)
 class Card:
-    """What a reader must know of a dataset: where it comes from, under which licence, how it is cited."""
+    """What a reader must know of a dataset: where it comes from, under which licence, how it is cited.
+
+    Attributes:
+        annotation: `mask`, or `image` where anomalous images have a label only: then no mask and no pixel is scored.
+    """
 
     name: str
     title: str
@@ -91,6 +95,7 @@ class Card:
     licence: str
     citation: str
     counts: dict[str, int] | None = None
+    annotation: Literal["mask", "image"] = "mask"
 
 
 class Dataset(ABC):

@@ -19,11 +19,15 @@ class ScoringError(BenchError):
 
 @dataclass(frozen=True)
 class SplitTruths:
-    """The cases of a split with their lesion masks in the run's frame."""
+    """The cases of a split with their lesion masks in the run's frame.
+
+    `has_masks` is false where anomalous images have a label only; then the masks are empty, and mean nothing.
+    """
 
     cases: Sequence[Case]
     masks: Sequence[Truth]
     lesions: Sequence[Lesions]
+    has_masks: bool = True
 
     @property
     def patients(self) -> list[str]:
@@ -45,7 +49,8 @@ def load_truths(dataset: Dataset, splits: Sequence[Split], size: int, edges: Mas
         masks = [frame_mask(dataset.load(case).mask, size, edges) for case in cases]
         for mask in masks:  # they are handed to policies of others, and are those of every cell
             mask.overlap.flags.writeable = mask.ranking.flags.writeable = False
-        truths[split] = SplitTruths(cases, masks, [Lesions(mask.overlap) for mask in masks])
+        lesions = [Lesions(mask.overlap) for mask in masks]
+        truths[split] = SplitTruths(cases, masks, lesions, dataset.card.annotation == "mask")
     return truths
 
 

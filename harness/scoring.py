@@ -50,12 +50,19 @@ def score_cell(
 
     Returns:
         The tables of the cell. A policy that has nothing to look at, or that fails, has one row of `scores`, without a
-        value, whose note says why.
+        value, whose note says why. Where anomalous images have no mask, there are scores of images only.
 
     Raises:
         ScoringError: A map holds NaN or infinity.
     """
     test, stored = truths["test"], predictions["test"]
+    of_method = [_score(NO_POLICY, name, measured[name], 1) for name in COSTS if name in measured]
+    of_method += [_diagnostic(**diagnostic) for diagnostic in measured.get("diagnostics", ())]
+    if not test.has_masks:
+        rows = [_image_auroc(test, stored), *of_method]
+        return CellTables(
+            table([], CASES), table([identity | row | {"error": ""} for row in rows], SCORES), table([], CURVES)
+        )
     limit = _limit(config, test)
     scanned: dict[Split, Scanned] = {split: scan(truths[split], predictions[split], limit) for split in truths}
     decisions, left_out = decide(scanned, config.fixed_threshold)
@@ -67,8 +74,7 @@ def score_cell(
         for decision, of_policy in zip(decisions, masks, strict=True):
             of_policy.append(MaskScores.of(decision.mask("test", index, prediction), lesions))
     rows = _map_scores(test, stored, scanned["test"], patients)
-    rows += [_score(NO_POLICY, name, measured[name], 1) for name in COSTS if name in measured]
-    rows += [_diagnostic(**diagnostic) for diagnostic in measured.get("diagnostics", ())]
+    rows += of_method
     rows += [_score(columns, "dice", NAN, 0) | {"note": f"left out: {why}"} for columns, why in left_out]
     cases: list[dict[str, Any]] = []
     dice = {decision.columns["policy"]: _dice(one) for decision, one in zip(decisions, masks, strict=True)}
@@ -140,9 +146,13 @@ def _map_scores(
         row = _score(NO_POLICY, name, value, len(stored), intervals[name])
         rows.append(row | ({"note": f"binned: exact to {bound:.1e}"} if ranking.binned else {}))
     rows[-1] |= {"looks_at": "oracle", "oracle": True}
+    return [*rows, _image_auroc(test, stored)]
+
+
+def _image_auroc(test: SplitTruths, stored: Sequence[StoredPrediction]) -> dict[str, Any]:
     scores, labels = np.array([one.prediction.image_score for one in stored]), test.labels == 1
     interval = bootstrap_auroc(scores, labels, test.patients)
-    return [*rows, _score(NO_POLICY, "image_auroc", Ranking(scores, labels).auroc, len(stored), interval)]
+    return _score(NO_POLICY, "image_auroc", Ranking(scores, labels).auroc, len(stored), interval)
 
 
 def _mask_scores(

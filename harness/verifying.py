@@ -80,7 +80,7 @@ def _pixels(dataset: Dataset, report: StageReport) -> Iterator[Finding]:
         shapes[image.shape].append(case)
         if image.min() == image.max():
             yield Finding("values", f"{case.image} has one grey value only, {image.min()}.", wrong=False)
-        if case.label and not mask.any():
+        if case.label and dataset.card.annotation == "mask" and not mask.any():
             yield Finding("values", f"{case.mask} shows no lesion, but its image counts as anomalous.", wrong=True)
         if mask.all():
             yield Finding("values", f"{case.mask} is lesion all over.", wrong=True)

@@ -38,7 +38,11 @@ def run_tables(scores: pd.DataFrame) -> RenderableType:
     """
     parts: list[RenderableType] = []
     for dataset, rows in scores[scores["error"] == ""].groupby("dataset", sort=False):
-        parts += [_dice_table(str(dataset), rows), _map_table(rows)]
+        if (rows["metric"] == "dice").any():
+            parts.append(_dice_table(str(dataset), rows))
+        else:
+            parts.append(Text(f"{dataset}: labels of images only, so neither masks nor pixels are scored"))
+        parts.append(_map_table(rows))
         diagnostic = ~rows["metric"].isin(list(CONVENTIONS))
         left_out = rows.loc[~diagnostic & (rows["note"] != ""), ["policy", "note"]].drop_duplicates()
         parts += [Text(f"{row.policy} {row.note}.", style="dim") for row in left_out.itertuples()]

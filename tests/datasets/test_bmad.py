@@ -1,3 +1,4 @@
+import shutil
 from collections.abc import Callable
 from importlib.resources import files
 from pathlib import Path
@@ -6,6 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from miasbench.datasets import bmad
 from miasbench.datasets.bmad import BmadCard, brain_mri, liver_ct, retina_oct
 from miasbench.harness.api import SPLITS, DataError
 
@@ -45,6 +47,30 @@ def test_a_packaged_card_names_its_folders(tmp_path: Path, text: str, said: str)
     (tmp_path / "x.yaml").write_text(text)
     with pytest.raises(DataError, match=said):
         BmadCard.read(tmp_path / "x.yaml")
+
+
+@pytest.mark.parametrize("name", ["oct2017", "rsna", "camelyon16"])
+def test_of_the_others_only_images_are_labelled(tmp_path: Path, make_bmad: Maker, name: str) -> None:
+    card = packaged(name)
+    for layout, folder in (("readme", card.folders[0]), ("label", card.folders[1])):
+        root = make_bmad(tmp_path / layout / folder, layout)
+        for mask in [*root.rglob("anomaly_mask"), *root.rglob("label")]:
+            shutil.rmtree(mask)
+        dataset = getattr(bmad, name)(tmp_path / layout)
+        assert [len(dataset.cases(split)) for split in SPLITS] == [3, 4, 4]
+        assert [case.label for case in dataset.cases("test")] == [0, 0, 1, 1]
+        assert {case.mask for case in dataset.cases("test")} == {None}
+        assert dataset.fingerprint
+        assert dataset.card.annotation == "image"
+    assert "2306.11876" in card.citation
+
+
+def test_cards_of_image_labels_expect_bmads_counts() -> None:
+    assert [packaged(name).card().counts for name in ("oct2017", "rsna", "camelyon16")] == [
+        {"train": 26315, "valid": 32, "test": 968},
+        {"train": 8000, "valid": 1490, "test": 17194},
+        {"train": 5088, "valid": 236, "test": 1997},
+    ]
 
 
 @pytest.mark.parametrize("above", ["", "BMAD", "bmad"])

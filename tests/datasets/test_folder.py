@@ -377,7 +377,11 @@ def test_a_card_may_leave_the_layout_to_be_recognised(tmp_path: Path, make_bmad:
         ("name: x\npatient: '('", "patient: Input should be a valid regular expression"),
         ("name: x\npatient: 'a.*'", "patient: 'a.*' must have one group"),
         ("name: x\nsplits: {train: {normal: a}, test: {anomalous: a}}", "anomalous and masks must be given together"),
-        ("name: x\nsplits: {train: {normal: a}, test: {normal: a}}", "splits: test must have anomalous and masks"),
+        (
+            "name: x\nannotation: image\nsplits: {train: {normal: a}, test: {anomalous: a, masks: b}}",
+            "splits.test: there are no masks where the annotation is image",
+        ),
+        ("name: x\nsplits: {train: {normal: a}, test: {normal: a}}", "splits: test must have anomalous"),
         (
             "name: x\nsplits: {train: {anomalous: a, masks: a}, test: {anomalous: a, masks: b}}",
             "methods learn from normal images only",

@@ -4,6 +4,7 @@ import csv
 import functools
 import hashlib
 import http.server
+import shutil
 import sys
 import threading
 import zipfile
@@ -19,6 +20,7 @@ from miasbench.datasets import bmad
 from miasbench.datasets.phantom import phantom_brain_mri, write_bmad
 from miasbench.harness import fetching
 from miasbench.harness.cli import main
+from miasbench.results.store import find_runs
 
 Bench = Callable[..., tuple[int, str, str]]
 
@@ -263,3 +265,54 @@ class TestVerify:
         code, _, err = bench("data", "verify", "./nothing")
         assert code == 2
         assert "There is no dataset at nothing" in err
+
+
+class TestImageLabels:
+    """A dataset of which only whole images are labelled: no score of a pixel or a mask anywhere."""
+
+    @pytest.fixture
+    def labelled(self, tmp_path: Path, slices: Path) -> None:
+        for mask in slices.rglob("anomaly_mask"):
+            shutil.rmtree(mask)
+        (tmp_path / "data").mkdir()
+        slices.rename(tmp_path / "data" / "oct2017")
+
+    @pytest.mark.usefixtures("labelled")
+    def test_it_runs_and_every_command_says_what_it_can(self, bench: Bench, tmp_path: Path) -> None:
+        assert "Nothing is wrong" not in bench("data", "verify", "oct2017")[1], "its card expects more images"
+        code, out, err = bench("run", "-m", "intensity,intensity[sigma=1]", "-d", "oct2017", "--size", 64)
+        assert (code, err) == (0, "")
+        assert "oct2017: labels of images only" in out
+        assert "mean DICE" not in out
+        run = find_runs(tmp_path / "bench-results")[0]
+        scores = run.scores()
+        of_method = {"image_auroc", "fit_seconds", "predict_ms", "calibration_ms"}
+        assert set(scores["metric"]) - {"peak_memory_mib", "peak_gpu_memory_mib"} == of_method
+        assert scores.loc[scores["metric"] == "image_auroc", "value"].notna().all()
+        for command, codes in {
+            ("show",): {0},
+            ("score",): {0},
+            ("list", "runs"): {0},
+            ("stats",): {2},
+            ("thresholds",): {2},
+            ("report", "latest", "--out", "paper"): {0, 2},
+            ("baseline", "latest", "--out", "baseline.json"): {0, 2},
+            ("compare", "latest", "latest"): {0, 2},
+        }.items():
+            code, out, err = bench(*command)
+            assert code in codes, (command, out, err)
+            assert code == 0 or len(err) > 20, "it says why"
+
+    @pytest.mark.usefixtures("labelled")
+    def test_beside_one_with_masks(self, bench: Bench, tmp_path: Path) -> None:
+        masked = "phantom_brain_mri:train=3,valid=4,test=6,size=64"
+        methods = "intensity,intensity[sigma=1]"
+        assert bench("run", "-m", methods, "-d", "oct2017", "-d", masked, "--size", 64)[0] == 0
+        for command in ("stats", "thresholds"):
+            code, out, err = bench(command)
+            assert (code, err) == (0, ""), command
+            assert "phantom_brain_mri" in out
+        code, _, err = bench("report", "latest", "--out", "paper")
+        assert (code, err) == (0, "")
+        assert bench("baseline", "latest", "--out", "baseline.json")[0] == 0
+        assert bench("check", "latest", "--baseline", "baseline.json")[0] == 0
