@@ -73,7 +73,10 @@ def command(
         dice = scores[(scores["metric"] == "dice") & scores["value"].notna()]
         legal = dice.loc[~dice["oracle"], "policy"].unique()
         if not len(legal):
-            raise UsageError(f"No cell of {', '.join(run.name for run in stores)} has finished: nothing to report.")
+            raise UsageError(
+                f"No cell of {', '.join(run.name for run in stores)} on a dataset with lesion masks has finished: "
+                "nothing to report."
+            )
         if masks_by(dice, wanted).empty:
             raise UsageError(f"No method has masks by {wanted!r}, or they are an oracle's. {suggest(wanted, legal)}")
         report("comparing methods", 0, 0)

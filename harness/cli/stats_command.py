@@ -50,7 +50,7 @@ def command(run: str, results: UPath, policy: str | None, methods: str | None, p
             )
         comparisons, ranks = compare_methods(cases[cases["method"].isin(chosen)])
     if ranks.empty:
-        raise UsageError("There are no two methods on the same dataset: there is nothing to compare.")
+        raise UsageError("There are no two methods on the same dataset with lesion masks: there is nothing to compare.")
     if wanted not in set(ranks["policy"]):
         raise UsageError(f"No two methods have masks by {wanted!r}. {suggest(wanted, ranks['policy'].unique())}")
     console.print(comparison_tables(ranks, comparisons, wanted, pairs=pairs))

@@ -40,7 +40,10 @@ def command(run: str, results: UPath, out: Path | None) -> None:
         raise UsageError(f"Figures cannot be drawn into {folder}. Name a folder of this machine with --out.")
     table = threshold_table(scores)
     if table.empty:
-        raise UsageError(f"The run {store.name} has no finished cell: there are no thresholds to show.")
+        raise UsageError(
+            f"The run {store.name} has no finished cell on a dataset with lesion masks: there are no thresholds "
+            "to show."
+        )
     noted = scores[scores["note"].str.startswith("left out")]
     console.print(threshold_report(table, noted[["policy", "note"]].drop_duplicates()))
     with console.status("drawing"):
