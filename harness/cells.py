@@ -152,10 +152,15 @@ def fit_cell(task: CellTask, dataset: Dataset, report: Report) -> Fitted:
     synchronize(cell.device)
     seconds = _clock(method, train) - start
     diagnostics = _check_diagnostics(method.diagnostics(), cell)
-    if not method.transductive:
-        method.predict(train[0])  # warm-up: the first call pays for what later ones find ready
+    warm_up(task, dataset, method)
     measured = {"fit_seconds": seconds, "calibration_ms": calibrate(cell.device), "diagnostics": diagnostics}
     return Fitted(method, measured)
+
+
+def warm_up(task: CellTask, dataset: Dataset, method: Method) -> None:
+    """Predicts an image for nothing: the first one pays for what later ones find ready."""
+    if not method.transductive:
+        method.predict(_Images(dataset, dataset.cases("train"), task.cell.size)[0])
 
 
 def predict_missing(task: CellTask, dataset: Dataset, method: Method, split: Split, report: Report) -> float:

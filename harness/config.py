@@ -81,7 +81,9 @@ class RunConfig(BaseModel):
             the other. By default `$MIASBENCH_EXECUTOR`, or `local`.
         workers: At most so many cells at once.
         threads: Of each cell.
-        cell_memory: GiB that a cell is taken to need, until one has needed more.
+        cell_memory: GiB that a cell is taken to need, until one has needed more; what a task asks a cluster for.
+        address: Of the Ray cluster; by default `$RAY_ADDRESS`, or one on this machine alone.
+        shard_cases: On a cluster, so many cases of a split are predicted by one task; 0 for all of the cell's.
     """
 
     model_config = ConfigDict(extra="forbid")
@@ -104,6 +106,8 @@ class RunConfig(BaseModel):
     workers: Annotated[int, Field(ge=1)] | None = None
     threads: Annotated[int, Field(ge=1)] | None = None
     cell_memory: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 2.0
+    address: str | None = None
+    shard_cases: Annotated[int, Field(ge=0)] = 0
     score: ScoreConfig = ScoreConfig()
 
     @property

@@ -21,7 +21,7 @@ import psutil
 from .cells import CellTask, Outcome, Report, fail_cell, run_cell
 from .claims import Claims
 from .planning import Plan, open_datasets
-from .provenance import usable_cores
+from .provenance import asked_threads, usable_cores
 from .registry import METHODS, parse_method
 
 _GIB = 2**30
@@ -156,9 +156,7 @@ def _share_out(plan: Plan) -> tuple[int, list[str | None]]:
     if plan.device == "cuda":
         gpus = _gpus()[: config.workers]
         return config.threads or max(1, cores // len(gpus)), [*gpus]
-    limit = os.environ.get("OMP_NUM_THREADS", "")
-    threads = config.threads or (int(limit) if limit.isdecimal() else 0) or max(_FEW_THREADS, cores // len(plan.cells))
-    threads = min(threads, cores)
+    threads = min(cores, config.threads or asked_threads() or max(_FEW_THREADS, cores // len(plan.cells)))
     return threads, [None] * (config.workers or cores // threads)
 
 

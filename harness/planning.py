@@ -14,7 +14,7 @@ from . import registry
 from .api import BenchError, Dataset, Method, StageReport, UsageError, Weights
 from .config import RunConfig
 from .device import resolve_device
-from .provenance import code_version, command_line, environment
+from .provenance import command_line, environment, method_version
 from .subset import Subset
 
 
@@ -87,7 +87,8 @@ def make_plan(config: RunConfig, report: StageReport = lambda *_: None) -> Plan:
         DataError: A dataset is missing or broken.
         WeightsError: Weights cannot be had.
     """
-    device = resolve_device(config.device)
+    # A cluster may have GPUs where the machine that starts the run has none.
+    device = config.device if (config.executor, config.device) == ("ray", "cuda") else resolve_device(config.device)
     report("loading methods", 0, 0)
     methods = {spec: build_method(config, spec, device, seed=0) for spec in _canonical(config.methods)}
     controls = _controls(methods) if config.controls else {}
@@ -113,9 +114,7 @@ def make_plan(config: RunConfig, report: StageReport = lambda *_: None) -> Plan:
             size=config.size,
             device=device,
             maps="float16" if config.maps == "float16" else "float32",
-            code=code_version(
-                dict.fromkeys(registry.parse_method(one.spec).name for one in registry.with_inner(method))
-            ),
+            code=method_version(method),
             transductive=method.transductive,
         )
         for dataset in datasets.values()

@@ -12,7 +12,8 @@ from typing import Any
 
 import psutil
 
-from .registry import BUILT_IN, method_entry, policies
+from .api import Method
+from .registry import BUILT_IN, method_entry, parse_method, policies, with_inner
 
 _ROOMS = ("harness/api.py", "harness/frame.py", "harness/cells.py", "methods", "datasets")
 _SCORED_BY = ("deciding", "frame", "masks", "metrics", "scanning", "scoring", "statistics", "thresholds")
@@ -35,6 +36,11 @@ def code_version(methods: Iterable[str]) -> str:
     version = f"{importlib.metadata.version('miasbench')}+{digest.hexdigest()[:12]}"
     others = dict.fromkeys(entry.distribution for entry in entries)
     return ", ".join([version, *(name for name in others if name != BUILT_IN)])
+
+
+def method_version(method: Method) -> str:
+    """`code_version` of a method and those inside it."""
+    return code_version(dict.fromkeys(parse_method(one.spec).name for one in with_inner(method)))
 
 
 def scoring_version() -> str:
@@ -67,6 +73,12 @@ def environment(device: str, command: str) -> dict[str, Any]:
 def command_line() -> str:
     """The command that started this process."""
     return " ".join([Path(sys.argv[0]).name, *sys.argv[1:]])
+
+
+def asked_threads() -> int | None:
+    """How many threads `$OMP_NUM_THREADS` asks for, if it does."""
+    text = os.environ.get("OMP_NUM_THREADS", "")
+    return int(text) if text.isdecimal() and int(text) else None
 
 
 def usable_cores() -> int:

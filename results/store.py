@@ -147,6 +147,10 @@ class CellStore:
             case_id for case_id, path in paths.items() if path.name in there and _is_sealed(path.read_bytes()) is True
         }
 
+    def count(self, split: str) -> int:
+        """How many predictions of a split are there, whole or not."""
+        return sum(1 for _ in (self.folder / split).glob("*.npz"))
+
     def write_prediction(self, split: str, case_id: str, stored: StoredPrediction, dtype: str) -> None:
         """Keeps a prediction.
 

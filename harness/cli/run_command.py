@@ -100,6 +100,10 @@ The command line wins over the file. The same command again goes on where it sto
     help="What a cell is taken to need before one has run.  [default: 2]",
 )
 @click.option(
+    "--address", metavar="HOST:PORT", help="Of the Ray cluster.  [default: $RAY_ADDRESS, or one on this machine]"
+)
+@click.option("--shard-cases", type=int, metavar="N", help="On Ray: N cases of a split are one task.  [default: all]")
+@click.option(
     "--config",
     type=click.Path(path_type=Path),
     metavar="FILE|NAME",
@@ -119,7 +123,7 @@ def command(ctx: click.Context, config: Path | None, force: bool, **options: Any
             raise UsageError(f"Which {needed}? Say for example {example}; bench list shows what there is.")
     run_config = make_config(values, f"in {config}" if config else "on the command line")
 
-    from .. import local, planning, runner
+    from .. import cluster, local, planning, runner
     from .progress import CellProgress, console, print_run, stage_status
 
     if run_config.executor == "local":
@@ -127,7 +131,7 @@ def command(ctx: click.Context, config: Path | None, force: bool, **options: Any
     with stage_status() as report:
         plan = planning.make_plan(run_config, report)
     remarks(plan)
-    executor = local.local if run_config.executor == "local" else runner.inline
+    executor = {"local": local.local, "ray": cluster.cluster, "inline": runner.inline}[run_config.executor]
     with CellProgress(len(plan.cells)) as progress:
         outcomes = runner.execute(plan, force=force, report=progress.report, executor=executor)
     print_run(plan.store)

@@ -15,7 +15,7 @@ TINY = "phantom_brain_mri:train=3,valid=4,test=6,size=64"
 COSTS = ("fit_seconds", "predict_ms", "calibration_ms", "peak_memory_mib", "peak_gpu_memory_mib")
 
 
-def config(results: Path, *methods: str, **options: Any) -> RunConfig:
+def config(results: Path | str, *methods: str, **options: Any) -> RunConfig:
     values: dict[str, Any] = {
         "methods": list(methods) or ["scripted"],
         "dataset": [TINY],
@@ -28,7 +28,7 @@ def config(results: Path, *methods: str, **options: Any) -> RunConfig:
 
 
 def run(
-    results: Path, *methods: str, force: bool = False, executor: Executor = inline, **options: Any
+    results: Path | str, *methods: str, force: bool = False, executor: Executor = inline, **options: Any
 ) -> tuple[RunStore, list[Outcome]]:
     plan = make_plan(config(results, *methods, **options))
     return plan.store, execute(plan, force=force, executor=executor)

@@ -29,7 +29,9 @@ def start(unruly: Path) -> Start:
     """Starts a run of three methods as a user does."""
 
     def begin(results: Path, *more: str, methods: str = METHODS, dataset: str = TINY) -> subprocess.Popen[str]:
-        command = [sys.executable, "-c", "from miasbench.harness.cli import main; main()"]
+        # Where tests run in the background, a shell has made all they start deaf to SIGINT.
+        listening = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)"
+        command = [sys.executable, "-c", f"{listening}; from miasbench.harness.cli import main; main()"]
         command += ["run", "--methods", methods, "--dataset", dataset, "--size", "64", "--results", str(results)]
         command += ["--threads", "1", "--executor", "local", *more]
         return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)

@@ -211,6 +211,8 @@ class TestRun:
             "workers": 1,
             "threads": 1,
             "cell_memory": 1.5,
+            "address": None,
+            "shard_cases": 0,
             "set": {"intensity": {"sigma": 1}},
             "score": {"mask_edges": "paper", "fixed_threshold": 90, "pixels": "exact"},
         }

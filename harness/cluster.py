@@ -1,0 +1,222 @@
+"""Cells as tasks on a Ray cluster, gathered through the results folder, which every machine of it must reach.
+
+A cell is one task. With `shard_cases` it is fitted in one task, predicted in several side by side, and scored in a last
+one. A task whose machine is lost is done again on another; predictions that were made stay.
+"""
+
+import logging
+import os
+import socket
+from collections.abc import Generator, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from . import registry
+from .api import BenchError, Case, Dataset, Split, UsageError
+from .cells import (
+    PREDICTED,
+    CellTask,
+    Outcome,
+    Report,
+    begin_cell,
+    fail_cell,
+    finish_cell,
+    fit_cell,
+    median_ms,
+    predict_cases,
+    run_cell,
+    warm_up,
+)
+from .claims import Claims
+from .config import RunConfig
+from .device import PeakMemory, seed_everything
+from .planning import Plan, build_method, open_datasets
+from .provenance import asked_threads, method_version
+
+_GIB = 2**30
+_TIMEOUT = 10  # seconds to reach a cluster
+_RETRIES = 3  # of a task whose machine is lost
+_PATIENCE = 1.0  # seconds between two looks at what has been predicted
+
+
+class OtherMachineError(BenchError):
+    """A machine of the cluster has other data, weights or code than the one that started the run."""
+
+
+def cluster(plan: Plan, claims: Claims, report: Report) -> Generator[Outcome]:
+    """Runs cells on a Ray cluster: the one at `address` or `$RAY_ADDRESS`, or one on this machine alone.
+
+    Raises:
+        UsageError: Ray is not installed, or the cluster cannot be reached.
+    """
+    ray = _connect(plan.config)
+    pending: dict[Any, CellTask] = {}
+    most = plan.config.workers or len(plan.cells)
+    try:
+        while True:
+            while len(pending) < most and (task := claims.take(wait=not pending)) is not None:
+                dataset = plan.datasets[task.cell.dataset]
+                report(str(task.cell), "waiting for a place in the cluster", 0, 0)
+                pending[_submit(ray, _everywhere(task), dataset)] = task
+            if not pending:
+                return
+            ended, running = ray.wait(list(pending), timeout=_PATIENCE)
+            for reference in running:
+                _tell(pending[reference], plan.datasets[pending[reference].cell.dataset], report)
+            for reference in ended:
+                task = pending.pop(reference)
+                outcome = _outcome(ray, reference, task)
+                claims.release(task)
+                yield outcome
+    finally:
+        for reference in pending:
+            ray.cancel(reference, force=True)
+        ray.shutdown()
+
+
+def _connect(config: RunConfig) -> Any:
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    try:
+        import ray
+    except ImportError as error:
+        raise UsageError("--executor ray needs Ray: pip install 'miasbench[ray]'.") from error
+    variables = {name: value for name, value in os.environ.items() if name.startswith("MIASBENCH_")}
+    try:
+        host, colon, port = (config.address or "").partition(":")
+        if colon and port.isdecimal():  # Ray would try for eight minutes
+            socket.create_connection((host, int(port)), _TIMEOUT).close()
+        ray.init(
+            address=config.address,
+            runtime_env={"env_vars": variables},
+            log_to_driver=False,
+            logging_level=logging.ERROR,
+        )
+    except (OSError, RuntimeError, ValueError) as error:
+        raise UsageError(
+            f"The Ray cluster {config.address or 'on this machine'} cannot be reached: {error} Is it started "
+            "(ray start --head), and is --address right?"
+        ) from error
+    return ray
+
+
+def _submit(ray: Any, task: CellTask, dataset: Dataset) -> Any:
+    """Starts the tasks of a cell; returns the reference of how it ends."""
+    config = task.config
+    needs = {"num_cpus": config.threads or asked_threads() or 1, "max_retries": _RETRIES}
+    needs |= {"memory": int(config.cell_memory * _GIB), "num_gpus": 1 if task.cell.device == "cuda" else 0}
+
+    def start(function: Any, *arguments: Any, returns: int = 1) -> Any:
+        return ray.remote(function).options(**needs, num_returns=returns).remote(*arguments)
+
+    if not config.shard_cases or task.cell.transductive:
+        return start(_whole, task)
+    begin_cell(task)
+    method, measured = start(_fit, task, returns=2)
+    shards = [
+        start(_predict, task, method, split, ids)
+        for split in PREDICTED
+        for ids in _shards(task, dataset, split, config.shard_cases)
+    ]
+    return start(_finish, task, measured, *shards)
+
+
+def _shards(task: CellTask, dataset: Dataset, split: Split, size: int) -> list[list[str]]:
+    """The ids of the cases that have no prediction yet, so many together."""
+    ids = [case.id for case in dataset.cases(split)]
+    there = task.store.intact(split, ids)
+    missing = [one for one in ids if one not in there]
+    return [missing[begin : begin + size] for begin in range(0, len(missing), size)]
+
+
+def _tell(task: CellTask, dataset: Dataset, report: Report) -> None:
+    """Reports how many predictions of a cell are in the results folder."""
+    done, total = sum(map(task.store.count, PREDICTED)), sum(len(dataset.cases(split)) for split in PREDICTED)
+    if done:
+        report(str(task.cell), "predict", done, total)
+
+
+def _outcome(ray: Any, reference: Any, task: CellTask) -> Outcome:
+    """How a cell ended; what the cluster could not do is a failed cell.
+
+    Raises:
+        OSError: The results cannot be written.
+    """
+    try:
+        return ray.get(reference)
+    except ray.exceptions.RayTaskError as error:
+        return fail_cell(task, error.cause if isinstance(error.cause, Exception) else error)
+    except ray.exceptions.RayError as error:
+        return fail_cell(task, f"The cluster lost the cell, {_RETRIES + 1} times ({type(error).__name__}: {error}).")
+
+
+def _everywhere(task: CellTask) -> CellTask:
+    """The task with paths that do not depend on where it is run."""
+    config = task.config
+    datasets = [
+        str(Path(spec).resolve()) if spec not in registry.datasets() and Path(spec).exists() else spec
+        for spec in config.dataset
+    ]
+    absolute = config.model_copy(update={"data_root": config.data_root.resolve(), "dataset": datasets})
+    return replace(task, config=absolute, folder=task.folder.absolute())
+
+
+def _whole(task: CellTask) -> Outcome:
+    return run_cell(task, _arrive(task), {}, _silent)
+
+
+def _fit(task: CellTask) -> tuple[Any, dict[str, Any]]:
+    dataset = _arrive(task)
+    with PeakMemory(task.cell.device) as memory:
+        method, measured = fit_cell(task, dataset, _silent)
+    return method, measured | memory.measured
+
+
+def _predict(task: CellTask, method: Any, split: Split, ids: Sequence[str]) -> dict[str, float]:
+    """Predicts a shard; returns the peaks of memory."""
+    dataset = _arrive(task)
+    wanted = {*ids} - task.store.intact(split, ids)  # of a task that was begun on a machine that was lost
+    cases: list[Case] = [case for case in dataset.cases(split) if case.id in wanted]
+    seed_everything(task.cell.seed)
+    warm_up(task, dataset, method)
+    with PeakMemory(task.cell.device) as memory:
+        predict_cases(task, dataset, method, cases, len(cases), _silent)
+    return memory.measured
+
+
+def _finish(task: CellTask, measured: dict[str, Any], *peaks: dict[str, float]) -> Outcome:
+    dataset = _arrive(task)
+    highest = {
+        name: max([measured[name], *(peak[name] for peak in peaks)])
+        for name in ("peak_memory_mib", "peak_gpu_memory_mib")
+    }
+    predict_ms = median_ms(task.store, dataset.cases("test"))
+    return finish_cell(task, dataset, measured | highest | {"predict_ms": predict_ms}, {}, _silent)
+
+
+def _arrive(task: CellTask) -> Dataset:
+    """Opens the dataset, and makes sure that this machine has what the cell was planned with.
+
+    Raises:
+        OtherMachineError: It has something else.
+        DataError: It has no such dataset.
+    """
+    import torch
+
+    if task.config.threads:
+        torch.set_num_threads(task.config.threads)
+    cell, here = task.cell, socket.gethostname()
+    method = build_method(task.config, cell.method, cell.device, cell.seed)
+    dataset = open_datasets(task.config)[cell.dataset]
+    for what, found, planned in (
+        ("code", method_version(method), cell.code),
+        ("weights", method.weights_used(), cell.weights),
+        ("images of the dataset", dataset.fingerprint, cell.fingerprint),
+    ):
+        if found != planned:
+            raise OtherMachineError(f"The machine {here} has other {what} than the one that started the run.")
+    return dataset
+
+
+def _silent(*_: object) -> None:
+    """What a task would report, the results folder shows."""
