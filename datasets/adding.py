@@ -8,9 +8,9 @@ from pathlib import Path
 import yaml
 
 from ..harness.api import BrokenDatasetError, DataError, StageReport, UsageError
+from ..harness.unpacking import NothingWantedError, is_archive, unpack
 from .bmad import NAMES, belongs_to
 from .folder import open_folder
-from .unpacking import NothingWantedError, is_archive, unpack
 from .volumes import Slicing, has_volumes, slice_volumes
 
 

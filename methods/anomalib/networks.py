@@ -1,8 +1,8 @@
 """The pretrained networks inside anomalib's models: which files they come from, and another one in their place."""
 
-import io
+import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager, redirect_stderr, suppress
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
@@ -10,7 +10,7 @@ from unittest.mock import patch
 import timm
 import torch
 import torchvision
-from anomalib.data.utils import DownloadInfo, download_and_extract
+from anomalib.data.utils import DownloadInfo
 from anomalib.models.components import AnomalibModule, TimmFeatureExtractor
 from anomalib.models.image.cfa import torch_model as cfa
 from anomalib.models.image.draem import lightning_model as draem
@@ -20,8 +20,9 @@ from anomalib.models.image.glass import lightning_model as glass
 from anomalib.models.image.reverse_distillation import torch_model as reverse_distillation
 from anomalib.utils.path import get_pretrained_weights_dir
 
-from ...harness.api import Weights, WeightsError
-from ...harness.fetching import OFFLINE, FetchError, fetch, is_offline
+from ...harness.api import DataError, Weights, WeightsError
+from ...harness.fetching import FetchError, fetch
+from ...harness.unpacking import unpack
 from .. import reverse
 from ..backbones import BACKBONES
 from ..weights import checksum, describe, hold_to_first_use, timm_file
@@ -173,20 +174,21 @@ def _fetch_folder(folder: Path, info: DownloadInfo) -> None:
 
 
 def _extract(info: DownloadInfo, folder: Path) -> None:
-    """Downloads an archive, whose checksum anomalib knows, into a folder."""
-    if is_offline():
-        raise WeightsError(
-            f"What belongs into {folder} is missing, and {info.url} is not downloaded, because {OFFLINE} is set."
-        )
+    """Downloads an archive, whose checksum anomalib knows, and puts what is in it into a folder."""
+    archive = folder.parent / info.url.rsplit("/", 1)[-1]
     try:
-        with redirect_stderr(io.StringIO()):  # where it would draw a progress bar
-            download_and_extract(folder, info)
-    except (OSError, RuntimeError, ValueError) as error:
-        with suppress(OSError):  # it makes the folder first; an empty one would be taken for the whole
-            folder.rmdir()
+        fetch(info.url, archive, f"sha256:{info.hashsum}")
+        with tempfile.TemporaryDirectory(dir=folder.parent) as temporary:
+            unpacked = Path(temporary) / "new"
+            unpack(archive, unpacked)
+            folder.mkdir(parents=True, exist_ok=True)
+            for path in unpacked.iterdir():
+                if not (folder / path.name).exists():
+                    path.rename(folder / path.name)
+        archive.unlink()
+    except (FetchError, DataError) as error:
         raise WeightsError(
-            f"What belongs into {folder} is missing, and {info.url} cannot be downloaded ({type(error).__name__}). "
-            "Extract that archive into the folder yourself."
+            f"What belongs into {folder} is missing. {error} Extract that archive into the folder yourself."
         ) from error
 
 

@@ -1,4 +1,6 @@
 import dataclasses
+import hashlib
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -10,7 +12,7 @@ import requests
 import timm
 import torch
 import torchvision
-from anomalib.data.utils import download
+from anomalib.data.utils import DownloadInfo
 from anomalib.models.image.csflow import torch_model as csflow
 from anomalib.models.image.dsr.torch_model import DsrModel
 from anomalib.models.image.efficient_ad.torch_model import SmallPatchDescriptionNetwork
@@ -272,7 +274,6 @@ def test_missing_weights_are_named_before_anything_runs(
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     monkeypatch.setattr(requests, "get", offline)
     monkeypatch.setattr(fetching, "PAUSE", 0)
-    monkeypatch.setattr(download, "urlretrieve", offline)
     for spec in ("padim", "cfa", "dsr", "efficient_ad", "anomaly_dino"):
         with pytest.raises(WeightsError, match=r"(?s)cannot be downloaded.*(yourself|hub can be reached)"):
             build(spec, "published").weights_used()
@@ -283,6 +284,34 @@ def test_missing_weights_are_named_before_anything_runs(
     for spec in ("padim", "cfa", "dsr", "efficient_ad", "anomaly_dino"):
         with pytest.raises(WeightsError, match="MIASBENCH_OFFLINE is set"):
             build(spec, "published").weights_used()
+
+
+@pytest.mark.parametrize("damaged", [False, True])
+def test_an_archive_of_weights_is_downloaded_verified_and_unpacked(
+    serve: Callable[[Path], str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, damaged: bool
+) -> None:
+    file = "efficientad_pretrained_weights/pretrained_teacher_small.pth"
+    (tmp_path / "served").mkdir()
+    archive = tmp_path / "served" / "weights.zip"
+    with zipfile.ZipFile(archive, "w") as opened:
+        opened.writestr(file, b"teacher")
+    sha256 = hashlib.sha256(archive.read_bytes()).hexdigest()
+    if damaged:
+        archive.write_bytes(archive.read_bytes()[:-1])
+    info = DownloadInfo("weights", f"{serve(tmp_path / 'served')}/weights.zip", sha256)
+    monkeypatch.setattr(networks.efficient_ad, "WEIGHTS_DOWNLOAD_INFO", info)
+    monkeypatch.setattr(networks, "get_pretrained_weights_dir", lambda: tmp_path / "cache" / "pre")
+    (tmp_path / "images").mkdir()
+    method = build("efficient_ad", "published", imagenet_dir=str(tmp_path / "images"))
+    if damaged:
+        with pytest.raises(WeightsError, match="is another file than expected"):
+            method.weights_used()
+        assert not (tmp_path / "cache" / "pre").exists()
+        return
+    assert method.weights_used()[0].sha256 == hashlib.sha256(b"teacher").hexdigest()
+    assert [path for path in (tmp_path / "cache").rglob("*") if path.name == "pretrained_teacher_small.pth"]
+    archive.unlink()
+    assert method.weights_used(), "the second time nothing is downloaded"
 
 
 def test_a_file_that_is_not_torchvisions_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

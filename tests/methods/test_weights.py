@@ -1,13 +1,16 @@
 import ast
 import hashlib
+import http.server
 import os
 import pickle
+import threading
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 import torch
+from huggingface_hub import constants
 
 from miasbench.harness.api import WeightsError
 from miasbench.methods import weights
@@ -148,6 +151,50 @@ def test_every_published_sam_has_a_checksum() -> None:
 def test_timm_weights_come_from_the_cache(hub: Callable[[str], Path]) -> None:
     hub("timm/wide_resnet50_2.racm_in1k").write_bytes(CONTENT)
     assert timm_file("wide_resnet50_2").read_bytes() == CONTENT
+
+
+class _Hub(http.server.BaseHTTPRequestHandler):
+    """As much of the Hugging Face hub as one file needs."""
+
+    broken: ClassVar[bool] = False
+
+    def log_message(self, format: str, *args: object) -> None:
+        pass
+
+    def do_HEAD(self) -> None:
+        self._answer()
+
+    def do_GET(self) -> None:
+        self._answer()
+        self.wfile.write(CONTENT[: len(CONTENT) // 2] if self.broken else CONTENT)
+
+    def _answer(self) -> None:
+        if self.path != "/timm/resnet18.a1_in1k/resolve/main/model.safetensors":
+            self.send_error(404)
+            return
+        self.send_response(200)
+        for name, value in {"X-Repo-Commit": "c" * 40, "ETag": f'"{SHA256}"', "Content-Length": len(CONTENT)}.items():
+            self.send_header(name, str(value))
+        self.end_headers()
+
+
+def test_timm_weights_come_from_the_hub_whole_or_not_at_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MIASBENCH_WEIGHTS", str(tmp_path / "weights"))
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), _Hub) as server:
+        threading.Thread(target=server.serve_forever, args=[0.01], daemon=True).start()
+        template = constants.HUGGINGFACE_CO_URL_TEMPLATE.removeprefix(constants.ENDPOINT)
+        address = f"http://127.0.0.1:{server.server_port}"
+        monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", f"{address}{template}")
+        monkeypatch.setattr(_Hub, "broken", True)
+        with pytest.raises(WeightsError, match="cannot be downloaded"):
+            timm_file("resnet18")
+        monkeypatch.setattr(_Hub, "broken", False)
+        assert timm_file("resnet18").read_bytes() == CONTENT
+        with pytest.raises(WeightsError, match="cannot be downloaded"):
+            timm_file("resnet50")
+        server.shutdown()
+    assert timm_file("resnet18").read_bytes() == CONTENT, "the second time nothing is downloaded"
 
 
 def test_weights_without_a_published_checksum_are_held_to_their_first_use(hub: Callable[[str], Path]) -> None:

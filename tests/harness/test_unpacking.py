@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from miasbench.datasets.unpacking import is_archive, unpack
 from miasbench.harness import fetching
 from miasbench.harness.api import BenchError, DataError
+from miasbench.harness.unpacking import is_archive, unpack
 
 FILES = {"set/train/good/a 1.png": b"one", "set/test/Ungood/Ä.png": b"two" * 1000}
 

@@ -1,4 +1,7 @@
-"""Unpacking an archive that nobody vouches for: nothing outside of its folder, no links, no bombs, all or nothing."""
+"""Unpacking an archive that nobody vouches for: nothing outside of its folder, no links, no bombs, all or nothing.
+
+Part of the ground that datasets and methods stand on, beside `fetching`.
+"""
 
 import stat
 import tarfile
@@ -9,8 +12,8 @@ from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 from typing import IO, NamedTuple
 
-from ..harness.api import DataError, StageReport
-from ..harness.fetching import require_space
+from .api import DataError, StageReport
+from .fetching import require_space
 
 ENDINGS = (".zip", ".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz")
 _RATIO = 200  # images are compressed already; what grows more than this is a bomb
