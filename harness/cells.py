@@ -53,7 +53,7 @@ class CellTask:
         folder: Of the run.
         command: That started the run.
         force: Whether to run the cell even if it is finished.
-        at_once: How many cells may run at once on the machine, which their runtimes feel.
+        at_once: How many cells, or shards of cells, may run at once on the machine, which their runtimes feel.
     """
 
     config: RunConfig

@@ -58,7 +58,7 @@ def cluster(plan: Plan, claims: Claims, report: Report) -> Generator[Outcome]:
             while len(pending) < most and (task := claims.take(wait=not pending)) is not None:
                 dataset = plan.datasets[task.cell.dataset]
                 report(str(task.cell), "waiting for a place in the cluster", 0, 0)
-                pending[_submit(ray, _everywhere(task), dataset)] = task
+                pending[_submit(ray, _everywhere(task), dataset, most)] = task
             if not pending:
                 return
             ended, running = ray.wait(list(pending), timeout=_PATIENCE)
@@ -100,17 +100,20 @@ def _connect(config: RunConfig) -> Any:
     return ray
 
 
-def _submit(ray: Any, task: CellTask, dataset: Dataset) -> Any:
-    """Starts the tasks of a cell; returns the reference of how it ends."""
+def _submit(ray: Any, task: CellTask, dataset: Dataset, most: int) -> Any:
+    """Starts the tasks of a cell, of which `most` run at once; returns the reference of how it ends."""
     config = task.config
-    needs = {"num_cpus": config.threads or asked_threads() or 1, "max_retries": _RETRIES}
-    needs |= {"memory": int(config.cell_memory * _GIB), "num_gpus": 1 if task.cell.device == "cuda" else 0}
+    threads, memory = config.threads or asked_threads() or 1, int(config.cell_memory * _GIB)
+    gpus = 1 if task.cell.device == "cuda" else 0
+    beside = _places(ray, {"CPU": threads, "GPU": gpus, "memory": memory})
 
     def start(function: Any, *arguments: Any, returns: int = 1) -> Any:
-        return ray.remote(function).options(**needs, num_returns=returns).remote(*arguments)
+        options = {"num_cpus": threads, "num_gpus": gpus, "memory": memory, "max_retries": _RETRIES}
+        return ray.remote(function).options(**options, num_returns=returns).remote(*arguments)
 
     if not config.shard_cases or task.cell.transductive:
-        return start(_whole, task)
+        return start(_whole, replace(task, at_once=min(most, beside)))
+    task = replace(task, at_once=beside)
     begin_cell(task)
     method, measured = start(_fit, task, returns=2)
     shards = [
@@ -119,6 +122,12 @@ def _submit(ray: Any, task: CellTask, dataset: Dataset) -> Any:
         for ids in _shards(task, dataset, split, config.shard_cases)
     ]
     return start(_finish, task, measured, *shards)
+
+
+def _places(ray: Any, needs: dict[str, int]) -> int:
+    """How many tasks with these needs run beside each other on that machine of the cluster which holds most of them."""
+    machines = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+    return max(1, *(min(int(has.get(name, 0) // need) for name, need in needs.items() if need) for has in machines))
 
 
 def _shards(task: CellTask, dataset: Dataset, split: Split, size: int) -> list[list[str]]:

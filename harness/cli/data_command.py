@@ -38,7 +38,7 @@ Examples:
 @click.option("--accept-licence", is_flag=True, help="For scripts: do not ask.")
 @_DATA_ROOT
 def get(names: tuple[str, ...], accept_licence: bool, data_root: Path) -> None:
-    """Download benchmarks of BMAD.
+    """Download benchmarks of BMAD; oct2017, rsna and camelyon16, whose images are labelled as a whole, too.
 
     The archive holds all of them, and is kept in the data root for the next one. A download that breaks off goes on
     where it was when the same command is run again.

@@ -64,6 +64,9 @@ def test_a_machine_that_is_lost_in_the_middle_changes_nothing(
     assert [(outcome.status, outcome.error) for outcome in outcomes] == [("finished", "")] * 2
     if not shard_cases:
         assert len(fits(unruly)) == 3, "one of the two cells was begun again"
+    for cell in plan.cells:
+        record = plan.store.cell(cell.name).read()
+        assert record is not None and record["environment"]["cells_at_once"] == 1, "each machine has one core"
     undisturbed, _ = run(tmp_path / "here", *METHODS)
     assert_equal_runs(plan.store, undisturbed)
     assert not list(tmp_path.rglob("*.tmp"))
