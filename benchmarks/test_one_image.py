@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from segment_anything.modeling import Sam
 
 from miasbench.datasets.phantom import phantom_liver_ct
@@ -88,6 +89,10 @@ def test_mias_sam(
     assert (prediction.mask != masks[0]).mean() < 1e-3, "pixels at the very edge of the mask"
 
 
+@pytest.mark.skipif(
+    not torch.ops.mkldnn._is_mkldnn_bf16_supported(),
+    reason="this processor has no instructions for bfloat16, and takes a quarter of an hour an image",
+)
 @pytest.mark.benchmark(group=GROUP)
 def test_mias_sam_in_bfloat16(
     benchmark: Benchmark,

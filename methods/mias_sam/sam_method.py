@@ -28,7 +28,8 @@ class SamMethod(Method):
 
     Attributes:
         encoder: `auto` is SAM ViT-B with `--weights published`, and LiteMedSAM with `--weights embedded`.
-        precision: In which SAM's encoder computes; `bfloat16` is faster and changes maps by less than 1 %.
+        precision: In which SAM's encoder computes; `bfloat16` changes maps by less than 1 %, and is faster on GPUs and
+            processors that compute it, and many times slower on others.
         input_size: Width in pixels to which SAM's input is resized. Smaller than the published 1024 is faster; position
             embeddings are interpolated. LiteMedSAM's input is always 256.
         mask: Which of the decoder's masks: the one of three whose `predicted_iou` is highest, one of the three by
