@@ -263,7 +263,7 @@ class RunStore:
     """The folder of one run."""
 
     def __init__(self, folder: Path | UPath) -> None:
-        self.folder = UPath(folder)
+        self.folder = _shared(folder)
 
     @property
     def name(self) -> str:
@@ -336,7 +336,7 @@ class RunStore:
 
 def find_runs(results: Path | UPath) -> list[RunStore]:
     """The runs in a results folder, newest first."""
-    found = [(path.stat().st_mtime, RunStore(path.parent)) for path in UPath(results).glob("*/run.json")]
+    found = [(path.stat().st_mtime, RunStore(path.parent)) for path in _shared(results).glob("*/run.json")]
     return [run for _, run in sorted(found, key=lambda pair: (-pair[0], pair[1].name))]
 
 
@@ -346,7 +346,7 @@ def find_run(name: str, results: Path | UPath) -> RunStore:
     Raises:
         ResultsError: No run, or more than one, answers to the name.
     """
-    if (UPath(name) / "run.json").exists():
+    if (_shared(name) / "run.json").exists():
         return RunStore(UPath(name))
     runs = find_runs(results)
     if not runs:
@@ -432,6 +432,13 @@ def _temporary(path: Path) -> Iterator[Path]:
         yield temporary
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def _shared(folder: str | Path | UPath) -> UPath:
+    """A folder that other machines write to as well: what an object store once listed there is not remembered."""
+    path = UPath(folder)
+    path.fs.dircache.use_listings_cache = False
+    return path
 
 
 def _file_lock(path: UPath) -> FileLock | None:

@@ -13,6 +13,8 @@ import pytest
 import ray
 from moto.server import ThreadedMotoServer
 from ray.cluster_utils import Cluster
+from s3fs import S3FileSystem
+from upath import UPath
 
 from miasbench.datasets.phantom import phantom_brain_mri, write_bmad
 from miasbench.harness.api import UsageError
@@ -121,8 +123,20 @@ def bucket(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     }.items():
         monkeypatch.setenv(name, value)
     boto3.client("s3").create_bucket(Bucket="bench")
+    S3FileSystem.clear_instance_cache()  # it knows the store of another test
     yield "s3://bench/results"
     server.stop()
+
+
+def test_what_others_write_to_an_object_store_is_seen(bucket: str) -> None:
+    store = RunStore(UPath(bucket) / "run").cell("cell")
+    client = boto3.client("s3")
+    for count in (1, 2):
+        client.put_object(Bucket="bench", Key=f"results/run/cells/cell/test/{count}.npz", Body=b"")
+        assert store.count("test") == count
+    assert store.read() is None
+    client.put_object(Bucket="bench", Key="results/run/cells/cell/cell.json", Body=b"{}")
+    assert store.read() == {}
 
 
 def test_a_run_in_an_object_store(tmp_path: Path, bucket: str, two_nodes: Cluster) -> None:
