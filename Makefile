@@ -25,7 +25,8 @@ test: $(VENV)/installed
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/pyright
-	$(BIN)/pytest
+	# A process a core; what is shared by the tests of a file is made once.
+	OMP_NUM_THREADS=1 $(BIN)/pytest --numprocesses auto --maxprocesses 4 --dist loadfile
 	$(BIN)/pytest benchmarks --benchmark-disable
 
 benchmarks: $(VENV)/installed

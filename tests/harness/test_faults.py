@@ -98,7 +98,7 @@ def test_killed_twenty_times_the_tables_are_those_of_an_undisturbed_run(tmp_path
 
 @pytest.mark.slow
 def test_two_processes_on_one_folder_share_the_cells(tmp_path: Path, start: Start, unruly: Path) -> None:
-    methods = ",".join(f"unruly[pause=0.0{digit}]" for digit in range(1, 7))
+    methods = ",".join(f"unruly[pause=0.0{digit}]" for digit in range(1, 5))
     both = [start(tmp_path / "shared", "--workers", "1", methods=methods) for _ in range(2)]
     for process in both:
         finish(process)
