@@ -46,11 +46,21 @@ def _default_executor() -> Any:
 
 
 def results_folder(text: Any) -> UPath:
-    """A folder of runs: a path, or an address such as `s3://bucket/results`.
+    """A folder of runs: a path, or an address such as `s3://bucket/results`, which is asked whether it answers.
 
     Raises:
-        UsageError: Nothing here can reach such an address; the text says what is missing.
+        UsageError: It cannot be reached from here; the text says what is missing.
     """
+    folder = _address(text)
+    try:
+        folder.exists()
+    except Exception as error:  # the client of each kind of store has errors of its own
+        raise UsageError(f"The results folder {text} cannot be reached: {error}") from error
+    return folder
+
+
+def _address(text: Any) -> UPath:
+    """Any address that something here knows how to reach."""
     try:
         folder = UPath(text)
         _ = folder.fs  # imports what reaches there
@@ -59,7 +69,7 @@ def results_folder(text: Any) -> UPath:
     return folder
 
 
-Results = Annotated[UPath, BeforeValidator(results_folder), PlainSerializer(str, when_used="json")]
+Results = Annotated[UPath, BeforeValidator(_address), PlainSerializer(str, when_used="json")]
 """A folder for runs, here or anywhere that fsspec reaches; its text holds no credentials."""
 
 _OneOrSeveral = BeforeValidator(lambda value: [value] if isinstance(value, str | int) else value)

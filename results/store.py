@@ -414,7 +414,12 @@ def _halved(anomaly_map: np.ndarray) -> np.ndarray:
 def _write(path: Path | UPath, content: bytes) -> None:
     """Writes a file so that a reader, now or after a crash, sees all of it or none."""
     if not isinstance(path, Path):
-        path.write_bytes(content)  # an object store shows an object when all of it is there
+        try:
+            path.write_bytes(content)  # an object store shows an object when all of it is there
+        except Exception as error:  # the client of each kind of store has errors of its own
+            raise ResultsError(
+                f"{path} cannot be written: {error}. What is finished is kept; the same command goes on."
+            ) from error
         return
     path.parent.mkdir(parents=True, exist_ok=True)
     with _temporary(path) as temporary:

@@ -19,9 +19,10 @@ from upath import UPath
 from miasbench.datasets.phantom import phantom_brain_mri, write_bmad
 from miasbench.harness.api import UsageError
 from miasbench.harness.cluster import cluster
+from miasbench.harness.config import results_folder
 from miasbench.harness.planning import make_plan
 from miasbench.harness.runner import execute, rescore
-from miasbench.results.store import RunStore, find_run, find_runs
+from miasbench.results.store import ResultsError, RunStore, find_run, find_runs
 
 from .running import assert_equal_runs, config, predictions, run
 
@@ -137,6 +138,15 @@ def test_what_others_write_to_an_object_store_is_seen(bucket: str) -> None:
     assert store.read() is None
     client.put_object(Bucket="bench", Key="results/run/cells/cell/cell.json", Body=b"{}")
     assert store.read() == {}
+
+
+def test_an_object_store_that_is_not_there_is_a_message(bucket: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(ResultsError, match=r"s3://none/.* cannot be written: The specified bucket does not exist"):
+        run("s3://none/results", "intensity")
+    S3FileSystem.clear_instance_cache()
+    monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")
+    with pytest.raises(UsageError, match=r"The results folder s3://bench/results cannot be reached: .*127\.0\.0\.1:9"):
+        results_folder(bucket)
 
 
 def test_a_run_in_an_object_store(tmp_path: Path, bucket: str, two_nodes: Cluster) -> None:
