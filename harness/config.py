@@ -1,7 +1,8 @@
 """What a run is asked to do: the options of `bench run`, from the command line or a YAML file."""
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -51,22 +52,26 @@ def results_folder(text: Any) -> UPath:
     Raises:
         UsageError: It cannot be reached from here; the text says what is missing.
     """
-    folder = _address(text)
-    try:
+    with _reaching(text):
+        folder = UPath(text)
         folder.exists()
-    except Exception as error:  # the client of each kind of store has errors of its own
-        raise UsageError(f"The results folder {text} cannot be reached: {error}") from error
     return folder
 
 
 def _address(text: Any) -> UPath:
-    """Any address that something here knows how to reach."""
-    try:
+    """An address that need not answer, such as that of a run which was made on another machine."""
+    with _reaching(text):
         folder = UPath(text)
         _ = folder.fs  # imports what reaches there
-    except (ImportError, ValueError) as error:
-        raise UsageError(f"The results folder {text} cannot be reached: {error}") from error
     return folder
+
+
+@contextmanager
+def _reaching(text: Any) -> Iterator[None]:
+    try:
+        yield
+    except Exception as error:  # the client of each kind of store has errors of its own
+        raise UsageError(f"The results folder {text} cannot be reached: {error}") from error
 
 
 Results = Annotated[UPath, BeforeValidator(_address), PlainSerializer(str, when_used="json")]

@@ -1,3 +1,4 @@
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -38,6 +39,12 @@ def test_folders_come_from_the_environment(monkeypatch: pytest.MonkeyPatch, tmp_
     assert config.results == default_results() == tmp_path / "runs"
     named = make_config({**LEAST, "data_root": "here", "results": "there"}, WHERE)
     assert (named.data_root, named.results) == (Path("here"), Path("there"))
+
+
+@pytest.mark.parametrize("address", [["results"], 7, "none://results", "zip://results", "dir://results"])
+def test_results_that_nothing_reaches_are_named(address: Any) -> None:
+    with pytest.raises(UsageError, match=f"The results folder {re.escape(str(address))} cannot be reached: "):
+        make_config({**LEAST, "results": address}, WHERE)
 
 
 def test_an_empty_variable_is_as_good_as_none(monkeypatch: pytest.MonkeyPatch) -> None:
