@@ -8,7 +8,6 @@ import multiprocessing
 import os
 import signal
 import threading
-import warnings
 from collections.abc import Generator, Sequence
 from dataclasses import dataclass, replace
 from multiprocessing import connection, forkserver
@@ -196,7 +195,6 @@ def _work(pipe: Connection, task: CellTask, variables: dict[str, str], threads: 
     """What the process of a cell does."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the process that started this one decides what happens
     threading.Thread(target=_end_with_parent, daemon=True).start()
-    warnings.simplefilter("ignore")
     os.environ |= variables | ({"CUDA_VISIBLE_DEVICES": gpu} if gpu is not None else {})
 
     def tell(said: Any) -> None:

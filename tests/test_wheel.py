@@ -62,6 +62,7 @@ def test_runs_outside_the_checkout(wheel: Path, tmp_path: Path) -> None:
     def run(*command: str | Path) -> str:
         done = subprocess.run(command, cwd=tmp_path, env=clean, capture_output=True, text=True, check=False)
         assert done.returncode == 0, done.stdout + done.stderr
+        assert "Warning" not in done.stderr, "libraries' warnings are not for users"
         return done.stdout
 
     where = run(python, "-c", "import miasbench.harness.api as api; print(api.__file__)")

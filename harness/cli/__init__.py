@@ -67,6 +67,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     os.environ.setdefault("TQDM_DISABLE", "1")
     if not sys.warnoptions:
         warnings.simplefilter("ignore")
+        os.environ["PYTHONWARNINGS"] = "ignore"  # in the processes of cells
     try:
         code = cli.main(list(arguments) if arguments is not None else None, "bench", standalone_mode=False)
     except click.exceptions.Exit as error:
