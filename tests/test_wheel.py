@@ -71,7 +71,7 @@ def test_runs_outside_the_checkout(wheel: Path, tmp_path: Path) -> None:
     assert "mias_sam" in run(bench, "list", "methods")
     out = run(
         bench, "run", "--methods", "intensity,patchcore", "--weights", "embedded", "--size", "128",
-        "--dataset", "phantom_retina_oct:train=3,valid=4,test=4,size=128",
+        "--executor", "local", "--dataset", "phantom_retina_oct:train=3,valid=4,test=4,size=128",
     )  # fmt: skip
     assert "mean DICE of anomalous images" in out
     assert (tmp_path / "bench-results").is_dir()
