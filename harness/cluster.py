@@ -77,6 +77,9 @@ def cluster(plan: Plan, claims: Claims, report: Report) -> Generator[Outcome]:
 
 def _connect(config: RunConfig) -> Any:
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    if (Path.home() / ".ray" / "auth_token").exists():
+        # `ray start` asks everybody for the token as soon as there is one; whoever says an address has to say this too.
+        os.environ.setdefault("RAY_AUTH_MODE", "token")
     try:
         import ray
     except ImportError as error:
@@ -95,7 +98,7 @@ def _connect(config: RunConfig) -> Any:
     except (OSError, RuntimeError, ValueError) as error:
         raise UsageError(
             f"The Ray cluster {config.address or 'on this machine'} cannot be reached: {error} Is it started "
-            "(ray start --head), and is --address right?"
+            "(ray start --head), is --address right, and has this machine the cluster's token (~/.ray/auth_token)?"
         ) from error
     return ray
 

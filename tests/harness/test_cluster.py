@@ -1,5 +1,6 @@
 """Cells on a Ray cluster, and runs in an object store: the same tables as on this machine's disk."""
 
+import os
 import socket
 import sys
 import threading
@@ -29,6 +30,12 @@ from .running import assert_equal_runs, config, predictions, run
 pytestmark = pytest.mark.slow
 
 METHODS = ("unruly[pause=0.2]", "unruly[pause=0.25]")
+
+
+@pytest.fixture(autouse=True)
+def no_token(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Clusters of tests ask for none, whatever the user of this machine has."""
+    monkeypatch.setenv("RAY_AUTH_MODE", "disabled")
 
 
 @pytest.fixture
@@ -102,6 +109,19 @@ def test_no_cluster_at_the_address(tmp_path: Path) -> None:
     plan = make_plan(config(tmp_path, "intensity", address="127.0.0.1:9"))
     with pytest.raises(UsageError, match=r"The Ray cluster 127\.0\.0\.1:9 cannot be reached"):
         execute(plan, executor=cluster)
+
+
+def test_the_token_of_a_cluster_is_brought_where_there_is_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.delenv("RAY_AUTH_MODE")
+    plan = make_plan(config(tmp_path / "results", "intensity", address="127.0.0.1:9"))
+    for token, mode in ((False, None), (True, "token")):
+        if token:
+            (tmp_path / ".ray").mkdir()
+            (tmp_path / ".ray" / "auth_token").write_text("a" * 64)
+        with pytest.raises(UsageError, match=r"has this machine the cluster's token"):
+            execute(plan, executor=cluster)
+        assert os.environ.get("RAY_AUTH_MODE") == mode
 
 
 def test_without_ray_it_says_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
