@@ -346,8 +346,9 @@ def find_run(name: str, results: Path | UPath) -> RunStore:
     Raises:
         ResultsError: No run, or more than one, answers to the name.
     """
-    if (_shared(name) / "run.json").exists():
-        return RunStore(UPath(name))
+    named = RunStore(UPath(name))
+    if (named.folder / "run.json").exists():
+        return named
     runs = find_runs(results)
     if not runs:
         raise ResultsError(
@@ -439,7 +440,7 @@ def _temporary(path: Path) -> Iterator[Path]:
         temporary.unlink(missing_ok=True)
 
 
-def _shared(folder: str | Path | UPath) -> UPath:
+def _shared(folder: Path | UPath) -> UPath:
     """A folder that other machines write to as well: what an object store once listed there is not remembered."""
     path = UPath(folder)
     path.fs.dircache.use_listings_cache = False
