@@ -126,6 +126,14 @@ class Dataset(ABC):
             DataError: A file is missing, damaged, or its mask has another size.
         """
 
+    def notes(self) -> tuple[str, ...]:
+        """What concerns a number that is measured on these images, one sentence or two each, for the user to read.
+
+        Such as files that are passed over, or how images of 16 bits become 8. A run prints the notes and keeps them,
+        `bench data verify` tells them.
+        """
+        return ()
+
 
 @dataclass(frozen=True)
 class Prediction:

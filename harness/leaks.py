@@ -26,7 +26,7 @@ def shared_patients_note(dataset: Dataset) -> str:
     count = len(set().union(*shared.values()))
     where = "; ".join(f"{splits}: {_first(names)}" for splits, names in shared.items())
     return (
-        f"{dataset.name} has {count} {'patient' if count == 1 else 'patients'} in more than one split, as far as names "
+        f"There {'is 1 patient' if count == 1 else f'are {count} patients'} in more than one split, as far as names "
         f"tell ({where}). Images of a patient are alike, so scores and their intervals come out too good, unless the "
         "numbers start again in each split. Where file names hold the patient elsewhere, say so with `patient` on a "
         "card (.yaml)."

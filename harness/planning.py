@@ -14,6 +14,7 @@ from . import registry
 from .api import BenchError, Dataset, Method, StageReport, UsageError, Weights
 from .config import RunConfig
 from .device import resolve_device
+from .notes import notes_on
 from .provenance import command_line, environment, method_version
 from .subset import Subset
 
@@ -54,7 +55,8 @@ class Cell:
 class Plan:
     """What a run will do; making it has checked everything that can be checked before the first image is predicted.
 
-    `controls` has, for each method, those that are run beside it without having been asked for.
+    `controls` has, for each method, those that are run beside it without having been asked for. `notes` has, for each
+    dataset, what its user should know before a score is believed.
     """
 
     config: RunConfig
@@ -62,6 +64,7 @@ class Plan:
     datasets: dict[str, Dataset]
     cells: tuple[Cell, ...]
     controls: dict[str, tuple[str, ...]]
+    notes: dict[str, tuple[str, ...]]
 
     @cached_property
     def environment(self) -> dict[str, Any]:
@@ -121,7 +124,8 @@ def make_plan(config: RunConfig, report: StageReport = lambda *_: None) -> Plan:
         for name, method in methods.items()
         for seed in dict.fromkeys(config.seeds)
     ]
-    return Plan(config, device, datasets, tuple(cells), controls)
+    notes = {name: notes_on(dataset) for name, dataset in datasets.items()}
+    return Plan(config, device, datasets, tuple(cells), controls, notes)
 
 
 def open_datasets(config: RunConfig) -> dict[str, Dataset]:

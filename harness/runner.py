@@ -72,6 +72,7 @@ def execute(
                     "card": asdict(dataset.card),
                     "counts": {split: len(dataset.cases(split)) for split in SPLITS},
                     "shared_patients": shared_patients(dataset),
+                    "notes": list(plan.notes[dataset.name]),
                 }
                 for dataset in plan.datasets.values()
             },

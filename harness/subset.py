@@ -42,6 +42,10 @@ class Subset(Dataset):
     def load(self, case: Case) -> Sample:
         return self._dataset.load(case)
 
+    def notes(self) -> tuple[str, ...]:
+        """Those on the whole."""
+        return self._dataset.notes()
+
 
 def _spread(cases: Sequence[Case], count: int) -> list[Case]:
     seen: dict[str, int] = {}

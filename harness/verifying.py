@@ -15,8 +15,8 @@ class Finding:
     """Something about a dataset that its user should know.
 
     Attributes:
-        kind: `files` (missing, unreadable, unpaired, not of their mask's size), `counts`, `values`, `sizes`,
-            `duplicates` or `patients`.
+        kind: `files` (missing, unreadable, unpaired, not of their mask's size), `notes` (the dataset's own), `counts`,
+            `values`, `sizes`, `duplicates` or `patients`.
         text: What, and where.
         wrong: Whether scores are not to be believed before it is mended; otherwise it is only worth a look.
     """
@@ -47,6 +47,7 @@ def verify(
     except BrokenDatasetError as error:
         dataset = error.dataset
         findings += [Finding("files", problem, wrong=True) for problem in error.problems]
+    findings += [Finding("notes", note, wrong=False) for note in dataset.notes()]
     findings += _counts(dataset)
     findings += _pixels(dataset, report)
     for splits, patients in shared_patients(dataset).items():

@@ -84,6 +84,7 @@ class _DatasetRecord(BaseModel):
     fingerprint: str
     card: _CardRecord
     counts: dict[str, int] = {}
+    notes: list[str] = []
 
 
 class _ScoreRecord(BaseModel):

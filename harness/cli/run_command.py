@@ -193,8 +193,6 @@ def split_specs(text: str) -> list[str]:
 
 def remarks(plan: Any) -> None:
     """Says what a user should know before the run: methods that were added, and what is odd about the data."""
-    from ..api import SPLITS
-    from ..leaks import shared_patients_note
     from .progress import console
 
     added = list(dict.fromkeys(spec for specs in plan.controls.values() for spec in specs))
@@ -205,14 +203,9 @@ def remarks(plan: Any) -> None:
             f"scored without an anomaly map; --no-controls leaves {'it' if one else 'them'} out.",
             style="yellow",
         )
-    for dataset in plan.datasets.values():
-        counts = {split: len(dataset.cases(split)) for split in SPLITS}
-        expected = dataset.card.counts
-        if expected and not plan.config.limit and counts != expected:
-            console.print(f"Note: {dataset.name} has {counts} cases; its card expects {expected}.", style="yellow")
-        note = shared_patients_note(dataset)
-        if note:
-            console.print(f"Note: {note}", style="yellow")
+    for name, notes in plan.notes.items():
+        for note in notes:
+            console.print(f"Note: {name}: {note}", style="yellow")
 
 
 def _listed(names: Iterable[str]) -> str:

@@ -297,7 +297,7 @@ def test_patients_in_two_splits_are_told_by_pair() -> None:
         "valid and test": ["p1", "p4"],
     }
     note = shared_patients_note(dataset)
-    assert note.startswith(f"{dataset.name} has 2 patients in more than one split")
+    assert note.startswith("There are 2 patients in more than one split")
     assert "(train and valid: p1; train and test: p1; valid and test: p1, p4)" in note
     assert "\n" not in note
 
@@ -305,7 +305,7 @@ def test_patients_in_two_splits_are_told_by_pair() -> None:
 def test_a_few_of_many_patients_are_named() -> None:
     many = [(f"{number:05d}_60", f"{number:05d}") for number in range(9)]
     assert "(train and test: 00000, 00001, 00002 and 6 more)" in shared_patients_note(Listed(train=many, test=many))
-    assert " has 1 patient in " in shared_patients_note(Listed(train=many[:1], test=many))
+    assert "is 1 patient in " in shared_patients_note(Listed(train=many[:1], test=many))
 
 
 @pytest.mark.parametrize("name", ["phantom_brain_mri", "phantom_liver_ct", "phantom_retina_oct"])
