@@ -5,6 +5,7 @@ policies have chosen, once for the masks.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
+from itertools import compress
 from typing import Any
 
 import numpy as np
@@ -106,6 +107,10 @@ class _PatientTally:
         shape = (len(names), len(self._thresholds))
         self._curves = PatientCurves(np.zeros(shape), np.zeros(shape), np.zeros(shape), np.zeros(len(names)))
 
+    @property
+    def count(self) -> int:
+        return len(self._curves.regions)
+
     def add(self, index: int, ranking: PixelRanking) -> None:
         """Adds an image, ranked by itself."""
         patient = self._index[index]
@@ -143,7 +148,7 @@ def _map_scores(
     intervals = patients.intervals({name: value for name, (value, _) in values.items()})
     rows = []
     for name, (value, bound) in values.items():
-        row = _score(NO_POLICY, name, value, len(stored), intervals[name])
+        row = _score(NO_POLICY, name, value, len(stored), intervals[name], patients.count)
         rows.append(row | ({"note": f"binned: exact to {bound:.1e}"} if ranking.binned else {}))
     rows[-1] |= {"looks_at": "oracle", "oracle": True}
     return [*rows, _image_auroc(test, stored)]
@@ -152,7 +157,8 @@ def _map_scores(
 def _image_auroc(test: SplitTruths, stored: Sequence[StoredPrediction]) -> dict[str, Any]:
     scores, labels = np.array([one.prediction.image_score for one in stored]), test.labels == 1
     interval = bootstrap_auroc(scores, labels, test.patients)
-    return _score(NO_POLICY, "image_auroc", Ranking(scores, labels).auroc, len(stored), interval)
+    patients = len(set(test.patients))
+    return _score(NO_POLICY, "image_auroc", Ranking(scores, labels).auroc, len(stored), interval, patients)
 
 
 def _mask_scores(
@@ -188,7 +194,10 @@ def _mask_scores(
     lesions = np.array([one.lesions for one in masks], int)
     hits = np.repeat([one.lesions_hit / one.lesions if one.lesions else NAN for one in masks], lesions)
     rows.append(_mean(decision.columns, "lesion_recall", hits, np.repeat(test.patients, lesions).tolist()))
-    rows.append(_score(decision.columns, "dice_pooled", Overlap.pooled(overlaps).dice, len(overlaps)))
+    patients = len(set(test.patients))
+    rows.append(
+        _score(decision.columns, "dice_pooled", Overlap.pooled(overlaps).dice, len(overlaps), patients=patients)
+    )
     return rows
 
 
@@ -199,12 +208,13 @@ def _valid_dice(
     anomalous = [index for index, truth in enumerate(valid.masks) if truth.overlap.any()]
     if not anomalous or (decision.thresholds is None and not scanned.own_masks):
         return _score(decision.columns, "dice_valid", NAN, 0)
+    patients = len({valid.cases[index].patient for index in anomalous})
     if not np.isnan(decision.columns["threshold"]):
         dice = scanned.dice.at(decision.columns["threshold"])
-        return _score(decision.columns, "dice_valid", float(dice), len(anomalous))
+        return _score(decision.columns, "dice_valid", float(dice), len(anomalous), patients=patients)
     masks = [decision.mask("valid", index, stored[index].prediction) for index in anomalous]
     dice = [Overlap.of(mask, valid.masks[index].overlap).dice for mask, index in zip(masks, anomalous, strict=True)]
-    return _score(decision.columns, "dice_valid", float(np.mean(dice)), len(anomalous))
+    return _score(decision.columns, "dice_valid", float(np.mean(dice)), len(anomalous), patients=patients)
 
 
 def _dice(masks: Sequence[MaskScores]) -> np.ndarray:
@@ -213,13 +223,19 @@ def _dice(masks: Sequence[MaskScores]) -> np.ndarray:
 
 def _mean(columns: dict[str, Any], metric: str, values: np.ndarray, patients: Sequence[str]) -> dict[str, Any]:
     """A mean over what is not NaN, with its interval over patients."""
-    kept = values[~np.isnan(values)]
-    mean = float(kept.mean()) if len(kept) else NAN
-    return _score(columns, metric, mean, len(kept), bootstrap_mean(values, patients))
+    kept = ~np.isnan(values)
+    mean = float(values[kept].mean()) if kept.any() else NAN
+    count = len(set(compress(patients, kept)))
+    return _score(columns, metric, mean, int(kept.sum()), bootstrap_mean(values, patients), count)
 
 
 def _score(
-    columns: dict[str, Any], metric: str, value: float, n: int, interval: tuple[float, float] = (NAN, NAN)
+    columns: dict[str, Any],
+    metric: str,
+    value: float,
+    n: int,
+    interval: tuple[float, float] = (NAN, NAN),
+    patients: float = NAN,
 ) -> dict[str, Any]:
     return columns | {
         "metric": metric,
@@ -227,6 +243,7 @@ def _score(
         "ci_low": interval[0],
         "ci_high": interval[1],
         "n": n,
+        "patients": patients,
         "convention": CONVENTIONS.get(metric, ""),
         "note": "",
     }

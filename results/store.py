@@ -37,7 +37,7 @@ from pydantic import BaseModel, Field, ValidationError
 from upath import UPath
 
 from ..harness.api import BenchError, Prediction
-from .tables import CellTables, concatenate
+from .tables import CellTables, concatenate, with_patients
 
 _KEPT_PIXELS = 2**27  # of anomaly maps, half a gigabyte
 _SEAL = 64  # hexadecimal digits of a SHA-256
@@ -221,9 +221,10 @@ class CellStore:
         """The cell's tables; one that an older version did not write yet is empty."""
         files = [self.folder / f"{name}.parquet" for name in CellTables._fields]
         empty = concatenate([])
-        return CellTables(
+        tables = CellTables(
             *(_read_parquet(file) if file.exists() else none for file, none in zip(files, empty, strict=True))
         )
+        return tables._replace(scores=with_patients(tables.scores))
 
     def _prediction_path(self, split: str, case_id: str) -> UPath:
         name = urllib.parse.quote(case_id, safe=" ")
@@ -311,7 +312,7 @@ class RunStore:
 
     def scores(self) -> pd.DataFrame:
         """A row per cell, threshold policy and metric."""
-        return self._table("scores")
+        return with_patients(self._table("scores"))
 
     def curves(self) -> pd.DataFrame:
         """A row per cell, split and threshold."""

@@ -1,14 +1,16 @@
 """The tidy tables of a run: `cases` and `scores`, the curves to draw, and how methods compare.
 
 `cases`, `scores` and `curves` begin with the columns that name a cell. Scores that involve no threshold carry the
-policy `none`; the method's own, threshold-free mask is the policy `own`. `oracle` marks rows that were chosen on the
-test set's own masks: an upper bound, never a result. A failed cell is one row of `scores` with its `error`.
+policy `none`; the method's own, threshold-free mask is the policy `own`. A score is over `n` values of so many
+`patients`, NaN where it is not over images, or where an older version did not say. `oracle` marks rows that were chosen
+on the test set's own masks: an upper bound, never a result. A failed cell is one row of `scores` with its `error`.
 
 `comparisons` and `ranks` are of all methods of a run on one dataset, under one policy; `HEADLINE` takes each method at
 its best legal mask.
 """
 
 from collections.abc import Sequence
+from math import inf
 from typing import Any, NamedTuple
 
 import pandas as pd
@@ -62,6 +64,7 @@ SCORES = {
     "ci_low": "float64",
     "ci_high": "float64",
     "n": "int64",
+    "patients": "float64",
     "convention": "str",
     "note": "str",
     "error": "str",
@@ -174,10 +177,25 @@ COSTS = {
 CONVENTIONS = MASK_METRICS | MAP_METRICS | COSTS
 """The harness's own metrics and how each is computed; any other metric is a diagnostic, which a method reported."""
 
+RANGES = (
+    dict.fromkeys(MASK_METRICS | MAP_METRICS, (0.0, 1.0))
+    | dict.fromkeys(("hd95_px", "assd_px", "false_lesions", *COSTS), (0.0, inf))
+    | {"regret": (-1.0, 1.0)}
+)
+"""The smallest and the largest value that a metric can have; no interval goes beyond."""
+
+FEW_PATIENTS = 8
+"""An interval over fewer patients than this is marked where it is shown: docs/scores.md says how far it holds."""
+
 
 def table(rows: Sequence[dict[str, Any]], columns: dict[str, str]) -> pd.DataFrame:
     """Makes a table with exactly these columns and types, also when there are no rows."""
     return pd.DataFrame(list(rows), columns=list(columns)).astype(columns)
+
+
+def with_patients(scores: pd.DataFrame) -> pd.DataFrame:
+    """Adds the column `patients` to scores that an older version wrote without it."""
+    return scores if "patients" in scores else scores.assign(patients=float("nan"))[list(SCORES)]
 
 
 class CellTables(NamedTuple):
@@ -206,6 +224,7 @@ def failed_cell(identity: dict[str, Any], error: str) -> CellTables:
         "ci_low": float("nan"),
         "ci_high": float("nan"),
         "n": 0,
+        "patients": float("nan"),
         "convention": "",
         "note": "",
         "error": error,

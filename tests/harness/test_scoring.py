@@ -138,7 +138,12 @@ def test_values_are_those_of_their_definitions() -> None:
     row = scores[(scores["metric"] == "dice") & (scores["policy"] == "own")].iloc[0]
     patients = [case.patient for case in test.cases if case.label]
     assert (row["ci_low"], row["ci_high"]) == bootstrap_mean(np.array(dices), patients)
-    assert row["n"] == 6
+    assert (row["n"], row["patients"]) == (6, len(set(patients)))
+    everyone = len({case.patient for case in test.cases})
+    assert set(scores.loc[scores["metric"].isin(["pixel_auroc", "image_auroc", "dice_pooled"]), "patients"]) == {
+        everyone
+    }
+    assert scores.loc[scores["metric"].isin(MEASURED), "patients"].isna().all(), "costs are not over patients"
     own_cases = cases[cases["policy"] == "own"]
     assert own_cases.loc[own_cases["label"] == 0, "dice"].isna().all(), "normal images are left out of DICE"
     np.testing.assert_allclose(own_cases["predict_ms"], [10 * (index + 1) for index in range(10)])

@@ -22,7 +22,7 @@ from miasbench.results.store import (
     read_json,
     write_json,
 )
-from miasbench.results.tables import CASES, COMPARISONS, CURVES, RANKS, SCORES, failed_cell, table
+from miasbench.results.tables import CASES, COMPARISONS, CURVES, RANKS, SCORES, CellTables, failed_cell, table
 
 from .records import RECORD
 
@@ -329,6 +329,15 @@ class TestRun:
         assert run.name == "brain-1234"
         assert run.read() == RECORD
         assert run.cell("x").folder == tmp_path / "brain-1234" / "cells" / "x"
+
+    def test_scores_of_an_older_version_know_of_no_patients(self, tmp_path: Path) -> None:
+        run, scores = RunStore(tmp_path / "run"), full_table(SCORES)
+        older = scores.drop(columns="patients")
+        run.write_table("scores", older)
+        cell = run.cell("x")
+        cell.write_tables(CellTables(table([], CASES), older, table([], CURVES)))
+        for read in (run.scores(), cell.read_tables().scores):
+            pd.testing.assert_frame_equal(read, scores.assign(patients=np.nan))
 
     @pytest.mark.parametrize("name", TABLES)
     def test_parquet_and_csv_hold_the_same(self, tmp_path: Path, name: str) -> None:
