@@ -276,8 +276,9 @@ class LabelledMaps(ABC):
     """Anomaly maps of a split with their lesion masks, and the curves that follow from them, computed once for all.
 
     Attributes:
-        maps: float32 (S, S) each, in the order of the cases, read when asked for.
-        truths: bool (S, S) each.
+        maps: float32 (H, W) each, the image's own rectangle in the frame, without padding; their shapes differ where
+            those of the images do. In the order of the cases, read when asked for.
+        truths: bool (H, W) each.
     """
 
     maps: Sequence[np.ndarray]
@@ -300,6 +301,8 @@ class LabelledMaps(ABC):
 class ThresholdPolicy(ABC):
     """A way to choose a threshold; a pixel is anomalous where `map >= threshold`.
 
+    Thresholds are rounded up to the next float32, once, so that the comparison means the same everywhere.
+
     A policy derives from one of the four types below, which say what it may look at: it is handed that and nothing
     else. It is a frozen dataclass whose fields have defaults.
 
@@ -311,6 +314,11 @@ class ThresholdPolicy(ABC):
     name: ClassVar[str]
     looks_at: ClassVar[Literal["normals", "validation", "image", "oracle", "nothing"]]
 
+    @property
+    def convention(self) -> str:
+        """How exactly it chooses, in a few words, for every row of the results."""
+        return ""
+
 
 class NormalsPolicy(ThresholdPolicy):
     """Looks at maps of normal images that the method was not fitted on: the normal part of the validation split."""
@@ -319,7 +327,7 @@ class NormalsPolicy(ThresholdPolicy):
 
     @abstractmethod
     def threshold(self, normal_maps: Sequence[np.ndarray]) -> float:
-        """The threshold for all test images, given maps, float32 (S, S), that are read when asked for.
+        """The threshold for all test images, given maps, float32 (H, W), that are read when asked for.
 
         Raises:
             PolicyUnavailableError: There is no normal image.
@@ -347,7 +355,7 @@ class ImagePolicy(ThresholdPolicy):
 
     @abstractmethod
     def threshold(self, anomaly_map: np.ndarray) -> float:
-        """The threshold for this image."""
+        """The threshold for this image, given its map, float32 (H, W)."""
 
 
 class OraclePolicy(ThresholdPolicy):

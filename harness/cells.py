@@ -269,7 +269,7 @@ def score_stored(
     if cell.dataset not in truths:  # cells come dataset by dataset, and one set of masks in memory is enough
         truths.clear()
         report(str(cell), "reading lesion masks", 0, 0)
-        truths[cell.dataset] = load_truths(dataset, PREDICTED, cell.size, task.config.score.mask_edges)
+        truths[cell.dataset] = load_truths(dataset, PREDICTED, cell.size, task.config.score)
     report(str(cell), "score", 0, 0)
     predictions: dict[Split, Sequence[StoredPrediction]] = {
         split: task.store.predictions(split, [case.id for case in dataset.cases(split)]) for split in PREDICTED

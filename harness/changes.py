@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 
-from ..results.store import RunStore
+from ..results.store import RunStore, scoring_of
 from .statistics import bootstrap_mean, case_table
 
 PAIRED = ("dice", "iou", "recall", "hd95_px", "assd_px")
@@ -125,7 +125,7 @@ def _changes(
         yield from _differing(where, *(_described(of_run[key]) for of_run in entries))
     seeds = [{str(cell["seed"]) for cell in record["cells"]} for record in records]
     yield from _differing("", *({"seeds": ", ".join(sorted(one))} for one in seeds))
-    yield from _differing("scoring", a["config"]["score"], b["config"]["score"])
+    yield from _differing("scoring", scoring_of(a), scoring_of(b))
     environments = [dict(record["environment"]) for record in records]
     packages = [environment.pop("packages") for environment in environments]
     yield from _differing("versions", *packages)

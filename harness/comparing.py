@@ -5,7 +5,7 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
-from ..results.tables import COMPARISONS, HEADLINE, RANKS, headline, table
+from ..results.tables import COMPARISON_CONVENTION, COMPARISONS, HEADLINE, RANK_CONVENTION, RANKS, headline, table
 from .statistics import bootstrap_mean, case_table, compare, rank_stability
 
 
@@ -36,8 +36,8 @@ def compare_methods(cases: pd.DataFrame) -> Comparison:
             pairs = compare(methods)
             ranking = rank_stability(methods, pairs).join(_means(methods), on="method").sort_values("rank")
             names = {"dataset": dataset, "policy": policy}
-            comparisons.append(pairs.assign(**names)[list(COMPARISONS)])
-            ranks.append(ranking.assign(**names)[list(RANKS)])
+            comparisons.append(pairs.assign(**names, convention=COMPARISON_CONVENTION)[list(COMPARISONS)])
+            ranks.append(ranking.assign(**names, convention=RANK_CONVENTION)[list(RANKS)])
     return Comparison(pd.concat(comparisons, ignore_index=True), pd.concat(ranks, ignore_index=True))
 
 

@@ -33,6 +33,8 @@ class ScoreConfig(BaseModel):
         fixed_threshold: The threshold of the policy `fixed`, in the maps' own units; without it the policy is left out.
         pixels: How map values are told apart: `exact`; `binned`, rounded down as far as it takes to keep at most two
             million of them, with the error stated; or `auto`, exact up to 67 million test pixels.
+        padding: Whether the borders that make an image a square are scored as if they were part of it: `exclude`, or
+            `count`, as the released MIAS-SAM code does.
     """
 
     model_config = ConfigDict(extra="forbid")
@@ -40,6 +42,7 @@ class ScoreConfig(BaseModel):
     mask_edges: Literal["nearest", "paper"] = "nearest"
     fixed_threshold: Annotated[float, Field(allow_inf_nan=False)] | None = None
     pixels: Literal["auto", "exact", "binned"] = "auto"
+    padding: Literal["exclude", "count"] = "exclude"
 
 
 def _default_executor() -> Any:

@@ -1,6 +1,6 @@
 """Threshold policies at work: each is handed what its type may see, and chooses."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -18,6 +18,7 @@ from .api import (
     UsageError,
     ValidationPolicy,
 )
+from .metrics import rounded_up
 from .scanning import Scanned
 from .thresholds import Fixed
 
@@ -31,18 +32,21 @@ class Decision:
 
     Attributes:
         columns: That name it in the tables.
-        thresholds: Of each image; `None` for the method's own masks.
+        thresholds: Of each image, float32 (N,): the smallest that is not below the one chosen, so that wherever a map
+            is compared with it, in whatever type, the same pixels reach it. `None` for the method's own masks.
+        convention: How exactly they were chosen.
     """
 
     columns: dict[str, Any]
-    thresholds: Mapping[Split, Sequence[float]] | None
+    thresholds: Mapping[Split, np.ndarray] | None
+    convention: str = ""
 
     def threshold(self, split: Split, index: int) -> float:
         """An image's threshold; NaN for an own mask."""
-        return float("nan") if self.thresholds is None else self.thresholds[split][index]
+        return float("nan") if self.thresholds is None else float(self.thresholds[split][index])
 
     def mask(self, split: Split, index: int, prediction: Prediction) -> np.ndarray:
-        """An image's mask, bool (S, S)."""
+        """An image's mask, bool (H, W)."""
         if self.thresholds is None:
             return cast(np.ndarray, prediction.mask)
         return prediction.anomaly_map >= self.thresholds[split][index]
@@ -71,7 +75,7 @@ def decide(
             if isinstance(policy, UsageError):
                 raise policy
             columns |= {"looks_at": policy.looks_at, "oracle": policy.looks_at == "oracle"}
-            thresholds = _choose(policy, scanned)
+            thresholds, convention = _choose(policy, scanned), str(policy.convention)
         except BenchError as reason:
             left_out.append((columns, str(reason)))
         except Exception as error:  # a plugin's policy may raise anything; the scores of the others are not lost
@@ -80,13 +84,13 @@ def decide(
             common = (
                 float("nan")
                 if isinstance(policy, ImagePolicy) or not len(thresholds["test"])
-                else thresholds["test"][0]
+                else float(thresholds["test"][0])
             )
-            decided.append(Decision(columns | {"threshold": common}, thresholds))
+            decided.append(Decision(columns | {"threshold": common}, thresholds, convention))
     return sorted(decided, key=lambda one: one.columns["oracle"]), left_out
 
 
-def _choose(policy: ThresholdPolicy, scanned: Mapping[Split, Scanned]) -> Mapping[Split, Sequence[float]]:
+def _choose(policy: ThresholdPolicy, scanned: Mapping[Split, Scanned]) -> Mapping[Split, np.ndarray]:
     """Hands a policy what its type may see, and no more, and takes a threshold for each image."""
     match policy:
         case ImagePolicy():
@@ -107,7 +111,7 @@ def _choose(policy: ThresholdPolicy, scanned: Mapping[Split, Scanned]) -> Mappin
             raise TypeError(f"{type(policy).__name__} does not say by its type what it looks at")
     if np.isnan(np.concatenate(list(thresholds.values()))).any():
         raise ValueError("it chose NaN as a threshold")
-    return thresholds
+    return {split: rounded_up(np.array(chosen, float)) for split, chosen in thresholds.items()}
 
 
 def _for_all(threshold: float, scanned: Mapping[Split, Scanned]) -> dict[Split, list[float]]:

@@ -7,6 +7,9 @@ from PIL import Image
 
 MaskEdges = Literal["nearest", "paper"]
 
+Rectangle = tuple[slice, slice]
+"""Rows and columns of the frame."""
+
 
 def frame_image(image: np.ndarray, size: int) -> np.ndarray:
     """Pads a grey image with zeros to a centred square and resizes it (the released MIAS-SAM code's first step).
@@ -21,11 +24,35 @@ def frame_image(image: np.ndarray, size: int) -> np.ndarray:
     return _resize(_pad(image), size, Image.Resampling.BILINEAR)
 
 
+def image_rectangle(shape: tuple[int, int], size: int) -> Rectangle:
+    """Where an image is in the frame: the pixels that have their centre in it. The others are padding.
+
+    Args:
+        shape: Height and width of the image before padding and resizing.
+        size: Width and height of the frame.
+
+    Returns:
+        At least one row and one column: of an image so narrow that no centre lies in it, those that its middle is in.
+    """
+    height, width = shape
+    return _inside(height, max(shape), size), _inside(width, max(shape), size)
+
+
 class Truth(NamedTuple):
-    """Where a lesion is, bool (S, S): as masks are compared with it, and as pixel scores are ranked against it."""
+    """Where a lesion is, bool (H, W): as masks are compared with it, and as pixel scores are ranked against it."""
 
     overlap: np.ndarray
     ranking: np.ndarray
+
+    @property
+    def graded(self) -> bool:
+        """Whether these are two truths, because edges are mixed."""
+        return self.overlap is not self.ranking
+
+    def within(self, rectangle: Rectangle) -> "Truth":
+        """That part of it."""
+        overlap = self.overlap[rectangle]
+        return Truth(overlap, self.ranking[rectangle] if self.graded else overlap)
 
 
 def frame_mask(mask: np.ndarray, size: int, edges: MaskEdges = "nearest") -> Truth:
@@ -43,6 +70,17 @@ def frame_mask(mask: np.ndarray, size: int, edges: MaskEdges = "nearest") -> Tru
         return Truth(framed, framed)
     framed = _resize(grey, size, Image.Resampling.BILINEAR)
     return Truth(framed > 0, framed == 255)
+
+
+def _inside(length: int, side: int, size: int) -> slice:
+    """The pixels of the frame that have their centre in the middle part of a side, which has this length."""
+    start = (side - length) // 2
+    centres = (2 * np.arange(size) + 1) * side // (2 * size)  # the pixel of the padded image that each lies in
+    first, end = np.searchsorted(centres, [start, start + length]).tolist()
+    if first == end:
+        first = (2 * start + length) * size // (2 * side)
+        end = first + 1
+    return slice(first, end)
 
 
 def _pad(image: np.ndarray) -> np.ndarray:

@@ -25,7 +25,7 @@ from ..results.baseline import (
     Score,
     Tolerance,
 )
-from ..results.store import RunStore
+from ..results.store import RunStore, scoring_of
 from ..results.tables import MASK_METRICS, headline
 from .api import UsageError
 from .registry import suggest
@@ -94,7 +94,7 @@ def measure(store: RunStore, metrics: Iterable[str]) -> Measured:
                 method=method,
                 seeds=tuple(int(seed) for seed in rows["seed"].unique()),
                 fingerprint=entry["fingerprint"],
-                configuration=_configuration(entry, record["config"]["score"]["mask_edges"]),
+                configuration=_configuration(entry, scoring_of(record)),
                 scores={metric: score for metric, score in means.items() if score is not None},
                 runtime=_runtime(rows, entry["device"], store.cell(entry["name"]).read()),
                 dice=_dice(masks),
@@ -290,10 +290,11 @@ def _short(value: Any) -> str:
     return value[:12] if isinstance(value, str) and len(value) == 64 else str(value)  # a checksum
 
 
-def _configuration(entry: Mapping[str, Any], mask_edges: str) -> dict[str, Any]:
+def _configuration(entry: Mapping[str, Any], scoring: Mapping[str, Any]) -> dict[str, Any]:
     options = {f"option {name}": value for name, value in entry["options"].items()}
     weights = {f"weights {one['name']}": one["sha256"] for one in entry["weights"]}
-    return {"size": entry["size"], "mask_edges": mask_edges} | options | weights
+    scored = {name: scoring[name] for name in ("mask_edges", "padding")}
+    return {"size": entry["size"]} | scored | options | weights
 
 
 def _mean_score(rows: pd.DataFrame, metric: str, policy: str) -> Score | None:

@@ -187,7 +187,7 @@ def lesion_size(truth_px: int, image_px: int) -> LesionSize:
 
     Args:
         truth_px: Lesion pixels.
-        image_px: Pixels of the image in the run's frame, padding included.
+        image_px: Pixels of the image in the run's frame.
     """
     share = truth_px / image_px
     if not truth_px:

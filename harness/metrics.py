@@ -94,7 +94,7 @@ class Ranking:
 
     def at(self, thresholds: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """True and false positives of `score >= threshold` at any thresholds, each int of the same shape."""
-        thresholds = _rounded_up(thresholds, self.thresholds.dtype)
+        thresholds = rounded_up(thresholds, self.thresholds.dtype)
         true = self.positives - self._positives.below(thresholds)
         return true, self._scores.total - self._scores.below(thresholds) - true
 
@@ -213,41 +213,54 @@ class PixelTally:
 
     Args:
         limit: The most distinct values to keep, at least 512; `None` keeps all.
+        truths: How many truths each image is ranked against; the pixels are kept once for all of them.
 
     Raises:
         ValueError: The limit is too small.
     """
 
-    def __init__(self, limit: int | None = None) -> None:
-        self._lesions, self._pixels = _Tally(limit), _Kept() if limit is None else _Tally(limit)
-        self._regions = 0
+    def __init__(self, limit: int | None = None, truths: int = 1) -> None:
+        self._pixels = _Kept() if limit is None else _Tally(limit)
+        self._lesions = [_Tally(limit) for _ in range(truths)]
+        self._regions = [0] * truths
 
-    def add(self, anomaly_map: np.ndarray, truth: np.ndarray) -> None:
+    def add(self, anomaly_map: np.ndarray, *truths: np.ndarray) -> None:
         """Counts the pixels of an image.
 
         Args:
             anomaly_map: float32 (H, W), finite; higher means more anomalous.
-            truth: bool (H, W).
+            truths: bool (H, W) each.
 
         Raises:
             ValueError: A value is NaN or infinite, or would be rounded to float32; or the shapes differ.
         """
-        values = _checked(anomaly_map, truth)
-        lesion_values, shares, regions = _lesion_pixels(values, truth)
-        self._regions += regions
-        self._lesions.add(lesion_values, np.ones(len(shares), np.int64), shares)
+        values = _checked(anomaly_map, *truths)
+        for index, (lesions, truth) in enumerate(zip(self._lesions, truths, strict=True)):
+            lesion_values, shares, regions = _lesion_pixels(values, truth)
+            self._regions[index] += regions
+            lesions.add(lesion_values, np.ones(len(shares), np.int64), shares)
         self._pixels.add(values.ravel())
 
     def ranking(self) -> PixelRanking:
-        """Ranks all pixels so far; more may be added afterwards."""
-        self._lesions.join()
+        """Ranks all pixels so far against the first truth; more may be added afterwards."""
+        return self.rankings()[0]
+
+    def rankings(self) -> list[PixelRanking]:
+        """Ranks all pixels so far against each truth; more may be added afterwards."""
+        for lesions in self._lesions:
+            lesions.join()
         if isinstance(self._pixels, _Kept):
-            return PixelRanking(self._lesions, self._pixels.sorted(), self._regions)
-        self._pixels.join()
-        shift = max(self._lesions.shift, self._pixels.shift)
-        self._lesions.round_down(shift)
-        self._pixels.round_down(shift)
-        return PixelRanking(self._lesions, self._pixels.counted(), self._regions)
+            pixels = self._pixels.sorted()
+        else:
+            self._pixels.join()
+            shift = max(tally.shift for tally in (self._pixels, *self._lesions))
+            for tally in (self._pixels, *self._lesions):
+                tally.round_down(shift)
+            pixels = self._pixels.counted()
+        return [
+            PixelRanking(lesions, pixels, regions)
+            for lesions, regions in zip(self._lesions, self._regions, strict=True)
+        ]
 
 
 class DiceCurve(ABC):
@@ -360,7 +373,7 @@ class _ExactDice(DiceCurve):
             starts = starts[starts < len(rising)]
 
     def at(self, thresholds: np.ndarray) -> np.ndarray:
-        thresholds = _rounded_up(thresholds, self.thresholds.dtype)
+        thresholds = rounded_up(thresholds, self.thresholds.dtype)
         return self._between(thresholds, thresholds)[0]
 
     @property
@@ -403,6 +416,25 @@ class _BinnedDice(DiceCurve):
     @property
     def error_bound(self) -> float:
         return max(0.0, float((self.ceilings - self.dice.max()).max())) if len(self.dice) else 0.0
+
+
+def rounded_up(thresholds: np.ndarray, dtype: np.dtype | type = np.float32) -> np.ndarray:
+    """The smallest numbers of a type that are not below thresholds: values of that type reach the one or neither.
+
+    NumPy would round a Python float to the nearest float32 where it is compared with a float32 map, and so take in
+    pixels below a threshold such as 0.7, which float32 cannot hold.
+
+    Args:
+        thresholds: float, of any shape; infinite ones, and those beyond the range of the type, keep their meaning.
+        dtype: A floating-point type, that of the values.
+
+    Returns:
+        The same shape, of that type.
+    """
+    thresholds = np.asarray(thresholds)
+    with np.errstate(over="ignore"):
+        rounded = thresholds.astype(dtype)
+    return np.where(rounded < thresholds, np.nextafter(rounded, rounded.dtype.type(np.inf)), rounded)
 
 
 def rank_pixels(maps: Iterable[np.ndarray], truths: Iterable[np.ndarray], limit: int | None = None) -> PixelRanking:
@@ -559,10 +591,11 @@ class _Tally:
         return _rounded_down(values[starts], self.shift), sums
 
 
-def _checked(anomaly_map: np.ndarray, truth: np.ndarray) -> np.ndarray:
+def _checked(anomaly_map: np.ndarray, *truths: np.ndarray) -> np.ndarray:
     """The map as float32 (H, W)."""
-    if anomaly_map.shape != truth.shape:
-        raise ValueError(f"a map of {anomaly_map.shape} has a truth of {truth.shape}")
+    for truth in truths:
+        if anomaly_map.shape != truth.shape:
+            raise ValueError(f"a map of {anomaly_map.shape} has a truth of {truth.shape}")
     if not np.can_cast(anomaly_map.dtype, np.float32):
         raise ValueError(f"a map of {anomaly_map.dtype} would be rounded to float32")
     values = anomaly_map.astype(np.float32, copy=False)
@@ -601,13 +634,6 @@ def _sorted_together(parts: Sequence[np.ndarray]) -> np.ndarray:
 def _unsigned_zeros(values: np.ndarray) -> np.ndarray:
     """A copy without a negative zero, whose bits differ from those of zero."""
     return values + np.float32(0)
-
-
-def _rounded_up(thresholds: np.ndarray, dtype: np.dtype) -> np.ndarray:
-    """The next numbers of a type, which the same values of that type reach: else all of these would be converted."""
-    with np.errstate(over="ignore"):
-        rounded = np.asarray(thresholds).astype(dtype)
-    return np.where(rounded < thresholds, np.nextafter(rounded, dtype.type(np.inf)), rounded)
 
 
 def _rounded_down(values: np.ndarray, shift: int) -> np.ndarray:

@@ -137,7 +137,7 @@ def rescore(store: RunStore, score: ScoreConfig | None = None, report: Report = 
         for name, dataset in datasets.items():
             of_dataset = [cell for cell in kept if cell.dataset == name]
             report(name, "reading lesion masks", 0, 0)
-            truths = {name: load_truths(dataset, PREDICTED, config.size, config.score.mask_edges)}
+            truths = {name: load_truths(dataset, PREDICTED, config.size, config.score)}
             for scored in pool.map(partial(score_again, truths=truths), of_dataset):
                 report(scored, "finished", 1, 1)
     write_run_tables(store, [cell.name for cell in cells])

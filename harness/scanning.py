@@ -1,14 +1,15 @@
 """The first pass over a split's stored predictions: all that needs no threshold."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
 from ..results.store import StoredPrediction
 from .api import BenchError, Case, Dataset, LabelledMaps, Split
-from .frame import MaskEdges, Truth, frame_mask
+from .config import ScoreConfig
+from .frame import Rectangle, Truth, frame_mask, image_rectangle
 from .masks import Lesions
 from .metrics import DiceCurve, DiceTally, PixelRanking, PixelTally, rank_pixels
 
@@ -19,14 +20,22 @@ class ScoringError(BenchError):
 
 @dataclass(frozen=True)
 class SplitTruths:
-    """The cases of a split with their lesion masks in the run's frame.
+    """The cases of a split with their lesion masks, where they are scored.
 
-    `has_masks` is false where anomalous images have a label only; then the masks are empty, and mean nothing.
+    Attributes:
+        cases: In their order.
+        masks: Of each case, (H, W): the image's own rectangle in the run's frame, or all of it where padding counts.
+        lesions: Of each mask.
+        rectangles: Where in the frame that is.
+        notes: Why an anomalous case has no lesion, empty where it has one.
+        has_masks: False where anomalous images have a label only; then the masks are empty, and mean nothing.
     """
 
     cases: Sequence[Case]
     masks: Sequence[Truth]
     lesions: Sequence[Lesions]
+    rectangles: Sequence[Rectangle]
+    notes: Sequence[str]
     has_masks: bool = True
 
     @property
@@ -41,17 +50,33 @@ class SplitTruths:
 Truths = Mapping[Split, SplitTruths]
 
 
-def load_truths(dataset: Dataset, splits: Sequence[Split], size: int, edges: MaskEdges) -> Truths:
+def load_truths(dataset: Dataset, splits: Sequence[Split], size: int, score: ScoreConfig) -> Truths:
     """Reads every lesion mask of the given splits."""
-    truths = {}
-    for split in splits:
-        cases = dataset.cases(split)
-        masks = [frame_mask(dataset.load(case).mask, size, edges) for case in cases]
-        for mask in masks:  # they are handed to policies of others, and are those of every cell
-            mask.overlap.flags.writeable = mask.ranking.flags.writeable = False
-        lesions = [Lesions(mask.overlap) for mask in masks]
-        truths[split] = SplitTruths(cases, masks, lesions, dataset.card.annotation == "mask")
-    return truths
+    return {split: _load_split(dataset, split, size, score) for split in splits}
+
+
+def _load_split(dataset: Dataset, split: Split, size: int, score: ScoreConfig) -> SplitTruths:
+    cases, masks, rectangles, notes = dataset.cases(split), [], [], []
+    has_masks = dataset.card.annotation == "mask"
+    for case in cases:
+        mask = dataset.load(case).mask
+        rectangle = np.s_[:, :] if score.padding == "count" else image_rectangle(mask.shape, size)
+        truth = frame_mask(mask, size, score.mask_edges).within(rectangle)
+        # They are handed to policies of others, and are those of every cell.
+        truth.overlap.flags.writeable = truth.ranking.flags.writeable = False
+        masks.append(truth)
+        rectangles.append(rectangle)
+        notes.append(_without_lesion(mask, truth) if case.label and has_masks else "")
+    lesions = [Lesions(truth.overlap) for truth in masks]
+    return SplitTruths(cases, masks, lesions, rectangles, notes, has_masks)
+
+
+def _without_lesion(mask: np.ndarray, truth: Truth) -> str:
+    """Why an anomalous image has no lesion in the frame; empty where it has one."""
+    if truth.overlap.any():
+        return ""
+    why = "the lesion vanishes at this size" if mask.any() else "its mask holds no lesion"
+    return f"{why}: left out of DICE"
 
 
 @dataclass(frozen=True)
@@ -60,7 +85,9 @@ class Scanned(LabelledMaps):
 
     Attributes:
         cases: In their order.
-        ranking: All pixels of all images, ranked together.
+        ranking: All pixels of all images, ranked together: the curves behind AUROC, average precision and AUPRO.
+        pooled: The same pixels, against the truth that masks are compared with: DICE and F1 of all pixels pooled. It is
+            `ranking` itself where there is one truth.
         dice: Mean DICE over the images with a lesion.
         images: What each image's map is worth by itself: `pixel_auroc`, `pixel_ap`, `aupro` and `best_dice`, NaN for a
             normal image.
@@ -71,9 +98,15 @@ class Scanned(LabelledMaps):
     truths: Sequence[np.ndarray]
     cases: Sequence[Case]
     ranking: PixelRanking
+    pooled: PixelRanking
     dice: DiceCurve
     images: list[dict[str, float]]
     own_masks: bool
+
+    @property
+    def graded(self) -> bool:
+        """Whether there are two truths."""
+        return self.pooled is not self.ranking
 
     def best_dice(self) -> tuple[float, float]:
         return self.dice.best()
@@ -82,7 +115,7 @@ class Scanned(LabelledMaps):
         return self.dice.at(thresholds)
 
     def pixel_counts(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        return self.ranking.thresholds, self.ranking.true_positives, self.ranking.false_positives
+        return self.pooled.thresholds, self.pooled.true_positives, self.pooled.false_positives
 
 
 def scan(truths: SplitTruths, stored: Sequence[StoredPrediction], limit: int | None) -> Scanned:
@@ -96,29 +129,54 @@ def scan(truths: SplitTruths, stored: Sequence[StoredPrediction], limit: int | N
     Raises:
         ScoringError: A map holds NaN or infinity.
     """
-    pixels, dice, images, own = PixelTally(limit), DiceTally(limit), [], 0
+    graded = any(truth.graded for truth in truths.masks)
+    pixels, dice, images, own = PixelTally(limit, 1 + graded), DiceTally(limit), [], 0
     for index, (case, truth) in enumerate(zip(truths.cases, truths.masks, strict=True)):
         prediction = stored[index].prediction
         try:
-            pixels.add(prediction.anomaly_map, truth.ranking)
+            pixels.add(prediction.anomaly_map, truth.ranking, *[truth.overlap] * graded)
         except ValueError as error:
             raise ScoringError(f"The stored prediction of the case {case.id} ({case.split}): {error}.") from error
         dice.add(prediction.anomaly_map, truth.overlap)
         images.append(_of_image(prediction.anomaly_map, truth))
         own += prediction.mask is not None
     overlaps = [truth.overlap for truth in truths.masks]
+    rankings = pixels.rankings()
     own_masks = bool(own) and own == len(images)
-    return Scanned(Maps(stored), overlaps, truths.cases, pixels.ranking(), dice.curve(), images, own_masks)
+    return Scanned(Maps(stored), overlaps, truths.cases, rankings[0], rankings[-1], dice.curve(), images, own_masks)
 
 
 def _of_image(anomaly_map: np.ndarray, truth: Truth) -> dict[str, float]:
-    """What an image's map is worth by itself; nothing can be told of a normal image."""
-    if not truth.ranking.any():
-        return dict.fromkeys(("pixel_auroc", "pixel_ap", "aupro", "best_dice"), float("nan"))
-    ranking = rank_pixels([anomaly_map], [truth.ranking])
-    overlap = ranking if truth.overlap is truth.ranking else rank_pixels([anomaly_map], [truth.overlap])
-    scores = {"pixel_auroc": ranking.auroc, "pixel_ap": ranking.average_precision, "aupro": ranking.aupro()}
-    return scores | {"best_dice": overlap.best_f1()[1]}
+    """What an image's map is worth by itself; nothing can be told of an image without a lesion."""
+    scores = dict.fromkeys(("pixel_auroc", "pixel_ap", "aupro", "best_dice"), float("nan"))
+    if truth.overlap.any():
+        overlap = rank_pixels([anomaly_map], [truth.overlap])
+        ranking = rank_pixels([anomaly_map], [truth.ranking]) if truth.graded else overlap
+        scores |= {"pixel_auroc": ranking.auroc, "pixel_ap": ranking.average_precision, "aupro": ranking.aupro()}
+        scores["best_dice"] = overlap.best_f1()[1]
+    return scores
+
+
+class Scored(Sequence[StoredPrediction]):
+    """Stored predictions where they are scored, read when asked for: what they say of padding is cut off."""
+
+    def __init__(self, stored: Sequence[StoredPrediction], rectangles: Sequence[Rectangle]) -> None:
+        self._stored, self._rectangles = stored, rectangles
+
+    def __len__(self) -> int:
+        return len(self._stored)
+
+    def __getitem__(self, index: Any) -> Any:
+        if isinstance(index, slice):
+            return Scored(self._stored[index], self._rectangles[index])
+        stored, rectangle = self._stored[index], self._rectangles[index]
+        anomaly_map, mask = stored.prediction.anomaly_map, stored.prediction.mask
+        cut = replace(
+            stored.prediction,
+            anomaly_map=anomaly_map[rectangle],
+            mask=None if mask is None else mask[rectangle],
+        )
+        return replace(stored, prediction=cut)
 
 
 class Maps(Sequence[np.ndarray]):

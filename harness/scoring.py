@@ -9,15 +9,16 @@ from itertools import compress
 from typing import Any
 
 import numpy as np
+import pandas as pd
 
 from ..results.store import StoredPrediction
-from ..results.tables import CASES, CONVENTIONS, COSTS, CURVES, SCORES, CellTables, table
+from ..results.tables import CASES, COSTS, CURVES, SCORES, CellTables, conventions, curve_convention, table
 from .api import Split
 from .config import ScoreConfig
 from .deciding import NO_POLICY, Decision, decide
 from .masks import MaskScores, Overlap, lesion_size
 from .metrics import PixelRanking, Ranking, rank_pixels
-from .scanning import Scanned, SplitTruths, Truths, scan
+from .scanning import Scanned, Scored, SplitTruths, Truths, scan
 from .statistics import PatientCurves, bootstrap_auroc, bootstrap_mean
 
 NAN = float("nan")
@@ -44,7 +45,7 @@ def score_cell(
     Args:
         identity: The columns that name the cell.
         truths: Cases and masks of the validation and the test split.
-        predictions: Of the same cases, in the same order.
+        predictions: Of the same cases, in the same order, each (S, S).
         config: How to score.
         measured: While the method ran: `fit_seconds`, `predict_ms`, `calibration_ms`, `peak_memory_mib`,
             `peak_gpu_memory_mib`, and `diagnostics`, a list of mappings with the attributes of `Diagnostic`.
@@ -56,39 +57,56 @@ def score_cell(
     Raises:
         ScoringError: A map holds NaN or infinity.
     """
+    predictions = {split: Scored(predictions[split], of_split.rectangles) for split, of_split in truths.items()}
     test, stored = truths["test"], predictions["test"]
     of_method = [_score(NO_POLICY, name, measured[name], 1) for name in COSTS if name in measured]
     of_method += [_diagnostic(**diagnostic) for diagnostic in measured.get("diagnostics", ())]
     if not test.has_masks:
         rows = [_image_auroc(test, stored), *of_method]
-        return CellTables(
-            table([], CASES), table([identity | row | {"error": ""} for row in rows], SCORES), table([], CURVES)
-        )
+        return CellTables(table([], CASES), _scores_table(identity, rows, config), table([], CURVES))
     limit = _limit(config, test)
     scanned: dict[Split, Scanned] = {split: scan(truths[split], predictions[split], limit) for split in truths}
     decisions, left_out = decide(scanned, config.fixed_threshold)
     masks: list[list[MaskScores]] = [[] for _ in decisions]
-    patients = _PatientTally(test.patients, scanned["test"].ranking)
+    ranked = pooled = _PatientTally(test.patients, scanned["test"].ranking)
+    if scanned["test"].graded:
+        pooled = _PatientTally(test.patients, scanned["test"].pooled)
     for index, (truth, lesions) in enumerate(zip(test.masks, test.lesions, strict=True)):
         prediction = stored[index].prediction
-        patients.add(index, rank_pixels([prediction.anomaly_map], [truth.ranking]))
+        ranked.add(index, rank_pixels([prediction.anomaly_map], [truth.ranking]))
+        if pooled is not ranked:
+            pooled.add(index, rank_pixels([prediction.anomaly_map], [truth.overlap]))
         for decision, of_policy in zip(decisions, masks, strict=True):
             of_policy.append(MaskScores.of(decision.mask("test", index, prediction), lesions))
-    rows = _map_scores(test, stored, scanned["test"], patients)
+    rows = _map_scores(test, stored, scanned["test"], ranked, pooled)
     rows += of_method
     rows += [_score(columns, "dice", NAN, 0) | {"note": f"left out: {why}"} for columns, why in left_out]
     cases: list[dict[str, Any]] = []
     dice = {decision.columns["policy"]: _dice(one) for decision, one in zip(decisions, masks, strict=True)}
     for decision, of_policy in zip(decisions, masks, strict=True):
         rows += _mask_scores(decision, test, of_policy, dice.get("oracle_dice"))
-        rows.append(_valid_dice(decision, truths["valid"], predictions["valid"], scanned["valid"]))
+        rows.append(_valid_dice(decision, truths["valid"], predictions["valid"], scanned["valid"].own_masks))
         cases += _case_rows(decision, test, stored, scanned["test"], of_policy)
     curves = [row for split, one in scanned.items() for row in _curve_rows(split, one, decisions)]
+    told = {"convention": curve_convention(config.mask_edges, config.padding)}
     return CellTables(
         table([identity | row for row in cases], CASES),
-        table([identity | row | {"error": ""} for row in rows], SCORES),
-        table([identity | row for row in curves], CURVES),
+        _scores_table(identity, rows, config, decisions),
+        table([identity | row | told for row in curves], CURVES),
     )
+
+
+def _scores_table(
+    identity: dict[str, Any], rows: Sequence[dict[str, Any]], config: ScoreConfig, decisions: Sequence[Decision] = ()
+) -> pd.DataFrame:
+    """Names the cell in every row, and the convention in those that have none yet: the metric's and the threshold's."""
+    of_metric = conventions(config.mask_edges, config.padding)
+    of_policy = {decision.columns["policy"]: decision.convention for decision in decisions}
+    told = []
+    for row in rows:
+        parts = of_metric.get(row["metric"], ""), of_policy.get(row["policy"], "")
+        told.append(identity | {"convention": "; ".join(filter(None, parts)), "error": ""} | row)
+    return table(told, SCORES)
 
 
 def _limit(config: ScoreConfig, test: SplitTruths) -> int | None:
@@ -135,7 +153,11 @@ def _spread(ranking: PixelRanking, count: int) -> np.ndarray:
 
 
 def _map_scores(
-    test: SplitTruths, stored: Sequence[StoredPrediction], scanned: Scanned, patients: _PatientTally
+    test: SplitTruths,
+    stored: Sequence[StoredPrediction],
+    scanned: Scanned,
+    ranked: _PatientTally,
+    pooled: _PatientTally,
 ) -> list[dict[str, Any]]:
     """Scores that need no threshold; the best F1 is an oracle's."""
     ranking, bounds = scanned.ranking, scanned.ranking.error_bounds()
@@ -143,12 +165,15 @@ def _map_scores(
         "pixel_auroc": (ranking.auroc, bounds.auroc),
         "pixel_ap": (ranking.average_precision, bounds.average_precision),
         "aupro": (ranking.aupro(), bounds.aupro),
-        "best_f1": (ranking.best_f1()[1], bounds.best_f1),
+        "best_f1": (scanned.pooled.best_f1()[1], scanned.pooled.error_bounds().best_f1),
     }
-    intervals = patients.intervals({name: value for name, (value, _) in values.items()})
+    exact = {name: value for name, (value, _) in values.items()}
+    intervals = ranked.intervals(exact)
+    if pooled is not ranked:
+        intervals |= pooled.intervals({"best_f1": exact["best_f1"]})
     rows = []
     for name, (value, bound) in values.items():
-        row = _score(NO_POLICY, name, value, len(stored), intervals[name], patients.count)
+        row = _score(NO_POLICY, name, value, len(stored), intervals[name], ranked.count)
         rows.append(row | ({"note": f"binned: exact to {bound:.1e}"} if ranking.binned else {}))
     rows[-1] |= {"looks_at": "oracle", "oracle": True}
     return [*rows, _image_auroc(test, stored)]
@@ -202,16 +227,13 @@ def _mask_scores(
 
 
 def _valid_dice(
-    decision: Decision, valid: SplitTruths, stored: Sequence[StoredPrediction], scanned: Scanned
+    decision: Decision, valid: SplitTruths, stored: Sequence[StoredPrediction], own_masks: bool
 ) -> dict[str, Any]:
     """The policy's DICE on the validation split."""
     anomalous = [index for index, truth in enumerate(valid.masks) if truth.overlap.any()]
-    if not anomalous or (decision.thresholds is None and not scanned.own_masks):
+    if not anomalous or (decision.thresholds is None and not own_masks):
         return _score(decision.columns, "dice_valid", NAN, 0)
     patients = len({valid.cases[index].patient for index in anomalous})
-    if not np.isnan(decision.columns["threshold"]):
-        dice = scanned.dice.at(decision.columns["threshold"])
-        return _score(decision.columns, "dice_valid", float(dice), len(anomalous), patients=patients)
     masks = [decision.mask("valid", index, stored[index].prediction) for index in anomalous]
     dice = [Overlap.of(mask, valid.masks[index].overlap).dice for mask, index in zip(masks, anomalous, strict=True)]
     return _score(decision.columns, "dice_valid", float(np.mean(dice)), len(anomalous), patients=patients)
@@ -244,7 +266,6 @@ def _score(
         "ci_high": interval[1],
         "n": n,
         "patients": patients,
-        "convention": CONVENTIONS.get(metric, ""),
         "note": "",
     }
 
@@ -263,9 +284,6 @@ def _case_rows(
     """A row for each test case."""
     for index, (case, one) in enumerate(zip(test.cases, masks, strict=True)):
         overlap, prediction = one.overlap, stored[index].prediction
-        note = prediction.note
-        if case.label and not overlap.truth:
-            note = "; ".join(filter(None, [note, "the lesion vanishes at this size: left out of DICE"]))
         yield (
             decision.columns
             | scanned.images[index]
@@ -290,14 +308,14 @@ def _case_rows(
                 "image_px": overlap.pixels,
                 "image_score": prediction.image_score,
                 "predict_ms": 1000 * stored[index].seconds,
-                "note": note,
+                "note": "; ".join(filter(None, [prediction.note, test.notes[index]])),
             }
         )
 
 
 def _curve_rows(split: Split, scanned: Scanned, decisions: Sequence[Decision]) -> list[dict[str, Any]]:
     """The split's curves at thresholds that show their course, and at those that policies have chosen."""
-    ranking = scanned.ranking
+    ranking, pooled = scanned.ranking, scanned.pooled
     if not ranking.positives:
         return []
     chosen = [decision.columns["threshold"] for decision in decisions]
@@ -308,7 +326,7 @@ def _curve_rows(split: Split, scanned: Scanned, decisions: Sequence[Decision]) -
     columns = {
         "threshold": thresholds,
         "dice": scanned.dice.at(thresholds),
-        "dice_pooled": 2 * true / (true + false + ranking.positives),
+        "dice_pooled": 2 * pooled.at(thresholds)[0] / (true + false + pooled.positives),
         "true_positive_rate": true / ranking.positives,
         "false_positive_rate": false / max(ranking.negatives, 1),
         "precision": np.divide(true, true + false, out=np.full(len(true), NAN), where=true + false > 0),

@@ -23,10 +23,17 @@ from .api import (
 
 @dataclass(frozen=True)
 class NormalQuantile(NormalsPolicy):
-    """A quantile of all pixels of normal maps: a false-positive rate per pixel that is accepted."""
+    """A quantile of all pixels of normal maps: a false-positive rate per pixel that is accepted.
+
+    Between two pixels it is the higher one.
+    """
 
     name = "normal_quantile"
     quantile: float = 0.99
+
+    @property
+    def convention(self) -> str:
+        return f"threshold: {self.quantile:g} quantile of normal validation pixels, the next higher of them"
 
     def threshold(self, normal_maps: Sequence[np.ndarray]) -> float:
         return float(np.quantile(_pixels(normal_maps), self.quantile, method="higher"))
@@ -39,6 +46,10 @@ class NormalMeanStd(NormalsPolicy):
     name = "normal_mean_std"
     deviations: float = 3.0
 
+    @property
+    def convention(self) -> str:
+        return f"threshold: mean + {self.deviations:g} standard deviations (divided by n) of normal validation pixels"
+
     def threshold(self, normal_maps: Sequence[np.ndarray]) -> float:
         pixels = _pixels(normal_maps)
         return float(pixels.mean(dtype=np.float64) + self.deviations * pixels.std(dtype=np.float64))
@@ -50,6 +61,10 @@ class ValidDice(ValidationPolicy):
 
     name = "valid_dice"
 
+    @property
+    def convention(self) -> str:
+        return "threshold: the highest of those with the largest mean DICE over anomalous validation images"
+
     def threshold(self, labelled: LabelledMaps) -> float:
         return _best_mean_dice(labelled, "validation")
 
@@ -59,6 +74,10 @@ class ValidF1(ValidationPolicy):
     """The threshold with the largest F1 over all validation pixels pooled (anomalib's F1AdaptiveThreshold)."""
 
     name = "valid_f1"
+
+    @property
+    def convention(self) -> str:
+        return "threshold: the highest of those with the largest F1 of all validation pixels pooled"
 
     def threshold(self, labelled: LabelledMaps) -> float:
         values, true, false = labelled.pixel_counts()
@@ -72,6 +91,10 @@ class Otsu(ImagePolicy):
     """Otsu's threshold of each map (IEEE Trans. SMC 1979), blind to whether the image is normal."""
 
     name = "otsu"
+
+    @property
+    def convention(self) -> str:
+        return "threshold: Otsu's of each map, 256 bins from its minimum to its maximum"
 
     def threshold(self, anomaly_map: np.ndarray) -> float:
         if anomaly_map.min() == anomaly_map.max():
@@ -91,12 +114,20 @@ class Fixed(ThresholdPolicy):
     looks_at = "nothing"
     value: float
 
+    @property
+    def convention(self) -> str:
+        return "threshold: as given"
+
 
 @dataclass(frozen=True)
 class OracleDice(OraclePolicy):
     """The threshold with the largest mean DICE on the test set itself: what most papers report as DICE."""
 
     name = "oracle_dice"
+
+    @property
+    def convention(self) -> str:
+        return "threshold: the highest of those with the largest mean DICE over anomalous test images"
 
     def threshold(self, labelled: LabelledMaps) -> float:
         return _best_mean_dice(labelled, "test")

@@ -9,6 +9,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from ..results.store import scoring_of
 from .tables import POLICIES
 
 _FOOTNOTES = "abcdefghijklmnopqrstuvwxyz"
@@ -121,9 +122,15 @@ def _reasons(record: dict[str, Any], own: pd.DataFrame, quoted: Mapping[Any, Any
             yield f"{kind} weights, where the source has the paper's"
     if first["size"] != _PAPERS_SIZE:
         yield f"--size {first['size']}, not the {_PAPERS_SIZE} of the paper's protocol"
-    edges = config["score"]["mask_edges"]
+    scoring = scoring_of(record)
+    edges, padding = scoring["mask_edges"], scoring["padding"]
     if quoted["mask_edges"] and edges != quoted["mask_edges"]:
         yield f"--mask-edges {edges}, where the source has {quoted['mask_edges']}"
+    if quoted["metric"] != "image_auroc" and quoted["padding"] not in ("", padding):
+        if quoted["padding"] == "count":
+            yield f"--padding {padding}, where the source counts the padding, which lifts its pixel scores"
+        elif padding == "count":
+            yield "--padding count, which lifts what was measured; the source has no padding"
     yield from _options(config, first, quoted)
     if first["oracle"]:
         yield "its threshold was chosen on the test set's own masks: an upper bound"

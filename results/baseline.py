@@ -93,7 +93,7 @@ class BaselineCell:
     Attributes:
         fingerprint: Of the dataset.
         configuration: All that scores depend on beside images, seed and code: the method's options, the checksums of
-            its weights, the size, how masks are resized.
+            its weights, the size, how masks are resized, whether padding counts.
         scores: By metric.
         runtime: `None` where the run has no calibration.
         dice: Patient by patient and case by case, mean over seeds; anomalous images only.

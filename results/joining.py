@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 
 import pandas as pd
 
-from .store import ResultsError, RunStore
+from .store import ResultsError, RunStore, scoring_of
 
 _ASKED = ["dataset_fingerprint", "method", "seed", "size"]
 
@@ -50,7 +50,7 @@ def join_runs(runs: Sequence[RunStore], prefer: RunStore | None = None) -> Joine
                 for table in joined
             )
         )
-    _check_same(joined.scores, {run.name: run.read()["config"]["score"] for run in runs})
+    _check_same(joined.scores, {run.name: scoring_of(run.read()) for run in runs})
     return joined
 
 
@@ -69,13 +69,13 @@ def _check_repeated(repeated: pd.DataFrame, prefer: RunStore | None) -> None:
 
 def _check_same(scores: pd.DataFrame, scoring: dict[str, dict[str, Any]]) -> None:
     """Raises where two runs mean different things by the name of a dataset or a method."""
-    settings = ("mask_edges", "fixed_threshold")
+    settings = ("mask_edges", "padding", "fixed_threshold")
     scored = scores["run"].map(lambda run: str([scoring[str(run)].get(name) for name in settings]))
     scores = scores.assign(scored=scored)
     for columns, same, what in (
         (["dataset"], ["dataset_fingerprint"], "its images differ"),
         (["dataset"], ["size"], "--size differs"),
-        (["dataset"], ["scored"], "--mask-edges or --fixed-threshold differ; bench score can change them"),
+        (["dataset"], ["scored"], "--mask-edges, --padding or --fixed-threshold differ; bench score can change them"),
         (["dataset", "method"], ["options", "weights_sha256"], "its options or weights differ"),
     ):
         for _, rows in scores.groupby(columns, sort=False):

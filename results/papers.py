@@ -2,8 +2,9 @@
 
 Each row of `published/*.csv` is one number. `value` and `std` are fractions. `policy` is this harness's name for how
 masks were made, empty where the paper does not say. `copied_from` names the source that the paper repeats the number
-from. `mask_edges` and `options` are the paper's settings where they are known, the latter as
-`option=value;option=value`. `not_comparable` says why no run of this harness can be held against the number.
+from. `mask_edges`, `padding` and `options` are the paper's settings where they are known: `padding` is `count`, `none`
+where images were stretched, and empty where they are square; `options` are `option=value;option=value`.
+`not_comparable` says why no run of this harness can be held against the number.
 """
 
 from pathlib import Path
@@ -20,6 +21,7 @@ PUBLISHED = {
     "source": "str",
     "copied_from": "str",
     "mask_edges": "str",
+    "padding": "str",
     "options": "str",
     "not_comparable": "str",
     "protocol": "str",

@@ -24,7 +24,7 @@ import os
 import re
 import secrets
 import urllib.parse
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -363,6 +363,11 @@ def find_run(name: str, results: Path | UPath) -> RunStore:
         what = "No run" if not matching else "More than one run"
         raise ResultsError(f"{what} in {results} answers to {name!r}. There: {', '.join(run.name for run in runs)}.")
     return matching[0]
+
+
+def scoring_of(record: Mapping[str, Any]) -> dict[str, Any]:
+    """How the scores of a run were computed, by its record; what is older than the option `padding` counted it."""
+    return {"padding": "count"} | record["config"]["score"]
 
 
 def slug(text: str) -> str:

@@ -79,6 +79,7 @@ CURVES = {
     "false_positive_rate": "float64",
     "precision": "float64",
     "region_overlap": "float64",
+    "convention": "str",
 }
 _COMPARED = {"dataset": "str", "policy": "str"}
 COMPARISONS = {
@@ -99,6 +100,7 @@ COMPARISONS = {
     "detectable": "float64",
     "tied": "bool",
     "test": "str",
+    "convention": "str",
 }
 RANKS = {
     **_COMPARED,
@@ -114,7 +116,16 @@ RANKS = {
     "share_first": "float64",
     "tied_with_best": "bool",
     "rank_shares": "object",
+    "convention": "str",
 }
+COMPARISON_CONVENTION = (
+    "images that both have, seeds averaged; interval over the patients that have a value; effect: rank-biserial, whose "
+    "denominator keeps the ranks of zeros"
+)
+RANK_CONVENTION = (
+    "images that all methods have, seeds averaged; ends are percentiles over draws of patients, in each of which tied "
+    "methods share the mean of their ranks"
+)
 HEADLINE = "own or valid_dice"
 """The policy that methods are ranked by: the mask a method makes itself, and where it makes none, `valid_dice`."""
 
@@ -142,6 +153,7 @@ def masks_by(rows: pd.DataFrame, policy: str) -> pd.DataFrame:
 
 
 _ANOMALOUS = "mean over anomalous images; nothing predicted scores"
+_SURFACES = "surface pixels have a 4-neighbour outside, as beyond the image's edge is"
 MASK_METRICS = {
     "dice": f"{_ANOMALOUS} 0; normal images are left out",
     "dice_valid": "DICE of the validation split's anomalous images, with the same threshold",
@@ -150,8 +162,9 @@ MASK_METRICS = {
     "iou": f"{_ANOMALOUS} 0; normal images are left out",
     "precision": "mean over anomalous images on which something is predicted",
     "recall": f"{_ANOMALOUS} 0; normal images are left out",
-    "hd95_px": f"95th percentile of the Hausdorff distance, pixels; {_ANOMALOUS} the image's diagonal",
-    "assd_px": f"average symmetric surface distance, pixels; {_ANOMALOUS} the image's diagonal",
+    "hd95_px": f"the larger of the two directions' 95th percentiles of surface distances, pixels; {_SURFACES}; "
+    f"{_ANOMALOUS} the image's diagonal",
+    "assd_px": f"mean surface distance, both surfaces pooled, pixels; {_SURFACES}; {_ANOMALOUS} the image's diagonal",
     "lesion_recall": "share of all 8-connected lesions that one predicted pixel or more touches",
     "false_lesions": "8-connected predicted components without a lesion pixel, per image, normal ones too",
     "normal_fp_area": "mean predicted share of the image over normal images",
@@ -163,7 +176,7 @@ MAP_METRICS = {
     "pixel_auroc": "all pixels of all test images",
     "pixel_ap": "all pixels of all test images, steps without interpolation",
     "aupro": "8-connected lesions, false-positive rate up to 0.3, divided by 0.3",
-    "best_f1": "all pixels of all test images, at the best threshold for them",
+    "best_f1": "the highest DICE of all pixels of all test images as one, at any threshold",
     "image_auroc": "image scores of all test images",
 }
 COSTS = {
@@ -186,6 +199,34 @@ RANGES = (
 
 FEW_PATIENTS = 8
 """An interval over fewer patients than this is marked where it is shown: docs/scores.md says how far it holds."""
+
+_RANKED = ("pixel_auroc", "pixel_ap", "aupro")  # against full lesion pixels only, where mask edges are mixed
+_WITHOUT_INTERVAL = ("dice_valid", "dice_pooled")
+_EDGES = {"nearest": "masks by nearest pixel centre", "paper": "masks resized bilinearly, grey edges are"}
+_PADDING = {"exclude": "padding left out", "count": "padding counted"}
+
+
+def conventions(mask_edges: str, padding: str) -> dict[str, str]:
+    """How each of the harness's own metrics is computed, with what the way of scoring adds to it.
+
+    Args:
+        mask_edges: `nearest` or `paper`.
+        padding: `exclude` or `count`.
+    """
+    edges = dict.fromkeys(MASK_METRICS | MAP_METRICS, _EDGES[mask_edges])
+    if mask_edges == "paper":
+        edges = {name: f"{text} {'normal' if name in _RANKED else 'lesion'}" for name, text in edges.items()}
+    added = {name: f"; {text}; {_PADDING[padding]}" for name, text in edges.items() if name != "image_auroc"}
+    over = {
+        name: "; interval over the patients that have a value" for name in MASK_METRICS if name not in _WITHOUT_INTERVAL
+    }
+    return {name: text + added.get(name, "") + over.get(name, "") for name, text in CONVENTIONS.items()}
+
+
+def curve_convention(mask_edges: str, padding: str) -> str:
+    """The same, of the columns of `CURVES`."""
+    mixed = " lesion for dice and dice_pooled, normal for the others" if mask_edges == "paper" else ""
+    return f"{_EDGES[mask_edges]}{mixed}; {_PADDING[padding]}"
 
 
 def table(rows: Sequence[dict[str, Any]], columns: dict[str, str]) -> pd.DataFrame:

@@ -85,6 +85,11 @@ The command line wins over the file. The same command again goes on where it sto
 @click.option(
     "--mask-edges", type=click.Choice(["nearest", "paper"]), help="How lesion masks are resized.  [default: nearest]"
 )
+@click.option(
+    "--padding",
+    type=click.Choice(["exclude", "count"]),
+    help="Whether the borders that make an image a square are scored as part of it.  [default: exclude]",
+)
 @click.option("--fixed-threshold", type=float, metavar="T", help="Also score masks at this threshold (policy fixed).")
 @click.option(
     "--executor",
@@ -151,7 +156,7 @@ def command(ctx: click.Context, config: Path | None, force: bool, **options: Any
 
 def overlay(values: dict[str, Any], given: dict[str, Any]) -> None:
     """Puts options of the command line over those of a run file."""
-    score = {name: given.pop(name) for name in ("mask_edges", "fixed_threshold") if name in given}
+    score = {name: given.pop(name) for name in ("mask_edges", "padding", "fixed_threshold") if name in given}
     _section(values, "score").update(score)
     settings = _section(values, "set")
     if "methods" in given:

@@ -20,6 +20,12 @@ Examples:
     type=click.Choice(["nearest", "paper"]),
     help="How lesion masks are resized.  [default: as in the run]",
 )
+@click.option(
+    "--padding",
+    type=click.Choice(["exclude", "count"]),
+    help="Whether the borders that make an image a square are scored as part of it.  [default: as in the run; exclude "
+    "for one from before this option, which counted them]",
+)
 @click.option("--fixed-threshold", type=float, metavar="T", help="Also score masks at this threshold.")
 @click.option(
     "--pixels",
@@ -27,7 +33,12 @@ Examples:
     help="Whether map values are rounded where there are many, with the error stated.  [default: as in the run]",
 )
 def command(
-    run: str, results: UPath, mask_edges: str | None, fixed_threshold: float | None, pixels: str | None
+    run: str,
+    results: UPath,
+    mask_edges: str | None,
+    padding: str | None,
+    fixed_threshold: float | None,
+    pixels: str | None,
 ) -> None:
     """Compute thresholds and metrics of RUN again, from its stored predictions.
 
@@ -40,7 +51,7 @@ def command(
     store = find_run(run, results)
     record = store.read()
     score = make_config(record["config"], f"in {store.folder / 'run.json'}").score
-    changed = {"mask_edges": mask_edges, "fixed_threshold": fixed_threshold, "pixels": pixels}
+    changed = {"mask_edges": mask_edges, "padding": padding, "fixed_threshold": fixed_threshold, "pixels": pixels}
     score = score.model_copy(update={name: value for name, value in changed.items() if value is not None})
     with CellProgress(len(record["cells"])) as progress:
         unchanged = runner.rescore(store, score, progress.report)
