@@ -1,9 +1,11 @@
+from fractions import Fraction
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from miasbench.harness.frame import frame_image, frame_mask
+from miasbench.harness.frame import frame_image, frame_mask, image_rectangle
 
 sides = st.integers(1, 60)
 sizes = st.integers(32, 80)
@@ -114,3 +116,62 @@ def test_image_and_mask_land_on_the_same_pixels(data: st.DataObject, size: int) 
     paper = frame_mask(image > 0, size, "paper")
     np.testing.assert_array_equal(paper.overlap, framed > 0)
     np.testing.assert_array_equal(paper.ranking, framed == 255)
+
+
+def inside(shape: tuple[int, int], size: int) -> np.ndarray:
+    """Pixel by pixel, in fractions: whether a centre in the frame lies in the image."""
+    side = max(shape)
+    found = np.zeros((size, size), bool)
+    for row in range(size):
+        for column in range(size):
+            centre = Fraction(2 * row + 1, 2 * size) * side, Fraction(2 * column + 1, 2 * size) * side
+            starts = ((side - length) // 2 for length in shape)
+            found[row, column] = all(
+                start <= at < start + length for at, start, length in zip(centre, starts, shape, strict=True)
+            )
+    return found
+
+
+@given(height=sides, width=sides, size=st.integers(1, 40))
+@settings(max_examples=60)
+def test_an_images_rectangle_holds_the_pixels_that_have_their_centre_in_it(height: int, width: int, size: int) -> None:
+    expected = inside((height, width), size)
+    found = np.zeros((size, size), bool)
+    found[image_rectangle((height, width), size)] = True
+    if expected.any():
+        np.testing.assert_array_equal(found, expected)
+    else:  # a line so thin that no centre lies in it
+        assert found.sum() == max(found.shape)
+        assert found[size // 2].all() or found[:, size // 2].all() or found[(size - 1) // 2].all()
+
+
+@given(height=sides, width=sides, size=sizes)
+@settings(max_examples=40)
+def test_an_images_rectangle_is_where_the_whole_of_it_lands(height: int, width: int, size: int) -> None:
+    framed = frame_mask(np.ones((height, width), bool), size).overlap
+    outside = framed.sum() - framed[image_rectangle((height, width), size)].sum()
+    assert outside in (0, size), "a line whose centres lie on the very edge"
+
+
+@pytest.mark.parametrize(
+    ("shape", "size", "expected"),
+    [
+        ((496, 768), 256, (45, 211, 0, 256)),  # Duke's scans
+        ((512, 1024), 256, (64, 192, 0, 256)),  # RESC's: half is padding
+        ((240, 240), 256, (0, 256, 0, 256)),
+        ((300, 200), 300, (0, 300, 50, 250)),
+        ((1, 1000), 32, (15, 16, 0, 32)),
+    ],
+)
+def test_rectangles_of_known_images(shape: tuple[int, int], size: int, expected: tuple[int, ...]) -> None:
+    rows, columns = image_rectangle(shape, size)
+    assert (rows.start, rows.stop, columns.start, columns.stop) == expected
+
+
+def test_a_truth_is_cut_and_stays_one_where_it_is_one() -> None:
+    mask = np.random.default_rng(0).random((10, 20)) > 0.5
+    rectangle = image_rectangle(mask.shape, 20)
+    cut = frame_mask(mask, 20).within(rectangle)
+    np.testing.assert_array_equal(cut.overlap, mask)
+    assert not cut.graded
+    assert frame_mask(mask, 20, "paper").within(rectangle).graded

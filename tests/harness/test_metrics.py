@@ -21,6 +21,7 @@ from miasbench.harness.metrics import (
     Ranking,
     dice_curve,
     rank_pixels,
+    rounded_up,
 )
 
 Images = tuple[list[np.ndarray], list[np.ndarray]]
@@ -506,3 +507,37 @@ def test_mean_dice_of_maps_of_different_sizes() -> None:
     np.testing.assert_array_equal(curve.thresholds, [3, 2, 0])
     np.testing.assert_allclose(mean_dice(curve), [(0 + 2 / 3) / 2, (1 + 2 / 3) / 2, (2 / 3 + 2 / 3) / 2])
     assert curve.best() == (2, pytest.approx(5 / 6))
+
+
+@given(
+    threshold=st.floats(allow_nan=False) | st.floats(-1, 1) | st.floats(-1e-44, 1e-44),
+    values=st.lists(st.floats(width=32, allow_nan=False, allow_infinity=False), min_size=1, max_size=9),
+)
+@settings(max_examples=300)
+def test_a_threshold_rounded_up_is_reached_by_the_same_values(threshold: float, values: list[float]) -> None:
+    near = np.array([threshold]).astype(np.float32) if abs(threshold) < 3e38 else np.zeros(1, np.float32)
+    around = [np.nextafter(near, np.float32(end)) for end in (-np.inf, np.inf)]
+    exact = np.concatenate([np.array(values, np.float32), near, *around])
+    expected = exact.astype(np.float64) >= np.float64(threshold)
+    for given_as in (threshold, np.float64(threshold), np.array([threshold])):
+        rounded = rounded_up(given_as)
+        assert rounded.dtype == np.float32
+        np.testing.assert_array_equal(exact >= rounded, expected)
+        np.testing.assert_array_equal(exact >= float(rounded.item()), expected)
+
+
+def test_pixels_are_ranked_against_two_truths_as_against_each() -> None:
+    rng = np.random.default_rng(3)
+    maps = [rng.normal(size=(30, 20)).astype(np.float32) for _ in range(3)]
+    wide = [rng.random((30, 20)) < 0.3 for _ in maps]
+    narrow = [truth & (rng.random((30, 20)) < 0.5) for truth in wide]
+    for limit in (None, MIN_LIMIT):
+        tally = PixelTally(limit, truths=2)
+        for one, truths in zip(maps, zip(wide, narrow, strict=True), strict=True):
+            tally.add(one, *truths)
+        for found, truths in zip(tally.rankings(), (wide, narrow), strict=True):
+            exact, bounds = rank_pixels(maps, truths), found.error_bounds()
+            assert found.auroc == pytest.approx(exact.auroc, abs=bounds.auroc + 1e-12)
+            assert found.aupro() == pytest.approx(exact.aupro(), abs=bounds.aupro + 1e-12)
+            assert found.best_f1()[1] == pytest.approx(exact.best_f1()[1], abs=bounds.best_f1 + 1e-12)
+            assert (found.positives, found.regions) == (exact.positives, exact.regions)

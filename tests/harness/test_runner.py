@@ -630,7 +630,12 @@ class TestRescore:
         store, _ = run(tmp_path)
         rescore(store, ScoreConfig(mask_edges="paper", fixed_threshold=1.0))
         assert "fixed" in set(store.scores()["policy"])
-        assert store.read()["config"]["score"] == {"mask_edges": "paper", "fixed_threshold": 1.0, "pixels": "auto"}
+        assert store.read()["config"]["score"] == {
+            "mask_edges": "paper",
+            "fixed_threshold": 1.0,
+            "pixels": "auto",
+            "padding": "exclude",
+        }
         rescore(store)
         assert "fixed" in set(store.scores()["policy"])
 

@@ -526,6 +526,119 @@ def test_curves_pass_through_every_policys_threshold() -> None:
     assert test["dice"].max() == pytest.approx(value(scores, "dice", "oracle_dice"))
 
 
+def tenths(split: Split) -> tuple[SplitTruths, list[StoredPrediction]]:
+    """Maps of 0.0, 0.1, 0.2 and so on, as float32 has them."""
+    truths, predictions = make_split(split, 3, 4, len(split), own=False)
+    maps = [(np.floor(one.prediction.anomaly_map * 7) / 10).astype(np.float32) for one in predictions]
+    return truths, [
+        replace(one, prediction=replace(one.prediction, anomaly_map=anomaly_map))
+        for one, anomaly_map in zip(predictions, maps, strict=True)
+    ]
+
+
+def mean_dice(
+    truths: SplitTruths, predictions: Sequence[StoredPrediction], reaches: Callable[[np.ndarray], np.ndarray]
+) -> float:
+    """Of the images with a lesion."""
+    dice = [
+        Overlap.of(reaches(one.prediction.anomaly_map), truth.overlap).dice
+        for one, truth in zip(predictions, truths.masks, strict=True)
+    ]
+    return float(np.nanmean(dice))
+
+
+def assert_one_threshold(tables: CellTables) -> None:
+    """The same DICE wherever it stands, at every threshold that holds for all images."""
+    test = tables.curves[tables.curves["split"] == "test"].set_index("threshold")
+    valid = tables.curves[tables.curves["split"] == "valid"].set_index("threshold")
+    chosen = tables.scores[tables.scores["threshold"].notna() & np.isfinite(tables.scores["threshold"])]
+    for policy, rows in chosen.groupby("policy"):
+        (threshold,) = rows["threshold"].unique()
+        assert threshold == np.float32(threshold)
+        of_cases = tables.cases[tables.cases["policy"] == policy]
+        assert of_cases["threshold"].eq(threshold).all()
+        scores = rows.set_index("metric")["value"]
+        assert scores["dice"] == pytest.approx(of_cases["dice"].mean())
+        assert scores["dice"] == pytest.approx(test.loc[threshold, "dice"])
+        assert scores["dice_pooled"] == pytest.approx(test.loc[threshold, "dice_pooled"])
+        assert scores["dice_valid"] == pytest.approx(valid.loc[threshold, "dice"])
+
+
+@pytest.mark.parametrize("pixels", ["exact", "binned"])
+@pytest.mark.parametrize("threshold", [0.1, 0.3, 0.6, 0.7, 0.9])
+def test_a_threshold_that_float32_cannot_hold_means_the_same_everywhere(threshold: float, pixels: str) -> None:
+    (valid, of_valid), (test, of_test) = tenths("valid"), tenths("test")
+    truths, predictions = {"valid": valid, "test": test}, {"valid": of_valid, "test": of_test}
+    tables = score_cell(IDENTITY, truths, predictions, ScoreConfig(fixed_threshold=threshold, pixels=pixels), MEASURED)
+    assert_one_threshold(tables)
+
+    def reaches(anomaly_map: np.ndarray) -> np.ndarray:
+        return anomaly_map.astype(np.float64) >= np.float64(threshold)
+
+    assert value(tables.scores, "dice", "fixed") == pytest.approx(mean_dice(test, of_test, reaches))
+    assert value(tables.scores, "dice_valid", "fixed") == pytest.approx(mean_dice(valid, of_valid, reaches))
+
+
+@dataclass(frozen=True)
+class Grid(ValidationPolicy):
+    """The best of a grid that float32 cannot hold."""
+
+    name = "grid"
+
+    def threshold(self, labelled: LabelledMaps) -> float:
+        grid = np.linspace(0, 1, 11)
+        return float(grid[labelled.dice_at(grid).argmax()])
+
+
+@pytest.mark.parametrize("pixels", ["exact", "binned"])
+@pytest.mark.parametrize("edges", ["nearest", "paper"])
+@pytest.mark.parametrize("padding", ["exclude", "count"])
+def test_scores_and_curves_agree_at_every_policys_threshold(
+    monkeypatch: pytest.MonkeyPatch, pixels: str, edges: str, padding: str
+) -> None:
+    made = registry.make_policies() | {"grid": Grid()}
+    monkeypatch.setattr(registry, "make_policies", lambda: made)
+
+    def of_kind(change: Callable[[np.ndarray], np.ndarray]) -> Callable[[np.ndarray, Any], np.ndarray]:
+        return lambda values, _: values if values.dtype == bool else change(values).astype(np.float32)
+
+    for change in (
+        of_kind(lambda values: np.floor(values * 9) / 10),
+        of_kind(lambda values: values.astype(np.float16)),
+        of_kind(lambda values: np.floor(values * 9) * np.float32(1e-45)),
+    ):
+        options = {"pixels": pixels, "mask_edges": edges, "padding": padding, "fixed_threshold": 0.7}
+        tables = UNEVEN.score(change, **options)
+        assert set(tables.cases["policy"]) > {"grid", "normal_mean_std", "fixed"}
+        assert_one_threshold(tables)
+        best = value(tables.scores, "best_f1")
+        pooled = tables.scores[(tables.scores["metric"] == "dice_pooled") & tables.scores["threshold"].notna()]
+        assert (pooled["value"] <= best + 1e-12).all(), "none is better than the best of all thresholds"
+
+
+@pytest.mark.parametrize(
+    ("threshold", "share"),
+    [(1e39, 0.0), (-1e39, 1.0), (float("inf"), 0.0), (float("-inf"), 1.0), (5e-324, 0.5), (-5e-324, 1.0)],
+)
+def test_thresholds_beyond_what_float32_holds_keep_their_meaning(
+    monkeypatch: pytest.MonkeyPatch, threshold: float, share: float
+) -> None:
+    @dataclass(frozen=True)
+    class Extreme(ImagePolicy):
+        name = "extreme"
+
+        def threshold(self, anomaly_map: np.ndarray) -> float:
+            return threshold
+
+    def zeros_and_ones(values: np.ndarray, _: Any) -> np.ndarray:
+        return values if values.dtype == bool else (np.indices(values.shape).sum(0) % 2).astype(np.float32)
+
+    monkeypatch.setattr(registry, "make_policies", lambda: {"extreme": Extreme()})
+    cases = Drawn(((24, 24),)).score(zeros_and_ones).cases
+    extreme = cases[cases["policy"] == "extreme"]
+    np.testing.assert_array_equal(extreme["predicted_px"] / extreme["image_px"], share)
+
+
 def test_binned_pixels_state_their_error(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(scoring, "BINNED_VALUES", 600)
     truths, predictions = make_cell()
