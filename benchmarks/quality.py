@@ -14,6 +14,7 @@ import pandas as pd
 from rich.console import Console
 
 from miasbench.harness.api import Dataset, Split
+from miasbench.harness.cache import Cache
 from miasbench.harness.config import make_config
 from miasbench.harness.frame import frame_image, frame_mask
 from miasbench.harness.masks import Overlap
@@ -21,7 +22,6 @@ from miasbench.harness.planning import make_plan
 from miasbench.harness.runner import execute
 from miasbench.harness.statistics import bootstrap_mean
 from miasbench.methods import weights
-from miasbench.methods.cache import Cache
 from miasbench.methods.mias_sam.sam import Prompt, load_sam
 from miasbench.results.store import RunStore
 

@@ -22,7 +22,7 @@ from pydantic import Field
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from ..harness.api import BenchError, Method, StageReport
-from .cache import Cache, cache_key
+from ..harness.cache import Cache, cache_key
 
 # A training that is interrupted loses at most so much, and writing checkpoints never takes a large part of the time.
 _SECONDS_BETWEEN_CHECKPOINTS = 30.0

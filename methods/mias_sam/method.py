@@ -14,7 +14,7 @@ import torch
 from pydantic import Field
 
 from ...harness.api import Diagnostic, Prediction, UsageError, Weights
-from ..cache import Cache, cache_key
+from ...harness.cache import Cache, cache_key
 from .index import PROBES
 from .memory_bank import MemoryBank, anomaly_map, patch_descriptors
 from .prompted import EPSILON, PromptedSam, range_of

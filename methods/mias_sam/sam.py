@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from safetensors import SafetensorError
 from safetensors.torch import load, save
 
-from ..cache import Cache, cache_key
+from ...harness.cache import Cache, cache_key
 from ..weights import checksum
 
 Precision = Literal["float32", "bfloat16"]

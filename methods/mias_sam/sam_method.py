@@ -9,7 +9,7 @@ import torch
 from pydantic import Field
 
 from ...harness.api import Method, UsageError, Weights
-from ..cache import Cache
+from ...harness.cache import Cache
 from ..weights import SAM, describe
 from .sam import Precision, Prompt, load_sam
 

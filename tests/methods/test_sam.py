@@ -9,8 +9,8 @@ import torch
 from skimage.measure import label
 
 from miasbench.datasets.phantom import phantom_brain_mri
+from miasbench.harness.cache import Cache
 from miasbench.harness.masks import Overlap
-from miasbench.methods.cache import Cache
 from miasbench.methods.mias_sam import sam as module
 from miasbench.methods.mias_sam.sam import Prompt, Sam, load_sam
 from miasbench.methods.weights import SAM

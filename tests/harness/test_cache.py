@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from miasbench.harness.api import UsageError
-from miasbench.methods.cache import Cache, cache_key
+from miasbench.harness.cache import Cache, cache_key
 
 
 @pytest.fixture
@@ -180,7 +180,7 @@ def test_an_entry_is_not_seen_before_it_is_whole(folder: Path) -> None:
 _WORKER = """
 import random, sys
 from pathlib import Path
-from miasbench.methods.cache import Cache
+from miasbench.harness.cache import Cache
 
 def write(path):
     if int(path.name) % 2:

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import platformdirs
 
-from ..harness.api import UsageError
+from .api import UsageError
 
 _STAGING = ".new-"
 _ABANDONED = 24 * 3600  # seconds after which what is being written belongs to a process that was killed
