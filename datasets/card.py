@@ -4,10 +4,10 @@ import dataclasses
 import difflib
 import re
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 import yaml
-from pydantic import BaseModel, ConfigDict, ValidationError, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from ..harness.api import SPLITS, Card, DataError
 
@@ -22,6 +22,10 @@ class SplitFolders(_Keys):
     normal: str | None = None
     anomalous: str | None = None
     masks: str | None = None
+
+    def places(self) -> tuple[str, ...]:
+        """All of them."""
+        return tuple(place for place in (self.normal, self.anomalous, self.masks) if place is not None)
 
 
 class Splits(_Keys):
@@ -56,7 +60,11 @@ class CardFile(_Keys):
         root: Where the images are, relative to the card's own folder.
         splits: Folders of every split; by default a layout of BMAD's is recognised.
         patient: A regular expression with one group, searched in the file name without its ending; by default the
-            patient is that name up to its last underscore.
+            patient is BIDS's `sub-…` in that name, or the name up to its last underscore.
+        lesion: The grey levels, or indices of a palette, that mean lesion in masks; `any` is every one above 0. By
+            default it is every one above 0, and masks with more grey levels than labels have are cut at half.
+        bits: How many bits of images of more than 8 mean something; by default the fewest of 8, 10, 12, 14 and 16 that
+            hold the largest value of all images.
     """
 
     name: str
@@ -70,6 +78,8 @@ class CardFile(_Keys):
     root: str = "."
     splits: Splits | None = None
     patient: re.Pattern[str] | None = None
+    lesion: tuple[Annotated[int, Field(ge=0, le=65_535)], ...] | Literal["any"] | None = None
+    bits: Annotated[int, Field(ge=8, le=16)] | None = None
 
     @field_validator("patient")
     @classmethod

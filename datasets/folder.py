@@ -1,15 +1,20 @@
 """A folder of images with masks as a dataset: BMAD's layouts, recognised, or a YAML card that says where things are."""
 
 import hashlib
+import re
 import unicodedata
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
 
 from ..harness.api import SPLITS, BrokenDatasetError, Case, DataError, Dataset, Sample, Split
 from .card import CardFile, SplitFolders, Splits
-from .images import ENDINGS, inspect, read_grey, read_mask
+from .images import ENDINGS, inspect
+from .pairing import masks_among, pairing_problems
+from .passing import passed_over
+from .reading import Reading
 
 # The first name is BMAD's own, the others are met elsewhere; upper and lower case are the same.
 _SPLIT_NAMES: dict[Split, tuple[str, ...]] = {
@@ -26,6 +31,9 @@ _LAYOUTS = (
     "or train/good and, for valid and test alike, test/test/good, test/test/Ungood and test/test_labels/Ungood, "
     "or test/img/good, test/img/Ungood and test/label/Ungood"
 )
+_MVTEC_MASKS = ("ground_truth",)
+_NNUNET = "imagestr"
+_BIDS_PATIENT = re.compile(r"(?:^|_)(sub-[A-Za-z0-9]+)")
 _DEPTH = 5  # folders around the splits; a link to its own folder would make them endless
 _SHOWN = 5  # problems told of a dataset
 
@@ -52,12 +60,14 @@ class FolderDataset(Dataset):
         if not self._root.is_dir():
             raise DataError(f"The dataset {self.name} should be in {self._root}, but there is no such folder.")
         self._root, splits = (self._root, card.splits) if card.splits else _recognise(self._root)
+        self._splits = splits
         problems: list[str] = []
         self._cases: dict[Split, list[Case]] = {
             "train": self._scan("train", splits.train, problems),
             "valid": self._scan("valid", splits.valid, problems),
             "test": self._scan("test", splits.test, problems),
         }
+        self._reading = Reading(card, [case for split in SPLITS for case in self._cases[split]], self._normal_masks())
         self._raise(problems)
 
     @property
@@ -83,6 +93,8 @@ class FolderDataset(Dataset):
                     told = (case.split, str(case.label), case.id, case.patient, image, mask)
                     digest.update("".join(f"{each}\0" for each in told).encode())
             self._raise(problems)
+            if (self._card_file.lesion, self._card_file.bits) != (None, None):
+                digest.update(repr((self._card_file.lesion, self._card_file.bits)).encode())
             self._fingerprint = digest.hexdigest()
         return self._fingerprint
 
@@ -91,10 +103,87 @@ class FolderDataset(Dataset):
         return self._cases[split]
 
     def load(self, case: Case) -> Sample:
-        image = read_grey(Path(case.image))
-        mask = read_mask(Path(case.mask)) if case.mask else np.zeros(image.shape, dtype=bool)
+        image = self._reading.image(Path(case.image))
+        mask = self._reading.mask(Path(case.mask)) if case.mask else np.zeros(image.shape, dtype=bool)
         _check_sizes(case, image.shape, mask.shape)
         return Sample(image, mask)
+
+    def notes(self) -> tuple[str, ...]:
+        """How images and masks are read, which files are passed over, and what names may say of patients.
+
+        Raises:
+            BrokenDatasetError: What of the masks is lesion cannot be told, or a file cannot be read.
+        """
+        self._raise(self._reading.problems)
+        return (*self._reading.notes(), *self._passed_over(), *self._patients_in_names())
+
+    def _passed_over(self) -> Iterator[str]:
+        cases = [case for split in SPLITS for case in self._cases[split]]
+        used = {case.image for case in cases} | {case.mask for case in cases if case.mask}
+        used |= {str(path) for path in self._normal_masks()}
+        if self._card_file.splits is None:
+            return passed_over(self._root, [self._root], used)
+        places = [place for split in SPLITS for place in getattr(self._splits, split).places()]
+        return passed_over(self._root, [self._root / place for place in places if (self._root / place).is_dir()], used)
+
+    def _patients_in_names(self) -> Iterator[str]:
+        """What to say where each image is a patient, though their names begin alike."""
+        cases = [case for split in SPLITS for case in self._cases[split]]
+        if self._card_file.patient is not None or len({case.patient for case in cases}) < len(cases):
+            return
+        begins = Counter(re.sub(r"[-. ]\w*\d+$", "", case.patient) for case in cases)
+        if len(begins) >= 2 and min(begins.values()) >= 2:
+            name, begin = cases[0].patient, re.sub(r"[-. ]\w*\d+$", "", cases[0].patient)
+            yield (
+                f"Each of the {len(cases):,} images counts as a patient of its own, but names such as {name} look as "
+                f"if {begin} is the patient, of several images. If so, say it on a card: `patient: '^(.+)[-. ]'`."
+            )
+
+    def _normal_masks(self) -> list[Path]:
+        """Masks of normal images, where a recognised layout has some; they are not used."""
+        found: list[Path] = []
+        for split in SPLITS if self._card_file.splits is None else ():
+            folders: SplitFolders = getattr(self._splits, split)
+            if folders.normal is None or self.card.annotation != "mask":
+                continue
+            normal = self._root / folders.normal
+            beside = normal.parent if normal.name.lower() in _IMAGES else normal
+            places = [subfolder(beside, _MASKS)]
+            masks = self._root / folders.masks if folders.masks else None
+            if masks is not None and masks.name.lower() in (name.lower() for name in _ANOMALOUS):
+                places.append(subfolder(masks.parent, _NORMAL) if masks.parent != normal.parent else None)
+            names = {Path(case.image).stem for case in self._cases[split] if not case.label}
+            found += [
+                path
+                for place in places
+                if place is not None
+                for path in _entries(place)
+                if path.suffix.lower() in ENDINGS and path.stem in names and path.is_file()
+            ]
+        return found
+
+    def _hint(self, split: Split, place: str) -> str:
+        """What may be meant instead of a folder that has no images."""
+        if self._card_file.splits is not None:
+            return ""
+        folder = subfolder(self._root, _SPLIT_NAMES[split])
+        truths = subfolder(self._root, _MVTEC_MASKS)
+        if folder is None:
+            return f" {_holding(self._root)}"
+        kinds = sorted(path.name for path in _entries(folder) if path.is_dir() and path.name.lower() not in _NORMAL)
+        if truths is not None and split == "test" and kinds:
+            mask = next((path.name for path in _entries(subfolder(truths, kinds) or truths)), "000_mask.png")
+            image = re.sub("(?i)_mask(?=[.])", "", mask)
+            return (
+                f" This looks like MVTec's layout, with a folder for each kind of anomaly ({', '.join(kinds)}) and "
+                f"masks in {truths}. Put all anomalous images in {folder}/Ungood/img and their masks, by the same "
+                f"names, in {folder}/Ungood/anomaly_mask: {kinds[0]}/{image} as {kinds[0]}_{image}, and its mask "
+                f"{mask} as {kinds[0]}_{image} too."
+            )
+        nearest = self._root / place
+        while not nearest.is_dir() or (nearest != folder and not _entries(nearest)):
+            nearest = nearest.parent
+        return f" {_holding(nearest)}"
 
     def _scan(self, split: Split, folders: SplitFolders, problems: list[str]) -> list[Case]:
         """Pairs the images of a split with their masks, without opening a file; adds to `problems` what is wrong."""
@@ -106,17 +195,14 @@ class FolderDataset(Dataset):
             # What a card names must be there, lest a slip of the pen is taken for an empty split.
             needed = self._card_file.splits is not None or (split, kind) in (("train", "normal"), ("test", "anomalous"))
             if place is not None and needed and not found:
-                problems.append(f"The {split} split has no {kind} images at {self._root / place}.")
-        problems += [
-            f"The image {path} has no mask of its name at {self._root / str(folders.masks)}."
-            for name, path in anomalous.items()
-            if has_masks and name not in masks
-        ]
-        problems += [
-            f"The mask {path} has no image of its name at {self._root / str(folders.anomalous)}."
-            for name, path in masks.items()
-            if name not in anomalous
-        ]
+                problems.append(
+                    f"The {split} split has no {kind} images at {self._root / place}.{self._hint(split, place)}"
+                )
+        for path in [*masks_among(normal), *masks_among(anomalous)]:
+            problems.append(f"{path} is a mask by its name, but lies among images. Move it to where masks are.")
+        if has_masks and (anomalous or masks):
+            place, mask_place = self._root / str(folders.anomalous), self._root / str(folders.masks)
+            problems += pairing_problems(anomalous, masks, place, mask_place)
         cases = []
         for label, images in enumerate((normal, anomalous)):
             for name, path in images.items():
@@ -149,7 +235,8 @@ class FolderDataset(Dataset):
     def _patient(self, name: str, path: Path, problems: list[str]) -> str:
         pattern = self._card_file.patient
         if pattern is None:
-            return name.rpartition("_")[0] or name
+            bids = _BIDS_PATIENT.search(name)
+            return bids.group(1) if bids else name.rpartition("_")[0] or name
         match = pattern.search(name)
         if match is None or not match.group(1):
             problems.append(f"The card's patient pattern {pattern.pattern!r} does not fit {path}.")
@@ -201,6 +288,12 @@ def _entries(folder: Path) -> list[Path]:
     return [path for path in paths if not path.name.startswith(".") and path.name != "__MACOSX"]
 
 
+def _holding(folder: Path) -> str:
+    names = [path.name for path in _entries(folder)]
+    there = ", ".join(names[:8]) + (f" and {len(names) - 8} more" if len(names) > 8 else "") or "nothing"
+    return f"It holds {there}."
+
+
 def _recognise(root: Path) -> tuple[Path, Splits]:
     """Finds the folder that holds the splits: the root, or one that archives wrap around it and nothing else."""
     chain = [root]
@@ -209,11 +302,15 @@ def _recognise(root: Path) -> tuple[Path, Splits]:
     # Of a chain such as Liver/Train/hist_DIY, found in BMAD's own archive, the folder with the most splits is meant.
     counts = [sum(subfolder(folder, names) is not None for names in _SPLIT_NAMES.values()) for folder in chain]
     if max(counts) == 0:
-        names = [path.name for path in _entries(root)]
-        there = ", ".join(names[:8]) + (f" and {len(names) - 8} more" if len(names) > 8 else "") or "nothing"
+        nnunet = any(path.name.lower() == _NNUNET for path in _entries(root))
         raise DataError(
-            f"No train, valid or test folder was found in {root}; it holds {there}. "
+            f"No train, valid or test folder was found in {root}; {_holding(root)[0].lower()}{_holding(root)[1:]} "
             f"These layouts are understood: {_LAYOUTS}. For another one, write a card (.yaml) that names the folders."
+            + (
+                " nnU-Net's volumes are cut into slices by bench data add NAME imagesTr --masks labelsTr."
+                if nnunet
+                else ""
+            )
         )
     folder = chain[counts.index(max(counts))]
     train, valid, test = (_split_folders(folder, names) for names in _SPLIT_NAMES.values())
@@ -240,7 +337,8 @@ def _split_folders(root: Path, names: Sequence[str]) -> SplitFolders:
 
 def _check_sizes(case: Case, image: tuple[int, ...], mask: tuple[int, ...]) -> None:
     if image != mask:
+        turned = " One is the other turned, perhaps by its EXIF." if image == mask[::-1] else ""
         raise DataError(
             f"The image {case.image} has {image[1]} x {image[0]} pixels, but its mask {case.mask} has "
-            f"{mask[1]} x {mask[0]}. Replace the one that is wrong."
+            f"{mask[1]} x {mask[0]}.{turned} Replace the one that is wrong."
         )

@@ -4,45 +4,178 @@ import hashlib
 import io
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
 from ..harness.api import DataError
 
-ENDINGS = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff")
+# Whatever its ending says, a file may be of the first formats; no other decoder sees it but that of its ending.
+_FORMATS = ("PNG", "JPEG", "BMP", "TIFF")
+_BY_ENDING = {
+    **dict.fromkeys((".pgm", ".pbm", ".ppm", ".pnm"), "PPM"),
+    **dict.fromkeys((".jp2", ".j2k"), "JPEG2000"),
+    ".webp": "WEBP",
+    ".gif": "GIF",
+}
+ENDINGS = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", *_BY_ENDING)
 PIXEL_LIMIT = 2**26
 """Images with more pixels than 8,192 x 8,192, are refused: a few bytes can claim any number of them."""
-_FORMATS = ("PNG", "JPEG", "BMP", "TIFF")  # whatever the ending says, no other decoder sees a file
+LABELS = 32
+"""No set of labels has more grey levels than this in a mask; more come from JPEG's losses or from smoothing."""
+HALF = 128
+_COLOURED = 16  # of 255; channels that differ by less are grey that was saved with loss
+_ORIENTATION = 0x0112  # in EXIF; a TIFF's is followed by Pillow
+_TIFF, _TIFF_HEADER = (b"II*\0", b"MM\0*"), 200
+_BITS, _SAMPLE_FORMAT, _SIGNED = 258, 339, 2  # in a TIFF's header
 
 
-def read_grey(path: Path) -> np.ndarray:
-    """Reads an image as uint8 (H, W).
+class ImageTraits(NamedTuple):
+    """What a number may depend on without the grey levels showing it.
 
-    Colour becomes luminance, and transparency is dropped. 16-bit grey is divided by 257, so that one image's range
-    does not change another's brightness. The orientation in EXIF is ignored: a mask has none.
+    Attributes:
+        highest: The largest value of a grey image of more than 8 bits; otherwise `None`.
+        cut: Whether the image is in colour of 16 bits a channel, of which Pillow reads the upper 8.
+        coloured: Whether the channels differ.
+        turned: Whether EXIF says that the image is to be turned or mirrored when it is shown.
+    """
+
+    highest: int | None
+    cut: bool
+    coloured: bool
+    turned: bool
+
+
+@dataclass(frozen=True)
+class MaskPixels:
+    """A mask as its file has it. Transparent pixels count as black, which is the background.
+
+    Attributes:
+        levels: uint8 or uint16 (H, W): grey levels, in colour the brightest channel; of a palette that begins with
+            black and has colours, their indices.
+        grey: uint8 (H, W): how bright a pixel is.
+        lossy: Whether the file's format does not keep grey levels as they were.
+    """
+
+    levels: np.ndarray
+    grey: np.ndarray
+    lossy: bool
+
+    @cached_property
+    def counts(self) -> dict[int, int]:
+        """How many pixels have each level."""
+        counts = np.bincount(self.levels.ravel())
+        return {int(level): int(counts[level]) for level in np.flatnonzero(counts)}
+
+    @property
+    def is_binary(self) -> bool:
+        """Whether there is, beside the background, at most one level."""
+        return not self.lossy and len(self.counts.keys() - {0}) <= 1
+
+    @property
+    def has_labels(self) -> bool:
+        """Whether the levels can be labels."""
+        return not self.lossy and len(self.counts) <= LABELS
+
+
+def read_pixels(path: Path) -> np.ndarray:
+    """Reads an image as uint8 (H, W), or as uint16 where it is grey of more than 8 bits.
+
+    Colour becomes luminance, and transparency is dropped. The orientation in EXIF is ignored: a mask has none.
 
     Raises:
-        DataError: The file is missing, damaged, of 32 bits, too large or several pictures; the text names it.
+        DataError: The file is missing, damaged, too large, several pictures, or has signed pixels or such of 32 bits;
+            the text names it.
     """
     with _opened(path, _bytes(path)) as image:
-        if image.mode.startswith("I;16"):
-            return (np.asarray(image) / 257).round().astype(np.uint8)
-        return np.array(image.convert("L"))
+        return np.asarray(image).astype(np.uint16) if _is_deep(image) else np.array(image.convert("L"))
+
+
+def to_8_bits(pixels: np.ndarray, bits: int) -> np.ndarray:
+    """Brings grey of more than 8 bits to uint8: 2^bits - 1 and what is above become 255."""
+    top = 2**bits - 1
+    return (pixels.clip(max=top) / (top / 255)).round().astype(np.uint8)
+
+
+def read_grey(path: Path, bits: int = 16) -> np.ndarray:
+    """Reads an image as uint8 (H, W).
+
+    Args:
+        path: The file.
+        bits: Of an image of more than 8 bits, how many mean something. It is to be the same for all images of a
+            dataset, so that one image's range does not change another's brightness.
+
+    Raises:
+        DataError: As `read_pixels`.
+    """
+    pixels = read_pixels(path)
+    return pixels if pixels.dtype == np.uint8 else to_8_bits(pixels, bits)
 
 
 def read_mask(path: Path) -> np.ndarray:
-    """Reads a lesion mask as bool (H, W): any grey level or colour above 0 is lesion, as in RESC's several classes.
+    """Reads a lesion mask by itself as bool (H, W).
+
+    Any grey level or colour above 0 is lesion, as in RESC's several classes, but what was saved with loss or smoothed
+    is cut at half.
 
     Raises:
-        DataError: The file is missing, damaged, of 32 bits, too large or several pictures; the text names it.
+        DataError: As `mask_pixels`.
     """
-    with _opened(path, _bytes(path)) as image:
-        if image.mode.startswith("I;16"):
-            return np.asarray(image).astype(bool)
-        colours = np.asarray(image.convert("RGB"))  # luminance would round a dark blue to 0
-        return colours.max(axis=2).astype(bool)
+    mask = mask_pixels(path)
+    return mask.levels > 0 if mask.has_labels else mask.grey >= HALF
+
+
+def mask_pixels(path: Path) -> MaskPixels:
+    """Reads a lesion mask as it is.
+
+    Raises:
+        DataError: As `read_pixels`; or it has colours or transparency that do not tell lesion from background.
+    """
+    data = _bytes(path)
+    with _opened(path, data) as image:
+        lossy = _is_lossy(image, data)
+        if _is_deep(image):
+            levels = np.asarray(image).astype(np.uint16)
+            return MaskPixels(levels, (levels // 257).astype(np.uint8), lossy)
+        if image.mode in ("1", "L") and "transparency" not in image.info:
+            grey = np.array(image.convert("L"))
+            return MaskPixels(grey, grey, lossy)
+        direct = image.mode in ("1", "L", "LA", "P", "PA", "RGB", "RGBA", "RGBa", "La")  # CMYK takes a step more
+        rgba = np.asarray((image if direct else image.convert("RGB")).convert("RGBA"))
+        opaque = rgba[..., 3] > 0
+        grey = (rgba[..., :3].max(axis=2) * (rgba[..., 3] / 255)).round().astype(np.uint8)
+        grey[opaque & (grey == 0) & (rgba[..., :3].max(axis=2) > 0)] = 1  # what is hardly opaque is not background
+        if not opaque.all() and opaque.any() and not grey.any():
+            raise DataError(
+                f"The mask {path} is transparent but for black pixels, and whether those are lesion is unknown. "
+                "Save it with white lesions on black."
+            )
+        colours = _colours(rgba) if grey.all() else []
+        if len(colours) > 1 and not lossy and len(colours) <= LABELS:
+            raise DataError(
+                f"The mask {path} has no black background, only {', '.join(colours)}, and which of them is lesion is "
+                "unknown. Save it with white lesions on black."
+            )
+        return MaskPixels(_indices(image, grey), grey, lossy)
+
+
+def look_at(path: Path) -> ImageTraits:
+    """Finds what a number may depend on without the grey levels showing it, mostly from the file's header.
+
+    Raises:
+        DataError: As `read_pixels`.
+    """
+    data = _bytes(path)
+    with _opened(path, data) as image:
+        deep = _is_deep(image)
+        turned = image.format != "TIFF" and "exif" in image.info and image.getexif().get(_ORIENTATION, 1) != 1
+        cut = not deep and image.mode not in ("1", "L", "P") and _bits(image, data) > 8
+        coloured = image.mode not in ("1", "L", "LA") and not deep and _is_coloured(image)
+        return ImageTraits(int(np.asarray(image).max()) if deep else None, cut, coloured, turned)
 
 
 def inspect(path: Path) -> tuple[str, tuple[int, int]]:
@@ -52,7 +185,7 @@ def inspect(path: Path) -> tuple[str, tuple[int, int]]:
         The SHA-256 of the file in hexadecimal, and the image's (height, width).
 
     Raises:
-        DataError: The file is missing, damaged, of 32 bits, too large or several pictures; the text names it.
+        DataError: As `read_pixels`.
     """
     data = _bytes(path)
     with _opened(path, data) as image:
@@ -74,9 +207,11 @@ def _bytes(path: Path) -> bytes:
 @contextmanager
 def _opened(path: Path, data: bytes) -> Iterator[Image.Image]:
     try:
-        with Image.open(io.BytesIO(data), formats=_FORMATS) as image:
-            if image.mode in ("I", "F"):
-                raise DataError(f"{path} has pixels of 32 bits, whose range is unknown. Save it with 8 or 16 bits.")
+        formats = {*_FORMATS, _BY_ENDING.get(path.suffix.lower(), "PNG")}
+        with Image.open(io.BytesIO(data), formats=sorted(formats)) as image:
+            unusable = _unusable(image)
+            if unusable:
+                raise DataError(f"{path} has {unusable}. Save it with 8 or 16 bits without a sign, where 0 is black.")
             if image.width * image.height > PIXEL_LIMIT:
                 raise _too_large(path)
             pictures = getattr(image, "n_frames", 1)
@@ -88,8 +223,13 @@ def _opened(path: Path, data: bytes) -> Iterator[Image.Image]:
     except Image.DecompressionBombError as error:  # Pillow's own limit is higher, but its turn comes first
         raise _too_large(path) from error
     except UnidentifiedImageError as error:
+        if data[:4] in _TIFF and len(data) > _TIFF_HEADER:
+            raise DataError(
+                f"{path} is a TIFF of a kind that cannot be read, such as floating point of 64 bits, or is damaged. "
+                "Save it with 8 or 16 bits without a sign."
+            ) from error
         raise DataError(
-            f"{path} is not a PNG, JPEG, BMP or TIFF image, or its beginning is lost. Copy it again from its source."
+            f"{path} is not a {_BY_ENDING.get(path.suffix.lower(), 'PNG, JPEG, BMP or TIFF')} image, or its beginning is lost. Copy it again from its source."
         ) from error
     except Exception as error:  # damaged bytes make the decoders raise IndexError, SyntaxError, struct.error and more
         raise DataError(f"{path} is damaged or cut short ({error}). Copy it again from its source.") from error
@@ -97,3 +237,49 @@ def _opened(path: Path, data: bytes) -> Iterator[Image.Image]:
 
 def _too_large(path: Path) -> DataError:
     return DataError(f"{path} has more than {PIXEL_LIMIT:,} pixels, which is the limit. Make it smaller.")
+
+
+def _is_deep(image: Image.Image) -> bool:
+    """Whether it is grey of more than 8 bits; Pillow stretches a PGM's to 16 and calls them 32."""
+    return image.mode.startswith("I;16") or (image.mode == "I" and image.format == "PPM")
+
+
+def _unusable(image: Image.Image) -> str:
+    """What is known of pixels whose range is not; nothing where it is."""
+    tags = getattr(image, "tag_v2", {})
+    bits = tags.get(_BITS, (32,))[0]
+    if tags.get(_SAMPLE_FORMAT, (1,))[0] == _SIGNED and bits < 32:
+        return f"signed pixels of {bits} bits, as Hounsfield units are stored, and which value is black is unknown"
+    if image.mode in ("I", "F") and not _is_deep(image):
+        return f"pixels of {bits} bits{' in floating point' if image.mode == 'F' else ''}, whose range is unknown"
+    return ""
+
+
+def _bits(image: Image.Image, data: bytes) -> int:
+    """Of a channel, as a PNG's or a TIFF's header says."""
+    return data[24] if image.format == "PNG" else max(getattr(image, "tag_v2", {}).get(_BITS, (8,)))
+
+
+def _is_coloured(image: Image.Image) -> bool:
+    channels = np.asarray(image.convert("RGB"))
+    return int((channels.max(axis=2) - channels.min(axis=2)).max(initial=0)) > _COLOURED
+
+
+def _is_lossy(image: Image.Image, data: bytes) -> bool:
+    if image.format == "TIFF":
+        return "jpeg" in str(image.info.get("compression", ""))
+    return image.format in ("JPEG", "JPEG2000") or (image.format == "WEBP" and b"VP8L" not in data)
+
+
+def _colours(rgba: np.ndarray) -> list[str]:
+    """The colours of the pixels, the most frequent first."""
+    colours, counts = np.unique(rgba[..., :3].reshape(-1, 3), axis=0, return_counts=True)
+    return [f"#{bytes(colours[index]).hex()}" for index in np.argsort(-counts, kind="stable")]
+
+
+def _indices(image: Image.Image, grey: np.ndarray) -> np.ndarray:
+    """A palette's indices as levels, with 0 for the background, if they are labels; otherwise the grey levels."""
+    palette = np.array(image.getpalette("RGB") or [], dtype=np.uint8).reshape(-1, 3) if image.mode == "P" else None
+    if palette is None or palette[:1].any() or (palette == palette[:, :1]).all():
+        return grey
+    return np.where(grey > 0, np.asarray(image), 0).astype(np.uint8)

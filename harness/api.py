@@ -86,6 +86,8 @@ class Card:
 
     Attributes:
         annotation: `mask`, or `image` where anomalous images have a label only: then no mask and no pixel is scored.
+        lesion: The values that mean lesion in mask files, where the card says so; `any` is every one above 0.
+        bits: How many bits of images of more than 8 mean something, where the card says so.
     """
 
     name: str
@@ -96,6 +98,8 @@ class Card:
     citation: str
     counts: dict[str, int] | None = None
     annotation: Literal["mask", "image"] = "mask"
+    lesion: tuple[int, ...] | Literal["any"] | None = None
+    bits: int | None = None
 
 
 class Dataset(ABC):

@@ -1,0 +1,88 @@
+"""Why images and masks do not pair, in as few sentences as there are causes."""
+
+import re
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+_WORDS = re.compile(r"(?i)images?|img|masks?|labels?|segmentations?|seg")
+
+
+def pairing_problems(
+    images: Mapping[str, Path], masks: Mapping[str, Path], place: Path, mask_place: Path
+) -> Iterator[str]:
+    """Says which images have no mask of their name, and which masks no image.
+
+    Args:
+        images: By name without ending.
+        masks: Likewise.
+        place: Where the images are.
+        mask_place: Where the masks are.
+
+    Yields:
+        One sentence where names differ by something that all have, such as `_mask`; otherwise one for each file.
+    """
+    lone_images = [name for name in images if name not in masks]
+    lone_masks = [name for name in masks if name not in images]
+    partners = {name: partner for name in lone_masks if (partner := _partner(name, images))}
+    if lone_images and 2 * len(partners) >= len(lone_masks) > 0:
+        of_image: dict[str, list[str]] = {}
+        for name, partner in partners.items():
+            of_image.setdefault(partner, []).append(name)
+        crowded = next((names for names in of_image.values() if len(names) > 1), None)
+        name, partner = next(iter(partners.items()))
+        yield (
+            f"{len(partners):,} masks at {mask_place} are named otherwise than their images, such as "
+            f"{masks[name].name} for {images[partner].name}. A mask must have the name of its image: "
+            + (
+                f"unite those of one image, such as {masks[crowded[0]].name} and {masks[crowded[1]].name}, in one, and "
+                if crowded
+                else ""
+            )
+            + _renaming(name, partner, masks[name].suffix)
+        )
+        without = set(lone_images) - set(partners.values())
+        lone_images = [name for name in lone_images if name in without]
+        lone_masks = [name for name in lone_masks if name not in partners]
+    yield from (f"The image {images[name]} has no mask of its name at {mask_place}." for name in lone_images)
+    yield from (f"The mask {masks[name]} has no image of its name at {place}." for name in lone_masks)
+
+
+def masks_among(images: Mapping[str, Path]) -> list[Path]:
+    """Files that are masks of others beside them by their names, such as `a_mask.png` beside `a.png`."""
+    return [
+        path
+        for name, path in images.items()
+        if (found := re.search(r"(?i)[_\-. ](masks?|seg|segmentation|labels?|gt|annotation)([_\-. ]?\d+)?$", name))
+        and name[: found.start()] in images
+    ]
+
+
+def _partner(mask: str, images: Mapping[str, Path]) -> str:
+    """The name of the image that a mask's name is made from, or nothing."""
+    for end in range(len(mask) - 1, 0, -1):
+        if mask[:end] in images and not (mask[end].isdigit() and mask[end - 1].isdigit()):
+            return mask[:end]
+    for begin in range(1, len(mask)):
+        if mask[begin:] in images and not (mask[begin].isdigit() and mask[begin - 1].isdigit()):
+            return mask[begin:]
+    bare = _WORDS.sub("", mask)
+    for name in images if bare else ():
+        if name.startswith(mask) and not name[len(mask)].isalnum():
+            return name
+        if _WORDS.sub("", name) == bare:
+            return name
+    return ""
+
+
+def _renaming(mask: str, image: str, ending: str) -> str:
+    """A command that renames masks as their images are named."""
+    if mask.startswith(image):
+        rest = mask.removeprefix(image)
+        return f'rename them, such as with: for f in *{rest}{ending}; do mv "$f" "${{f%{rest}{ending}}}{ending}"; done'
+    if mask.endswith(image):
+        rest = mask.removesuffix(image)
+        return f'rename them, such as with: for f in {rest}*; do mv "$f" "${{f#{rest}}}"; done'
+    if image.startswith(mask):
+        rest = image.removeprefix(mask)
+        return f'rename them, such as with: for f in *{ending}; do mv "$f" "${{f%{ending}}}{rest}{ending}"; done'
+    return f"rename them, such as {mask}{ending} to {image}{ending}."

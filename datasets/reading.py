@@ -1,0 +1,296 @@
+"""How the files of a dataset become pixels: by one rule for all of them, which follows from what all of them hold."""
+
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+from pydantic import BaseModel
+
+from ..harness.api import Case, DataError
+from ..harness.cache import Cache, cache_key
+from .card import CardFile
+from .images import HALF, look_at, mask_pixels, read_mask, read_pixels, to_8_bits
+
+_VERSION = "1"  # to be raised when Facts, or how they are found, change
+_DEPTHS = (8, 10, 12, 14, 16)  # bits of scanners
+_MIDDLE = slice(32, 224)  # grey levels that black and white saved with loss have at edges only
+_BRIGHT = slice(224, 256)
+_PEAK = 17  # neighbouring levels over which loss spreads a class
+_SMALL_LABEL = 64
+_SHOWN = 12  # grey levels
+
+
+class Some(BaseModel):
+    """How many files there are of a kind, and the first of them."""
+
+    count: int = 0
+    example: str = ""
+
+    def add(self, path: Path) -> None:
+        self.example = self.example or str(path)
+        self.count += 1
+
+    def told(self, noun: str, verb: str, verbs: str) -> str:
+        """`1 mask (a.png) has` or `3 masks (such as a.png) have`, the beginning of a sentence."""
+        return (
+            f"1 {noun} ({self.example}) {verb}"
+            if self.count == 1
+            else (f"{self.count:,} {noun}s (such as {self.example}) {verbs}")
+        )
+
+
+class Facts(BaseModel):
+    """What the files of a dataset hold.
+
+    Attributes:
+        shallow: Images of 8 bits.
+        deep: Images in grey of more.
+        highest: The largest value of those.
+        cut: Images in colour of 16 bits a channel.
+        coloured: Images whose channels differ.
+        turned: Images that EXIF says are to be turned.
+        levels: Of masks that hold labels, those that hold each.
+        smooth: Masks that do not.
+        histogram: How many pixels of those have each grey level of 256.
+        background: Masks with a pixel of 0.
+        ill: Masks of normal images that hold a lesion.
+        problems: What cannot be read.
+    """
+
+    shallow: int = 0
+    deep: Some = Some()
+    highest: int = 0
+    cut: Some = Some()
+    coloured: Some = Some()
+    turned: Some = Some()
+    levels: dict[int, Some] = {}
+    smooth: Some = Some()
+    histogram: list[int] = [0] * 256
+    background: int = 0
+    ill: Some = Some()
+    problems: list[str] = []
+
+
+class Reading:
+    """Reads the images and masks of a dataset.
+
+    What all files hold is looked for where a file makes it necessary, and kept in the cache, so that other processes
+    need not decode everything again.
+
+    Args:
+        card: What it says of bits and lesion levels wins.
+        cases: Of all splits.
+        spare: Masks of normal images, which are looked at only.
+    """
+
+    def __init__(self, card: CardFile, cases: Sequence[Case], spare: Sequence[Path]) -> None:
+        self._card = card
+        self._images = [Path(case.image) for case in cases]
+        self._masks = [Path(case.mask) for case in cases if case.mask]
+        self._spare = spare
+
+    def image(self, path: Path) -> np.ndarray:
+        """Reads an image as uint8 (H, W).
+
+        Raises:
+            DataError: It cannot be read.
+        """
+        pixels = read_pixels(path)
+        return pixels if pixels.dtype == np.uint8 else to_8_bits(pixels, self._bits)
+
+    def mask(self, path: Path) -> np.ndarray:
+        """Reads a lesion mask as bool (H, W).
+
+        Raises:
+            DataError: It cannot be read, or what of it is lesion cannot be told.
+        """
+        mask = mask_pixels(path)
+        lesion = self._card.lesion
+        if isinstance(lesion, tuple):
+            if mask.lossy:
+                raise DataError(
+                    f"The mask {path} was saved with loss (JPEG), which keeps no grey level as it was, so the card's "
+                    "lesion levels cannot be found in it. Save it as PNG."
+                )
+            return np.isin(mask.levels, lesion)
+        if lesion == "any" or mask.is_binary or not self.facts.smooth.count:
+            return mask.levels > 0
+        if self._unclear:
+            raise DataError(self._unclear)
+        return mask.grey >= HALF
+
+    @cached_property
+    def facts(self) -> Facts:
+        """What the files hold."""
+        cache, key = Cache.from_environment(), self._key
+        kept = cache.find(key)
+        if kept is not None:
+            with suppress(OSError, ValueError):
+                return Facts.model_validate_json(kept.read_text(encoding="utf-8"))
+        facts = self._find()
+        if not facts.problems:
+            text = facts.model_dump_json()
+            cache.store(key, len(text), lambda path: path.write_text(text, encoding="utf-8"))
+        return facts
+
+    @property
+    def problems(self) -> list[str]:
+        """Why the images or masks cannot be used."""
+        facts, lesion = self.facts, self._card.lesion
+        problems = list(facts.problems)
+        held = _listed(facts.levels)
+        if isinstance(lesion, tuple):
+            absent = [level for level in lesion if level not in {0, *facts.levels}]
+            if absent and self._masks:
+                problems.append(f"The card says that {_listed(absent)} is lesion, but the masks hold {held or 'none'}.")
+        elif lesion is None and self._unclear:
+            problems.append(self._unclear)
+        elif lesion is None and len(facts.levels) > 1 and not facts.background and not facts.smooth.count:
+            problems.append(
+                f"No mask has a pixel of 0, so that all would be lesion; they hold the grey levels {held}. Say on a "
+                f"card which of them mean lesion, such as `lesion: [{max(facts.levels)}]`."
+            )
+        return problems
+
+    def notes(self) -> list[str]:
+        """What concerns a number."""
+        return [*self._notes_on_images(), *self._notes_on_masks()]
+
+    @cached_property
+    def _bits(self) -> int:
+        """How many bits of images of more than 8 mean something."""
+        return self._card.bits or next(bits for bits in _DEPTHS if self.facts.highest < 2**bits)
+
+    @cached_property
+    def _unclear(self) -> str:
+        """Why masks that do not hold labels cannot be cut at half; nothing where they can."""
+        histogram = np.array(self.facts.histogram)
+        middle, bright = histogram[_MIDDLE], histogram[_BRIGHT].sum()
+        peak = np.convolve(middle, np.ones(_PEAK)).max()
+        several = peak > middle.sum() / 2 and middle.sum() > (middle.sum() + bright) / 10
+        if not histogram[1:].any() or (middle.sum() <= 2 * bright and bright and not several):
+            return ""
+        return (
+            f"{self.facts.smooth.told('mask', 'has', 'have')} more grey levels than labels have, or a format that "
+            "changes them (JPEG), and not black and white alone, so that what is lesion is unknown. Save masks as PNG "
+            "with a grey level for each class, or with 0 and 255. If every level above 0 is lesion, say `lesion: any` "
+            "on a card."
+        )
+
+    @property
+    def _key(self) -> str:
+        """Of the facts: it changes with any file."""
+        files = [self._images, self._masks, self._spare]
+        told = [[(str(path), *_state(path)) for path in paths] for paths in files]
+        return cache_key("facts of a dataset's files", _VERSION, repr(told))
+
+    def _find(self) -> Facts:
+        facts = Facts()
+        for path in self._images:
+            with _told(facts.problems):
+                traits = look_at(path)
+                if traits.highest is None:
+                    facts.shallow += 1
+                else:
+                    facts.deep.add(path)
+                    facts.highest = max(facts.highest, traits.highest)
+                for holds, some in (
+                    (traits.cut, facts.cut),
+                    (traits.coloured, facts.coloured),
+                    (traits.turned, facts.turned),
+                ):
+                    if holds:
+                        some.add(path)
+        histogram = np.zeros(256, dtype=np.int64)
+        for path in self._masks:
+            with _told(facts.problems):
+                mask = mask_pixels(path)
+                facts.background += 0 in mask.counts
+                if mask.has_labels:
+                    for level in mask.counts.keys() - {0}:
+                        facts.levels.setdefault(level, Some()).add(path)
+                else:
+                    facts.smooth.add(path)
+                    histogram += np.bincount(mask.grey.ravel(), minlength=256)
+        facts.histogram = histogram.tolist()
+        for path in self._spare:
+            with _told(facts.problems):
+                if read_mask(path).any():
+                    facts.ill.add(path)
+        return facts
+
+    def _notes_on_images(self) -> Iterator[str]:
+        facts = self.facts
+        if facts.deep.count:
+            bits, top = self._bits, 2**self._bits - 1
+            why = "as the card says" if self._card.bits else f"the fewest of {_listed(_DEPTHS)} that hold all"
+            beside = f" {facts.shallow:,} images of 8 bits are taken as they are." if facts.shallow else ""
+            yield (
+                f"{facts.deep.told('image', 'has', 'have')} more than 8 bits, with values up to {facts.highest:,}: 0 "
+                f"to {top:,} become 0 to 255 ({bits} bits, {why}).{beside} A card can say how many bits mean "
+                f"something, such as `bits: {12 if bits != 12 else 16}`."
+            )
+        if facts.cut.count:
+            yield (
+                f"{facts.cut.told('image', 'has', 'have')} 16 bits in each channel of colour, of which the upper 8 are "
+                "read. Save as grey of 16 bits if the lower ones mean something."
+            )
+        if facts.coloured.count:
+            yield f"{facts.coloured.told('image', 'is', 'are')} in colour and turned to grey (luminance)."
+        if facts.turned.count:
+            yield (
+                f"{facts.turned.told('image', 'is', 'are')} to be turned or mirrored when shown, as EXIF says, and "
+                "taken as stored, because masks are. If lesions were drawn on turned images, save the images turned, "
+                "without EXIF."
+            )
+
+    def _notes_on_masks(self) -> Iterator[str]:
+        facts, lesion = self.facts, self._card.lesion
+        levels = sorted(facts.levels)
+        holders = ", ".join(f"{level} in {facts.levels[level].count:,}" for level in levels[:_SHOWN])
+        holders += f" and {len(levels) - _SHOWN:,} more" if len(levels) > _SHOWN else ""
+        if isinstance(lesion, tuple):
+            yield f"Lesion is where masks are {_listed(lesion)}, as the card says; beside 0 they hold {holders}."
+        elif len(levels) > 1:
+            rarest = min(levels, key=lambda level: facts.levels[level].count)
+            border = levels[-1] == 255 and levels[-2] < _SMALL_LABEL
+            yield (
+                f"Masks hold {len(levels):,} grey levels beside 0 ({holders}; {rarest} in "
+                f"{facts.levels[rarest].example}), and all of them are "
+                f"lesion.{' 255 beside small labels often marks a border.' if border else ''} If some are not, say on "
+                f"a card which are, such as `lesion: [{levels[0] if border else levels[-1]}]`."
+            )
+        if facts.smooth.count and lesion is None:
+            yield (
+                f"{facts.smooth.told('mask', 'has', 'have')} more grey levels than labels have, or a format that "
+                f"changes them (JPEG): what is {HALF} or above, of 255, is lesion."
+            )
+        if facts.ill.count:
+            yield (
+                f"{facts.ill.told('normal image', 'has', 'have')} a mask with a lesion. They count as normal: move "
+                "those with lesions to the anomalous ones."
+            )
+
+
+def _listed(numbers: Iterable[int]) -> str:
+    return ", ".join(map(str, sorted(numbers)))
+
+
+def _state(path: Path) -> tuple[int, ...]:
+    """What changes with a file's content; nothing of a file that is not there."""
+    try:
+        state = path.stat()
+    except OSError:
+        return ()
+    return state.st_size, state.st_mtime_ns, state.st_ctime_ns
+
+
+@contextmanager
+def _told(problems: list[str]) -> Iterator[None]:
+    """Adds what is wrong with a file to the problems."""
+    try:
+        yield
+    except DataError as error:
+        problems.append(str(error))
