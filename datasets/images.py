@@ -228,8 +228,9 @@ def _opened(path: Path, data: bytes) -> Iterator[Image.Image]:
                 f"{path} is a TIFF of a kind that cannot be read, such as floating point of 64 bits, or is damaged. "
                 "Save it with 8 or 16 bits without a sign."
             ) from error
+        kind = _BY_ENDING.get(path.suffix.lower(), "PNG, JPEG, BMP or TIFF")
         raise DataError(
-            f"{path} is not a {_BY_ENDING.get(path.suffix.lower(), 'PNG, JPEG, BMP or TIFF')} image, or its beginning is lost. Copy it again from its source."
+            f"{path} is not a {kind} image, or its beginning is lost. Copy it again from its source."
         ) from error
     except Exception as error:  # damaged bytes make the decoders raise IndexError, SyntaxError, struct.error and more
         raise DataError(f"{path} is damaged or cut short ({error}). Copy it again from its source.") from error

@@ -108,10 +108,13 @@ class Dataset(ABC):
     Attributes:
         name: Short, used in tables.
         card: Origin, licence and citation.
+        generated: Whether images are drawn when they are asked for: then a run does not look for what is odd about
+            them, which files may be.
     """
 
     name: str
     card: Card
+    generated: bool = False
 
     @property
     @abstractmethod

@@ -33,6 +33,21 @@ def shared_patients_note(dataset: Dataset) -> str:
     )
 
 
+def one_patient_note(dataset: Dataset) -> str:
+    """One line for the user where all that is tested is of one patient, or nothing."""
+    cases = dataset.cases("test")
+    tested = cases if dataset.card.annotation == "image" else [case for case in cases if case.label]
+    patients = {case.patient for case in tested}
+    if len(patients) != 1 or len(tested) == 1:
+        return ""
+    kind = "" if dataset.card.annotation == "image" else "anomalous "
+    return (
+        f"All {len(tested):,} {kind}test images are of one patient, {patients.pop()}, as far as names tell: patients "
+        "are what intervals draw, so that there are none and all methods are tied. Where file names hold the patient "
+        "elsewhere, or each image is a patient, say so with `patient` on a card (.yaml), such as `patient: '(.+)'`."
+    )
+
+
 def _patients(dataset: Dataset, split: Split) -> set[str]:
     # An id may have its folder before it, as in good/000.
     return {

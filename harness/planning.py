@@ -124,7 +124,8 @@ def make_plan(config: RunConfig, report: StageReport = lambda *_: None) -> Plan:
         for name, method in methods.items()
         for seed in dict.fromkeys(config.seeds)
     ]
-    notes = {name: notes_on(dataset) for name, dataset in datasets.items()}
+    report("looking at the datasets", 0, 0)
+    notes = {name: notes_on(dataset, report) for name, dataset in datasets.items()}
     return Plan(config, device, datasets, tuple(cells), controls, notes)
 
 

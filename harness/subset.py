@@ -22,6 +22,7 @@ class Subset(Dataset):
         self._limit = limit
         self.name = dataset.name
         self.card = dataset.card
+        self.generated = dataset.generated
 
     @property
     def fingerprint(self) -> str:

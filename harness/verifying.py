@@ -1,13 +1,14 @@
 """What is wrong with a dataset, all of it, and where. Nothing is changed."""
 
-import hashlib
 from collections import defaultdict
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import cast
 
-from .api import SPLITS, BrokenDatasetError, Case, DataError, Dataset, Split, StageReport
-from .leaks import shared_patients
+from .api import BrokenDatasetError, Case, Dataset, Split, StageReport
+from .leaks import one_patient_note, shared_patients
+from .notes import pixel_notes
+from .survey import Survey, all_cases, look_alikes, survey
 
 
 @dataclass(frozen=True)
@@ -47,13 +48,20 @@ def verify(
     except BrokenDatasetError as error:
         dataset = error.dataset
         findings += [Finding("files", problem, wrong=True) for problem in error.problems]
-    findings += [Finding("notes", note, wrong=False) for note in dataset.notes()]
+    try:
+        findings += [Finding("notes", note, wrong=False) for note in dataset.notes()]
+    except BrokenDatasetError as error:
+        findings += [Finding("files", problem, wrong=True) for problem in error.problems]
     findings += _counts(dataset)
-    findings += _pixels(dataset, report)
+    found, problems = survey(dataset, report)
+    findings += [Finding("files", problem, wrong=True) for problem in problems]
+    findings += _pixels(dataset, found)
     for splits, patients in shared_patients(dataset).items():
         names = ", ".join(patients)
         findings.append(Finding("patients", f"In {splits}, as far as names tell: {names}", wrong=False))
-    return dataset, tuple(findings)
+    if note := one_patient_note(dataset):
+        findings.append(Finding("patients", note, wrong=False))
+    return dataset, tuple(dict.fromkeys(findings))
 
 
 def _counts(dataset: Dataset) -> Iterator[Finding]:
@@ -65,30 +73,33 @@ def _counts(dataset: Dataset) -> Iterator[Finding]:
             )
 
 
-def _pixels(dataset: Dataset, report: StageReport) -> Iterator[Finding]:
-    """What reading every case shows."""
-    cases = [case for split in SPLITS for case in dataset.cases(split)]
-    same: dict[bytes, list[Case]] = defaultdict(list)
-    shapes: dict[tuple[int, ...], list[Case]] = defaultdict(list)
-    for done, case in enumerate(cases, start=1):
-        report("reading images and masks", done, len(cases))
-        try:
-            image, mask = dataset.load(case)
-        except DataError as error:
-            yield Finding("files", str(error), wrong=True)
-            continue
-        same[hashlib.sha256(repr(image.shape).encode() + image.tobytes()).digest()].append(case)
-        shapes[image.shape].append(case)
-        if image.min() == image.max():
-            yield Finding("values", f"{case.image} has one grey value only, {image.min()}.", wrong=False)
-        if case.label and dataset.card.annotation == "mask" and not mask.any():
+def _pixels(dataset: Dataset, found: Survey) -> Iterator[Finding]:
+    """What the pixels of every case show."""
+    cases = all_cases(dataset)
+    same: dict[str, list[Case]] = defaultdict(list)
+    shapes: dict[tuple[int, int], list[Case]] = defaultdict(list)
+    for index, shape, (low, high), lesion, digest in zip(
+        found.index, found.shape.tolist(), found.grey, found.lesion, found.digest.tolist(), strict=True
+    ):
+        case = cases[index]
+        same[digest].append(case)
+        shapes[tuple(shape)].append(case)
+        if low == high:
+            yield Finding("values", f"{case.image} has one grey value only, {low}.", wrong=False)
+        if case.label and case.mask and lesion == 0:
             yield Finding("values", f"{case.mask} shows no lesion, but its image counts as anomalous.", wrong=True)
-        if mask.all():
+        if lesion == 1:
             yield Finding("values", f"{case.mask} is lesion all over.", wrong=True)
+    yield from (Finding("notes", note, wrong=False) for note in pixel_notes(dataset, found))
     for twins in same.values():
         if len(twins) > 1:
             where = ", ".join(case.image for case in twins)
             yield Finding("duplicates", f"The same image: {where}", wrong=len({case.split for case in twins}) > 1)
+    digests = dict(zip([cases[index].image for index in found.index], found.digest.tolist(), strict=True))
+    for one, other in look_alikes(dataset, found):
+        if digests[one.image] != digests[other.image]:
+            where = f"{one.image} ({one.split}), {other.image} ({other.split})"
+            yield Finding("duplicates", f"They look the same: {where}", wrong=False)
     if len(shapes) > 1:
         usual = max(shapes, key=lambda shape: len(shapes[shape]))
         for shape, odd in shapes.items():
