@@ -25,7 +25,7 @@ _BY_ENDING = {
 ENDINGS = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", *_BY_ENDING)
 PIXEL_LIMIT = 2**26
 """Images with more pixels than 8,192 x 8,192, are refused: a few bytes can claim any number of them."""
-LABELS = 32
+LABELS = 16
 """No set of labels has more grey levels than this in a mask; more come from JPEG's losses or from smoothing."""
 HALF = 128
 _COLOURED = 16  # of 255; channels that differ by less are grey that was saved with loss

@@ -53,6 +53,7 @@ class Facts(BaseModel):
         turned: Images that EXIF says are to be turned.
         levels: Of masks that hold labels, those that hold each.
         smooth: Masks that do not.
+        lossy: Those of them whose format does not keep levels as they were.
         histogram: How many pixels of those have each grey level of 256.
         background: Masks with a pixel of 0.
         ill: Masks of normal images that hold a lesion.
@@ -67,6 +68,7 @@ class Facts(BaseModel):
     turned: Some = Some()
     levels: dict[int, Some] = {}
     smooth: Some = Some()
+    lossy: Some = Some()
     histogram: list[int] = [0] * 256
     background: int = 0
     ill: Some = Some()
@@ -110,10 +112,7 @@ class Reading:
         lesion = self._card.lesion
         if isinstance(lesion, tuple):
             if mask.lossy:
-                raise DataError(
-                    f"The mask {path} was saved with loss (JPEG), which keeps no grey level as it was, so the card's "
-                    "lesion levels cannot be found in it. Save it as PNG."
-                )
+                raise DataError(_lost(str(path)))
             return np.isin(mask.levels, lesion)
         if lesion == "any" or mask.is_binary or not self.facts.smooth.count:
             return mask.levels > 0
@@ -143,7 +142,9 @@ class Reading:
         held = _listed(facts.levels)
         if isinstance(lesion, tuple):
             absent = [level for level in lesion if level not in {0, *facts.levels}]
-            if absent and self._masks:
+            if facts.lossy.count:
+                problems.append(_lost(facts.lossy.example))
+            elif absent and self._masks and not facts.smooth.count:
                 problems.append(f"The card says that {_listed(absent)} is lesion, but the masks hold {held or 'none'}.")
         elif lesion is None and self._unclear:
             problems.append(self._unclear)
@@ -213,6 +214,8 @@ class Reading:
                         facts.levels.setdefault(level, Some()).add(path)
                 else:
                     facts.smooth.add(path)
+                    if mask.lossy:
+                        facts.lossy.add(path)
                     histogram += np.bincount(mask.grey.ravel(), minlength=256)
         facts.histogram = histogram.tolist()
         for path in self._spare:
@@ -272,6 +275,13 @@ class Reading:
                 f"{facts.ill.told('normal image', 'has', 'have')} a mask with a lesion. They count as normal: move "
                 "those with lesions to the anomalous ones."
             )
+
+
+def _lost(path: str) -> str:
+    return (
+        f"The mask {path} was saved with loss (JPEG), which keeps no grey level as it was, so that the card's lesion "
+        "levels cannot be found in it. Save masks as PNG."
+    )
 
 
 def _listed(numbers: Iterable[int]) -> str:

@@ -5,6 +5,9 @@ from itertools import combinations
 from .api import SPLITS, Dataset, Split
 
 _SHOWN = 3  # names of a pair of splits
+_OF_A_PATIENT = (
+    3  # anomalous images; more of one and the same patient, and of no other, look like a name that all share
+)
 
 
 def shared_patients(dataset: Dataset) -> dict[str, list[str]]:
@@ -36,16 +39,17 @@ def shared_patients_note(dataset: Dataset) -> str:
 def one_patient_note(dataset: Dataset) -> str:
     """One line for the user where all that is tested is of one patient, or nothing."""
     cases = dataset.cases("test")
-    tested = cases if dataset.card.annotation == "image" else [case for case in cases if case.label]
-    patients = {case.patient for case in tested}
-    if len(patients) != 1 or len(tested) == 1:
-        return ""
-    kind = "" if dataset.card.annotation == "image" else "anomalous "
-    return (
-        f"All {len(tested):,} {kind}test images are of one patient, {patients.pop()}, as far as names tell: patients "
-        "are what intervals draw, so that there are none and all methods are tied. Where file names hold the patient "
-        "elsewhere, or each image is a patient, say so with `patient` on a card (.yaml), such as `patient: '(.+)'`."
-    )
+    anomalous = [case for case in cases if case.label]
+    for kind, tested, fewest in (("", cases, 2), ("anomalous ", anomalous, _OF_A_PATIENT + 1)):
+        patients = {case.patient for case in tested}
+        if len(patients) == 1 and len(tested) >= fewest:
+            return (
+                f"All {len(tested):,} {kind}test images are of one patient, {patients.pop()}, as far as names tell. "
+                "Patients are what intervals draw, so that there are none, and all methods are tied. Where file names "
+                "hold the patient elsewhere, or each image is a patient, say so with `patient` on a card (.yaml), such "
+                "as `patient: '(.+)'`."
+            )
+    return ""
 
 
 def _patients(dataset: Dataset, split: Split) -> set[str]:

@@ -1,0 +1,309 @@
+"""How the files of a dataset become pixels, and what is said of it."""
+
+import io
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+from scipy.ndimage import gaussian_filter
+
+from miasbench.datasets import reading
+from miasbench.datasets.folder import FolderDataset, open_folder
+from miasbench.harness.api import SPLITS, BrokenDatasetError, DataError
+
+Saver = Callable[[np.ndarray, Path], Any]
+SIDE = 64
+
+
+def disc(number: int) -> np.ndarray:
+    """A lesion, bool (64, 64)."""
+    y, x = np.mgrid[:SIDE, :SIDE]
+    return (y - 20 - 7 * (number % 4)) ** 2 + (x - 30 - number % 7) ** 2 < 9**2
+
+
+def scan(number: int) -> np.ndarray:
+    """An image, uint8 (64, 64), of values up to 240."""
+    y, x = np.mgrid[:SIDE, :SIDE]
+    grey = 90 + 40 * np.sin(x / (4 + number)) + 40 * np.cos(y / 7) + np.random.default_rng(number).normal(0, 4, x.shape)
+    return (grey + 70 * disc(number)).clip(0, 240).astype(np.uint8)
+
+
+def png(pixels: np.ndarray, path: Path) -> None:
+    Image.fromarray(pixels).save(path.with_suffix(".png"))
+
+
+def white(mask: np.ndarray, path: Path) -> None:
+    png(mask.astype(np.uint8) * 255, path)
+
+
+def jpeg(mask: np.ndarray, path: Path) -> None:
+    Image.fromarray(mask.astype(np.uint8) * 255).save(path.with_suffix(".jpg"), quality=75)
+
+
+def made(root: Path, save_mask: Saver = white, save_image: Saver = png) -> Path:
+    """A dataset of 3 training images, and 1 normal and 3 anomalous ones in each other split."""
+    for split in SPLITS:
+        for kind, count in (("good", 3 if split == "train" else 1), ("Ungood", 0 if split == "train" else 3)):
+            for number in range(count):
+                name = f"{split}{kind}{number}_0.png"
+                offset = 10 * SPLITS.index(split) + 5 * (kind == "Ungood")
+                for folder in ("img", "anomaly_mask") if kind == "Ungood" else ("img",):
+                    (root / split / kind / folder).mkdir(parents=True, exist_ok=True)
+                save_image(scan(offset + number), root / split / kind / "img" / name)
+                if kind == "Ungood":
+                    save_mask(disc(offset + number), root / split / kind / "anomaly_mask" / name)
+    return root
+
+
+def anomalous(dataset: FolderDataset) -> list[np.ndarray]:
+    return [dataset.load(case).mask for split in SPLITS for case in dataset.cases(split) if case.label]
+
+
+def truths() -> list[np.ndarray]:
+    return [disc(number) for number in (15, 16, 17, 25, 26, 27)]
+
+
+def carded(root: Path, text: str) -> FolderDataset:
+    path = root.parent / "card.yaml"
+    path.write_text(f"name: mine\nroot: {root.name}\n{text}\n")
+    return open_folder(path)
+
+
+def problems(dataset: FolderDataset) -> str:
+    with pytest.raises(BrokenDatasetError) as raised:
+        dataset.notes()
+    return str(raised.value)
+
+
+# Masks
+
+
+def test_nothing_is_said_of_masks_in_black_and_white(tmp_path: Path) -> None:
+    dataset = open_folder(made(tmp_path / "d"))
+    assert dataset.notes() == ()
+    for mask, truth in zip(anomalous(dataset), truths(), strict=True):
+        np.testing.assert_array_equal(mask, truth)
+
+
+def webp(mask: np.ndarray, path: Path) -> None:
+    Image.fromarray(mask.astype(np.uint8) * 255).save(path.with_suffix(".webp"), quality=60)
+
+
+def jpeg_as_png(mask: np.ndarray, path: Path) -> None:
+    kept = io.BytesIO()
+    Image.fromarray(mask.astype(np.uint8) * 255).save(kept, "JPEG", quality=75)
+    Image.open(kept).save(path)
+
+
+def smooth(mask: np.ndarray, path: Path) -> None:
+    png(gaussian_filter(mask * 255.0, 1).astype(np.uint8), path)
+
+
+@pytest.mark.parametrize("save", [jpeg, webp, jpeg_as_png, smooth])
+def test_masks_saved_with_loss_are_cut_at_half(tmp_path: Path, save: Saver) -> None:
+    dataset = open_folder(made(tmp_path / "d", save))
+    for mask, truth in zip(anomalous(dataset), truths(), strict=True):
+        assert 2 * (mask & truth).sum() / (mask.sum() + truth.sum()) > 0.97
+    (note,) = dataset.notes()
+    assert note.startswith("6 masks (such as ")
+    assert "128 or above, of 255, is lesion" in note
+
+
+def test_all_masks_are_cut_at_half_if_one_needs_it(tmp_path: Path) -> None:
+    root = made(tmp_path / "d", jpeg_as_png)
+    few = root / "test/Ungood/anomaly_mask/testUngood0_0.png"
+    png(np.where(disc(25), 255, 0).astype(np.uint8) + (disc(3) & ~disc(25)) * np.uint8(3), few)  # noise of one level
+    np.testing.assert_array_equal(anomalous(open_folder(root))[3], disc(25))
+
+
+def test_a_lossy_mask_of_several_classes_is_refused(tmp_path: Path) -> None:
+    def save(mask: np.ndarray, path: Path) -> None:
+        levels = np.where(mask, 255, 0) + np.where(np.roll(mask, 25, 1) & ~mask, 128, 0)
+        Image.fromarray(levels.astype(np.uint8)).save(path.with_suffix(".jpg"), quality=75)
+
+    dataset = open_folder(made(tmp_path / "d", save))
+    text = problems(dataset)
+    assert "6 masks (such as " in text
+    assert "Save masks as PNG" in text
+    with pytest.raises(DataError, match="not black and white alone"):
+        anomalous(dataset)
+
+
+def test_numbered_lesions_are_not_cut_in_half_silently(tmp_path: Path) -> None:
+    def save(mask: np.ndarray, path: Path) -> None:
+        png((mask * (1 + np.arange(SIDE)[None] % 50)).astype(np.uint8), path)
+
+    root = made(tmp_path / "d", save)
+    assert "lesion: any" in problems(open_folder(root))
+    dataset = carded(root, "lesion: any")
+    for mask, truth in zip(anomalous(dataset), truths(), strict=True):
+        np.testing.assert_array_equal(mask, truth)
+
+
+def test_several_exact_levels_are_all_lesion_and_told(tmp_path: Path) -> None:
+    def save(mask: np.ndarray, path: Path) -> None:
+        png(np.where(mask, np.where(np.arange(SIDE)[None] > 36, 64, 191), 0).astype(np.uint8), path)
+
+    root = made(tmp_path / "d", save)
+    dataset = open_folder(root)
+    (note,) = dataset.notes()
+    assert "2 grey levels beside 0 (64 in 6, 191 in 6;" in note
+    assert "lesion: [191]" in note
+    for mask, truth in zip(anomalous(dataset), truths(), strict=True):
+        np.testing.assert_array_equal(mask, truth)
+    chosen = carded(root, "lesion: [191]")
+    assert "Lesion is where masks are 191, as the card says; beside 0 they hold 64 in 6, 191 in 6." in chosen.notes()[0]
+    assert chosen.card.lesion == (191,)
+    for mask, truth in zip(anomalous(chosen), truths(), strict=True):
+        np.testing.assert_array_equal(mask, truth & (np.arange(SIDE)[None] <= 36))
+    assert chosen.fingerprint != dataset.fingerprint
+
+
+def test_a_level_that_no_mask_holds_is_refused(tmp_path: Path) -> None:
+    text = problems(carded(made(tmp_path / "d"), "lesion: [2]"))
+    assert "The card says that 2 is lesion, but the masks hold 255" in text
+
+
+def test_levels_cannot_be_chosen_from_lossy_masks(tmp_path: Path) -> None:
+    dataset = carded(made(tmp_path / "d", jpeg), "lesion: [255]")
+    with pytest.raises(DataError, match="Save masks as PNG"):
+        anomalous(dataset)
+    assert "Save masks as PNG" in problems(dataset)
+
+
+def test_a_border_of_255_beside_small_labels_is_told(tmp_path: Path) -> None:
+    def save(mask: np.ndarray, path: Path) -> None:
+        border = mask & ~np.roll(mask, 2, 0)
+        png(np.where(border, 255, mask).astype(np.uint8), path)
+
+    (note,) = open_folder(made(tmp_path / "d", save)).notes()
+    assert "255 beside small labels often marks a border" in note
+    assert "lesion: [1]" in note
+
+
+def test_one_mask_of_other_levels_is_told(tmp_path: Path) -> None:
+    root = made(tmp_path / "d")
+    odd = root / "test/Ungood/anomaly_mask/testUngood1_0.png"
+    png(disc(26).astype(np.uint8), odd)
+    (note,) = open_folder(root).notes()
+    assert f"(1 in 1, 255 in 5; 1 in {odd})" in note
+
+
+def test_masks_without_a_background_are_refused(tmp_path: Path) -> None:
+    root = made(tmp_path / "d", lambda mask, path: png(mask.astype(np.uint8) + 1, path))
+    text = problems(open_folder(root))
+    assert "No mask has a pixel of 0" in text
+    for mask, truth in zip(anomalous(carded(root, "lesion: [2]")), truths(), strict=True):
+        np.testing.assert_array_equal(mask, truth)
+
+
+def test_inverted_masks_can_be_turned_by_a_card(tmp_path: Path) -> None:
+    root = made(tmp_path / "d", lambda mask, path: white(~mask, path))
+    dataset = carded(root, "lesion: [0]")
+    dataset.notes()
+    for mask, truth in zip(anomalous(dataset), truths(), strict=True):
+        np.testing.assert_array_equal(mask, truth)
+
+
+def test_masks_of_normal_images_that_hold_a_lesion_are_told(tmp_path: Path) -> None:
+    root = made(tmp_path / "d")
+    (root / "test/good/label").mkdir()
+    white(disc(1), root / "test/good/label/testgood0_0.png")
+    (note,) = open_folder(root).notes()
+    assert note.startswith("1 normal image (")
+    assert "has a mask with a lesion" in note
+    white(disc(1) & False, root / "test/good/label/testgood0_0.png")
+    assert open_folder(root).notes() == ()
+
+
+# Depth
+
+
+def deep(bits: int) -> Saver:
+    return lambda image, path: png(image.astype(np.uint16) << (bits - 8), path)
+
+
+@pytest.mark.parametrize("bits", [8, 10, 12, 14, 16])
+def test_as_many_bits_are_read_as_all_images_need(tmp_path: Path, bits: int) -> None:
+    dataset = open_folder(made(tmp_path / "d", save_image=deep(bits)))
+    for number, case in enumerate(dataset.cases("train")):
+        expected = np.round((scan(number).astype(float) * 2 ** (bits - 8)) * 255 / (2**bits - 1))
+        np.testing.assert_array_equal(dataset.load(case).image, expected)
+    (note,) = dataset.notes()
+    assert note.startswith("11 images (such as ")
+    assert f"0 to {2**bits - 1:,} become 0 to 255 ({bits} bits, the fewest of" in note
+
+
+def test_the_rule_is_one_for_all_images(tmp_path: Path) -> None:
+    root = made(tmp_path / "d", save_image=deep(12))
+    png(np.full((SIDE, SIDE), 16383, np.uint16), root / "train/good/img/bright_1.png")
+    dataset = open_folder(root)
+    dark = next(case for case in dataset.cases("test") if not case.label)
+    np.testing.assert_array_equal(dataset.load(dark).image, np.round(scan(20) * 16.0 * 255 / 16383))
+
+
+def test_a_card_says_how_many_bits_mean_something(tmp_path: Path) -> None:
+    root = made(tmp_path / "d", save_image=deep(12))
+    dataset = carded(root, "bits: 10")
+    assert dataset.card.bits == 10
+    image = dataset.load(dataset.cases("train")[0]).image
+    np.testing.assert_array_equal(image, np.round((scan(0).astype(int) * 16).clip(max=1023) * 255 / 1023))
+    assert "0 to 1,023 become 0 to 255 (10 bits, as the card says)" in dataset.notes()[0]
+    assert dataset.fingerprint != open_folder(root).fingerprint
+
+
+def test_images_of_8_and_16_bits_beside_each_other_are_told(tmp_path: Path) -> None:
+    root = made(tmp_path / "d")
+    deep(12)(scan(0), root / "train/good/img/traingood0_0.png")
+    dataset = open_folder(root)
+    (note,) = dataset.notes()
+    assert note.startswith("1 image (")
+    assert "10 images of 8 bits are taken as they are" in note
+
+
+def test_what_all_files_hold_is_looked_for_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    root = made(tmp_path / "d", save_image=deep(12))
+    expected = open_folder(root).notes()
+    seen: list[Path] = []
+    real = reading.look_at
+    monkeypatch.setattr(reading, "look_at", lambda path: (seen.append(path), real(path))[1])
+    again = open_folder(root)
+    again.load(again.cases("train")[0])
+    assert again.notes() == expected
+    assert not seen
+    deep(16)(scan(0), root / "train/good/img/traingood0_0.png")
+    assert f"{int(scan(0).max()) * 256:,}" in open_folder(root).notes()[0], "a changed file is looked at again"
+
+
+def test_nothing_is_looked_for_where_images_have_8_bits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(reading, "look_at", lambda path: pytest.fail("it was"))
+    dataset = open_folder(made(tmp_path / "d"))
+    for split in SPLITS:
+        for case in dataset.cases(split):
+            dataset.load(case)
+
+
+# Colour, EXIF
+
+
+def test_images_in_colour_are_told_and_grey_ones_of_three_channels_are_not(tmp_path: Path) -> None:
+    root = made(tmp_path / "d", save_image=lambda image, path: Image.fromarray(image).convert("RGB").save(path))
+    assert open_folder(root).notes() == ()
+    tinted = np.stack([scan(0), scan(0) // 2, scan(0) // 2], axis=2)
+    Image.fromarray(tinted).save(root / "train/good/img/traingood0_0.png")
+    assert open_folder(root).notes() == (
+        f"1 image ({root}/train/good/img/traingood0_0.png) is in colour and turned to grey (luminance).",
+    )
+
+
+def test_images_that_exif_turns_are_told(tmp_path: Path) -> None:
+    root = made(tmp_path / "d")
+    exif = Image.Exif()
+    exif[0x0112] = 3
+    path = root / "test/good/img/testgood0_0.png"
+    Image.open(path).save(path, exif=exif)
+    (note,) = open_folder(root).notes()
+    assert note.startswith(f"1 image ({path}) is to be turned or mirrored when shown, as EXIF says")
