@@ -164,6 +164,102 @@ def test_hidden_and_other_files_are_ignored(tmp_path: Path, make_bmad: Maker) ->
     assert dataset.fingerprint
 
 
+def test_bids_names_tell_patients(tmp_path: Path, make_bmad: Maker, write: Maker) -> None:
+    make_bmad(tmp_path)
+    for name in ("sub-01_ses-1_FLAIR_007", "sub-01_ses-2_FLAIR_008", "x_sub-2b_3", "mysub-3_4"):
+        write(tmp_path / f"test/good/img/{name}.png")
+    patients = {case.id: case.patient for case in open_folder(tmp_path).cases("test")}
+    assert patients["sub-01_ses-1_FLAIR_007"] == patients["sub-01_ses-2_FLAIR_008"] == "sub-01"
+    assert patients["x_sub-2b_3"] == "sub-2b"
+    assert patients["mysub-3_4"] == "mysub-3"
+
+
+def test_names_that_look_like_patients_of_several_images_are_told(tmp_path: Path, make_bmad: Maker) -> None:
+    make_bmad(tmp_path)
+    for number, path in enumerate(sorted(tmp_path.rglob("img/*.png"))):
+        name = f"case{number // 3}-slice{number % 3:02}.png"
+        masks = path.parents[1] / "anomaly_mask"
+        if masks.is_dir():
+            (masks / path.name).rename(masks / name)
+        path.rename(path.with_name(name))
+    (note,) = open_folder(tmp_path).notes()
+    assert note.startswith("Each of the 11 images counts as a patient of its own, but names such as case")
+    (tmp_path / "card.yaml").write_text("{name: x, patient: '^(.+)-'}")
+    dataset = open_folder(tmp_path / "card.yaml")
+    assert len({case.patient for split in SPLITS for case in dataset.cases(split)}) == 4
+    assert dataset.notes() == ()
+
+
+# Files that are passed over
+
+
+def test_nothing_is_passed_over_in_a_usual_dataset(tmp_path: Path, make_bmad: Maker, write: Maker) -> None:
+    make_bmad(tmp_path, "doubled")
+    write(tmp_path / "test/test_labels/good/n_test_10.png")
+    Image.new("L", (8, 6)).save(tmp_path / "test/test_labels/good/n_test_10.png")
+    for name in ("README", "README.md", "manifest.csv", "Thumbs.db", ".DS_Store", "._00000_0.png", "desktop.ini"):
+        (tmp_path / "train/good" / name).write_bytes(b"no image")
+    assert open_folder(tmp_path).notes() == ()
+
+
+def test_endings_that_are_not_read_are_counted(tmp_path: Path, make_bmad: Maker) -> None:
+    make_bmad(tmp_path)
+    for name in ("b.npy", "c.NPY", "a.dcm", "d", "e.nii.gz", "f.mha"):
+        (tmp_path / "train/good/img" / name).write_bytes(b"pixels")
+    (note,) = open_folder(tmp_path).notes()
+    assert note.startswith("6 files are passed over, because only .png, .jpg, ")
+    assert all(told in note for told in ("2 .npy", "1 .dcm", "1 without an ending", "1 .nii.gz", "1 .mha"))
+    assert str(tmp_path / "train/good/img/a.dcm") in note
+
+
+@pytest.mark.parametrize(
+    "place", ["train/good/img/pat7", "train/good", "test/ungood2", "test/normal", "train/Ungood/img", "extra"]
+)
+def test_images_where_nothing_looks_are_counted(tmp_path: Path, make_bmad: Maker, write: Maker, place: str) -> None:
+    make_bmad(tmp_path)
+    for number in range(3):
+        write(tmp_path / place / f"more_{number}.png", 90 + number)
+    (note,) = open_folder(tmp_path).notes()
+    assert note.startswith(f"3 images are passed over, because the layout does not look there: 3 in {place}.")
+
+
+def test_links_are_followed_once(tmp_path: Path, make_bmad: Maker, write: Maker) -> None:
+    make_bmad(tmp_path / "d")
+    write(tmp_path / "elsewhere/more_1.png")
+    (tmp_path / "d/train/good/img/linked").symlink_to(tmp_path / "elsewhere", target_is_directory=True)
+    (tmp_path / "d/train/good/img/again").symlink_to(tmp_path / "d/train", target_is_directory=True)
+    (note,) = open_folder(tmp_path / "d").notes()
+    assert note.startswith(
+        "1 image is passed over, because the layout does not look there: 1 in train/good/img/linked."
+    )
+
+
+def test_a_link_to_nowhere_is_named(tmp_path: Path, make_bmad: Maker) -> None:
+    make_bmad(tmp_path)
+    (tmp_path / "train/good/img/gone_1.png").symlink_to(tmp_path / "nowhere.png")
+    assert "train/good/img/gone_1.png cannot be read: No such file" in problem(tmp_path)
+
+
+def test_a_card_passes_over_what_its_folders_hold_but_not_what_its_patterns_leave(tmp_path: Path, write: Maker) -> None:
+    for name in ("healthy/p1/flair-1.png", "healthy/p1/t1-1.png", "sick/a_1.png", "truth/a_1.png", "sick/sub/b_1.png"):
+        write(tmp_path / name)
+    (tmp_path / "sick/c_1.npy").touch()
+    write(tmp_path / "elsewhere/d_1.png")
+    notes = open_folder(card(tmp_path, SPLITS_TEXT)).notes()
+    assert [note.partition(",")[0] for note in notes] == ["1 file is passed over", "1 image is passed over"]
+    assert "1 in sick/sub" in notes[1]
+
+
+@pytest.mark.parametrize("ending", ["webp", "gif", "WEBP"])
+def test_more_endings_are_read(tmp_path: Path, make_bmad: Maker, ending: str) -> None:
+    make_bmad(tmp_path)
+    image = Image.fromarray(np.arange(48, dtype=np.uint8).reshape(6, 8))
+    image.save(tmp_path / f"train/good/img/more_1.{ending}", **({"lossless": True} if ending != "gif" else {}))
+    dataset = open_folder(tmp_path)
+    assert counts(dataset) == COUNTS | {"train": 4}
+    assert dataset.notes() == ()
+
+
 # What is wrong with files
 
 
@@ -177,6 +273,104 @@ def test_an_image_without_its_mask(tmp_path: Path, make_bmad: Maker) -> None:
     (make_bmad(tmp_path) / MASK).unlink()
     folder = tmp_path / "test/Ungood/anomaly_mask"
     assert f"The image {tmp_path / UNGOOD} has no mask of its name at {folder}." in problem(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("suffix", "said"),
+    [
+        ("_mask", 'for f in *_mask.png; do mv "$f" "${f%_mask.png}.png"; done'),
+        ("_segmentation", 'for f in *_segmentation.png; do mv "$f" "${f%_segmentation.png}.png"; done'),
+        ("-label", 'for f in *-label.png; do mv "$f" "${f%-label.png}.png"; done'),
+    ],
+)
+def test_masks_with_a_suffix_are_one_problem_that_names_it(
+    tmp_path: Path, make_bmad: Maker, suffix: str, said: str
+) -> None:
+    make_bmad(tmp_path)
+    for path in (tmp_path / "test/Ungood/anomaly_mask").iterdir():
+        path.rename(path.with_stem(path.stem + suffix))
+    text = problem(tmp_path)
+    assert "1 problem:" in text
+    assert f"such as a_test_10{suffix}.png for a_test_10.png" in text
+    assert said in text
+
+
+def test_masks_with_a_prefix_and_swapped_words_are_named(tmp_path: Path, make_bmad: Maker) -> None:
+    make_bmad(tmp_path)
+    for path in (tmp_path / "test/Ungood/anomaly_mask").iterdir():
+        path.rename(path.with_stem(f"mask_{path.stem}"))
+    assert 'for f in mask_*; do mv "$f" "${f#mask_}"; done' in problem(tmp_path)
+    for number, (image, mask) in enumerate(
+        zip(*(sorted((tmp_path / "test/Ungood" / name).iterdir()) for name in ("img", "anomaly_mask")), strict=True)
+    ):
+        image.rename(image.with_stem(f"image_{number}"))
+        mask.rename(mask.with_stem(f"label_{number}"))
+    assert "rename them, such as label_0.png to image_0.png." in problem(tmp_path)
+
+
+def test_images_with_a_suffix_of_channels_are_named(tmp_path: Path, make_bmad: Maker) -> None:
+    make_bmad(tmp_path)
+    for path in (tmp_path / "test/Ungood/img").iterdir():
+        path.rename(path.with_stem(f"{path.stem}_0000"))
+    text = problem(tmp_path)
+    assert "1 problem:" in text
+    assert "such as a_test_10.png for a_test_10_0000.png" in text
+
+
+def test_several_masks_of_an_image_are_named(tmp_path: Path, make_bmad: Maker) -> None:
+    make_bmad(tmp_path)
+    for path in list((tmp_path / "test/Ungood/anomaly_mask").iterdir()):
+        shutil.copy(path, path.with_stem(f"{path.stem}_mask_1"))
+        path.rename(path.with_stem(f"{path.stem}_mask"))
+    assert (
+        "unite those of one image, such as a_test_10_mask.png and a_test_10_mask_1.png, in one, and rename"
+        in problem(tmp_path)
+    )
+
+
+def test_masks_among_images_are_named(tmp_path: Path, make_bmad: Maker, write: Maker) -> None:
+    write(make_bmad(tmp_path) / "train/good/img/00000_0_mask.png")
+    assert "train/good/img/00000_0_mask.png is a mask by its name, but lies among images" in problem(tmp_path)
+
+
+def test_the_layout_of_mvtec_is_named(tmp_path: Path, write: Maker) -> None:
+    for name in ("train/good/000", "test/good/000", "test/tumour/000", "test/oedema/000"):
+        write(tmp_path / f"{name}.png")
+    for kind in ("tumour", "oedema"):
+        write(tmp_path / f"ground_truth/{kind}/000_mask.png")
+    text = problem(tmp_path)
+    assert "1 problem:" in text
+    assert "This looks like MVTec's layout" in text
+    assert "oedema/000.png as oedema_000.png, and its mask 000_mask.png as oedema_000.png" in text
+    for kind in ("tumour", "oedema"):  # as the message says
+        write(tmp_path / f"test/Ungood/img/{kind}_000.png")
+        write(tmp_path / f"test/Ungood/anomaly_mask/{kind}_000.png")
+    assert counts(open_folder(tmp_path)) == {"train": 1, "valid": 0, "test": 3}
+
+
+@pytest.mark.parametrize("place", ["test/ungood2", "test/Ungood/pictures"])
+def test_a_misspelt_folder_is_shown(tmp_path: Path, make_bmad: Maker, place: str) -> None:
+    make_bmad(tmp_path)
+    images = tmp_path / "test/Ungood/img"
+    if place == "test/ungood2":
+        (tmp_path / "test/Ungood").rename(tmp_path / place)
+    else:
+        images.rename(tmp_path / place)
+    text = problem(tmp_path)
+    assert f"The test split has no anomalous images at {tmp_path}/test/Ungood" in text
+    assert f"It holds {'good, ungood2' if place == 'test/ungood2' else 'anomaly_mask, pictures'}." in text
+
+
+def test_nnunets_folders_are_named(tmp_path: Path) -> None:
+    for name in ("imagesTr", "labelsTr"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "a.nii.gz").touch()
+    assert "bench data add NAME imagesTr --masks labelsTr" in problem(tmp_path)
+
+
+def test_a_mask_turned_by_90_degrees_is_told(tmp_path: Path, make_bmad: Maker, write: Maker) -> None:
+    write(make_bmad(tmp_path) / MASK, shape=(8, 6))
+    assert "One is the other turned, perhaps by its EXIF." in problem(tmp_path)
 
 
 def test_no_folder_of_masks(tmp_path: Path, make_bmad: Maker) -> None:

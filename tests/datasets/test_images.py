@@ -1,12 +1,13 @@
 import struct
 import zlib
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from miasbench.datasets.images import inspect, read_grey, read_mask
+from miasbench.datasets.images import inspect, look_at, mask_pixels, read_grey, read_mask
 from miasbench.harness.api import DataError
 
 GREY = np.arange(48, dtype=np.uint8).reshape(6, 8) * 5
@@ -81,6 +82,148 @@ def test_a_mask_of_palette_colours(tmp_path: Path) -> None:
 def test_a_mask_of_16_bits(tmp_path: Path) -> None:
     levels = np.array([[0, 1, 65535]], dtype=np.uint16)
     np.testing.assert_array_equal(read_mask(saved(tmp_path / "x.png", levels)), levels > 0)
+
+
+@pytest.mark.parametrize("outside", [(255, 255, 255, 0), (0, 0, 0, 0), (255, 0, 0, 0)])
+def test_transparent_pixels_of_a_mask_are_background(tmp_path: Path, outside: tuple[int, ...]) -> None:
+    pixels = np.full((4, 4, 4), outside, dtype=np.uint8)
+    pixels[1:3, 1:3] = 255, 0, 0, 255
+    mask = read_mask(saved(tmp_path / "x.png", pixels))
+    np.testing.assert_array_equal(mask, np.pad(np.ones((2, 2), bool), 1))
+
+
+def test_a_mask_that_is_transparent_all_over_has_no_lesion(tmp_path: Path) -> None:
+    assert not read_mask(saved(tmp_path / "x.png", np.full((4, 4, 4), (255, 255, 255, 0), dtype=np.uint8))).any()
+
+
+def test_half_transparent_lesions_are_lesions(tmp_path: Path) -> None:
+    pixels = np.zeros((4, 4, 4), dtype=np.uint8)
+    pixels[1:3, 1:3] = 255, 0, 0, 60
+    assert read_mask(saved(tmp_path / "x.png", pixels)).sum() == 4
+
+
+def test_black_on_transparent_is_refused(tmp_path: Path) -> None:
+    pixels = np.full((4, 4, 4), (255, 255, 255, 0), dtype=np.uint8)
+    pixels[1:3, 1:3] = 0, 0, 0, 255
+    with pytest.raises(DataError, match=r"x\.png is transparent but for black pixels.*white lesions on black"):
+        read_mask(saved(tmp_path / "x.png", pixels))
+
+
+def palette_image(path: Path, indices: np.ndarray, *colours: tuple[int, int, int], **options: Any) -> Path:
+    image = Image.fromarray(indices.astype(np.uint8))
+    image.putpalette([channel for colour in colours for channel in colour])
+    image.save(path, **options)
+    return path
+
+
+INDICES = np.array([[0, 0, 1, 1], [0, 0, 0, 0]])
+
+
+def test_a_palette_of_black_and_white_tells_lesion_by_its_colour(tmp_path: Path) -> None:
+    black_first = palette_image(tmp_path / "x.png", INDICES, (0, 0, 0), (255, 255, 255))
+    white_first = palette_image(tmp_path / "y.png", 1 - INDICES, (255, 255, 255), (0, 0, 0))
+    for path in (black_first, white_first):
+        np.testing.assert_array_equal(read_mask(path), INDICES > 0)
+
+
+def test_levels_of_a_palette_of_labels_are_its_indices(tmp_path: Path) -> None:
+    indices = np.array([[0, 1, 2, 2], [0, 0, 0, 2]])
+    path = palette_image(tmp_path / "x.png", indices, (0, 0, 0), (128, 0, 0), (0, 128, 0))
+    np.testing.assert_array_equal(mask_pixels(path).levels, indices)
+
+
+def test_a_transparent_colour_of_a_palette_is_background(tmp_path: Path) -> None:
+    path = palette_image(tmp_path / "x.png", INDICES, (255, 255, 255), (255, 0, 0), transparency=0)
+    np.testing.assert_array_equal(read_mask(path), INDICES > 0)
+
+
+@pytest.mark.parametrize("mode", ["P", "RGB"])
+def test_colours_without_a_background_are_refused(tmp_path: Path, mode: str) -> None:
+    path = palette_image(tmp_path / "x.png", INDICES, (255, 255, 255), (255, 0, 0))
+    Image.open(path).convert(mode).save(path)
+    with pytest.raises(DataError, match=r"x\.png has no black background, only #ffffff, #ff0000, and which"):
+        read_mask(path)
+
+
+def test_one_colour_is_lesion_all_over(tmp_path: Path) -> None:
+    assert read_mask(palette_image(tmp_path / "x.png", 0 * INDICES, (255, 0, 0))).all()
+
+
+def test_a_mask_in_cmyk(tmp_path: Path) -> None:
+    white = saved(tmp_path / "x.png", np.where(INDICES, 255, 0).astype(np.uint8))
+    Image.open(white).convert("RGB").convert("CMYK").save(tmp_path / "x.tif")
+    pixels = np.array(Image.open(tmp_path / "x.tif"))
+    assert pixels.shape == (2, 4, 4)
+    np.testing.assert_array_equal(read_mask(tmp_path / "x.tif"), INDICES > 0)
+
+
+def test_a_jpeg_mask_is_cut_at_half(tmp_path: Path) -> None:
+    truth = np.hypot(*(np.mgrid[:64, :64] - 30)) < 9
+    path = saved(tmp_path / "x.jpg", truth.astype(np.uint8) * 255)
+    assert len(np.unique(np.asarray(Image.open(path)))) > 16
+    np.testing.assert_array_equal(read_mask(path), truth)
+
+
+@pytest.mark.parametrize("ending", ["webp", "gif", "pgm", "ppm", "jp2", "WEBP"])
+def test_other_endings_are_read(tmp_path: Path, ending: str) -> None:
+    options = {"lossless": True} if ending.lower() == "webp" else {}
+    image = Image.fromarray(GREY)
+    (image.convert("RGB") if ending == "ppm" else image).save(tmp_path / f"x.{ending}", **options)
+    np.testing.assert_array_equal(read_grey(tmp_path / f"x.{ending}"), GREY)
+    assert inspect(tmp_path / f"x.{ending}")[1] == (6, 8)
+
+
+@pytest.mark.parametrize("ending", ["png", "tif", "pgm", "jp2"])
+def test_16_bits_are_read_from_every_format_that_has_them(tmp_path: Path, ending: str) -> None:
+    path = saved(tmp_path / f"x.{ending}", GREY.astype(np.uint16) * 257)
+    np.testing.assert_array_equal(read_grey(path), GREY)
+    assert look_at(path).highest == int(GREY.max()) * 257
+
+
+@pytest.mark.parametrize(("bits", "value", "grey"), [(12, 4095, 255), (12, 2048, 128), (12, 5000, 255), (8, 200, 200)])
+def test_so_many_bits_are_brought_to_8(tmp_path: Path, bits: int, value: int, grey: int) -> None:
+    path = saved(tmp_path / "x.png", np.full((2, 2), value, dtype=np.uint16))
+    assert (read_grey(path, bits) == grey).all()
+
+
+def tiff(path: Path, pixels: np.ndarray, sample_format: int) -> Path:
+    """An uncompressed TIFF of any type of pixel."""
+    tags = {256: pixels.shape[1], 257: pixels.shape[0], 258: pixels.itemsize * 8, 259: 1, 262: 1, 277: 1}
+    tags |= {278: pixels.shape[0], 279: pixels.nbytes, 339: sample_format}
+    tags[273] = 8 + 2 + 12 * (len(tags) + 1) + 4
+    entries = b"".join(struct.pack("<HHII", tag, 4, 1, tags[tag]) for tag in sorted(tags))
+    header = b"II*\0" + struct.pack("<IH", 8, len(tags))
+    path.write_bytes(header + entries + struct.pack("<I", 0) + pixels.tobytes())
+    return path
+
+
+@pytest.mark.parametrize(
+    ("dtype", "sample_format", "said"),
+    [
+        (np.int8, 2, "signed pixels of 8 bits"),
+        (np.int16, 2, "signed pixels of 16 bits, as Hounsfield units are stored"),
+        (np.int32, 2, "pixels of 32 bits, whose range"),
+        (np.float32, 3, "pixels of 32 bits in floating point"),
+        (np.float64, 3, "a TIFF of a kind that cannot be read, such as floating point of 64 bits"),
+    ],
+)
+def test_pixels_that_cannot_be_used_are_named(tmp_path: Path, dtype: type, sample_format: int, said: str) -> None:
+    path = tiff(tmp_path / "x.tif", np.arange(600, dtype=np.int8).reshape(20, 30).astype(dtype), sample_format)
+    for read in (read_grey, read_mask, inspect):
+        with pytest.raises(DataError, match=said) as raised:
+            read(path)
+        assert "Save it with 8 or 16 bits without a sign" in str(raised.value)
+
+
+def test_colour_of_16_bits_is_noticed(tmp_path: Path) -> None:
+    chunks = [(b"IHDR", struct.pack(">IIBBBBB", 2, 1, 16, 2, 0, 0, 0))]
+    chunks += [(b"IDAT", zlib.compress(b"\0" + struct.pack(">6H", *[300] * 6))), (b"IEND", b"")]
+    written = [
+        struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data)) for kind, data in chunks
+    ]
+    (tmp_path / "x.png").write_bytes(b"\x89PNG\r\n\x1a\n" + b"".join(written))
+    assert look_at(tmp_path / "x.png").cut
+    assert not look_at(saved(tmp_path / "y.png", GREY, "RGB")).cut
 
 
 @pytest.mark.filterwarnings("ignore:Corrupt EXIF")
