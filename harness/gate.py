@@ -1,12 +1,16 @@
 """The gate: whether a run still does what a baseline says, and if not, in which way.
 
 What a run measured is brought into the form of a baseline's cells, and the two are compared cell by cell. A cell is a
-dataset and a method; seeds are averaged, so a run with another seed can be held against the same baseline. Oracles are
-never looked at, and neither is the code's version: the code is what is being tested.
+dataset and a method; seeds are averaged, so a run with other seeds can be held against the same baseline, with an
+allowance for how far seeds differ. Oracles are never looked at. A change of the code is told and judged by its scores:
+the code is what is being tested.
+
+A gate that judges nothing must not pass: each tolerance has to judge a cell, and each cell has to be judged by a
+tolerance. A score that could fall to zero without being found is not judged.
 """
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -14,6 +18,7 @@ import pandas as pd
 
 from ..results.baseline import (
     DIGITS,
+    JUDGED,
     RUNTIME,
     Absolute,
     Baseline,
@@ -39,6 +44,8 @@ GATED = (
 
 NEGLIGIBLE = 0.001
 """A paired difference this small is no finding, however sure: another processor's rounding can make it."""
+EVERY = "all"
+"""The dataset and the method of a finding that is about a tolerance."""
 _QUICK = 1.0  # calibration workloads, a few milliseconds; what takes less cannot be timed well enough to be judged
 
 
@@ -48,15 +55,17 @@ class Measured:
 
     Attributes:
         cells: Those that were finished, with every seed.
-        failures: The error of those that were not, by dataset and method.
+        failures: The error of those that failed with some seed, by dataset and method.
         datasets: All that the run was to measure.
         planned: All cells that the run was to measure.
+        empty: Whether nothing was finished, with any seed.
     """
 
     cells: tuple[BaselineCell, ...]
     failures: Mapping[tuple[str, str], str]
     datasets: frozenset[str]
     planned: frozenset[tuple[str, str]]
+    empty: bool = False
 
 
 def measure(store: RunStore, metrics: Iterable[str]) -> Measured:
@@ -70,48 +79,59 @@ def measure(store: RunStore, metrics: Iterable[str]) -> Measured:
         ResultsError: It has no record or no tables.
     """
     record, scores, cases = store.read(), store.scores(), store.cases()
-    entries = {(entry["dataset"], entry["method"]): entry for entry in record["cells"]}
-    ended = set(scores["cell"])
-    open_cells = {(entry["dataset"], entry["method"]) for entry in record["cells"] if entry["name"] not in ended}
-    failed = scores[scores["error"] != ""]
-    failures = {
-        (str(row["dataset"]), str(row["method"])): f"seed {row['seed']}: {row['error']}"
-        for row in failed.to_dict("records")
-    }
-    cells = []
-    for key, rows in scores[scores["error"] == ""].groupby(["dataset", "method"], sort=False):
-        dataset, method = str(key[0]), str(key[1])
-        if (dataset, method) in open_cells:
+    planned: dict[tuple[str, str], list[Mapping[str, Any]]] = {}
+    for entry in record["cells"]:
+        planned.setdefault((entry["dataset"], entry["method"]), []).append(entry)
+    cells, failures, empty = [], {}, True
+    for key, entries in planned.items():
+        ends = [store.cell(entry["name"]).read() for entry in entries]
+        of_seeds = [scores[scores["cell"] == entry["name"]] for entry in entries]
+        # While a cell is run again, the tables still have what it measured before. Without the cells' folders, as where
+        # only the tables were copied, a run that is done speaks by its tables.
+        finished = [
+            not rows.empty and (end is not None or record["status"] == "done")
+            for rows, end in zip(of_seeds, ends, strict=True)
+        ]
+        for entry, rows in zip(entries, of_seeds, strict=True):
+            for error in rows.loc[rows["error"] != "", "error"]:
+                failures[key] = f"seed {entry['seed']}: {error}"
+        empty = empty and not any(
+            done and (rows["error"] == "").all() for done, rows in zip(finished, of_seeds, strict=True)
+        )
+        if key in failures or not all(finished):
             continue
-        masks = headline(cases[(cases["dataset"] == dataset) & (cases["method"] == method)])
+        rows, entry = pd.concat(of_seeds), entries[0]
+        masks = headline(cases[cases["cell"].isin([entry["name"] for entry in entries])])
         policy = str(masks["policy"].iloc[0]) if len(masks) else ""
-        wanted = {metric: policy if metric in MASK_METRICS else "none" for metric in metrics}
+        wanted = {metric: policy if metric in MASK_METRICS else "none" for metric in metrics if metric in GATED}
         means = {metric: _mean_score(rows, metric, of) for metric, of in wanted.items()}
-        entry = entries[dataset, method]
         cells.append(
             BaselineCell(
-                dataset=dataset,
-                method=method,
-                seeds=tuple(int(seed) for seed in rows["seed"].unique()),
+                dataset=key[0],
+                method=key[1],
+                seeds=tuple(int(entry["seed"]) for entry in entries),
                 fingerprint=entry["fingerprint"],
                 configuration=_configuration(entry, scoring_of(record)),
                 scores={metric: score for metric, score in means.items() if score is not None},
-                runtime=_runtime(rows, entry["device"], store.cell(entry["name"]).read()),
+                runtime=_runtime(rows, entry["device"], ends),
                 dice=_dice(masks),
+                code=entry["code"],
             )
         )
-    return Measured(tuple(cells), failures, frozenset(record["datasets"]), frozenset(entries))
+    return Measured(tuple(cells), failures, frozenset(record["datasets"]), frozenset(planned), empty)
 
 
-def make_baseline(store: RunStore, tolerance: Mapping[str, Tolerance]) -> Baseline:
+def make_baseline(store: RunStore, tolerance: Mapping[str, Tolerance], optional: Collection[str] = ()) -> Baseline:
     """Makes a baseline of a run.
 
     Args:
         store: The run.
         tolerance: By metric, and for `RUNTIME`.
+        optional: Those of them that are left out where they can judge nothing.
 
     Raises:
-        UsageError: Not every cell of the run is finished.
+        UsageError: Not every cell of the run is finished, or the gate could not fail: a tolerance judges no cell, or a
+            cell is judged by none.
         ResultsError: It has no record or no tables.
     """
     measured = measure(store, tolerance)
@@ -121,7 +141,22 @@ def make_baseline(store: RunStore, tolerance: Mapping[str, Tolerance]) -> Baseli
             f"{' · '.join(min(unfinished))} of the run {store.name} is not finished: a baseline is made of a run "
             "without failures. The same bench run command goes on where it stopped."
         )
-    return Baseline(store.name, dict(tolerance), measured.cells)
+    baseline = Baseline(store.name, dict(tolerance), measured.cells)
+    # Held against itself: what is not judged now never will be.
+    idle = [finding for finding in check(baseline, measured) if finding.kind == "nothing judged"]
+    problems = [f"{_subject(finding)}: {finding.text}" for finding in idle if finding.what not in optional]
+    if problems:
+        had = {name: None for cell in measure(store, GATED).cells for name, score in cell.scores.items() if score.value}
+        raise UsageError(
+            f"This gate could not fail. {' '.join(problems)} The run has {', '.join(had) or 'no scores'}: give a "
+            f"tolerance that one of them can break, such as --tolerance {next(iter(had), 'dice')}=0.02."
+        )
+    left = {finding.what for finding in idle}
+    return replace(baseline, tolerance={name: one for name, one in tolerance.items() if name not in left})
+
+
+def _subject(finding: Finding) -> str:
+    return finding.what if finding.dataset == EVERY else f"{finding.dataset} · {finding.method}"
 
 
 def parse_tolerances(texts: Sequence[str]) -> dict[str, Tolerance]:
@@ -143,6 +178,11 @@ def parse_tolerances(texts: Sequence[str]) -> dict[str, Tolerance]:
             form = "a factor above 1, like runtime=2" if name == RUNTIME else f"at least 0, like {name}=0.02"
             paired = ", or dice=paired" if name == "dice" else ""
             raise UsageError(f"--tolerance {text}: it should be {form}{paired}.")
+        if name != RUNTIME and number >= 1:
+            raise UsageError(
+                f"--tolerance {text}: scores lie between 0 and 1, so that nothing could break it. Give less, like "
+                f"{name}=0.02."
+            )
         found[name] = Factor(number) if name == RUNTIME else Absolute(number)
     return found
 
@@ -155,8 +195,9 @@ def check(baseline: Baseline, measured: Measured) -> list[Finding]:
         measured: What is, with the metrics that the baseline has tolerances for.
 
     Returns:
-        For every cell of the baseline, one finding if it cannot be compared, and else one for each metric and for the
-        runtime, after one for its configuration if that has changed. Cells that the baseline does not know come last.
+        For every cell of the baseline, one finding if it cannot be compared, and else one for each tolerance, after
+        those for its configuration and its code if they have changed. Cells that the baseline does not know follow, and
+        what is judged by no tolerance or judges no cell.
     """
     now = {cell.key: cell for cell in measured.cells}
     known = {cell.key for cell in baseline.cells}
@@ -167,7 +208,24 @@ def check(baseline: Baseline, measured: Measured) -> list[Finding]:
         if key not in known
     ]
     new = [key for key in now if key not in known and key not in measured.failures]
-    return findings + [Finding("new", *key, "cell", None, None, "is not in the baseline") for key in new]
+    findings += [Finding("new", *key, "cell", None, None, "is not in the baseline") for key in new]
+    return findings + list(_nothing_judged(baseline, findings))
+
+
+def _nothing_judged(baseline: Baseline, findings: Sequence[Finding]) -> Iterator[Finding]:
+    """Cells that no tolerance has judged, and tolerances that have judged no cell.
+
+    The runtime, which another device is enough to leave unjudged, counts only where it is all that is to be judged.
+    """
+    wanted = [name for name in baseline.tolerance if name != RUNTIME] or [RUNTIME]
+    for cell in baseline.cells:
+        of_cell = [one for one in findings if (one.dataset, one.method) == cell.key]
+        if not any(one.failed or (one.what in wanted and one.kind in JUDGED) for one in of_cell):
+            yield Finding("nothing judged", *cell.key, "cell", None, None, f"none of {', '.join(wanted)} is judged.")
+    for name in wanted:
+        about = [one for one in findings if one.what == name]
+        if about and not any(one.failed or one.kind in JUDGED for one in about):
+            yield Finding("nothing judged", EVERY, EVERY, name, None, None, f"{about[0].text}.")
 
 
 def _check_cell(
@@ -202,28 +260,53 @@ def _check_cell(
     changes = list(_changes(before.configuration, now.configuration))
     if changes:
         yield found("configuration changed", "; ".join(changes))
-    for metric, score in before.scores.items():
-        if metric in tolerances:
-            yield _check_score(metric, score, before, now, tolerances[metric])
+    if before.code and now.code != before.code:
+        yield Finding("code changed", *before.key, "code", None, None, f"it is {now.code}, was {before.code}")
+    for name, tolerance in tolerances.items():
+        if not isinstance(tolerance, Factor):
+            yield _check_score(name, before, now, tolerance)
     factor = tolerances.get(RUNTIME)
     if isinstance(factor, Factor):
         yield _check_runtime(before, now, factor.factor)
 
 
-def _check_score(
-    metric: str, before: Score, cell: BaselineCell, now_cell: BaselineCell, tolerance: Tolerance
-) -> Finding:
-    now = now_cell.scores.get(metric)
+def _check_score(metric: str, cell: BaselineCell, now_cell: BaselineCell, tolerance: Tolerance) -> Finding:
+    before, now = cell.scores.get(metric), now_cell.scores.get(metric)
 
     def found(kind: Kind, text: str) -> Finding:
-        return Finding(kind, *cell.key, metric, before.value, now.value if now else None, text)
+        return Finding(kind, *cell.key, metric, before and before.value, now and now.value, text)
 
+    if before is None:
+        if now is not None:
+            return found("new", f"{metric} is not in the baseline")
+        masks = " of the method's own masks or of valid_dice" if metric in MASK_METRICS else ""
+        return found("not judged", f"there is no {metric}{masks}")
     if now is None:
         return found("missing", f"{metric} could not be computed in this run")
     if now.policy != before.policy:
         return found("configuration changed", f"masks are those of {now.policy}, were those of {before.policy}")
+    allowance, seeds = _of_other_seeds(metric, cell, now_cell)
+    kind, text = _judge(metric, cell, now_cell, tolerance, allowance)
+    if kind == "ok":
+        worst = replace(
+            now_cell,
+            scores={metric: replace(now, value=0.0)},
+            dice={patient: dict.fromkeys(cases, 0.0) for patient, cases in cell.dice.items()},
+        )
+        if _judge(metric, cell, worst, tolerance, allowance)[0] != "regression":
+            kind, text = "not judged", f"not even a {metric} of 0 would be a regression ({text})"
+            if tolerance == "paired":
+                patients = len(cell.dice)
+                text += f": DICE is of {patients} {'patient' if patients == 1 else 'patients'}"
+    return found(kind, text + seeds)
+
+
+def _judge(
+    metric: str, cell: BaselineCell, now_cell: BaselineCell, tolerance: Tolerance, allowance: float
+) -> tuple[Kind, str]:
+    """What has become of a score that both have, and by how much it differs."""
     if isinstance(tolerance, Absolute):
-        difference = round(now.value - before.value, DIGITS)
+        difference = round(now_cell.scores[metric].value - cell.scores[metric].value, DIGITS)
         low = high = difference
         margin = tolerance.absolute
         text = f"{difference:+.3f}, tolerance {margin:g}"
@@ -231,14 +314,37 @@ def _check_score(
         difference, low, high = _paired(cell.dice, now_cell.dice)
         margin = NEGLIGIBLE
         if np.isnan(low):
-            return found("not judged", "a paired interval takes two patients or more")
+            return "not judged", "a paired interval takes two patients or more"
         text = f"{difference:+.3f}, paired 95 % interval {low:+.3f} to {high:+.3f}"
     # An absolute tolerance is exceeded by the difference; a paired one, if all of the interval is on one side of zero.
-    if difference < -margin and high < 0:
-        return found("regression", text)
-    if difference > margin and low > 0:
-        return found("improved", text)
-    return found("ok", text)
+    if difference < -margin - allowance and high < 0:
+        return "regression", text
+    if difference > margin + allowance and low > 0:
+        return "improved", text
+    return "ok", text
+
+
+def _of_other_seeds(metric: str, cell: BaselineCell, now_cell: BaselineCell) -> tuple[float, str]:
+    """How far a score may differ because its seeds do, and what is to be said of them.
+
+    Twice the standard error of a difference of two means over seeds, from the deviations over seeds of both; 0 where
+    the seeds are the same, and where no deviation is known.
+    """
+    if set(cell.seeds) == set(now_cell.seeds):
+        return 0.0, ""
+    counts = len(cell.seeds), len(now_cell.seeds)
+    deviations = cell.scores[metric].deviation, now_cell.scores[metric].deviation
+    known = [(count - 1, one) for count, one in zip(counts, deviations, strict=True) if one is not None]
+    said = [
+        f"{', '.join(map(str, seeds))}{'' if deviation is None else f' (deviation {deviation:.3f})'}"
+        for seeds, deviation in zip((now_cell.seeds, cell.seeds), reversed(deviations), strict=True)
+    ]
+    text = f"; seeds are {said[0]}, were {said[1]}"
+    if not known:
+        return 0.0, f"{text}: how far seeds differ is not known from one each; run the same seeds, or several"
+    variance = sum(degrees * one**2 for degrees, one in known) / sum(degrees for degrees, _ in known)
+    allowance = 2 * float(np.sqrt(variance * sum(1 / count for count in counts)))
+    return allowance, f"{text}: {allowance:.3f} more is allowed for other seeds"
 
 
 def _paired(before: Mapping[str, Mapping[str, float]], now: Mapping[str, Mapping[str, float]]) -> tuple[float, ...]:
@@ -267,7 +373,7 @@ def _check_runtime(cell: BaselineCell, now_cell: BaselineCell, factor: float) ->
         return found("not judged", f"the {which} has no calibration; measure again with bench run --force")
     if before.where != now.where:
         return found("not judged", f"measured on {now.where}, the baseline on {before.where}")
-    growth = now.ratio / before.ratio
+    growth = now.ratio / before.ratio if before.ratio else float("inf")
     text = (
         f"{growth:.2f} times as long for the machine, tolerance {factor:g}; {now.predict_ms:.1f} ms per image, "
         f"was {before.predict_ms:.1f}"
@@ -298,21 +404,24 @@ def _configuration(entry: Mapping[str, Any], scoring: Mapping[str, Any]) -> dict
 
 
 def _mean_score(rows: pd.DataFrame, metric: str, policy: str) -> Score | None:
+    """The mean over seeds; `None` where a seed has no value."""
     own = rows[(rows["metric"] == metric) & (rows["policy"] == policy) & ~rows["oracle"]]
-    value, low, high = (own[name].mean() for name in ("value", "ci_low", "ci_high"))
-    if np.isnan(value):
+    if len(own) < rows["cell"].nunique() or own["value"].isna().any():
         return None
-    ends = [None if np.isnan(end) else round(float(end), DIGITS) for end in (low, high)]
-    return Score(policy, round(float(value), DIGITS), *ends)
+    deviation = own["value"].std() if len(own) > 1 else float("nan")
+    numbers = own["value"].mean(), own["ci_low"].mean(), own["ci_high"].mean(), deviation
+    value, *rest = (None if np.isnan(number) else round(float(number), DIGITS) for number in numbers)
+    return Score(policy, value or 0.0, *rest)
 
 
-def _runtime(rows: pd.DataFrame, device: str, end: Mapping[str, Any] | None) -> Runtime | None:
+def _runtime(rows: pd.DataFrame, device: str, ends: Sequence[Mapping[str, Any] | None]) -> Runtime | None:
     predict, calibration = (
         float(rows.loc[rows["metric"] == name, "value"].mean()) for name in ("predict_ms", "calibration_ms")
     )
-    if np.isnan(predict) or np.isnan(calibration) or end is None:
+    threads = [end["environment"]["threads"] for end in ends if end and "environment" in end]
+    if np.isnan(predict) or np.isnan(calibration) or not threads:
         return None
-    return Runtime(device, end["environment"]["threads"], round(predict, 3), round(calibration, 3))
+    return Runtime(device, threads[0], round(predict, 3), round(calibration, 3))
 
 
 def _dice(masks: pd.DataFrame) -> dict[str, dict[str, float]]:

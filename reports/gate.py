@@ -12,7 +12,7 @@ from rich.text import Text
 from ..results.baseline import RUNTIME, Finding, Kind
 
 _COLUMNS = ("method", "what", "baseline", "run", "found", "")
-_OUTCOMES = {"regression": "failure", "slower": "failure", "not judged": "skipped"}
+_OUTCOMES = {"regression": "failure", "slower": "failure", "not judged": "skipped", "new": "skipped"}
 _SENTENCES: dict[Kind, str] = {
     "crashed": "crashed: no score is worse, there is none.",
     "missing": "missing: the baseline has it, the run does not.",
@@ -20,7 +20,10 @@ _SENTENCES: dict[Kind, str] = {
     "configuration changed": "configured in another way than in the baseline.",
     "regression": "worse by more than the tolerance: a regression.",
     "slower": "slower by more than the tolerance, also for this machine: a regression.",
+    "nothing judged": "without anything to judge, so that the gate could not fail: make the baseline again, with a "
+    "tolerance that can be broken, or take what judges nothing out of the file.",
     "not judged": "not judged.",
+    "code changed": "made by other code than the baseline, which its scores are to judge.",
     "improved": "better by more than the tolerance.",
     "new": "not in the baseline yet.",
 }
@@ -68,7 +71,7 @@ def gate_markdown(findings: Sequence[Finding], accept: str) -> str:
 def junit_xml(findings: Sequence[Finding]) -> str:
     """Writes a test case for each finding: a failure is a score or a runtime, an error is what kept one from being had.
 
-    What was not judged is skipped.
+    What was not judged, or is not in the baseline yet, is skipped.
     """
     root = ElementTree.Element("testsuites")
     suite = ElementTree.SubElement(root, "testsuite", name="bench check", tests=str(len(findings)))

@@ -17,6 +17,7 @@ RUNTIME = "runtime"
 """The tolerance that is no metric's: milliseconds per image, measured in calibration workloads."""
 
 _STRICT = ConfigDict(extra="forbid")
+_Finite = Annotated[float, Field(allow_inf_nan=False)]  # nothing is below NaN: a gate would pass whatever comes
 
 
 class BaselineError(BenchError):
@@ -56,12 +57,14 @@ class Score:
     """A metric, 0 to 1, higher is better: the mean over seeds of its value and of its 95 % interval's ends.
 
     `policy` is `own`, `valid_dice`, or `none` where no mask is involved; an end that could not be computed is `None`.
+    `deviation` is that of the seeds' values, n - 1 in its denominator; `None` with one seed, and in older baselines.
     """
 
     policy: str
-    value: float
-    ci_low: float | None
-    ci_high: float | None
+    value: _Finite
+    ci_low: _Finite | None
+    ci_high: _Finite | None
+    deviation: _Finite | None = None
 
 
 @with_config(_STRICT)
@@ -71,8 +74,8 @@ class Runtime:
 
     device: str
     threads: int
-    predict_ms: float
-    calibration_ms: float
+    predict_ms: Annotated[float, Field(ge=0, allow_inf_nan=False)]
+    calibration_ms: Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
     @property
     def ratio(self) -> float:
@@ -97,6 +100,7 @@ class BaselineCell:
         scores: By metric.
         runtime: `None` where the run has no calibration.
         dice: Patient by patient and case by case, mean over seeds; anomalous images only.
+        code: The version of the code that made the predictions; empty in older baselines.
     """
 
     dataset: str
@@ -106,7 +110,8 @@ class BaselineCell:
     configuration: dict[str, Any]
     scores: dict[str, Score]
     runtime: Runtime | None
-    dice: dict[str, dict[str, float]]
+    dice: dict[str, dict[str, _Finite]]
+    code: str = ""
 
     @property
     def key(self) -> tuple[str, str]:
@@ -134,13 +139,17 @@ class Baseline:
                 raise ValueError(f"a factor is for {RUNTIME} alone, which takes nothing else (got {name})")
             if tolerance == "paired" and name != "dice":
                 raise ValueError(f"only dice can be paired: {name} is not kept case by case")
+        if not self.tolerance or not self.cells:
+            raise ValueError(f"without {'cells' if self.tolerance else 'a tolerance'} it judges nothing")
 
 
 Kind = Literal[
     "ok",
     "improved",
     "new",
+    "code changed",
     "not judged",
+    "nothing judged",
     "regression",
     "slower",
     "dataset changed",
@@ -148,7 +157,10 @@ Kind = Literal[
     "missing",
     "crashed",
 ]
+JUDGED: tuple[Kind, ...] = ("ok", "improved", "regression", "slower")
+"""What tells that a score or a runtime was held against its tolerance."""
 FAILURES: tuple[Kind, ...] = (
+    "nothing judged",
     "regression",
     "slower",
     "dataset changed",

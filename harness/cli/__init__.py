@@ -25,7 +25,7 @@ _COMMANDS = {
     "weights": "Fetch, list or verify model weights.",
 }
 
-OK, REGRESSION, USAGE, FAILED_CELLS, NOTHING_MEASURED, INTERRUPTED = 0, 1, 2, 3, 4, 130
+OK, REGRESSION, USAGE, FAILED_CELLS, NOTHING_MEASURED, NOTHING_JUDGED, INTERRUPTED = 0, 1, 2, 3, 4, 5, 130
 
 
 class _LazyGroup(click.Group):
@@ -61,7 +61,7 @@ def cli() -> None:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Runs the command line and exits: 0 ok, 1 a regression, 2 wrong usage or something missing, 3 some cells failed, 4
-    nothing was measured, 130 interrupted.
+    nothing was measured, 5 the gate had nothing to judge, 130 interrupted.
     """  # noqa: D205
     # Libraries' own progress bars would tear ours apart, and their warnings are not for users of this command.
     os.environ.setdefault("TQDM_DISABLE", "1")

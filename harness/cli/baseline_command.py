@@ -16,7 +16,8 @@ Examples:
   bench baseline latest --tolerance dice=paired --tolerance runtime=3
 
 A tolerance is what a score may lose (dice=0.02), `dice=paired` (the 95 % interval of the difference case by case, over
-patients, must not lie below zero), or how many times as long an image may take (runtime=2).
+patients, must not lie below zero), or how many times as long an image may take (runtime=2). One that nothing could
+break is refused, and a default one is left out.
 """,
 )
 @click.argument("run", default="latest")
@@ -47,9 +48,13 @@ def command(run: str, results: UPath, out: Path, tolerances: tuple[str, ...]) ->
 
     given = parse_tolerances(tolerances)
     kept = read_baseline(out).tolerance if out.exists() else DEFAULT_TOLERANCES
-    baseline = make_baseline(find_run(run, results), {**kept, **given})
+    wanted = {**kept, **given}
+    defaults = {name for name, one in DEFAULT_TOLERANCES.items() if name not in given and wanted.get(name) == one}
+    baseline = make_baseline(find_run(run, results), wanted, optional=defaults)
     write_baseline(out, baseline)
     cells = len(baseline.cells)
+    for name in wanted.keys() - baseline.tolerance.keys():
+        console.print(f"No tolerance for {name}, which judges nothing here.", style="yellow")
     console.print(
         f"Baseline of {cells} {'cell' if cells == 1 else 'cells'} of the run {baseline.run}: {out}", soft_wrap=True
     )

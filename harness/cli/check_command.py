@@ -11,7 +11,7 @@ from upath import UPath
 
 from ..api import UsageError
 from ..config import default_results, results_folder
-from . import FAILED_CELLS, NOTHING_MEASURED, OK, REGRESSION, USAGE
+from . import FAILED_CELLS, NOTHING_JUDGED, NOTHING_MEASURED, OK, REGRESSION, USAGE
 
 if TYPE_CHECKING:
     from ...results.baseline import Finding
@@ -23,6 +23,7 @@ _CODES = {
     "configuration changed": USAGE,
     "regression": REGRESSION,
     "slower": REGRESSION,
+    "nothing judged": NOTHING_JUDGED,
 }
 
 
@@ -38,6 +39,7 @@ Exit codes, the first that applies:
   3  a cell crashed
   2  a cell is missing, or its dataset or configuration has changed
   1  a score fell by more than its tolerance, or an image takes too long
+  5  nothing was judged: a tolerance judged no cell, or no tolerance judged a cell
   0  none of these
 """,
 )
@@ -58,8 +60,9 @@ def command(run: str, baseline: Path, results: UPath, markdown: Path | None, git
 
     It fails when a score falls below the baseline by more than the file's tolerance, when an image takes longer by more
     than a factor (in units of a calibration workload that every cell measures, so that a slower machine is no
-    regression), and, in other words and with other exit codes, when a cell crashed or is missing or when its dataset or
-    configuration is no longer the same. RUN is a run's folder, its name, the beginning of its name, or `latest`.
+    regression), and, in other words and with other exit codes, when a cell crashed or is missing, when its dataset or
+    configuration is no longer the same, or when there was nothing to judge. RUN is a run's folder, its name, the
+    beginning of its name, or `latest`.
     """
     from ...reports.gate import gate_markdown, gate_table, junit_xml
     from ...results.baseline import find_baseline, read_baseline
@@ -83,12 +86,15 @@ def command(run: str, baseline: Path, results: UPath, markdown: Path | None, git
         _write(markdown, text, "--markdown")
     if junit:
         _write(junit, junit_xml(findings), "--junit")
-    return exit_code(findings) if measured.cells else NOTHING_MEASURED
+    return NOTHING_MEASURED if measured.empty else exit_code(findings)
 
 
 def exit_code(findings: Sequence["Finding"]) -> int:
-    """The most serious of the findings' exit codes: the highest."""
-    return max((_CODES.get(finding.kind, OK) for finding in findings), default=OK)
+    """The exit code of the most serious finding."""
+    from ...results.baseline import FAILURES
+
+    kinds = {finding.kind for finding in findings}
+    return next((_CODES[kind] for kind in reversed(FAILURES) if kind in kinds), OK)
 
 
 def _write(path: Path, text: str, option: str, mode: str = "w") -> None:

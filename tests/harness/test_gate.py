@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
 
+import numpy as np
 import pytest
 
 from miasbench.harness.api import UsageError
@@ -49,10 +50,12 @@ CELL = BaselineCell(
 )
 TINY = "phantom_brain_mri:train=3,valid=4,test=6,size=64"
 KEYS = frozenset({CELL.key})
+BOTH = KEYS | {("liver", "alone")}
 
 
 def baseline(**tolerance: Any) -> Baseline:
-    return Baseline("run", DEFAULT_TOLERANCES | tolerance, (CELL,))
+    defaults = {name: one for name, one in DEFAULT_TOLERANCES.items() if name in {*CELL.scores, "runtime"}}
+    return Baseline("run", defaults | tolerance, (CELL,))
 
 
 def measured(*cells: BaselineCell, **changes: Any) -> Measured:
@@ -119,7 +122,9 @@ class TestScores:
     def test_one_patient_cannot_be_paired(self) -> None:
         alone = replace(CELL, dice={"p0": DICE["p0"]})
         found = check(Baseline("run", {"dice": "paired"}, (alone,)), measured(alone))
-        assert only("not judged", found).text == "a paired interval takes two patients or more"
+        assert [one.kind for one in found] == ["not judged", "nothing judged", "nothing judged"]
+        assert found[0].text == "a paired interval takes two patients or more"
+        assert exit_code(found) == 5
 
     def test_what_has_no_tolerance_is_not_looked_at(self) -> None:
         only("ok", check(Baseline("run", {"dice": Absolute(0.02)}, (CELL,)), measured(scored("pixel_auroc", -0.5))))
@@ -130,6 +135,104 @@ class TestScores:
     def test_another_policy_is_another_configuration(self) -> None:
         own = replace(CELL, scores=CELL.scores | {"dice": Score("own", 0.1, None, None)})
         assert findings(own)["dice"].text == "masks are those of own, were those of valid_dice"
+
+
+class TestNothingJudged:
+    """A gate that has nothing to judge does not pass."""
+
+    def kinds(self, tolerance: dict[str, Any], before: BaselineCell = CELL, now: BaselineCell = CELL) -> list[str]:
+        found = check(Baseline("run", tolerance, (before,)), measured(now))
+        assert exit_code(found) == (5 if "nothing judged" in {one.kind for one in found} else 0)
+        return [one.kind for one in found]
+
+    def test_a_tolerance_for_a_score_that_no_cell_has(self) -> None:
+        assert self.kinds({"aupro": Absolute(0.02)}) == ["not judged", "nothing judged", "nothing judged"]
+        both = {"dice": Absolute(0.02), "aupro": Absolute(0.02)}
+        assert self.kinds(both) == ["ok", "not judged", "nothing judged"]
+
+    def test_a_cell_that_no_tolerance_is_for(self) -> None:
+        alone = replace(CELL, method="alone", scores={"pixel_auroc": CELL.scores["pixel_auroc"]})
+        found = check(Baseline("run", {"dice": Absolute(0.02)}, (CELL, alone)), measured(CELL, alone, planned=BOTH))
+        assert [(one.kind, one.method) for one in found if one.failed] == [("nothing judged", "alone")]
+
+    @pytest.mark.parametrize("tolerance", [0.55, 0.9])
+    def test_a_tolerance_that_not_even_zero_breaks(self, tolerance: float) -> None:
+        assert self.kinds({"dice": Absolute(tolerance)}) == ["not judged", "nothing judged", "nothing judged"]
+        better = scored("dice", 0.95)
+        assert self.kinds({"dice": Absolute(tolerance)}, now=better) == ["improved"]
+
+    def test_a_paired_dice_that_is_zero_already(self) -> None:
+        zero = paired(*(-DICE[patient][f"{patient}-0"] for patient in DICE))
+        assert "nothing judged" in self.kinds({"dice": "paired"}, zero, zero)
+
+    def test_a_name_that_is_no_metric(self) -> None:
+        assert "nothing judged" in self.kinds({"dice": Absolute(0.02), "dise": Absolute(0.02)})
+
+    def test_the_runtime_on_another_device_is_enough_only_beside_scores(self) -> None:
+        elsewhere = timed(100.0, device="cuda")
+        assert self.kinds({"dice": Absolute(0.02), "runtime": Factor(2)}, now=elsewhere) == ["ok", "not judged"]
+        assert "nothing judged" in self.kinds({"runtime": Factor(2)}, now=elsewhere)
+        assert self.kinds({"runtime": Factor(2)}) == ["ok"]
+
+    def test_what_is_missing_or_crashed_is_told_as_that_alone(self) -> None:
+        found = check(baseline(), measured(failures={CELL.key: "cheese"}))
+        assert [one.kind for one in found] == ["crashed"]
+
+    @pytest.mark.parametrize("number", ["NaN", "Infinity"])
+    def test_a_baseline_without_numbers_is_none(self, tmp_path: Path, number: str) -> None:
+        write_baseline(tmp_path / "b.json", baseline())
+        text = (tmp_path / "b.json").read_text()
+        for value in ("0.55", "0.52", "0.5"):  # the score, a case, an interval's end
+            (tmp_path / "b.json").write_text(text.replace(f" {value}", f" {number}"))
+            with pytest.raises(BaselineError, match="is not a baseline"):
+                read_baseline(tmp_path / "b.json")
+
+    @pytest.mark.parametrize("empty", [{"cells": ()}, {"tolerance": {}}])
+    def test_an_empty_baseline_is_none(self, empty: dict[str, Any]) -> None:
+        with pytest.raises(ValueError, match="it judges nothing"):
+            replace(baseline(), **empty)
+
+    def test_is_no_pass_anywhere(self) -> None:
+        found = check(Baseline("run", {"aupro": Absolute(0.02)}, (CELL,)), measured(CELL))
+        assert gate_markdown(found, "accept").startswith("### Benchmark gate: failed")
+        assert "Nothing is worse" not in " ".join(in_words(found, "accept"))
+        assert 'errors="2" skipped="1"' in junit_xml(found)
+
+
+class TestSeeds:
+    def over(self, seeds: tuple[int, ...], value: float, deviation: float | None) -> BaselineCell:
+        score = Score("valid_dice", value, None, None, deviation)
+        return replace(CELL, seeds=seeds, scores=CELL.scores | {"dice": score})
+
+    def finding(self, before: BaselineCell, now: BaselineCell) -> Finding:
+        return check(Baseline("run", {"dice": Absolute(0.02)}, (before,)), measured(now))[0]
+
+    def test_the_same_seeds_are_allowed_nothing_more(self) -> None:
+        found = self.finding(self.over((0, 1), 0.5, 0.1), self.over((1, 0), 0.47, 0.1))
+        assert (found.kind, found.text) == ("regression", "-0.030, tolerance 0.02")
+
+    def test_other_seeds_are_allowed_twice_the_standard_error(self) -> None:
+        # 2 * 0.03 * sqrt(1 / 4 + 1 / 4)
+        before = self.over((0, 1, 2, 3), 0.5, 0.03)
+        found = self.finding(before, self.over((4, 5, 6, 7), 0.45, 0.03))
+        assert found.kind == "ok"
+        assert "seeds are 4, 5, 6, 7 (deviation 0.030), were 0, 1, 2, 3 (deviation 0.030): 0.042 more" in found.text
+        assert self.finding(before, self.over((4, 5, 6, 7), 0.43, 0.03)).kind == "regression"
+
+    def test_one_seed_is_held_against_the_deviation_of_several(self) -> None:
+        # 2 * 0.02 * sqrt(1 / 4 + 1)
+        found = self.finding(self.over((0, 1, 2, 3), 0.5, 0.02), self.over((9,), 0.44, None))
+        assert found.kind == "ok"
+        assert "seeds are 9, were 0, 1, 2, 3 (deviation 0.020): 0.045 more" in found.text
+
+    def test_seeds_that_differ_too_much_leave_nothing_to_judge(self) -> None:
+        found = self.finding(self.over((0, 1), 0.3, 0.4), self.over((2, 3), 0.1, 0.4))
+        assert found.kind == "not judged"
+
+    def test_one_seed_each_names_both(self) -> None:
+        found = self.finding(CELL, replace(scored("dice", -0.3), seeds=(1,)))
+        assert found.kind == "regression"
+        assert "seeds are 1, were 0: how far seeds differ is not known" in found.text
 
 
 class TestRuntime:
@@ -198,7 +301,9 @@ class TestCells:
         assert found["dice"].kind == "regression"
 
     def test_another_seed_is_no_change(self) -> None:
-        assert {one.kind for one in findings(replace(CELL, seeds=(7, 8))).values()} == {"ok"}
+        found = findings(replace(CELL, seeds=(7, 8)))
+        assert {one.kind for one in found.values()} == {"ok"}
+        assert "; seeds are 7, 8, were 0: how far seeds differ is not known" in found["dice"].text
 
     def test_what_is_new_is_told_and_passes(self) -> None:
         found = check(baseline(), measured(CELL, replace(CELL, method="stfpm")))
@@ -213,9 +318,10 @@ def finding(kind: Kind, text: str = "text") -> Finding:
 class TestReports:
     def test_exit_codes_go_by_the_most_serious(self) -> None:
         codes = [exit_code([finding(kind)]) for kind in FAILURES]
-        assert codes == [1, 1, 2, 2, 2, 3]
+        assert codes == [5, 1, 1, 2, 2, 2, 3]
         assert exit_code([finding(kind) for kind in FAILURES]) == 3
         assert exit_code([finding("regression"), finding("missing")]) == 2
+        assert exit_code([finding("regression"), finding("nothing judged")]) == 1
         assert exit_code([finding("ok"), finding("improved"), finding("not judged")]) == 0
 
     def test_every_kind_of_failure_has_words_of_its_own(self) -> None:
@@ -297,6 +403,8 @@ class TestTolerances:
             ("aupro=paired", "at least 0, like aupro=0.02."),
             ("runtime=1", "a factor above 1"),
             ("dice=nan", "at least 0"),
+            ("dice=1", "nothing could break it. Give less, like dice=0.02."),
+            ("pixel_auroc=1.5", "nothing could break it"),
         ],
     )
     def test_that_are_wrong_are_refused(self, text: str, says: str) -> None:
@@ -379,6 +487,39 @@ class TestRuns:
         assert "the run ended before it was measured" in found.text
         with pytest.raises(UsageError, match="is not finished"):
             make_baseline(RunStore(folder), DEFAULT_TOLERANCES)
+
+    def test_a_last_seed_that_failed_is_a_crash(self, tmp_path: Path, plugins: Any) -> None:
+        kept = make_baseline(self.run(tmp_path / "a", ["scripted"], seeds=[0, 1]), DEFAULT_TOLERANCES)
+        calls = iter(range(15))  # 11 predictions a seed
+
+        def crash(count: int) -> None:
+            if next(calls, None) is None:
+                raise RuntimeError("out of cheese")
+
+        plugins.hook = crash
+        now = measure(self.run(tmp_path / "b", ["scripted"], seeds=[0, 1]), kept.tolerance)
+        found = only("crashed", check(kept, now))
+        assert found.text == "seed 1: RuntimeError: out of cheese"
+        assert not now.empty, "seed 0 was finished"
+
+    def test_a_baseline_keeps_the_deviation_over_seeds(self, tmp_path: Path) -> None:
+        store = self.run(tmp_path, ["scripted"], seeds=[0, 1, 2])
+        (cell,) = make_baseline(store, DEFAULT_TOLERANCES).cells
+        values = store.scores().query("policy == 'own' and metric == 'dice'")["value"]
+        assert cell.scores["dice"].deviation == pytest.approx(np.std(values, ddof=1), abs=1e-6)
+
+    def test_a_baseline_leaves_defaults_out_that_judge_nothing_and_refuses_others(self, tmp_path: Path) -> None:
+        store = self.run(tmp_path, ["intensity"])
+        scores = store.scores()
+        store.write_table("scores", scores[scores["metric"] != "aupro"])
+        tolerance = DEFAULT_TOLERANCES | {"image_auroc": Absolute(0.02)}
+        with pytest.raises(UsageError, match=r"This gate could not fail\. aupro: there is no aupro\."):
+            make_baseline(store, tolerance)
+        assert set(make_baseline(store, tolerance, ["aupro"]).tolerance) == set(tolerance) - {"aupro"}
+        with pytest.raises(UsageError, match=r"The run has .*pixel_auroc"):
+            make_baseline(store, {"aupro": Absolute(0.02), "runtime": Factor(2)}, ["aupro"])
+        with pytest.raises(UsageError, match="not even a dice of 0 would be a regression"):
+            make_baseline(store, {"dice": Absolute(0.99)})
 
     def test_a_failed_run_makes_no_baseline(self, tmp_path: Path) -> None:
         with pytest.raises(UsageError, match=r"failing of the run .* is not finished"):

@@ -61,6 +61,18 @@ def test_a_drop_and_a_missing_cell_fail_in_their_own_words(tmp_path: Path, kept:
     assert "Traceback" not in out
 
 
+def test_what_judges_nothing_fails_and_what_is_new_is_skipped(tmp_path: Path, kept: tuple[Path, Baseline]) -> None:
+    results, baseline = kept
+    (cell,) = baseline.cells
+    write_baseline(tmp_path / "b.json", replace(baseline, cells=(replace(cell, scores={}),)))
+    code, out = run_pytest(tmp_path, "--bench-baseline", "b.json", "--bench-results", str(results))
+    assert code == 1, out
+    assert "nothing judged: cell: none of dice, pixel_auroc, aupro is judged" in out
+    write_baseline(tmp_path / "b.json", replace(baseline, cells=(replace(cell, method="padim"),)))
+    code, out = run_pytest(tmp_path, "--bench-baseline", "b.json", "--bench-results", str(results))
+    assert "1 failed, 1 passed, 1 skipped" in out
+
+
 @pytest.mark.parametrize("content", [None, "{}"])
 def test_a_baseline_that_is_none_is_one_message(
     tmp_path: Path, kept: tuple[Path, Baseline], content: str | None
