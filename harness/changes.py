@@ -127,8 +127,11 @@ def _changes(
     yield from _differing("", *({"seeds": ", ".join(sorted(one))} for one in seeds))
     yield from _differing("scoring", scoring_of(a), scoring_of(b))
     environments = [dict(record["environment"]) for record in records]
-    packages = [environment.pop("packages") for environment in environments]
+    packages = [environment.pop("packages", {}) for environment in environments]
+    plugins = [environment.pop("plugins", {}) for environment in environments]
     yield from _differing("versions", *packages)
+    for name in dict.fromkeys([*plugins[0], *plugins[1]]):
+        yield from _differing(f"plugin {name}", *(of_run.get(name, {}) for of_run in plugins))
     yield from _differing("environment", *({k: v for k, v in one.items() if k != "command"} for one in environments))
 
 

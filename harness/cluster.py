@@ -32,7 +32,7 @@ from .claims import Claims
 from .config import RunConfig
 from .device import PeakMemory, seed_everything
 from .planning import Plan, build_method, open_datasets
-from .provenance import asked_threads, method_version
+from .provenance import asked_threads, cell_version
 
 _GIB = 2**30
 _TIMEOUT = 10  # seconds to reach a cluster
@@ -221,7 +221,7 @@ def _arrive(task: CellTask) -> Dataset:
     method = build_method(task.config, cell.method, cell.device, cell.seed)
     dataset = open_datasets(task.config)[cell.dataset]
     for what, found, planned in (
-        ("code", method_version(method), cell.code),
+        ("code", cell_version(method, dataset), cell.code),
         ("weights", method.weights_used(), cell.weights),
         ("images of the dataset", dataset.fingerprint, cell.fingerprint),
     ):

@@ -15,7 +15,7 @@ from .api import BenchError, Dataset, Method, StageReport, UsageError, Weights
 from .config import RunConfig
 from .device import resolve_device
 from .notes import notes_on
-from .provenance import command_line, environment, method_version
+from .provenance import cell_version, command_line, environment
 from .subset import Subset
 
 
@@ -117,7 +117,7 @@ def make_plan(config: RunConfig, report: StageReport = lambda *_: None) -> Plan:
             size=config.size,
             device=device,
             maps="float16" if config.maps == "float16" else "float32",
-            code=method_version(method),
+            code=cell_version(method, dataset),
             transductive=method.transductive,
         )
         for dataset in datasets.values()

@@ -4,7 +4,6 @@ import hashlib
 import importlib.metadata
 import os
 import platform
-import subprocess
 import sys
 from collections.abc import Iterable
 from pathlib import Path
@@ -12,8 +11,9 @@ from typing import Any
 
 import psutil
 
-from .api import Method
-from .registry import BUILT_IN, method_entry, parse_method, policies, with_inner
+from .api import Dataset, Method
+from .distributions import git_commit, plugin_records, with_source
+from .registry import BUILT_IN, dataset_entry, method_entry, parse_method, policies, with_inner
 
 _ROOMS = ("harness/api.py", "harness/frame.py", "harness/cells.py", "harness/cache.py", "methods", "datasets")
 _SCORED_BY = ("deciding", "frame", "masks", "metrics", "scanning", "scoring", "statistics", "thresholds")
@@ -22,37 +22,42 @@ _HYPERPARAMETERS = ("target", "anomalib", "options", "schedule", "input_size")  
 _PACKAGES = ("torch", "torchvision", "segment-anything", "anomalib", "faiss-cpu", "timm", "numpy", "scipy", "pandas")
 
 
-def code_version(methods: Iterable[str]) -> str:
-    """Names the code that makes predictions, of a method or of several that work together.
+def code_version(methods: Iterable[str], dataset: str = "") -> str:
+    """Names the code that makes predictions, of a method or of several that work together, on a dataset.
 
     A hash of the sources of the rooms that a prediction passes through, so that a working copy with changes is never
     taken for the release; with it the hyperparameters on the methods' cards, and for plugins their distribution's
-    version.
+    version and a hash of its sources.
+
+    Args:
+        methods: Names, without options.
+        dataset: The name of a dataset; only a plugin's adds to the code.
     """
     digest = _hash_sources(_ROOMS)
     entries = [method_entry(name) for name in methods]
     for entry in entries:
         digest.update(repr([getattr(entry, name) for name in _HYPERPARAMETERS]).encode())
     version = f"{importlib.metadata.version('miasbench')}+{digest.hexdigest()[:12]}"
-    others = dict.fromkeys(entry.distribution for entry in entries)
-    return ", ".join([version, *(name for name in others if name != BUILT_IN)])
+    others = [entry.distribution for entry in [*entries, dataset_entry(dataset)] if entry.distribution != BUILT_IN]
+    return ", ".join([version, *with_source(others)])
 
 
-def method_version(method: Method) -> str:
-    """`code_version` of a method and those inside it."""
-    return code_version(dict.fromkeys(parse_method(one.spec).name for one in with_inner(method)))
+def cell_version(method: Method, dataset: Dataset) -> str:
+    """`code_version` of a method and those inside it, on a dataset."""
+    return code_version(dict.fromkeys(parse_method(one.spec).name for one in with_inner(method)), dataset.name)
 
 
 def scoring_version() -> str:
     """Names the code that makes scores of predictions: a hash of its sources and of the policies' distributions."""
     digest = _hash_sources(_SCORING)
-    for name, entry in policies().items():
-        digest.update(f"{name} {entry.distribution}".encode())
+    entries = policies()
+    digest.update(repr([(name, entry.distribution) for name, entry in entries.items()]).encode())
+    digest.update(repr(with_source(entry.distribution for entry in entries.values())).encode())
     return digest.hexdigest()[:12]
 
 
 def environment(device: str, command: str) -> dict[str, Any]:
-    """The command of a run, and versions, hardware and git commit of this process."""
+    """The command of a run, and versions, hardware and git commits of this process and of the plugins it knows."""
     import torch
 
     return {
@@ -60,7 +65,8 @@ def environment(device: str, command: str) -> dict[str, Any]:
         "python": platform.python_version(),
         "packages": {"miasbench": importlib.metadata.version("miasbench")}
         | {name: importlib.metadata.version(name) for name in _PACKAGES},
-        "git_commit": _git_commit(),
+        "git_commit": git_commit(Path(__file__)),
+        "plugins": plugin_records(),
         "platform": platform.platform(),
         "processor": _processor(),
         "cores": usable_cores(),
@@ -94,24 +100,6 @@ def _hash_sources(rooms: Iterable[str]) -> "hashlib._Hash":
         for file in sorted([root / room] if room.endswith(".py") else (root / room).rglob("*.py")):
             digest.update(file.relative_to(root).as_posix().encode() + b"\0" + file.read_bytes())
     return digest
-
-
-def _git_commit() -> str | None:
-    """The commit of the checkout this package runs from; `None` for an installed wheel."""
-    git = ["git", "-C", str(Path(__file__).parents[1])]
-    try:
-        tracked = subprocess.run([*git, "ls-files", "--error-unmatch", __file__], capture_output=True, check=False)
-        if tracked.returncode:
-            return None
-        described = subprocess.run(
-            [*git, "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"],
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-    except OSError:  # git is not installed
-        return None
-    return described.stdout.strip() or None
 
 
 def _processor() -> str:

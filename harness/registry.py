@@ -33,6 +33,8 @@ from .api import (
 )
 
 BUILT_IN = "miasbench"
+GROUPS = ("miasbench.methods", "miasbench.datasets", "miasbench.policies")
+"""The entry-point groups in which plugins declare what they bring."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -133,6 +135,11 @@ def registered(data_root: Path) -> dict[str, Entry]:
 def policies() -> dict[str, Entry]:
     """Every threshold policy's name, built in or from a plugin; built-in names win."""
     return _plugins("miasbench.policies") | POLICIES
+
+
+def dataset_entry(spec: str) -> Entry:
+    """What is known of a dataset by its spec; of a folder or a card, that miasbench reads it."""
+    return datasets().get(spec.partition(":")[0], _FOLDER)
 
 
 def method_entry(name: str) -> Entry:
