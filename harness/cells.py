@@ -13,7 +13,7 @@ import numpy as np
 from upath import UPath
 
 from ..results.store import CellStore, RunStore, StoredPrediction
-from ..results.tables import CONVENTIONS, failed_cell
+from ..results.tables import CONVENTIONS, CellTables, failed_cell
 from .api import BenchError, Case, Dataset, Diagnostic, Method, Prediction, Split
 from .config import RunConfig, ScoreConfig
 from .device import PeakMemory, calibrate, is_out_of_memory, seed_everything, synchronize
@@ -252,6 +252,13 @@ def finish_cell(
 def score_stored(
     task: CellTask, dataset: Dataset, measured: Mapping[str, Any], truths: dict[str, Truths], report: Report
 ) -> None:
+    """Computes a cell's tables from its stored predictions, and keeps them; as `stored_scores`."""
+    task.store.write_tables(stored_scores(task, dataset, measured, truths, report))
+
+
+def stored_scores(
+    task: CellTask, dataset: Dataset, measured: Mapping[str, Any], truths: dict[str, Truths], report: Report
+) -> CellTables:
     """Computes a cell's tables from its stored predictions.
 
     Args:
@@ -274,7 +281,7 @@ def score_stored(
     predictions: dict[Split, Sequence[StoredPrediction]] = {
         split: task.store.predictions(split, [case.id for case in dataset.cases(split)]) for split in PREDICTED
     }
-    task.store.write_tables(score_cell(_identity(cell), truths[cell.dataset], predictions, task.config.score, measured))
+    return score_cell(_identity(cell), truths[cell.dataset], predictions, task.config.score, measured)
 
 
 def fail_cell(task: CellTask, error: Exception | str) -> Outcome:

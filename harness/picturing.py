@@ -1,11 +1,12 @@
 """The images behind a run's results, read again from where its datasets are."""
 
+from collections.abc import Mapping
+
 from ..results.store import RunStore
-from . import registry
-from .api import BenchError, Dataset, Sample
-from .config import RunConfig, make_config
+from .api import Dataset, Sample
+from .config import make_config
 from .frame import MaskEdges, frame_image, frame_mask
-from .subset import Subset
+from .recorded import NOWHERE_ELSE, recorded_datasets
 
 
 class FramedImages:
@@ -27,29 +28,22 @@ class FramedImages:
         return Sample(frame_image(image, self._size), frame_mask(mask, self._size, self._edges).overlap)
 
 
-def framed_images(store: RunStore) -> tuple[dict[str, FramedImages], dict[str, str]]:
+def framed_images(
+    store: RunStore, moved: Mapping[str, str] = NOWHERE_ELSE
+) -> tuple[dict[str, FramedImages], dict[str, str]]:
     """Opens the datasets of a run to look at them.
+
+    Args:
+        store: The run.
+        moved: Where datasets are now, by name.
 
     Returns:
         The images of each dataset, by its name; and, by name too, why those of the others cannot be had.
+
+    Raises:
+        UsageError: A dataset in `moved` is not the one of the run.
     """
-    record = store.read()
-    config = make_config(record["config"], f"in {store.folder / 'run.json'}")
-    opened, missing = {}, {}
-    for name, then in record["datasets"].items():
-        try:
-            dataset = _open(config, name)
-            if dataset.fingerprint != then["fingerprint"]:
-                raise BenchError(f"it has changed since {store.name} ran")
-            opened[name] = FramedImages(dataset, config.size, config.score.mask_edges)
-        except BenchError as error:
-            missing[name] = str(error)
-    return opened, missing
-
-
-def _open(config: RunConfig, name: str) -> Dataset:
-    for spec in dict.fromkeys(config.dataset):
-        dataset = registry.open_dataset(spec, config.data_root)
-        if dataset.name == name:
-            return Subset(dataset, config.limit) if config.limit else dataset
-    raise BenchError("it cannot be found again")
+    config = make_config(store.read()["config"], f"in {store.folder / 'run.json'}")
+    opened, missing = recorded_datasets(store, moved)
+    images = {name: FramedImages(dataset, config.size, config.score.mask_edges) for name, dataset in opened.items()}
+    return images, {name: str(error) for name, error in missing.items()}

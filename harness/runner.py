@@ -1,7 +1,7 @@
 """From a plan to predictions on disk and scored tables: every cell once, nothing finished is lost."""
 
 import errno
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import asdict
@@ -15,8 +15,9 @@ from .claims import Claims
 from .comparing import compare_methods
 from .config import ScoreConfig, make_config
 from .leaks import shared_patients
-from .planning import Cell, Plan, cell_from_record, open_datasets
+from .planning import Cell, Plan, cell_from_record
 from .provenance import usable_cores
+from .recorded import NOWHERE_ELSE, all_recorded_datasets
 from .scanning import Truths, load_truths
 
 _DISK_TROUBLE = {
@@ -98,29 +99,32 @@ def execute(
     return [(outcomes | claims.kept)[cell.name] for cell in plan.cells]
 
 
-def rescore(store: RunStore, score: ScoreConfig | None = None, report: Report = lambda *_: None) -> list[str]:
+def rescore(
+    store: RunStore,
+    score: ScoreConfig | None = None,
+    report: Report = lambda *_: None,
+    moved: Mapping[str, str] = NOWHERE_ELSE,
+) -> list[str]:
     """Computes thresholds and metrics of a run again, from its stored predictions.
 
     Args:
         store: The run.
         score: How to score; by default as the run did.
         report: Told about progress.
+        moved: Where datasets are now, by name; the others are looked for where the run found them.
 
     Returns:
         The names of cells that keep their old scores, because their predictions were not kept.
 
     Raises:
-        ResultsError: The data are no longer those of the run, or a prediction is damaged.
+        UsageError: A dataset in `moved` is not the one of the run.
+        DataError: A dataset is missing, or no longer the one of the run.
+        ResultsError: A prediction is damaged.
     """
     record = store.read()
     config = make_config(record["config"], f"in {store.folder / 'run.json'}")
     config = config.model_copy(update={"score": score or config.score})
-    datasets = open_datasets(config)
-    for name, then in record["datasets"].items():
-        if datasets[name].fingerprint != then["fingerprint"]:
-            raise ResultsError(
-                f"The dataset {name} has changed since {store.name} ran: its scores cannot be computed again."
-            )
+    datasets = all_recorded_datasets(store, moved)
     cells = [cell_from_record(entry) for entry in record["cells"]]
     ends = {cell.name: end for cell in cells if (end := store.cell(cell.name).read()) is not None}
     finished = [cell for cell in cells if ends.get(cell.name, {}).get("status") == "finished"]
@@ -149,5 +153,4 @@ def write_run_tables(store: RunStore, cells: Sequence[str]) -> None:
     """Joins the tables of those cells that have ended into those of the run, and compares the methods."""
     with store.lock():
         tables = concatenate([store.cell(name).read_tables() for name in cells if store.cell(name).read() is not None])
-        for name, content in (tables._asdict() | compare_methods(tables.cases)._asdict()).items():
-            store.write_table(name, content)
+        store.write_tables(tables._asdict() | compare_methods(tables.cases)._asdict())

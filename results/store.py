@@ -2,7 +2,8 @@
 
 The folder is on a disk, or anywhere that fsspec reaches, such as `s3://bucket/results`.
 
-<run>/run.json                              what was asked, versions, hardware, one entry per cell
+<run>/run.json                              what was asked, versions, hardware, one entry per cell, the tables'
+                                            checksums; sealed
 <run>/cases.parquet, cases.csv              a row per cell, threshold policy and test case
 <run>/scores.parquet, scores.csv            a row per cell, threshold policy and metric
 <run>/curves.parquet, curves.csv            a row per cell, split and threshold
@@ -14,7 +15,7 @@ The folder is on a disk, or anywhere that fsspec reaches, such as `s3://bucket/r
 <run>/.lock, cells/<cell>/.lock             held by the process that writes there; of no meaning when it is gone
 
 The seal of a prediction is the SHA-256 of all that stands before it, as the comment of the ZIP archive that every
-`.npz` is: other readers pass over it.
+`.npz` is: other readers pass over it. That of a record is the SHA-256 of its other entries as JSON, keys sorted.
 """
 
 import hashlib
@@ -148,6 +149,10 @@ class CellStore:
             case_id for case_id, path in paths.items() if path.name in there and _is_sealed(path.read_bytes()) is True
         }
 
+    def seals(self, split: str) -> dict[str, bool | None]:
+        """The predictions of a split by the names of their files: whether each seal is whole, `None` without one."""
+        return {path.name: _is_sealed(path.read_bytes()) for path in sorted((self.folder / split).glob("*.npz"))}
+
     def count(self, split: str) -> int:
         """How many predictions of a split are there, whole or not."""
         return sum(1 for _ in (self.folder / split).glob("*.npz"))
@@ -215,7 +220,7 @@ class CellStore:
 
     def write_tables(self, tables: CellTables) -> None:
         for name, content in tables._asdict().items():
-            write_parquet(self.folder / f"{name}.parquet", content)
+            _write(self.folder / f"{name}.parquet", _parquet(content))
 
     def read_tables(self) -> CellTables:
         """The cell's tables; one that an older version did not write yet is empty."""
@@ -299,34 +304,73 @@ class RunStore:
         return record
 
     def write(self, record: dict[str, Any]) -> None:
-        write_json(self.folder / "run.json", record)
+        """Writes the run's record, sealed; the checksums of the tables that are there stay in it."""
+        there = read_json(self.folder / "run.json") or {}
+        self._write_sealed(record | ({"tables": there["tables"]} if "tables" in there else {}))
 
     def write_table(self, name: str, table: pd.DataFrame) -> None:
-        """Writes a table of the run, in Parquet and in CSV."""
-        write_parquet(self.folder / f"{name}.parquet", table)
-        _write(self.folder / f"{name}.csv", table.to_csv(index=False).encode())
+        """Writes one table, as `write_tables`."""
+        self.write_tables({name: table})
+
+    def write_tables(self, tables: Mapping[str, pd.DataFrame]) -> None:
+        """Writes tables of the run, in Parquet and in CSV, and their checksums into its record, where it has one."""
+        record = read_json(self.folder / "run.json")
+        checksums = record.get("tables", {}) if record else {}
+        for name, table in tables.items():
+            for file, content in {f"{name}.parquet": _parquet(table), f"{name}.csv": _csv(table)}.items():
+                _write(self.folder / file, content)
+                checksums[file] = hashlib.sha256(content).hexdigest()
+        if record:
+            self._write_sealed(record | {"tables": checksums})
+
+    def is_sealed(self) -> bool | None:
+        """Whether the record is as it was written; `None` where an older version wrote it."""
+        record = self.read()
+        return record.pop("seal") == _seal_of(record) if "seal" in record else None
+
+    def changed_tables(self, files: Iterable[str] = ()) -> list[str]:
+        """Those files of tables that are gone, or not what was written.
+
+        Args:
+            files: Which to look at, such as `scores.parquet`; by default all whose checksum is in the record.
+        """
+        checksums = self.read().get("tables", {})
+        return [file for file in files or checksums if file in checksums and self._checksum(file) != checksums[file]]
+
+    def _checksum(self, file: str) -> str:
+        path = self.folder / file
+        return hashlib.sha256(path.read_bytes()).hexdigest() if path.exists() else ""
+
+    def _write_sealed(self, record: dict[str, Any]) -> None:
+        record = {name: value for name, value in record.items() if name != "seal"}
+        write_json(self.folder / "run.json", record | {"seal": _seal_of(record)})
 
     def cases(self) -> pd.DataFrame:
         """A row per cell, threshold policy and test case."""
-        return self._table("cases")
+        return self.table("cases")
 
     def scores(self) -> pd.DataFrame:
         """A row per cell, threshold policy and metric."""
-        return with_patients(self._table("scores"))
+        return with_patients(self.table("scores"))
 
     def curves(self) -> pd.DataFrame:
         """A row per cell, split and threshold."""
-        return self._table("curves")
+        return self.table("curves")
 
     def comparisons(self) -> pd.DataFrame:
         """A row per dataset, threshold policy and pair of methods."""
-        return self._table("comparisons")
+        return self.table("comparisons")
 
     def ranks(self) -> pd.DataFrame:
         """A row per dataset, threshold policy and method."""
-        return self._table("ranks")
+        return self.table("ranks")
 
-    def _table(self, name: str) -> pd.DataFrame:
+    def table(self, name: str) -> pd.DataFrame:
+        """A table as it is on disk.
+
+        Raises:
+            ResultsError: It is missing or damaged.
+        """
         path = self.folder / f"{name}.parquet"
         if not path.exists():
             raise ResultsError(
@@ -388,15 +432,29 @@ def read_json(path: Path | UPath) -> dict[str, Any] | None:
         return None
 
 
-def write_parquet(path: UPath, table: pd.DataFrame) -> None:
-    """Writes a table, whole or not at all."""
+def _parquet(table: pd.DataFrame) -> bytes:
     buffer = io.BytesIO()
     table.to_parquet(buffer, index=False)
-    _write(path, buffer.getvalue())
+    return buffer.getvalue()
+
+
+def _csv(table: pd.DataFrame) -> bytes:
+    return table.to_csv(index=False).encode()
 
 
 def _read_parquet(path: UPath) -> pd.DataFrame:
-    return pd.read_parquet(io.BytesIO(path.read_bytes()))
+    content = path.read_bytes()
+    try:
+        return pd.read_parquet(io.BytesIO(content))
+    except Exception as error:  # damaged bytes make pyarrow raise several kinds
+        raise ResultsError(
+            f"The table {path} cannot be read ({error}). bench score computes it again from the predictions."
+        ) from error
+
+
+def _seal_of(record: dict[str, Any]) -> str:
+    """The SHA-256 of a record as JSON, whatever the order of its keys."""
+    return hashlib.sha256(json.dumps(record, sort_keys=True).encode()).hexdigest()
 
 
 def _sealed(archive: bytes) -> bytes:

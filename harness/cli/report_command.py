@@ -1,6 +1,6 @@
 """`bench report`."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -8,6 +8,7 @@ import click
 from upath import UPath
 
 from ..config import default_results, results_folder
+from .score_command import MOVED
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -34,14 +35,21 @@ Examples:
 )
 @click.option("--published", is_flag=True, help="Also what papers have published of the same methods, in rows apart.")
 @click.option("--prefer", metavar="RUN", help="Which run to take where several have measured the same.")
+@MOVED
 def command(
-    runs: tuple[str, ...], results: UPath, out: Path, policy: str | None, published: bool, prefer: str | None
+    runs: tuple[str, ...],
+    results: UPath,
+    out: Path,
+    policy: str | None,
+    published: bool,
+    prefer: str | None,
+    moved: tuple[str, ...],
 ) -> None:
     """Write the tables and figures of a paper from one RUN or several.
 
     A page to look at, report.html, which needs no other file; tables as CSV, Markdown and LaTeX; figures as PDF and
     PNG. The galleries show each method's best, median and worst anomalous case by DICE; they and the page's cases need
-    the datasets where they were when the run was made.
+    the datasets, where they were when the run was made or where --dataset says.
 
     Several runs are joined; where two have measured the same images with the same method, seed and size, nothing is
     chosen silently: say --prefer. RUN is a run's folder, its name, the beginning of its name, or `latest`, which it is
@@ -58,14 +66,17 @@ def command(
     from ...results.tables import HEADLINE, masks_by
     from ..api import UsageError
     from ..comparing import compare_methods
+    from ..integrity import doubts
+    from ..recorded import moved_datasets
     from ..registry import suggest
-    from .progress import console, stage_status
+    from .progress import console, print_doubts, stage_status
 
     stores = [find_run(name, results) for name in runs or ("latest",)]
     preferred = None
     if prefer:  # a run that was named by its folder need not be among the results
         preferred = {run.name: run for run in stores}.get(prefer) or find_run(prefer, results)
     wanted = policy or HEADLINE
+    places = moved_datasets(moved, list(dict.fromkeys(name for run in stores for name in run.read()["datasets"])))
     with stage_status() as report:
         report("reading", 0, 0)
         joined = join_runs(stores, preferred)
@@ -79,6 +90,8 @@ def command(
             )
         if masks_by(dice, wanted).empty:
             raise UsageError(f"No method has masks by {wanted!r}, or they are an oracle's. {suggest(wanted, legal)}")
+        report("finding images", 0, 0)
+        images, missing = _images(stores, places)
         report("comparing methods", 0, 0)
         comparison = compare_methods(cases)
         ranks = comparison.ranks
@@ -93,8 +106,6 @@ def command(
                 report("drawing thresholds", done, len(datasets))
                 drawn = threshold_figure(curves, scores, dataset, out / "figures")
                 files += [drawn.with_suffix(".pdf"), drawn]
-            report("finding images", 0, 0)
-            images, missing = _images(stores)
             report("drawing galleries", 0, 0)
             shown = masks_by(joined.cases, wanted)
             pictures, undrawn = galleries(shown, {run.name: run for run in stores}, images, out / "figures")
@@ -105,6 +116,7 @@ def command(
             files = [page, *files, *pictures]
         except OSError as error:
             raise UsageError(f"{error.filename or out} cannot be written: {error.strerror}.") from error
+    print_doubts(doubt for run in stores for doubt in doubts(run))
     if quoted is not None and quoted.empty:
         console.print("No published numbers are known of what was measured.")
     for why in missing + undrawn:
@@ -113,13 +125,15 @@ def command(
         console.print(f"{file.resolve()}", soft_wrap=True)
 
 
-def _images(stores: "Sequence[RunStore]") -> "tuple[dict[tuple[str, str], FramedImages], list[str]]":
+def _images(
+    stores: "Sequence[RunStore]", moved: Mapping[str, str]
+) -> "tuple[dict[tuple[str, str], FramedImages], list[str]]":
     """What reads the test images of each run's datasets, and why those of some cannot be had."""
     from ..picturing import framed_images
 
     images, missing = {}, []
     for run in stores:
-        found, absent = framed_images(run)
+        found, absent = framed_images(run, moved)
         images |= {(run.name, name): read for name, read in found.items()}
         missing += [f"{name}: {why}" for name, why in absent.items()]
     return images, missing

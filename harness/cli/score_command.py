@@ -5,16 +5,26 @@ from upath import UPath
 
 from ..config import default_results, make_config, results_folder
 
+MOVED = click.option(
+    "--dataset",
+    "moved",
+    multiple=True,
+    metavar="NAME=PATH",
+    help="Where a dataset is now, held against the run's fingerprint; may be repeated.  [default: where it was]",
+)
+
 
 @click.command(
     epilog="""\b
 Examples:
   bench score latest
   bench score liver_ct-1a2b3c4d --mask-edges paper --fixed-threshold 0.5
+  bench score their_results/liver-1a2b3c4d --dataset liver=/data/liver
 """,
 )
 @click.argument("run", default="latest")
 @click.option("--results", type=results_folder, metavar="DIR", default=default_results, help="Where runs are kept.")
+@MOVED
 @click.option(
     "--mask-edges",
     type=click.Choice(["nearest", "paper"]),
@@ -35,6 +45,7 @@ Examples:
 def command(
     run: str,
     results: UPath,
+    moved: tuple[str, ...],
     mask_edges: str | None,
     padding: str | None,
     fixed_threshold: float | None,
@@ -46,6 +57,7 @@ def command(
     """
     from ...results.store import find_run
     from .. import runner
+    from ..recorded import moved_datasets
     from .progress import CellProgress, console, print_run
 
     store = find_run(run, results)
@@ -53,8 +65,9 @@ def command(
     score = make_config(record["config"], f"in {store.folder / 'run.json'}").score
     changed = {"mask_edges": mask_edges, "padding": padding, "fixed_threshold": fixed_threshold, "pixels": pixels}
     score = score.model_copy(update={name: value for name, value in changed.items() if value is not None})
+    places = moved_datasets(moved, record["datasets"])
     with CellProgress(len(record["cells"])) as progress:
-        unchanged = runner.rescore(store, score, progress.report)
+        unchanged = runner.rescore(store, score, progress.report, places)
     print_run(store)
     if unchanged:
         console.print(

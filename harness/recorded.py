@@ -1,0 +1,96 @@
+"""The datasets behind a run's results, found again where they are now."""
+
+from collections.abc import Collection, Iterable, Mapping
+from types import MappingProxyType
+from typing import NamedTuple
+
+from ..results.store import RunStore
+from . import registry
+from .api import BenchError, DataError, Dataset, UsageError
+from .config import RunConfig, make_config
+from .subset import Subset
+
+NOWHERE_ELSE: Mapping[str, str] = MappingProxyType({})
+
+
+class RecordedDatasets(NamedTuple):
+    """The datasets of a run, by name: those that were found as they were, and why the others were not."""
+
+    opened: dict[str, Dataset]
+    missing: dict[str, BenchError]
+
+
+def moved_datasets(texts: Iterable[str], names: Collection[str]) -> dict[str, str]:
+    """Reads `--dataset NAME=PATH`, where a name may have a `=` of its own.
+
+    Args:
+        texts: As they were given.
+        names: Of the datasets that there are.
+
+    Returns:
+        Where datasets are now, by their names.
+
+    Raises:
+        UsageError: A text is of another form, or no dataset has this name.
+    """
+    moved = {}
+    for text in texts:
+        fitting = [name for name in names if text.startswith(f"{name}=") and text != f"{name}="]
+        if not fitting:
+            raise UsageError(
+                f"--dataset {text}: it should be NAME=PATH, the name of a dataset in the results and where it is now. "
+                f"There: {', '.join(names)}."
+            )
+        name = max(fitting, key=len)
+        moved[name] = text[len(name) + 1 :]
+    return moved
+
+
+def recorded_datasets(store: RunStore, moved: Mapping[str, str] = NOWHERE_ELSE) -> RecordedDatasets:
+    """Opens the datasets of a run, and holds each against the fingerprint in the run's record.
+
+    Args:
+        store: The run.
+        moved: Where datasets are now, by name; the others are looked for where the run found them.
+
+    Raises:
+        UsageError: A dataset in `moved` is not the one of the run.
+        DataError: A dataset in `moved` is missing or broken.
+    """
+    record = store.read()
+    config = make_config(record["config"], f"in {store.folder / 'run.json'}")
+    specs = dict(zip(record["datasets"], dict.fromkeys(config.dataset), strict=False))
+    found = RecordedDatasets({}, {})
+    for name, then in record["datasets"].items():
+        where = moved.get(name, specs.get(name, name))
+        try:
+            dataset = _open(where, name, config)
+            if dataset.fingerprint != then["fingerprint"]:
+                raise UsageError(
+                    f"The dataset {name} ({where}) has changed since {store.name} ran, or is another one: its "
+                    f"fingerprint is {dataset.fingerprint}, the run's {then['fingerprint']}."
+                )
+            found.opened[name] = dataset
+        except BenchError as error:
+            if name in moved:
+                raise
+            found.missing[name] = error
+    return found
+
+
+def all_recorded_datasets(store: RunStore, moved: Mapping[str, str] = NOWHERE_ELSE) -> dict[str, Dataset]:
+    """As `recorded_datasets`, where all are needed.
+
+    Raises:
+        DataError: One is missing, broken or not the one of the run.
+    """
+    opened, missing = recorded_datasets(store, moved)
+    for name, error in missing.items():
+        raise DataError(f"{error} --dataset {name}=PATH says where it is now.") from error
+    return opened
+
+
+def _open(where: str, name: str, config: RunConfig) -> Dataset:
+    dataset = registry.open_dataset(where, config.data_root)
+    dataset.name = name
+    return Subset(dataset, config.limit) if config.limit else dataset
