@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 
 from ..results.store import RunStore, scoring_of
+from .integrity import doubts
 from .statistics import bootstrap_mean, case_table
 
 PAIRED = ("dice", "iou", "recall", "hd95_px", "assd_px")
@@ -32,12 +33,14 @@ class RunDifference(NamedTuple):
             `ci_low` and `ci_high` (its 95 % interval over patients, NaN where images cannot be paired), `better`
             (whether B is, NaN where the interval does not say).
         changes: Of configuration, code, weights, data, versions and hardware.
+        doubts: What speaks against the tables of a run: that they were changed, or do not follow from its cases.
         alone: Cells of one run only, or that failed, with the reason.
     """
 
     scores: pd.DataFrame
     changes: list[Change]
     alone: list[str]
+    doubts: list[str]
 
 
 def compare_runs(a: RunStore, b: RunStore) -> RunDifference:
@@ -63,7 +66,13 @@ def compare_runs(a: RunStore, b: RunStore) -> RunDifference:
     joined[["ci_low", "ci_high"]] = np.array(intervals, float).reshape(-1, 2)
     joined["better"] = [_better(row) for row in joined.to_dict("records")]
     alone = [*_alone(a.name, entries[0], scores[0], a.scores()), *_alone(b.name, entries[1], scores[1], b.scores())]
-    return RunDifference(joined, list(_changes(records, entries)), alone)
+    doubtful = [doubts(run) for run in (a, b)]
+    changes = list(_changes(records, entries))
+    if any(doubtful):
+        changes.insert(
+            0, Change("", "tables", *("changed since the run" if found else "as written" for found in doubtful))
+        )
+    return RunDifference(joined, changes, alone, [*doubtful[0], *doubtful[1]])
 
 
 def _means(scores: pd.DataFrame) -> pd.DataFrame:

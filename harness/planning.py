@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from typing import Any
@@ -40,7 +40,7 @@ class Cell:
 
     @property
     def key(self) -> str:
-        return _hash(asdict(self))
+        return key_of(asdict(self))
 
     @property
     def name(self) -> str:
@@ -198,6 +198,11 @@ def _canonical(specs: Iterable[str]) -> list[str]:
 def cell_from_record(entry: dict[str, Any]) -> Cell:
     """The cell of an entry in a run's record."""
     return TypeAdapter(Cell).validate_python({key: value for key, value in entry.items() if key != "name"})
+
+
+def key_of(entry: Mapping[str, Any]) -> str:
+    """The key of a cell, SHA-256 in hexadecimal, from its attributes or from its entry in a record without the name."""
+    return _hash(entry)
 
 
 def _hash(content: Any) -> str:

@@ -20,6 +20,7 @@ _COMMANDS = {
     "compare": "Show by how much two runs differ, and why.",
     "baseline": "Keep what a run measured, to hold later runs against.",
     "check": "Hold a run against a baseline: the gate for CI.",
+    "verify": "Check that a run's numbers follow from its files.",
     "list": "List methods, datasets, threshold policies or runs.",
     "data": "Download, register, verify or generate datasets.",
     "weights": "Fetch, list or verify model weights.",

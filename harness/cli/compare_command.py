@@ -41,12 +41,12 @@ def command(a: str, b: str, results: UPath, everything: bool, csv: Path | None) 
     from ...results.tables import headline
     from ..api import UsageError
     from ..changes import compare_runs
-    from .progress import console
+    from .progress import console, print_doubts
 
     runs = find_run(a, results), find_run(b, results)
     if runs[0].folder.resolve() == runs[1].folder.resolve():
         raise UsageError(f"A and B are both the run {runs[0].folder}. Name another one; bench list runs shows them.")
-    scores, changes, alone = compare_runs(*runs)
+    scores, changes, alone, doubts = compare_runs(*runs)
     if scores.empty:
         raise UsageError(
             f"{runs[0].name} and {runs[1].name} have no method on the same dataset in common: there is nothing to "
@@ -60,6 +60,7 @@ def command(a: str, b: str, results: UPath, everything: bool, csv: Path | None) 
         shown = pd.concat([masks, maps]).sort_values(["dataset", "method"], kind="stable")
     console.print(difference_tables(shown, [run.name for run in runs]))
     console.print(change_table(changes))
+    print_doubts(doubts)
     for reason in alone:
         console.print(reason, style="yellow", markup=False)
     if csv:

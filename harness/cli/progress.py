@@ -1,6 +1,6 @@
 """What commands show on the terminal: a progress bar, and the tables of a run."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from types import TracebackType
 from typing import Self
@@ -21,6 +21,7 @@ from ...reports.tables import run_tables
 from ...results.store import RunStore
 from ..api import StageReport
 from ..cells import ENDS
+from ..integrity import doubts
 
 # Names and paths may hold brackets, which are not to be taken for markup.
 # A pipe or a log has no width of its own; tables are not to be cut there.
@@ -84,7 +85,14 @@ class CellProgress:
             self._progress.advance(self._cells)
 
 
+def print_doubts(doubts: Iterable[str]) -> None:
+    """Prints what speaks against the tables of a run, and how to learn more."""
+    for doubt in doubts:
+        console.print(f"{doubt} bench verify says more.", style="red", soft_wrap=True)
+
+
 def print_run(store: RunStore) -> None:
-    """Prints the tables of a run and where its files are."""
+    """Prints the tables of a run, what speaks against them, and where its files are."""
     console.print(run_tables(store.scores()))
+    print_doubts(doubts(store))
     console.print(f"Run {store.name}: tables and predictions in {store.folder.resolve()}", soft_wrap=True)

@@ -1,0 +1,53 @@
+"""`bench verify`."""
+
+import click
+from upath import UPath
+
+from ..config import default_results, results_folder
+from . import OK, REGRESSION
+from .score_command import MOVED
+
+
+@click.command(
+    epilog="""\b
+Examples:
+  bench verify latest
+  bench verify their_results/liver-1a2b3c4d --dataset liver=/data/liver
+
+\b
+Exit codes:
+  0  all that could be checked agrees; what could not be checked is named
+  1  something does not agree
+  2  there is no such run, or a dataset given with --dataset is another one
+""",
+)
+@click.argument("run", default="latest")
+@click.option("--results", type=results_folder, metavar="DIR", default=default_results, help="Where runs are kept.")
+@MOVED
+def command(run: str, results: UPath, moved: tuple[str, ...]) -> int:
+    """Check that the numbers of RUN follow from its files, and that nobody has changed them.
+
+    The record, the checksums of the tables, the seals of the predictions; CSV against Parquet, scores against cases,
+    ranks and comparisons against cases; and, where the images are found, all scores against the predictions, computed
+    again in memory. Nothing is changed. RUN is a run's folder, its name, the beginning of its name, or `latest`.
+    """
+    from ...results.store import find_run
+    from ..integrity import verify_run
+    from ..recorded import moved_datasets
+    from .progress import CellProgress, console
+
+    store = find_run(run, results)
+    record = store.read()
+    with CellProgress(len(record["cells"])) as progress:
+        found = verify_run(store, moved_datasets(moved, record["datasets"]), progress.report)
+    for what in found.checked:
+        console.print(f"checked      {what}", soft_wrap=True)
+    for why in found.unchecked:
+        console.print(f"not checked  {why}", style="yellow", soft_wrap=True)
+    for problem in found.problems:
+        console.print(f"wrong        {problem}", style="red", soft_wrap=True)
+    if found.problems:
+        console.print(f"{store.name}: {len(found.problems)} things do not agree.")
+        return REGRESSION
+    console.print(f"{store.name}: all that could be checked agrees.")
+    return OK

@@ -1,0 +1,407 @@
+"""Whether a run's files are what the run wrote, and whether its numbers follow from each other.
+
+From the record by way of predictions and cases to scores, ranks and the files that people read, each step is made again
+in memory and held against what is on disk. Nothing is written.
+"""
+
+import io
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from ..results.store import CellStore, ResultsError, RunStore
+from ..results.tables import MAP_METRICS, concatenate
+from .api import BenchError, Dataset
+from .cells import PREDICTED, CellTask, Report, scored_by, stored_scores
+from .comparing import compare_methods
+from .config import RunConfig, make_config
+from .metrics import Ranking
+from .planning import cell_from_record, key_of
+from .recorded import NOWHERE_ELSE, recorded_datasets
+from .scanning import Truths
+
+_KEYS = {
+    "cases": ["cell", "policy", "case"],
+    "scores": ["cell", "policy", "metric"],
+    "curves": ["cell", "split", "threshold"],
+    "comparisons": ["dataset", "policy", "method_a", "method_b"],
+    "ranks": ["dataset", "policy", "method"],
+}
+_NEEDED = {
+    "cases": (
+        *("label", "dice", "iou", "precision", "recall", "hd95_px", "assd_px", "lesion_size", "lesions", "lesions_hit"),
+        *("false_lesions", "intersection_px", "predicted_px", "truth_px", "image_px", "image_score", "predict_ms"),
+    ),
+    "scores": ("value", "error"),
+}
+_CLOSE = 1e-6  # another processor rounds otherwise; what matters to a reader is larger
+_SHOWN = 5  # findings of one kind in one file
+
+
+@dataclass(frozen=True)
+class Verification:
+    """What was found when a run was verified.
+
+    Attributes:
+        problems: A sentence each: file, row, and both values.
+        checked: What was looked at.
+        unchecked: What could not be looked at, and why.
+    """
+
+    problems: list[str] = field(default_factory=list)
+    checked: list[str] = field(default_factory=list)
+    unchecked: list[str] = field(default_factory=list)
+
+
+def verify_run(
+    store: RunStore, moved: Mapping[str, str] = NOWHERE_ELSE, report: Report = lambda *_: None
+) -> Verification:
+    """Verifies a run as far as can be done with what is at hand; images are used where they are found.
+
+    Args:
+        store: The run.
+        moved: Where datasets are now, by name; the others are looked for where the run found them.
+        report: Told about progress.
+
+    Raises:
+        ResultsError: There is no record that could be read.
+        UsageError: A dataset in `moved` is not the one of the run.
+    """
+    record, found, truths = store.read(), Verification(), dict[str, Truths]()
+    config = make_config(record["config"], f"in {store.folder / 'run.json'}")
+    datasets, missing = recorded_datasets(store, moved)
+    report(store.name, "reading tables", 0, 0)
+    _verify_record(store, record, config, found)
+    tables = _verify_tables(store, record, found)
+    ends = {entry["name"]: store.cell(entry["name"]).read() for entry in record["cells"]}
+    current = {name for name, end in ends.items() if end and end.get("score") == scored_by(config.score)}
+    _verify_joined(store, tables, ends, found)
+    if "cases" in tables and "scores" in tables:
+        found.problems.extend(_first(scores_against_cases(tables["scores"], tables["cases"])))
+        found.checked.append("scores against cases")
+    _verify_comparisons(tables, ends, current, found)
+    for entry in record["cells"]:
+        report(entry["name"], "checking predictions", 0, 0)
+        if _verify_predictions(store.cell(entry["name"]), entry, ends[entry["name"]], record, tables, found):
+            what, name = f"scores of {entry['name']} against its predictions", entry["dataset"]
+            if name not in datasets:
+                why = str(missing.get(name, "the record does not have it")).rstrip(".")
+                found.unchecked.append(f"{what}: {why}; --dataset {name}=PATH says where it is")
+            elif entry["name"] not in current:
+                why = "another version of the scoring code made them; bench score makes them again"
+                found.unchecked.append(f"{what}: {why}")
+            else:
+                task = CellTask(config, cell_from_record(entry), store.folder, "")
+                _verify_scores(task, datasets[name], ends[entry["name"]] or {}, truths, report, found)
+                found.checked.append(what)
+        report(entry["name"], "finished", 1, 1)
+    return found
+
+
+def doubts(store: RunStore) -> list[str]:
+    """What speaks, at a quick look, against the tables that are read most: one sentence each.
+
+    Raises:
+        ResultsError: There is no run, or it has no tables.
+    """
+    changed = store.changed_tables(("cases.parquet", "scores.parquet"))
+    if changed:
+        return [f"{file} of {store.name} is not what the run wrote: its checksum is another." for file in changed]
+    return [f"{store.name}: {problem}" for problem in _first(scores_against_cases(store.scores(), store.cases()), 1)]
+
+
+def scores_against_cases(scores: pd.DataFrame, cases: pd.DataFrame) -> Iterator[str]:
+    """Says which scores are not what the cases give; intervals are not looked at."""
+    expected = {
+        (cell, "none" if metric in MAP_METRICS else policy, metric): value
+        for (cell, policy), rows in cases.groupby(["cell", "policy"], sort=False)
+        for metric, value in _means(rows, cases).items()
+    }
+    for row in scores[scores["error"] == ""].to_dict("records"):
+        key = row["cell"], row["policy"], row["metric"]
+        if key in expected and not _same(row["value"], expected[key]):
+            yield (
+                f"scores.parquet, {' · '.join(key)}: the value is {_said(row['value'])}, the cases give "
+                f"{_said(expected[key])}."
+            )
+
+
+def _verify_record(store: RunStore, record: Mapping[str, Any], config: RunConfig, found: Verification) -> None:
+    """The record in itself: its seal, and that its entries agree."""
+    sealed = store.is_sealed()
+    if sealed is None:
+        found.unchecked.append("run.json by its seal: an older version wrote it without one")
+    elif sealed:
+        found.checked.append("run.json by its seal")
+    else:
+        found.problems.append("run.json: it was changed after it was written: its seal is broken.")
+    for entry in record["cells"]:
+        name = entry["name"]
+        key = key_of({key: value for key, value in entry.items() if key != "name"})
+        if not name.endswith(f"-{key[:10]}"):
+            found.problems.append(
+                f"run.json, cell {name}: its entry was changed: by what it says, its name would end in {key[:10]}."
+            )
+        dataset = record["datasets"].get(entry["dataset"], {})
+        for what, inside, outside in (
+            ("fingerprint", entry["fingerprint"], dataset.get("fingerprint")),
+            ("size", entry["size"], config.size),
+        ):
+            if inside != outside:
+                found.problems.append(f"run.json, cell {name}: its {what} is {inside}, the run's {outside}.")
+        end = store.cell(name).read()
+        score = {key: value for key, value in (end or {}).get("score", {}).items() if key != "code"}
+        if score and score != (asked := {key: config.score.model_dump().get(key) for key in score}):
+            found.problems.append(f"run.json, score: it is {asked}, cells/{name}/cell.json has {score}.")
+    found.checked.append("entries of run.json against each other")
+
+
+def _verify_tables(store: RunStore, record: Mapping[str, Any], found: Verification) -> dict[str, pd.DataFrame]:
+    """Checksums, and that each CSV file says what the Parquet file does; returns the tables that can be read."""
+    checksums = record.get("tables", {})
+    if checksums:
+        found.problems.extend(
+            f"{file}: it is gone or was changed after it was written: its checksum is not that in run.json."
+            for file in store.changed_tables()
+        )
+        found.checked.append(f"{len(checksums)} files of tables by their checksums")
+    else:
+        found.unchecked.append("tables by their checksums: an older version wrote run.json without them")
+    tables = {}
+    for name in _KEYS:
+        try:
+            table = store.table(name)
+        except ResultsError as error:
+            found.problems.append(str(error))
+            continue
+        lacking = [column for column in (*_KEYS[name], *_NEEDED.get(name, ())) if column not in table]
+        if lacking:
+            found.problems.append(f"{name}.parquet: it has no column {lacking[0]}.")
+            continue
+        tables[name] = table
+        path = store.folder / f"{name}.csv"
+        if path.exists():
+            found.problems.extend(_first(_csv_against(name, path.read_bytes(), tables[name])))
+        else:
+            found.problems.append(f"{name}.csv: it is gone.")
+    found.checked.append("CSV against Parquet")
+    return tables
+
+
+def _csv_against(name: str, content: bytes, table: pd.DataFrame) -> Iterator[str]:
+    def read(text: bytes) -> pd.DataFrame:
+        return pd.read_csv(io.BytesIO(text), dtype=str, keep_default_na=False)
+
+    lists = {column: table[column].map(_listed) for column in table if table[column].dtype == object}
+    try:
+        found, expected = read(content), read(table.assign(**lists).to_csv(index=False).encode())
+    except (ValueError, pd.errors.ParserError) as error:
+        yield f"{name}.csv: it cannot be read ({error})."
+        return
+    if list(found) != list(expected) or len(found) != len(expected):
+        yield (
+            f"{name}.csv: it has {len(found)} rows of {len(found.columns)} columns, {name}.parquet {len(expected)} of "
+            f"{len(expected.columns)}."
+        )
+        return
+    for row, column in np.argwhere((found != expected).to_numpy()):
+        one, other = found.iloc[row, column], expected.iloc[row, column]
+        if not _same_number(one, other):
+            title = found.columns[column]
+            yield f"{name}.csv, line {row + 2}, {title}: it has {one!r}, {name}.parquet {other!r}."
+
+
+def _verify_joined(
+    store: RunStore,
+    tables: Mapping[str, pd.DataFrame],
+    ends: Mapping[str, dict[str, Any] | None],
+    found: Verification,
+) -> None:
+    """The run's tables against those of its cells."""
+    ended = [name for name, end in ends.items() if end is not None]
+    open_cells = [name for name, end in ends.items() if end is None]
+    if not ended:
+        found.unchecked.append("tables against those of the cells: no cell is there that has come to its end")
+        return
+    found.unchecked.extend(f"{name}: it is not finished, or its folder is not there" for name in open_cells)
+    of_cells = []
+    for name in ended:
+        try:
+            of_cells.append(store.cell(name).read_tables())
+        except ResultsError as error:
+            found.problems.append(str(error))
+            return
+    for name, expected in concatenate(of_cells)._asdict().items():
+        if name in tables:
+            there = tables[name][~tables[name]["cell"].isin(open_cells)]
+            found.problems.extend(_first(_differences(name, there, expected, "the cell's own table")))
+    found.checked.append("tables against those of the cells")
+
+
+def _verify_comparisons(
+    tables: Mapping[str, pd.DataFrame],
+    ends: Mapping[str, dict[str, Any] | None],
+    current: set[str],
+    found: Verification,
+) -> None:
+    if not {"cases", "comparisons", "ranks"} <= set(tables):
+        return
+    if any(end and end.get("status") == "finished" and name not in current for name, end in ends.items()):
+        found.unchecked.append("ranks and comparisons against cases: another version of the code made them")
+        return
+    for name, expected in compare_methods(tables["cases"])._asdict().items():
+        found.problems.extend(_first(_differences(name, tables[name], expected, "the cases give")))
+    found.checked.append("ranks and comparisons against cases")
+
+
+def _verify_predictions(
+    cell: CellStore,
+    entry: Mapping[str, Any],
+    end: Mapping[str, Any] | None,
+    record: Mapping[str, Any],
+    tables: Mapping[str, pd.DataFrame],
+    found: Verification,
+) -> bool:
+    """Seals, counts, and what a prediction shares with its row of the cases; returns whether it can be scored."""
+    name = entry["name"]
+    if end is None or end.get("status") != "finished":
+        return False
+    if end.get("maps") == "none":
+        found.unchecked.append(f"predictions of {name}: they were not kept (--maps none)")
+        return False
+    whole = True
+    counts = record["datasets"].get(entry["dataset"], {}).get("counts", {})
+    for split in PREDICTED:
+        seals = cell.seals(split)
+        broken = [file for file, sealed in seals.items() if sealed is False]
+        found.problems.extend(_first(f"cells/{name}/{split}/{file}: its seal is broken." for file in broken))
+        if counts and len(seals) != counts[split]:
+            found.problems.append(
+                f"cells/{name}/{split}: {len(seals)} predictions are there, run.json has {counts[split]} cases."
+            )
+        if None in seals.values():
+            found.unchecked.append(f"predictions of {name} ({split}) by their seals: an older version set none")
+        whole = whole and not broken and len(seals) == counts.get(split, len(seals))
+    if "cases" in tables and whole:
+        rows = tables["cases"][tables["cases"]["cell"] == name].drop_duplicates("case")
+        found.problems.extend(_first(_case_against_prediction(cell, row) for row in rows.to_dict("records")))
+    found.checked.append(f"predictions of {name} by their seals")
+    return whole
+
+
+def _case_against_prediction(cell: CellStore, row: Mapping[Any, Any]) -> str:
+    try:
+        stored = cell.read_prediction("test", row["case"])
+    except ResultsError as error:
+        return str(error)
+    for column, value in (
+        ("image_score", stored.prediction.image_score),
+        ("predict_ms", 1000 * stored.seconds),
+    ):
+        if not _same(row[column], value):
+            return (
+                f"cases.parquet, {row['cell']} · {row['case']}, {column}: it is {_said(row[column])}, the prediction "
+                f"has {_said(value)}."
+            )
+    return ""
+
+
+def _verify_scores(
+    task: CellTask,
+    dataset: Dataset,
+    end: Mapping[str, Any],
+    truths: dict[str, Truths],
+    report: Report,
+    found: Verification,
+) -> None:
+    """Scores the predictions of a cell again, in memory."""
+    name = task.cell.name
+    try:
+        expected = stored_scores(task, dataset, end, truths, lambda _, *stage: report(name, *stage))
+        there = task.store.read_tables()
+    except BenchError as error:
+        found.problems.append(f"cells/{name}: {error}")
+        return
+    for table, content in there._asdict().items():
+        differences = _differences(table, content, getattr(expected, table), "the predictions give")
+        found.problems.extend(_first(f"cells/{name}/{one}" for one in differences))
+
+
+def _differences(name: str, found: pd.DataFrame, expected: pd.DataFrame, source: str) -> Iterator[str]:
+    """How a table differs from what it should be, a sentence for each value."""
+    file, keys = f"{name}.parquet", _KEYS[name]
+    one, other = (_indexed(table, keys) for table in (found, expected))
+    for where in other.index.difference(one.index):
+        yield f"{file}: the row {_row(where)} is missing, which {source.removesuffix(' give')} have."
+    for where in one.index.difference(other.index):
+        yield f"{file}: the row {_row(where)} is one too many."
+    shared = one.index.intersection(other.index)
+    one, other = one.loc[shared], other.loc[shared]
+    for column in [column for column in one if column in other]:
+        for where, value, wanted in zip(shared, one[column], other[column], strict=True):
+            if not _same(value, wanted):
+                yield f"{file}, {_row(where)}, {column}: it is {_said(value)}, {source} {_said(wanted)}."
+
+
+def _indexed(table: pd.DataFrame, keys: Sequence[str]) -> pd.DataFrame:
+    """Rows by their key; the same key again gets a number."""
+    again = table.groupby(list(keys), sort=False).cumcount()
+    return table.assign(again=again).set_index([*keys, "again"]).sort_index()
+
+
+def _row(where: Iterable[Any]) -> str:
+    *keys, again = where
+    return " · ".join(map(str, keys)) + (f" (number {again + 1})" if again else "")
+
+
+def _means(rows: pd.DataFrame, cases: pd.DataFrame) -> dict[str, float]:
+    """The scores that follow from the cases of one cell under one policy."""
+    lesion, normal = rows[rows["truth_px"] > 0], rows[rows["label"] == 0]
+    found = {name: lesion[name].mean() for name in ("iou", "precision", "recall", "hd95_px", "assd_px")}
+    found |= {"dice": rows["dice"].mean(), "false_lesions": rows["false_lesions"].mean()}
+    sizes = ("small", "medium", "large")
+    found |= {f"dice_{size}": rows.loc[rows["lesion_size"] == size, "dice"].mean() for size in sizes}
+    found["normal_fp_area"] = (normal["predicted_px"] / normal["image_px"]).mean()
+    found["lesion_recall"] = rows["lesions_hit"].sum() / rows["lesions"].sum() if rows["lesions"].sum() else np.nan
+    pixels = rows["predicted_px"].sum() + rows["truth_px"].sum()
+    found["dice_pooled"] = 2 * rows["intersection_px"].sum() / pixels if pixels else np.nan
+    found["image_auroc"] = Ranking(rows["image_score"].to_numpy(), rows["label"].to_numpy() == 1).auroc
+    cell = rows["cell"].iloc[0]
+    oracle = cases[(cases["cell"] == cell) & (cases["policy"] == "oracle_dice")].set_index("case")["dice"]
+    if len(oracle):
+        found["regret"] = (oracle - rows.set_index("case")["dice"]).mean()
+    return found
+
+
+def _same(value: Any, other: Any) -> bool:
+    if isinstance(value, bool | str | np.bool_) or isinstance(other, str):
+        return bool(value == other)
+    one, two = np.asarray(value, float), np.asarray(other, float)
+    return one.shape == two.shape and bool(np.allclose(one, two, rtol=_CLOSE, atol=_CLOSE, equal_nan=True))
+
+
+def _listed(value: Any) -> Any:
+    """A list of numbers as it was before Parquet made an array of it, and `None` of NaN."""
+    return value.astype(float).tolist() if isinstance(value, np.ndarray) else value
+
+
+def _same_number(one: str, other: str) -> bool:
+    try:
+        return float(one) == float(other)
+    except ValueError:
+        return False
+
+
+def _said(value: Any) -> str:
+    return f"{value:.6g}" if isinstance(value, float) else str(value)
+
+
+def _first(problems: Iterable[str], count: int = _SHOWN) -> Iterator[str]:
+    """The first few, and how many there are beside; empty ones are none."""
+    found = [problem for problem in problems if problem]
+    yield from found[:count]
+    if len(found) > count > 1:
+        yield f"{found[0].partition(',')[0]}: {len(found) - count} more of the same kind."
