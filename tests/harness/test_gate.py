@@ -132,6 +132,10 @@ class TestScores:
     def test_a_score_that_is_gone_is_missing(self) -> None:
         assert findings(replace(CELL, scores={"dice": CELL.scores["dice"]}))["pixel_auroc"].kind == "missing"
 
+    def test_a_baseline_from_before_padding_was_left_out_is_another_configuration(self) -> None:
+        now = replace(CELL, configuration=CELL.configuration | {"padding": "exclude"})
+        assert findings(now)["cell"].text == "padding is exclude, was absent"
+
     def test_another_policy_is_another_configuration(self) -> None:
         own = replace(CELL, scores=CELL.scores | {"dice": Score("own", 0.1, None, None)})
         assert findings(own)["dice"].text == "masks are those of own, were those of valid_dice"

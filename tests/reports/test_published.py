@@ -18,8 +18,11 @@ PAPERS = {
 MIAS_SAM = "mias_sam[normalisation=test_set]"
 
 
-def record(dataset: str = "liver_ct", tested: int = 1493, edges: str = "paper", **config: Any) -> dict[str, Any]:
-    base = {"limit": 0, "set": {}, "epochs": None, "batch_size": None, "score": {"mask_edges": edges}}
+def record(
+    dataset: str = "liver_ct", tested: int = 1493, edges: str = "paper", padding: str = "count", **config: Any
+) -> dict[str, Any]:
+    score = {"mask_edges": edges, "padding": padding}
+    base = {"limit": 0, "set": {}, "epochs": None, "batch_size": None, "score": score}
     card = {"counts": {"test": 1493} if dataset == "liver_ct" else None}
     return {"config": base | config, "datasets": {dataset: {"card": card, "counts": {"test": tested}}}}
 
@@ -118,6 +121,26 @@ def test_only_its_own_mask_stands_beside_mias_sams_dice() -> None:
 def test_what_was_repeated_from_another_paper_is_shown_once_with_its_origin() -> None:
     found = compared(row("rd4ad", "pixel_auroc", 0.9))
     assert [source.partition(" ")[0] for source in found["source"]] == ["BMAD"]
+
+
+def test_padding_that_only_one_of_two_numbers_counts_is_said() -> None:
+    def reasons(method: str, metric: str, padding: str, dataset: str = "retina_oct") -> tuple[str, ...]:
+        policy = "own" if metric == "dice" else "none"
+        of = record(dataset, padding=padding)
+        found = compared(row(method, metric, 0.9, policy, dataset=dataset), of=of)["reasons"].item()
+        return tuple(reason for reason in found if "padding" in reason)
+
+    assert reasons(MIAS_SAM, "pixel_auroc", "count") == reasons(MIAS_SAM, "dice", "count") == ()
+    lifts = "--padding exclude, where the source counts the padding, which lifts its pixel scores"
+    assert reasons(MIAS_SAM, "pixel_auroc", "exclude") == reasons(MIAS_SAM, "dice", "exclude") == (lifts,)
+    lifted = "--padding count, which lifts what was measured; the source has no padding"
+    assert lifted in reasons("patchcore", "pixel_auroc", "count")
+    assert lifted not in reasons("patchcore", "pixel_auroc", "exclude")
+    assert lifted not in reasons("patchcore", "image_auroc", "count")
+    for padding in ("count", "exclude"):
+        assert reasons(MIAS_SAM, "pixel_auroc", padding, "liver_ct") == (), "its images are square"
+    of_paper = compared(row(MIAS_SAM, "pixel_auroc", 0.9, dataset="retina_oct"), of=record("retina_oct"))
+    assert "half of each being black padding that counts" in shown(of_paper)
 
 
 @pytest.mark.parametrize("metric", ["aupro", "pixel_auroc"])

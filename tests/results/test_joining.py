@@ -66,6 +66,10 @@ def test_seeds_of_a_method_may_be_from_several_runs(tmp_path: Path) -> None:
         ({"dataset_fingerprint": "other"}, "brain is not the same in one and two: its images differ"),
         ({"size": 128}, "brain is not the same in one and two: --size differs"),
         ({"seed": 1, "score": {"mask_edges": "paper"}}, "brain is not the same in one and two: --mask-edges"),
+        (
+            {"seed": 1, "score": {"mask_edges": "nearest", "padding": "exclude"}},
+            "brain is not the same in one and two: --mask-edges, --padding or",
+        ),
         ({"seed": 1, "options": "x"}, "brain · a is not the same in one and two: its options or weights differ"),
         ({"seed": 1, "weights_sha256": "x"}, "brain · a is not the same in one and two: its options or weights"),
     ],
@@ -73,6 +77,11 @@ def test_seeds_of_a_method_may_be_from_several_runs(tmp_path: Path) -> None:
 def test_what_only_has_the_same_name_is_not_joined(tmp_path: Path, values: dict[str, Any], says: str) -> None:
     with pytest.raises(ResultsError, match=says):
         join_runs([run(tmp_path / "one", ("brain", "a")), run(tmp_path / "two", ("brain", "a"), **values)])
+
+
+def test_a_run_from_before_the_option_has_counted_padding(tmp_path: Path) -> None:
+    scoring = {"mask_edges": "nearest", "padding": "count"}
+    join_runs([run(tmp_path / "one", ("brain", "a")), run(tmp_path / "two", ("brain", "a"), seed=1, score=scoring)])
 
 
 def test_a_run_that_is_named_twice(tmp_path: Path) -> None:

@@ -214,7 +214,7 @@ class TestRun:
             "address": None,
             "shard_cases": 0,
             "set": {"intensity": {"sigma": 1}},
-            "score": {"mask_edges": "paper", "fixed_threshold": 90, "pixels": "exact"},
+            "score": {"mask_edges": "paper", "fixed_threshold": 90, "pixels": "exact", "padding": "count"},
         }
         (tmp_path / "run.yaml").write_text(yaml.safe_dump(options))
         code, _, err = bench("run", "--config", "run.yaml", "--seeds", "4", "--set", "intensity.sigma=3")
@@ -335,6 +335,31 @@ class TestReading:
         run_tiny(bench)
         assert bench("score", "--pixels", "binned")[0] == 0
         assert find_runs(tmp_path / "bench-results")[0].read()["config"]["score"]["pixels"] == "binned"
+
+    def test_padding_is_left_out_or_counted_as_asked(self, bench: Bench, tmp_path: Path) -> None:
+        oct_scans = "phantom_retina_oct:train=3,valid=4,test=6,size=64"  # half as high as they are wide
+        run = ("run", "--methods", "intensity", "--dataset", oct_scans, "--size", 64, "--executor", "inline")
+        assert bench(*run, "--padding", "count")[0] == 0
+        (store,) = find_runs(tmp_path / "bench-results")
+
+        def auroc(*score: str) -> float:
+            if score:
+                assert bench(*score)[0] == 0
+            (row,) = store.scores().query("metric == 'pixel_auroc'").to_dict("records")
+            padding = store.read()["config"]["score"]["padding"]
+            assert {"count": "padding counted", "exclude": "padding left out"}[padding] in row["convention"]
+            pixels = store.cases()["image_px"].unique().tolist()
+            assert pixels == [64 * (64 if padding == "count" else 32)]
+            return row["value"]
+
+        counted, left_out = auroc(), auroc("score", "--padding", "exclude")
+        assert left_out < counted
+        assert auroc("score") == left_out, "as in the run"
+        assert auroc("score", "--padding", "count") == counted
+        record = store.read()
+        del record["config"]["score"]["padding"]  # a run from before the option
+        store.write(record)
+        assert auroc("score") == left_out
 
     def test_policies_are_listed(self, bench: Bench) -> None:
         code, out, _ = bench("list", "policies")
