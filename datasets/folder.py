@@ -51,6 +51,8 @@ class FolderDataset(Dataset):
         DataError: No layout is recognised, a split is empty, or images and masks do not pair.
     """
 
+    of_files = True
+
     def __init__(self, card: CardFile, root: Path) -> None:
         self.name = card.name
         self.card = card.card()

@@ -68,8 +68,9 @@ class MaskPixels:
     @cached_property
     def counts(self) -> dict[int, int]:
         """How many pixels have each level."""
-        counts = np.bincount(self.levels.ravel())
-        return {int(level): int(counts[level]) for level in np.flatnonzero(counts)}
+        deep = self.levels.dtype != np.uint8
+        counts = np.bincount(self.levels.ravel()).tolist() if deep else Image.fromarray(self.levels).histogram()
+        return {level: count for level, count in enumerate(counts) if count}
 
     @property
     def is_binary(self) -> bool:

@@ -68,8 +68,6 @@ class Phantom(Dataset):
         seed: Of everything random.
     """
 
-    generated = True
-
     def __init__(
         self, name: str, modality: str, picture: Picture, counts: tuple[int, int, int], size: int, seed: int
     ) -> None:

@@ -108,13 +108,13 @@ class Dataset(ABC):
     Attributes:
         name: Short, used in tables.
         card: Origin, licence and citation.
-        generated: Whether images are drawn when they are asked for: then a run does not look for what is odd about
-            them, which files may be.
+        of_files: Whether images and masks are files that people made: then a run looks at all of them once, for what
+            is odd about them and concerns a number.
     """
 
     name: str
     card: Card
-    generated: bool = False
+    of_files: bool = False
 
     @property
     @abstractmethod

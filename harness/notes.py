@@ -17,11 +17,11 @@ def notes_on(dataset: Dataset, report: StageReport = lambda *_: None) -> tuple[s
     """The notes on a dataset: its own, and those on what is odd about its cases.
 
     Args:
-        dataset: Whatever it reads is read once; of a generated one, nothing.
+        dataset: If it is of files, all of them are read, once.
         report: Told about progress.
     """
     notes = [_counts(dataset), *dataset.notes(), one_patient_note(dataset), shared_patients_note(dataset)]
-    if not dataset.generated:
+    if dataset.of_files:
         notes += pixel_notes(dataset, survey(dataset, report)[0])
     return tuple(filter(None, notes))
 

@@ -22,7 +22,7 @@ class Subset(Dataset):
         self._limit = limit
         self.name = dataset.name
         self.card = dataset.card
-        self.generated = dataset.generated
+        self.of_files = dataset.of_files
 
     @property
     def fingerprint(self) -> str:

@@ -210,7 +210,7 @@ def remarks(plan: Any) -> None:
         )
     for name, notes in plan.notes.items():
         for note in notes:
-            console.print(f"Note: {name}: {note}", style="yellow")
+            console.print(f"Note: {name}: {note}", style="yellow", soft_wrap=True)
 
 
 def _listed(names: Iterable[str]) -> str:

@@ -67,6 +67,8 @@ def test_a_dataset_has_no_notes_unless_it_says_some() -> None:
 class Drawn(Dataset):
     """A dataset of given images and masks: a normal image to train, and those to test."""
 
+    of_files = True
+
     def __init__(self, *tests: tuple[int, np.ndarray], annotation: str = "mask") -> None:
         self.name = "drawn"
         self.card = Card("drawn", "Drawn", "none", "nowhere", "CC0-1.0", "nobody", annotation=annotation)  # pyright: ignore
@@ -203,7 +205,7 @@ def test_a_second_run_reads_nothing_again(written: Path, monkeypatch: pytest.Mon
         np.testing.assert_array_equal(array, getattr(expected, name))
 
 
-def test_a_generated_dataset_is_not_drawn_for_its_notes(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_dataset_that_is_not_of_files_is_not_drawn_for_its_notes(monkeypatch: pytest.MonkeyPatch) -> None:
     dataset = phantom_brain_mri(Path(), train=3, valid=4, test=6, size=64)
     monkeypatch.setattr(dataset, "load", lambda case: pytest.fail("it was"))
     assert notes_on(dataset) == notes_on(Subset(dataset, 2)) == ()

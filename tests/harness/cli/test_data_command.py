@@ -4,11 +4,12 @@ import csv
 import functools
 import hashlib
 import http.server
+import json
 import shutil
 import sys
 import threading
 import zipfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import nibabel
@@ -215,6 +216,75 @@ class TestAdd:
         assert "is registered already" in err
 
 
+def images(folder: Path) -> list[Path]:
+    return sorted(folder.rglob("img/*.png"))
+
+
+def masks(folder: Path) -> list[Path]:
+    return sorted(folder.rglob("anomaly_mask/*.png"))
+
+
+def each(paths: Sequence[Path], change: Callable[[np.ndarray], np.ndarray], ending: str = ".png") -> None:
+    """Changes the pixels of files."""
+    for path in paths:
+        pixels = change(np.array(Image.open(path)))
+        path.unlink()
+        Image.fromarray(pixels).save(path.with_suffix(ending))
+
+
+def in_colour(grey: np.ndarray) -> np.ndarray:
+    return np.stack([grey, grey // 2, grey // 2], axis=2)
+
+
+def of_one_patient(folder: Path) -> None:
+    for place in (folder / "test").glob("*/*"):
+        for number, path in enumerate(sorted(place.iterdir())):
+            path.rename(path.with_stem(f"test_{place.parent.name}{number}" if number else f"test_{place.parent.name}"))
+
+
+HARMS: dict[str, tuple[Callable[[Path], object], str]] = {
+    "a mask without a lesion": (
+        lambda folder: each(masks(folder)[:1], np.zeros_like),
+        "1 of 5 anomalous images (such as",
+    ),
+    "a mask that is lesion all over": (
+        lambda folder: each(masks(folder)[:1], lambda mask: np.full_like(mask, 255)),
+        "is lesion all over",
+    ),
+    "inverted masks": (lambda folder: each(masks(folder), lambda mask: 255 - mask), "They look inverted"),
+    "masks saved as JPEG": (lambda folder: each(masks(folder), np.array, ".jpg"), "5 masks (such as"),
+    "a mask of other levels": (
+        lambda folder: each(masks(folder)[:1], lambda mask: mask // 255),
+        "Masks hold 2 grey levels beside 0 (1 in 1, 255 in 4; 1 in",
+    ),
+    "images of 12 bits": (
+        lambda folder: each(images(folder), lambda image: image.astype(np.uint16) * 16),
+        "13 images (such as",
+    ),
+    "images of few grey levels": (
+        lambda folder: each(images(folder), lambda image: image // 16),
+        "Half of the images have 98 % of their pixels within",
+    ),
+    "images in colour": (lambda folder: each(images(folder)[:2], in_colour), "2 images (such as"),
+    "files that are not read": (
+        lambda folder: (folder / "train/good/img/a.dcm").touch(),
+        "1 file is passed over, because only",
+    ),
+    "images where nothing looks": (
+        lambda folder: shutil.copytree(folder / "train/good/img", folder / "train/good/img/pat7"),
+        "3 images are passed over, because the layout does not look there: 3 in train/good/img/pat7",
+    ),
+    "a test of one patient": (of_one_patient, "test images are of one patient, test, as far as names tell"),
+    "a copy in another split": (
+        lambda folder: each(
+            [shutil.copy(images(folder / "train")[0], folder / "test/good/img/other_1.png")],
+            lambda image: (image * 0.9).astype(np.uint8),
+        ),
+        "1 image looks the same as an image of another split",
+    ),
+}
+
+
 class TestVerify:
     def test_nothing_wrong(self, bench: Bench, slices: Path) -> None:
         code, out, _ = bench("data", "verify", slices)
@@ -260,6 +330,31 @@ class TestVerify:
         assert code == 0
         assert "96 x 96 pixels instead of 64 x 64" in out
         assert "patients: 1" in out
+
+    @pytest.mark.parametrize(("harm", "said"), HARMS.values(), ids=HARMS)
+    def test_what_concerns_a_number_is_noticed_here_and_by_a_run(
+        self, bench: Bench, tmp_path: Path, slices: Path, harm: Callable[[Path], object], said: str
+    ) -> None:
+        harm(slices)
+        out = bench("data", "verify", slices)[1]
+        assert said in " ".join(out.split())
+        code, out, err = bench("run", "-m", "intensity", "-d", slices, "--size", 64, "--no-controls")
+        assert (code, err) == (0, "")
+        assert said in " ".join(out[: out.index("mean DICE")].split()), "before the run"
+        (record,) = (json.loads(path.read_text()) for path in (tmp_path / "bench-results").glob("*/run.json"))
+        assert any(said in note for note in record["datasets"]["slices"]["notes"]), "and in its record"
+
+    def test_masks_that_cannot_be_told_are_wrong_and_stop_a_run(self, bench: Bench, slices: Path) -> None:
+        for path in masks(slices):
+            pixels = np.array(Image.open(path))
+            Image.fromarray(np.where(pixels > 0, 2, 1).astype(np.uint8)).save(path)
+        code, out, err = bench("data", "verify", slices)
+        assert (code, err) == (2, "")
+        assert "wrong No mask has a pixel of 0" in " ".join(out.split())
+        code, _, err = bench("run", "-m", "intensity", "-d", slices, "--size", 64)
+        assert code == 2
+        assert "No mask has a pixel of 0" in err
+        assert "lesion: [2]" in err
 
     def test_no_dataset(self, bench: Bench) -> None:
         code, _, err = bench("data", "verify", "./nothing")
