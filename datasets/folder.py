@@ -32,7 +32,6 @@ _LAYOUTS = (
     "or test/img/good, test/img/Ungood and test/label/Ungood"
 )
 _MVTEC_MASKS = ("ground_truth",)
-_NNUNET = "imagestr"
 _BIDS_PATIENT = re.compile(r"(?:^|_)(sub-[A-Za-z0-9]+)")
 _DEPTH = 5  # folders around the splits; a link to its own folder would make them endless
 _SHOWN = 5  # problems told of a dataset
@@ -93,7 +92,7 @@ class FolderDataset(Dataset):
                     problems.append(str(error))
                 else:
                     told = (case.split, str(case.label), case.id, case.patient, image, mask)
-                    digest.update("".join(f"{each}\0" for each in told).encode())
+                    digest.update("".join(f"{each}\0" for each in told).encode(errors="surrogateescape"))
             self._raise(problems)
             if (self._card_file.lesion, self._card_file.bits) != (None, None):
                 digest.update(repr((self._card_file.lesion, self._card_file.bits)).encode())
@@ -200,8 +199,7 @@ class FolderDataset(Dataset):
                 problems.append(
                     f"The {split} split has no {kind} images at {self._root / place}.{self._hint(split, place)}"
                 )
-        for path in [*masks_among(normal), *masks_among(anomalous)]:
-            problems.append(f"{path} is a mask by its name, but lies among images. Move it to where masks are.")
+        problems += masks_among(normal | anomalous)
         if has_masks and (anomalous or masks):
             place, mask_place = self._root / str(folders.anomalous), self._root / str(folders.masks)
             problems += pairing_problems(anomalous, masks, place, mask_place)
@@ -296,6 +294,16 @@ def _holding(folder: Path) -> str:
     return f"It holds {there}."
 
 
+def _instead(root: Path) -> str:
+    """What to do with a folder that holds volumes, or several datasets; nothing where it holds neither."""
+    if any(next(root.glob(pattern), None) for pattern in ("*.nii", "*.nii.gz", "*/*.nii", "*/*.nii.gz")):
+        return " bench data add NAME IMAGES --masks MASKS cuts NIfTI volumes into slices."
+    datasets = [
+        path for path in _entries(root) if all(subfolder(path, _SPLIT_NAMES[name]) for name in ("train", "test"))
+    ]
+    return f" {datasets[0]} has such folders: give that one." if datasets else ""
+
+
 def _recognise(root: Path) -> tuple[Path, Splits]:
     """Finds the folder that holds the splits: the root, or one that archives wrap around it and nothing else."""
     chain = [root]
@@ -304,15 +312,10 @@ def _recognise(root: Path) -> tuple[Path, Splits]:
     # Of a chain such as Liver/Train/hist_DIY, found in BMAD's own archive, the folder with the most splits is meant.
     counts = [sum(subfolder(folder, names) is not None for names in _SPLIT_NAMES.values()) for folder in chain]
     if max(counts) == 0:
-        nnunet = any(path.name.lower() == _NNUNET for path in _entries(root))
         raise DataError(
             f"No train, valid or test folder was found in {root}; {_holding(root)[0].lower()}{_holding(root)[1:]} "
             f"These layouts are understood: {_LAYOUTS}. For another one, write a card (.yaml) that names the folders."
-            + (
-                " nnU-Net's volumes are cut into slices by bench data add NAME imagesTr --masks labelsTr."
-                if nnunet
-                else ""
-            )
+            f"{_instead(root)}"
         )
     folder = chain[counts.index(max(counts))]
     train, valid, test = (_split_folders(folder, names) for names in _SPLIT_NAMES.values())

@@ -5,6 +5,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 _WORDS = re.compile(r"(?i)images?|img|masks?|labels?|segmentations?|seg")
+_MASK_END = re.compile(r"(?i)[_\-. ](masks?|seg|segmentation|labels?|gt|annotation)([_\-. ]?\d+)?$")
 
 
 def pairing_problems(
@@ -47,14 +48,20 @@ def pairing_problems(
     yield from (f"The mask {masks[name]} has no image of its name at {place}." for name in lone_masks)
 
 
-def masks_among(images: Mapping[str, Path]) -> list[Path]:
-    """Files that are masks of others beside them by their names, such as `a_mask.png` beside `a.png`."""
-    return [
+def masks_among(images: Mapping[str, Path]) -> Iterator[str]:
+    """Says which files are masks of others beside them by their names, such as `a_mask.png` beside `a.png`."""
+    found = [
         path
         for name, path in images.items()
-        if (found := re.search(r"(?i)[_\-. ](masks?|seg|segmentation|labels?|gt|annotation)([_\-. ]?\d+)?$", name))
-        and name[: found.start()] in images
+        if (end := _MASK_END.search(name))
+        and (other := images.get(name[: end.start()]))
+        and other.parent == path.parent
     ]
+    if found:
+        yield (
+            f"{len(found):,} of the images at {found[0].parent} are masks by their names, such as {found[0].name}. "
+            "Move masks to where masks are."
+        )
 
 
 def _partner(mask: str, images: Mapping[str, Path]) -> str:

@@ -29,7 +29,7 @@ class Some(BaseModel):
     example: str = ""
 
     def add(self, path: Path) -> None:
-        self.example = self.example or str(path)
+        self.example = self.example or str(path).encode(errors="backslashreplace").decode()
         self.count += 1
 
     def told(self, noun: str, verb: str, verbs: str) -> str:

@@ -23,7 +23,7 @@ def notes_on(dataset: Dataset, report: StageReport = lambda *_: None) -> tuple[s
     notes = [_counts(dataset), *dataset.notes(), one_patient_note(dataset), shared_patients_note(dataset)]
     if dataset.of_files:
         notes += pixel_notes(dataset, survey(dataset, report)[0])
-    return tuple(filter(None, notes))
+    return tuple(note.encode(errors="backslashreplace").decode() for note in notes if note)
 
 
 def pixel_notes(dataset: Dataset, found: Survey) -> Iterator[str]:

@@ -330,7 +330,10 @@ def test_several_masks_of_an_image_are_named(tmp_path: Path, make_bmad: Maker) -
 
 def test_masks_among_images_are_named(tmp_path: Path, make_bmad: Maker, write: Maker) -> None:
     write(make_bmad(tmp_path) / "train/good/img/00000_0_mask.png")
-    assert "train/good/img/00000_0_mask.png is a mask by its name, but lies among images" in problem(tmp_path)
+    assert (
+        f"1 of the images at {tmp_path}/train/good/img are masks by their names, such as 00000_0_mask.png"
+        in problem(tmp_path)
+    )
 
 
 def test_the_layout_of_mvtec_is_named(tmp_path: Path, write: Maker) -> None:
@@ -361,11 +364,27 @@ def test_a_misspelt_folder_is_shown(tmp_path: Path, make_bmad: Maker, place: str
     assert f"It holds {'good, ungood2' if place == 'test/ungood2' else 'anomaly_mask, pictures'}." in text
 
 
-def test_nnunets_folders_are_named(tmp_path: Path) -> None:
+def test_volumes_are_pointed_to_data_add(tmp_path: Path) -> None:
     for name in ("imagesTr", "labelsTr"):
         (tmp_path / name).mkdir()
         (tmp_path / name / "a.nii.gz").touch()
-    assert "bench data add NAME imagesTr --masks labelsTr" in problem(tmp_path)
+    assert "bench data add NAME IMAGES --masks MASKS cuts NIfTI volumes into slices" in problem(tmp_path)
+
+
+def test_a_folder_of_several_datasets_is_named(tmp_path: Path, make_bmad: Maker) -> None:
+    for name in ("brain", "liver"):
+        make_bmad(tmp_path / name)
+    assert f"{tmp_path}/brain has such folders: give that one." in problem(tmp_path)
+
+
+def test_names_that_are_no_text_are_read(tmp_path: Path, make_bmad: Maker) -> None:
+    make_bmad(tmp_path)
+    path = tmp_path / "train/good/img" / os.fsdecode(b"\xff\xfe_1.png")
+    Image.fromarray(np.arange(48, dtype=np.uint8).reshape(6, 8).repeat(2, 0).astype(np.uint16)[:6] * 16).save(path)
+    dataset = open_folder(tmp_path)
+    assert len(dataset.fingerprint) == 64
+    (note,) = dataset.notes()
+    assert "\\udcff\\udcfe_1.png) has more than 8 bits" in note
 
 
 def test_a_mask_turned_by_90_degrees_is_told(tmp_path: Path, make_bmad: Maker, write: Maker) -> None:
