@@ -131,8 +131,8 @@ Examples:
 def verify(name: str, out: Path | None, data_root: Path) -> int:
     """Read every image and mask, and tell what is wrong and where; nothing is changed.
 
-    Counts against the card, unreadable files, images without masks, sizes, values, images that are there twice,
-    patients in more than one split. Exit code 2 if something is wrong.
+    Counts against the card, unreadable files, files that are passed over, images without masks, sizes, values, images
+    that are there twice or look as if they were, patients in more than one split. Exit code 2 if something is wrong.
     """
     import csv
 
