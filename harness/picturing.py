@@ -1,31 +1,54 @@
 """The images behind a run's results, read again from where its datasets are."""
 
 from collections.abc import Mapping
+from typing import Any, NamedTuple
 
-from ..results.store import RunStore
-from .api import Dataset, Sample
+import numpy as np
+
+from ..results.store import RunStore, scoring_of
+from .api import Dataset
 from .config import make_config
-from .frame import MaskEdges, frame_image, frame_mask
+from .frame import frame_image, frame_mask, image_rectangle
 from .recorded import NOWHERE_ELSE, recorded_datasets
 
 
-class FramedImages:
-    """The test images of a dataset with their lesion masks, in a run's frame."""
+class Framed(NamedTuple):
+    """A case in a run's frame: `image` is uint8 (S, S), `mask` and `scored` are bool (S, S).
 
-    def __init__(self, dataset: Dataset, size: int, edges: MaskEdges) -> None:
+    `mask` is where the lesion is, and `scored` where scores were computed: not in the padding, unless that counted.
+    """
+
+    image: np.ndarray
+    mask: np.ndarray
+    scored: np.ndarray
+
+
+class FramedImages:
+    """The test images of a dataset with their lesion masks, in a run's frame.
+
+    Args:
+        dataset: The dataset.
+        size: Width and height of the frame.
+        scoring: How the run was scored.
+    """
+
+    def __init__(self, dataset: Dataset, size: int, scoring: Mapping[str, Any]) -> None:
         self._dataset = dataset
         self._cases = {case.id: case for case in dataset.cases("test")}
         self._size = size
-        self._edges: MaskEdges = edges
+        self._scoring = scoring
 
-    def __call__(self, case_id: str) -> Sample:
-        """Reads a case: `image` is uint8 (S, S), `mask` bool (S, S).
+    def __call__(self, case_id: str) -> Framed:
+        """Reads a case.
 
         Raises:
             DataError: A file is missing or damaged.
         """
         image, mask = self._dataset.load(self._cases[case_id])
-        return Sample(frame_image(image, self._size), frame_mask(mask, self._size, self._edges).overlap)
+        truth = frame_mask(mask, self._size, self._scoring["mask_edges"]).overlap
+        scored = np.full(truth.shape, self._scoring["padding"] == "count")
+        scored[image_rectangle(mask.shape, self._size)] = True
+        return Framed(frame_image(image, self._size), truth & scored, scored)
 
 
 def framed_images(
@@ -43,7 +66,8 @@ def framed_images(
     Raises:
         UsageError: A dataset in `moved` is not the one of the run.
     """
-    config = make_config(store.read()["config"], f"in {store.folder / 'run.json'}")
+    record = store.read()
+    config = make_config(record["config"], f"in {store.folder / 'run.json'}")
     opened, missing = recorded_datasets(store, moved)
-    images = {name: FramedImages(dataset, config.size, config.score.mask_edges) for name, dataset in opened.items()}
+    images = {name: FramedImages(dataset, config.size, scoring_of(record)) for name, dataset in opened.items()}
     return images, {name: str(error) for name, error in missing.items()}

@@ -148,13 +148,12 @@ def scan(truths: SplitTruths, stored: Sequence[StoredPrediction], limit: int | N
 
 def _of_image(anomaly_map: np.ndarray, truth: Truth) -> dict[str, float]:
     """What an image's map is worth by itself; nothing can be told of an image without a lesion."""
-    scores = dict.fromkeys(("pixel_auroc", "pixel_ap", "aupro", "best_dice"), float("nan"))
-    if truth.overlap.any():
-        overlap = rank_pixels([anomaly_map], [truth.overlap])
-        ranking = rank_pixels([anomaly_map], [truth.ranking]) if truth.graded else overlap
-        scores |= {"pixel_auroc": ranking.auroc, "pixel_ap": ranking.average_precision, "aupro": ranking.aupro()}
-        scores["best_dice"] = overlap.best_f1()[1]
-    return scores
+    if not truth.overlap.any():
+        return dict.fromkeys(("pixel_auroc", "pixel_ap", "aupro", "best_dice"), float("nan"))
+    overlap = rank_pixels([anomaly_map], [truth.overlap])
+    ranking = rank_pixels([anomaly_map], [truth.ranking]) if truth.graded else overlap
+    scores = {"pixel_auroc": ranking.auroc, "pixel_ap": ranking.average_precision, "aupro": ranking.aupro()}
+    return scores | {"best_dice": overlap.best_f1()[1]}
 
 
 class Scored(Sequence[StoredPrediction]):

@@ -18,8 +18,8 @@ _COLUMNS = ("image", "ground truth", "anomaly map", "mask")
 _RULES = ("best", "median", "worst")
 GREEN, ORANGE, _PROMPT = "#009e73", "#e69f00", "white"  # told apart by the colour-blind, and by where they are
 
-Read = Callable[[str], tuple[np.ndarray, np.ndarray]]
-"""Reads a case by its id: its image, uint8 (S, S), and its lesion mask, bool (S, S)."""
+Read = Callable[[str], tuple[np.ndarray, np.ndarray, np.ndarray]]
+"""Reads a case by its id: its image, uint8 (S, S), its lesion mask, and where it was scored, bool (S, S) each."""
 
 
 @dataclass(frozen=True)
@@ -111,9 +111,9 @@ def picture(title: str, row: Mapping[Any, Any], store: RunStore, read: Read) -> 
     prediction = store.cell(row["cell"]).read_prediction("test", row["case"]).prediction
     own = row["policy"] == "own" and prediction.mask is not None
     mask = prediction.mask if own else prediction.anomaly_map >= row["threshold"]
-    image, truth = read(row["case"])
+    image, truth, scored = read(row["case"])
     prompts = prediction.prompts if own else ()
-    return Picture(title, image, truth, prediction.anomaly_map, np.asarray(mask), prompts)
+    return Picture(title, image, truth, prediction.anomaly_map, np.asarray(mask) & scored, prompts)
 
 
 def _draw(title: str, pictures: list[Picture], folder: Path, name: str) -> list[Path]:

@@ -6,7 +6,7 @@ import pytest
 
 from miasbench.datasets.folder import open_folder
 from miasbench.datasets.phantom import phantom_brain_mri, write_bmad
-from miasbench.harness.config import RunConfig
+from miasbench.harness.config import RunConfig, ScoreConfig
 from miasbench.harness.frame import frame_image, frame_mask
 from miasbench.harness.picturing import framed_images
 from miasbench.harness.planning import make_plan
@@ -33,17 +33,32 @@ def test_images_are_in_the_frame_of_the_run(store: RunStore, data: Path) -> None
     assert missing == {}
     dataset = open_folder(data)
     for case in dataset.cases("test"):
-        image, mask = images[dataset.name](case.id)
+        image, mask, scored = images[dataset.name](case.id)
         raw = dataset.load(case)
+        assert scored.all(), "a square image has no padding"
         np.testing.assert_array_equal(image, frame_image(raw.image, 64))
         np.testing.assert_array_equal(mask, frame_mask(raw.mask, 64).overlap)
+
+
+@pytest.mark.parametrize(("padding", "rows"), [("exclude", slice(16, 48)), ("count", slice(0, 64))])
+def test_padding_is_told_from_what_was_scored(tmp_path: Path, padding: str, rows: slice) -> None:
+    score = ScoreConfig(padding=padding)  # pyright: ignore[reportArgumentType]
+    oct_scans = "phantom_retina_oct:train=3,valid=2,test=2,size=64"
+    plan = make_plan(RunConfig(methods=["intensity"], dataset=[oct_scans], size=64, results=tmp_path, score=score))
+    execute(plan)
+    (images,) = framed_images(plan.store)[0].values()
+    (dataset,) = plan.datasets.values()
+    expected = np.zeros((64, 64), bool)
+    expected[rows] = True
+    for case in dataset.cases("test"):
+        np.testing.assert_array_equal(images(case.id).scored, expected)
 
 
 def test_data_that_are_gone_or_changed_are_said(store: RunStore, data: Path) -> None:
     sorted((data / "test" / "good").rglob("*.png"))[0].unlink()
     images, missing = framed_images(store)
     assert images == {}
-    assert [why.partition(" since")[0] for why in missing.values()] == ["it has changed"]
+    assert [why.partition(" since")[0][-12:] for why in missing.values()] == [" has changed"]
     shutil.rmtree(data)
     images, missing = framed_images(store)
     assert images == {}

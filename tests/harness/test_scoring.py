@@ -428,10 +428,10 @@ def test_every_row_names_its_convention() -> None:
         assert (pixels.str.contains("grey edges are lesion") == (~ranked & (edges == "paper"))).all()
         assert (curves["convention"] != "").all()
         assert curves["convention"].str.contains("lesion for dice and dice_pooled").all() == (edges == "paper")
-    assert "0.99 quantile of normal validation pixels, the next higher" in told["normal_quantile", "dice"]
-    assert "the larger of the two directions' 95th percentiles" in told["own", "hd95_px"]
-    assert "both surfaces pooled" in told["own", "assd_px"]
-    assert "patients that have a value" in told["own", "dice"]
+        assert "0.99 quantile of normal validation pixels, the next higher" in told["normal_quantile", "dice"]
+        assert "the larger of the two directions' 95th percentiles" in told["own", "hd95_px"]
+        assert "both surfaces pooled" in told["own", "assd_px"]
+        assert "patients that have a value" in told["own", "dice"]
 
 
 def test_the_papers_edges_separate_overlap_from_ranking() -> None:

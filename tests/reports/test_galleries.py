@@ -6,8 +6,9 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from miasbench.harness.api import Prediction, Sample
-from miasbench.reports.galleries import chosen_cases, galleries
+from miasbench.harness.api import Prediction
+from miasbench.harness.picturing import Framed
+from miasbench.reports.galleries import chosen_cases, galleries, picture
 from miasbench.reports.looks import COLUMN
 from miasbench.results.store import RunStore, StoredPrediction
 
@@ -34,11 +35,11 @@ def run(tmp_path: Path) -> RunStore:
     return store
 
 
-def read(case: str) -> Sample:
+def read(case: str) -> Framed:
     assert not np.isnan(DICE[case]), "a case without a lesion is not shown"
     truth = np.zeros((SIZE, SIZE), bool)
     truth[16:30, 16:30] = True
-    return Sample(np.full((SIZE, SIZE), 90, np.uint8), truth)
+    return Framed(np.full((SIZE, SIZE), 90, np.uint8), truth, np.ones((SIZE, SIZE), bool))
 
 
 def pixels(path: Path) -> np.ndarray:
@@ -56,6 +57,18 @@ def test_cases_are_chosen_by_their_rank_and_equal_ones_by_their_ids() -> None:
     odd.loc[odd["case"] == "b", "dice"] = float("nan")
     assert [row["case"] for row in chosen_cases(odd).values()] == ["a", "d", "c"]
     assert chosen_cases(cases(dice=float("nan"))) == {}
+
+
+def test_a_mask_is_shown_where_it_was_scored(run: RunStore) -> None:
+    def upper_half(case: str) -> Framed:
+        return read(case)._replace(scored=np.arange(SIZE)[:, None] < np.full(SIZE, 8))
+
+    for policy, whole in (("own", 64), ("otsu", SIZE * SIZE // 2)):
+        row = cases(policy).iloc[0].to_dict()
+        assert picture("", row, run, read).mask.sum() == whole
+        shown = picture("", row, run, upper_half).mask
+        assert shown.sum() == (32 if policy == "own" else 0)
+        assert not shown[8:].any()
 
 
 def test_truth_mask_and_prompts_are_drawn_at_the_width_of_a_column(run: RunStore, tmp_path: Path) -> None:
