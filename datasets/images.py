@@ -59,11 +59,13 @@ class MaskPixels:
             black and has colours, their indices.
         grey: uint8 (H, W): how bright a pixel is.
         lossy: Whether the file's format does not keep grey levels as they were.
+        turned: Whether EXIF says that the mask is to be turned or mirrored when it is shown.
     """
 
     levels: np.ndarray
     grey: np.ndarray
     lossy: bool
+    turned: bool
 
     @cached_property
     def counts(self) -> dict[int, int]:
@@ -138,13 +140,13 @@ def mask_pixels(path: Path) -> MaskPixels:
     """
     data = _bytes(path)
     with _opened(path, data) as image:
-        lossy = _is_lossy(image, data)
+        lossy, turned = _is_lossy(image, data), _is_turned(image)
         if _is_deep(image):
             levels = np.asarray(image).astype(np.uint16)
-            return MaskPixels(levels, (levels // 257).astype(np.uint8), lossy)
+            return MaskPixels(levels, (levels // 257).astype(np.uint8), lossy, turned)
         if image.mode in ("1", "L") and "transparency" not in image.info:
             grey = np.array(image.convert("L"))
-            return MaskPixels(grey, grey, lossy)
+            return MaskPixels(grey, grey, lossy, turned)
         direct = image.mode in ("1", "L", "LA", "P", "PA", "RGB", "RGBA", "RGBa", "La")  # CMYK takes a step more
         rgba = np.asarray((image if direct else image.convert("RGB")).convert("RGBA"))
         opaque = rgba[..., 3] > 0
@@ -161,7 +163,7 @@ def mask_pixels(path: Path) -> MaskPixels:
                 f"The mask {path} has no black background, only {', '.join(colours)}, and which of them is lesion is "
                 "unknown. Save it with white lesions on black."
             )
-        return MaskPixels(_indices(image, grey), grey, lossy)
+        return MaskPixels(_indices(image, grey), grey, lossy, turned)
 
 
 def look_at(path: Path) -> ImageTraits:
@@ -173,10 +175,9 @@ def look_at(path: Path) -> ImageTraits:
     data = _bytes(path)
     with _opened(path, data) as image:
         deep = _is_deep(image)
-        turned = image.format != "TIFF" and "exif" in image.info and image.getexif().get(_ORIENTATION, 1) != 1
         cut = not deep and image.mode not in ("1", "L", "P") and _bits(image, data) > 8
         coloured = image.mode not in ("1", "L", "LA") and not deep and _is_coloured(image)
-        return ImageTraits(int(np.asarray(image).max()) if deep else None, cut, coloured, turned)
+        return ImageTraits(int(np.asarray(image).max()) if deep else None, cut, coloured, _is_turned(image))
 
 
 def inspect(path: Path) -> tuple[str, tuple[int, int]]:
@@ -265,6 +266,10 @@ def _bits(image: Image.Image, data: bytes) -> int:
 def _is_coloured(image: Image.Image) -> bool:
     channels = np.asarray(image.convert("RGB"))
     return int((channels.max(axis=2) - channels.min(axis=2)).max(initial=0)) > _COLOURED
+
+
+def _is_turned(image: Image.Image) -> bool:
+    return image.format != "TIFF" and "exif" in image.info and image.getexif().get(_ORIENTATION, 1) != 1
 
 
 def _is_lossy(image: Image.Image, data: bytes) -> bool:

@@ -7,17 +7,19 @@ from pathlib import Path
 
 import numpy as np
 from pydantic import BaseModel
+from scipy.ndimage import maximum_filter, minimum_filter
 
 from ..harness.api import Case, DataError
 from ..harness.cache import Cache, cache_key
 from .card import CardFile
 from .images import HALF, look_at, mask_pixels, read_mask, read_pixels, to_8_bits
 
-_VERSION = "1"  # to be raised when Facts, or how they are found, change
+_VERSION = "2"  # to be raised when Facts, or how they are found, change
 _DEPTHS = (8, 10, 12, 14, 16)  # bits of scanners
-_MIDDLE = slice(32, 224)  # grey levels that black and white saved with loss have at edges only
-_BRIGHT = slice(224, 256)
-_PEAK = 17  # neighbouring levels over which loss spreads a class
+_BRIGHT = 224  # of 255; what black and white saved with loss or smoothed have of white
+_MIDDLE = 48, 208  # and what they have at edges only
+_FLAT = 24  # grey levels between the darkest and the brightest of 3 x 3 pixels that are no edge
+_CLASS = 0.005  # flat pixels in the middle, of those and the bright ones: of a class 0.012 and more, of edges 0.0002
 _SMALL_LABEL = 64
 _SHOWN = 12  # grey levels
 
@@ -50,11 +52,13 @@ class Facts(BaseModel):
         highest: The largest value of those.
         cut: Images in colour of 16 bits a channel.
         coloured: Images whose channels differ.
-        turned: Images that EXIF says are to be turned.
+        turned: Images and masks that EXIF says are to be turned.
         levels: Of masks that hold labels, those that hold each.
         smooth: Masks that do not.
         lossy: Those of them whose format does not keep levels as they were.
-        histogram: How many pixels of those have each grey level of 256.
+        bright: How many pixels of those are white.
+        flat: How many are neither black nor white, and at no edge.
+        brightest: The highest grey level of those.
         background: Masks with a pixel of 0.
         ill: Masks of normal images that hold a lesion.
         problems: What cannot be read.
@@ -69,7 +73,9 @@ class Facts(BaseModel):
     levels: dict[int, Some] = {}
     smooth: Some = Some()
     lossy: Some = Some()
-    histogram: list[int] = [0] * 256
+    bright: int = 0
+    flat: int = 0
+    brightest: int = 0
     background: int = 0
     ill: Some = Some()
     problems: list[str] = []
@@ -167,11 +173,8 @@ class Reading:
     @cached_property
     def _unclear(self) -> str:
         """Why masks that do not hold labels cannot be cut at half; nothing where they can."""
-        histogram = np.array(self.facts.histogram)
-        middle, bright = histogram[_MIDDLE], histogram[_BRIGHT].sum()
-        peak = np.convolve(middle, np.ones(_PEAK)).max()
-        several = peak > middle.sum() / 2 and middle.sum() > (middle.sum() + bright) / 10
-        if not histogram[1:].any() or (middle.sum() <= 2 * bright and bright and not several):
+        facts = self.facts
+        if facts.flat <= _CLASS * (facts.flat + facts.bright) and (facts.bright or not facts.brightest):
             return ""
         return (
             f"{self.facts.smooth.told('mask', 'has', 'have')} more grey levels than labels have, or a format that "
@@ -204,11 +207,12 @@ class Reading:
                 ):
                     if holds:
                         some.add(path)
-        histogram = np.zeros(256, dtype=np.int64)
         for path in self._masks:
             with _told(facts.problems):
                 mask = mask_pixels(path)
                 facts.background += 0 in mask.counts
+                if mask.turned:
+                    facts.turned.add(path)
                 if mask.has_labels:
                     for level in mask.counts.keys() - {0}:
                         facts.levels.setdefault(level, Some()).add(path)
@@ -216,8 +220,9 @@ class Reading:
                     facts.smooth.add(path)
                     if mask.lossy:
                         facts.lossy.add(path)
-                    histogram += np.bincount(mask.grey.ravel(), minlength=256)
-        facts.histogram = histogram.tolist()
+                    facts.bright += np.count_nonzero(mask.grey >= _BRIGHT)
+                    facts.flat += _flat(mask.grey)
+                    facts.brightest = max(facts.brightest, int(mask.grey.max()))
         for path in self._spare:
             with _told(facts.problems):
                 if read_mask(path).any():
@@ -244,9 +249,9 @@ class Reading:
             yield f"{facts.coloured.told('image', 'is', 'are')} in colour and turned to grey (luminance)."
         if facts.turned.count:
             yield (
-                f"{facts.turned.told('image', 'is', 'are')} to be turned or mirrored when shown, as EXIF says, and "
-                "taken as stored, because masks are. If lesions were drawn on turned images, save the images turned, "
-                "without EXIF."
+                f"{facts.turned.told('file', 'is', 'are')} to be turned or mirrored when shown, as EXIF says, and "
+                "taken as stored. If lesions were drawn on the turned images, save images and masks turned, without "
+                "EXIF."
             )
 
     def _notes_on_masks(self) -> Iterator[str]:
@@ -277,6 +282,12 @@ class Reading:
             )
 
 
+def _flat(grey: np.ndarray) -> int:
+    """How many pixels are neither black nor white, and at no edge, as those of a class are."""
+    spread = maximum_filter(grey, 3) - minimum_filter(grey, 3)
+    return int(np.count_nonzero((spread <= _FLAT) & (grey >= _MIDDLE[0]) & (grey < _MIDDLE[1])))
+
+
 def _lost(path: str) -> str:
     return (
         f"The mask {path} was saved with loss (JPEG), which keeps no grey level as it was, so that the card's lesion "
@@ -285,7 +296,9 @@ def _lost(path: str) -> str:
 
 
 def _listed(numbers: Iterable[int]) -> str:
-    return ", ".join(map(str, sorted(numbers)))
+    first = sorted(numbers)
+    more = len(first) - _SHOWN
+    return ", ".join(map(str, first[:_SHOWN])) + (f" and {more:,} more" if more > 0 else "")
 
 
 def _state(path: Path) -> tuple[int, ...]:

@@ -10,6 +10,7 @@ from .subset import Subset
 from .survey import Survey, all_cases, look_alikes, survey
 
 _MOST = 0.5  # of an image; a lesion that covers more is more often its background
+_DARK = 64  # of 256; the highest grey level of images whose upper bits are empty
 _FEW_LEVELS = 24  # of 256 grey levels; an image with no more has lost most of its bits
 
 
@@ -32,12 +33,17 @@ def pixel_notes(dataset: Dataset, found: Survey) -> Iterator[str]:
     seen = [cases[index] for index in found.index]
     if dataset.card.annotation == "mask":
         yield from _lesion_notes(seen, found.lesion)
-    if len(seen) and np.median(found.spread) <= _FEW_LEVELS:
+    if len(seen) and np.median(found.spread) < _FEW_LEVELS:
+        dark = np.median(found.grey[:, 1]) < _DARK
         yield (
             f"Half of the images have 98 % of their pixels within {int(np.median(found.spread)) + 1} of 256 grey "
-            f"levels, such as {seen[int(np.argsort(found.spread)[len(seen) // 2])].image}: most of what they showed "
-            "may be lost. Save them so that black is 0 and white 255, or if they have more than 8 bits, say on a card "
-            "how many mean something, such as `bits: 12`."
+            f"levels, such as {seen[int(np.argsort(found.spread)[len(seen) // 2])].image}: most of what they showed is "
+            "lost. Save them so that black is 0 and white 255"
+            + (
+                ", or if they have more than 8 bits, say on a card how many mean something: `bits: 12`."
+                if dark
+                else "."
+            )
         )
     pairs = look_alikes(dataset, found)
     if pairs:

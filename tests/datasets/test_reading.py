@@ -2,6 +2,7 @@
 
 import io
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -39,8 +40,8 @@ def white(mask: np.ndarray, path: Path) -> None:
     png(mask.astype(np.uint8) * 255, path)
 
 
-def jpeg(mask: np.ndarray, path: Path) -> None:
-    Image.fromarray(mask.astype(np.uint8) * 255).save(path.with_suffix(".jpg"), quality=75)
+def jpeg(mask: np.ndarray, path: Path, quality: int = 75) -> None:
+    Image.fromarray(mask.astype(np.uint8) * 255).save(path.with_suffix(".jpg"), quality=quality)
 
 
 def made(root: Path, save_mask: Saver = white, save_image: Saver = png) -> Path:
@@ -92,7 +93,7 @@ def webp(mask: np.ndarray, path: Path) -> None:
     Image.fromarray(mask.astype(np.uint8) * 255).save(path.with_suffix(".webp"), quality=60)
 
 
-def jpeg_as_png(mask: np.ndarray, path: Path) -> None:
+def recoded(mask: np.ndarray, path: Path) -> None:
     kept = io.BytesIO()
     Image.fromarray(mask.astype(np.uint8) * 255).save(kept, "JPEG", quality=75)
     Image.open(kept).save(path)
@@ -102,7 +103,7 @@ def smooth(mask: np.ndarray, path: Path) -> None:
     png(gaussian_filter(mask * 255.0, 1).astype(np.uint8), path)
 
 
-@pytest.mark.parametrize("save", [jpeg, webp, jpeg_as_png, smooth])
+@pytest.mark.parametrize("save", [jpeg, partial(jpeg, quality=40), partial(jpeg, quality=98), webp, recoded, smooth])
 def test_masks_saved_with_loss_are_cut_at_half(tmp_path: Path, save: Saver) -> None:
     dataset = open_folder(made(tmp_path / "d", save))
     for mask, truth in zip(anomalous(dataset), truths(), strict=True):
@@ -113,16 +114,20 @@ def test_masks_saved_with_loss_are_cut_at_half(tmp_path: Path, save: Saver) -> N
 
 
 def test_all_masks_are_cut_at_half_if_one_needs_it(tmp_path: Path) -> None:
-    root = made(tmp_path / "d", jpeg_as_png)
+    root = made(tmp_path / "d", recoded)
     few = root / "test/Ungood/anomaly_mask/testUngood0_0.png"
     png(np.where(disc(25), 255, 0).astype(np.uint8) + (disc(3) & ~disc(25)) * np.uint8(3), few)  # noise of one level
     np.testing.assert_array_equal(anomalous(open_folder(root))[3], disc(25))
 
 
-def test_a_lossy_mask_of_several_classes_is_refused(tmp_path: Path) -> None:
+@pytest.mark.parametrize("others", [(128,), (85, 170), (64, 128, 191)])
+@pytest.mark.parametrize("quality", [50, 90])
+def test_a_lossy_mask_of_several_classes_is_refused(tmp_path: Path, quality: int, others: tuple[int, ...]) -> None:
     def save(mask: np.ndarray, path: Path) -> None:
-        levels = np.where(mask, 255, 0) + np.where(np.roll(mask, 25, 1) & ~mask, 128, 0)
-        Image.fromarray(levels.astype(np.uint8)).save(path.with_suffix(".jpg"), quality=75)
+        levels = np.where(mask, 255, 0)
+        for step, other in enumerate(others, start=1):
+            levels = np.where(np.roll(mask, 8 * step, 1) & ~mask, other, levels)
+        Image.fromarray(levels.astype(np.uint8)).save(path.with_suffix(".jpg"), quality=quality)
 
     dataset = open_folder(made(tmp_path / "d", save))
     text = problems(dataset)
@@ -305,5 +310,9 @@ def test_images_that_exif_turns_are_told(tmp_path: Path) -> None:
     exif[0x0112] = 3
     path = root / "test/good/img/testgood0_0.png"
     Image.open(path).save(path, exif=exif)
+    mask = root / "test/Ungood/anomaly_mask/testUngood0_0.png"
+    Image.open(mask).save(mask, exif=exif)
+    assert open_folder(root).notes()[0].startswith(f"2 files (such as {path}) are to be turned")
+    white(disc(25), mask)
     (note,) = open_folder(root).notes()
-    assert note.startswith(f"1 image ({path}) is to be turned or mirrored when shown, as EXIF says")
+    assert note.startswith(f"1 file ({path}) is to be turned or mirrored when shown, as EXIF says")
