@@ -5,10 +5,11 @@ from typing import Any
 
 import pandas as pd
 from rich.console import Group, RenderableType
-from rich.table import Table
 from rich.text import Text
 
 from ..results.tables import COSTS
+from .fitting import Column, FittedTable
+from .names import short_names
 
 _SIGNS = {1.0: ("better", "green"), 0.0: ("worse", "red")}
 
@@ -21,17 +22,17 @@ def difference_tables(scores: pd.DataFrame, names: Sequence[str]) -> RenderableT
         names: Of the runs A and B.
     """
     parts: list[RenderableType] = [Text(f"A is {names[0]}\nB is {names[1]}\n")]
-    for dataset, rows in scores.groupby("dataset", sort=False):
-        table = Table(title=Text(str(dataset)), title_justify="left")
-        for name in ("method", "metric", "masks"):
-            table.add_column(name, overflow="fold")
-        for name in ("A", "B", "B - A", "95 % interval"):
-            table.add_column(name, justify="right", no_wrap=True)
-        table.add_column("B is")
+    short = short_names(scores["dataset"])
+    for name, rows in scores.groupby("dataset", sort=False):
+        columns = [Column(title, "label") for title in ("method", "metric", "masks")]
+        columns += map(Column, ("A", "B", "B - A", "95 % interval"))
+        dataset = str(name)
+        shown = [*columns, Column("B is", "text")]
+        table = FittedTable(short[dataset], shown, dataset if short[dataset] != dataset else "")
         before = None
         for row in rows.to_dict("records"):
             method, before = row["method"] if row["method"] != before else "", row["method"]
-            table.add_row(Text(method), row["metric"], Text(_masks(row["policy"])), *_numbers(row), _sign(row))
+            table.add_row(method, row["metric"], _masks(row["policy"]), *_numbers(row), _sign(row))
         parts.append(table)
     parts.append(
         Text(
@@ -49,12 +50,11 @@ def change_table(changes: Iterable[tuple[str, str, str, str]]) -> RenderableType
         merged.setdefault((what, a, b), []).append(where)
     if not merged:
         return Text("Nothing else differs: configuration, code, weights, data, versions and hardware are the same.")
-    table = Table(title=Text("What else differs"), title_justify="left")
-    for name in ("what", "A", "B", "where"):
-        table.add_column(name, overflow="fold")
+    columns = [Column("what", "label"), *(Column(name, "text") for name in ("A", "B", "where"))]
+    table = FittedTable("What else differs", columns)
     for (what, a, b), places in merged.items():
         where = "\n".join(places) if len(places) <= 3 else f"{places[0]}\nand {len(places) - 1} others"
-        table.add_row(*(Text(cell) for cell in (what, a, b, where)))
+        table.add_row(what, a, b, where)
     return table
 
 

@@ -1,18 +1,27 @@
 """Which methods lead and which are tied: the ranking of a run under one threshold policy, with its uncertainty."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import pandas as pd
 from rich.console import Group, RenderableType
-from rich.table import Table
 from rich.text import Text
+
+from ..results.extent import Extent
+from .fitting import Column, FittedTable
+from .names import short_names
+from .tables import caption, data_notes
 
 _NAMED = 3  # methods, before they are counted
 _SIGNIFICANCE = 0.05  # of the tests in `comparisons`
 
 
 def comparison_tables(
-    ranks: pd.DataFrame, comparisons: pd.DataFrame, policy: str, *, pairs: bool = False
+    ranks: pd.DataFrame,
+    comparisons: pd.DataFrame,
+    policy: str,
+    *,
+    pairs: bool = False,
+    measured: Mapping[str, Extent] | None = None,
 ) -> RenderableType:
     """Renders how the methods of a run compare, dataset by dataset.
 
@@ -21,14 +30,19 @@ def comparison_tables(
         comparisons: Of `results.tables.COMPARISONS`.
         policy: A threshold policy that both tables have.
         pairs: Whether to show every pair of methods too.
+        measured: Of how much each dataset's scores are, by `results.extent.extents`.
     """
     parts: list[RenderableType] = []
-    for dataset, ranking in ranks[ranks["policy"] == policy].groupby("dataset", sort=False):
+    names = short_names(ranks["dataset"])
+    for name, ranking in ranks[ranks["policy"] == policy].groupby("dataset", sort=False):
+        dataset, short = str(name), names[str(name)]
+        extent = (measured or {}).get(dataset)
         of_dataset = comparisons[(comparisons["policy"] == policy) & (comparisons["dataset"] == dataset)]
-        parts.append(_rank_table(str(dataset), policy, ranking))
+        parts.append(_rank_table(short, policy, ranking, caption(dataset, short, extent)))
         if pairs:
             parts.append(_pair_table(of_dataset))
         parts += [Text(sentence) for sentence in in_words(ranking, of_dataset)]
+        parts += data_notes(extent)
         parts.append(Text())
     return Group(*parts)
 
@@ -66,16 +80,14 @@ def in_words(ranking: pd.DataFrame, pairs: pd.DataFrame) -> Iterator[str]:
         )
 
 
-def _rank_table(dataset: str, policy: str, ranking: pd.DataFrame) -> Table:
-    table = Table(title=Text(f"{dataset}: DICE of {policy}, ranked"), title_justify="left")
-    table.add_column("rank", justify="right")
-    table.add_column("method", overflow="fold")
-    for title in ("DICE", "95 % interval", "ranks 95 %", "first in", "tied with best"):
-        table.add_column(title, justify="right")
+def _rank_table(dataset: str, policy: str, ranking: pd.DataFrame, caption: str) -> FittedTable:
+    columns = [Column("rank", "label"), Column("method", "label")]
+    columns += map(Column, ("DICE", "95 % interval", "ranks 95 %", "first in", "tied with best"))
+    table = FittedTable(f"{dataset}: DICE of {policy}, ranked", columns, caption)
     for row in ranking.to_dict("records"):
         table.add_row(
             f"{row['rank']:g}",
-            Text(row["method"]),
+            row["method"],
             f"{row['mean']:.3f}",
             _span(row["ci_low"], row["ci_high"], "{:.3f}"),
             _span(row["rank_low"], row["rank_high"], "{:g}"),
@@ -85,16 +97,14 @@ def _rank_table(dataset: str, policy: str, ranking: pd.DataFrame) -> Table:
     return table
 
 
-def _pair_table(pairs: pd.DataFrame) -> Table:
-    table = Table(title="every two methods", title_justify="left")
-    for title in ("method", "and"):
-        table.add_column(title, overflow="fold")
-    for title in ("difference", "95 % interval", "p", "p (Holm)", "effect", "detectable", ""):
-        table.add_column(title, justify="right")
+def _pair_table(pairs: pd.DataFrame) -> FittedTable:
+    columns = [Column("method", "label"), Column("and", "label")]
+    columns += map(Column, ("difference", "95 % interval", "p", "p (Holm)", "effect", "detectable", ""))
+    table = FittedTable("every two methods", columns)
     for row in pairs.to_dict("records"):
         table.add_row(
-            Text(row["method_a"]),
-            Text(row["method_b"]),
+            row["method_a"],
+            row["method_b"],
             f"{row['difference']:+.3f}",
             _span(row["ci_low"], row["ci_high"], "{:+.3f}"),
             *(_number(row[name], "{:.2g}") for name in ("p", "p_holm")),

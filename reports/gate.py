@@ -6,12 +6,17 @@ from collections.abc import Iterator, Sequence
 from xml.etree import ElementTree
 
 from rich.console import Group, RenderableType
-from rich.table import Table
 from rich.text import Text
 
 from ..results.baseline import RUNTIME, Finding, Kind
+from .fitting import Column, FittedTable
+from .names import short_names
 
-_COLUMNS = ("method", "what", "baseline", "run", "found", "")
+_COLUMNS = (
+    *(Column(title, "label") for title in ("method", "what")),
+    *map(Column, ("baseline", "run")),
+    *(Column(title, "text") for title in ("found", "")),
+)
 _OUTCOMES = {"regression": "failure", "slower": "failure", "not judged": "skipped", "new": "skipped"}
 _SENTENCES: dict[Kind, str] = {
     "crashed": "crashed: no score is worse, there is none.",
@@ -39,13 +44,14 @@ def gate_table(findings: Sequence[Finding], accept: str) -> RenderableType:
         accept: The command that makes the run the new baseline.
     """
     parts: list[RenderableType] = []
+    names = short_names(finding.dataset for finding in findings)
     for dataset, of_dataset in _by_dataset(findings).items():
-        table = Table(title=Text(f"{dataset}: held against the baseline"), title_justify="left")
-        for title in _COLUMNS:
-            table.add_column(title, justify="right" if title in ("baseline", "run") else "left", overflow="fold")
+        short = names[dataset]
+        title = f"{short}: held against the baseline"
+        table = FittedTable(title, _COLUMNS, dataset if dataset != short else "")
         for finding in of_dataset:
             style = "red" if finding.failed else "green" if finding.kind == "improved" else ""
-            table.add_row(*(Text(cell) for cell in _row(finding)), style=style)
+            table.add_row(*_row(finding), style=style)
         parts.append(table)
     return Group(*parts, *(Text(sentence) for sentence in in_words(findings, accept)))
 
@@ -120,7 +126,12 @@ def _number(value: float | None, what: str) -> str:
 
 def _markdown_tables(findings: Sequence[Finding]) -> Iterator[str]:
     for dataset, of_dataset in _by_dataset(findings).items():
-        yield from (_escaped(dataset), "", f"| {' | '.join(_COLUMNS)} |", f"|{'---|' * len(_COLUMNS)}")
+        yield from (
+            _escaped(dataset),
+            "",
+            f"| {' | '.join(column.title for column in _COLUMNS)} |",
+            f"|{'---|' * len(_COLUMNS)}",
+        )
         for finding in of_dataset:
             *cells, kind, text = map(_escaped, _row(finding))
             yield f"| {' | '.join(cells)} | {f'**{kind}**' if finding.failed else kind} | {text} |"

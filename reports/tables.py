@@ -1,11 +1,15 @@
 """The tables of a run as a person reads them: one for masks, one for maps and cost, per dataset."""
 
+from collections.abc import Mapping
+
 import pandas as pd
 from rich.console import Group, RenderableType
-from rich.table import Table
 from rich.text import Text
 
+from ..results.extent import Extent
 from ..results.tables import CONVENTIONS
+from .fitting import Column, FittedTable
+from .names import short_names
 
 POLICIES = ("own", "normal_quantile", "normal_mean_std", "valid_dice", "valid_f1", "otsu", "fixed")
 _MAPS = {
@@ -30,18 +34,27 @@ def ordered_policies(table: pd.DataFrame) -> list[str]:
     return sorted(oracles, key=lambda name: (oracles[name], known.get(name, len(known)), name))
 
 
-def run_tables(scores: pd.DataFrame) -> RenderableType:
+def run_tables(scores: pd.DataFrame, measured: Mapping[str, Extent] | None = None) -> RenderableType:
     """Renders the `scores` of a run: DICE by threshold policy, then maps and cost; failed cells below.
 
     Several seeds show as mean ± standard deviation, one seed's DICE with its 95 % interval over patients where it is
-    the method's own mask. What methods measured of themselves stands below the tables of a dataset.
+    the method's own mask. What methods measured of themselves, and what concerns the data, stands below the tables of a
+    dataset.
+
+    Args:
+        scores: Of a run.
+        measured: Of how much each dataset's scores are, by `results.extent.extents`.
     """
     parts: list[RenderableType] = []
-    for dataset, rows in scores[scores["error"] == ""].groupby("dataset", sort=False):
+    names = short_names(scores["dataset"])
+    for name, rows in scores[scores["error"] == ""].groupby("dataset", sort=False):
+        dataset = str(name)
+        extent = (measured or {}).get(dataset)
         if (rows["metric"] == "dice").any():
-            parts.append(_dice_table(str(dataset), rows))
+            parts.append(_dice_table(names[dataset], rows, caption(dataset, names[dataset], extent)))
         else:
-            parts.append(Text(f"{dataset}: labels of images only, so neither masks nor pixels are scored"))
+            parts.append(Text(f"{names[dataset]}: labels of images only, so neither masks nor pixels are scored"))
+            parts.append(Text(caption(dataset, names[dataset], extent), style="dim"))
         parts.append(_map_table(rows))
         diagnostic = ~rows["metric"].isin(list(CONVENTIONS))
         left_out = rows.loc[~diagnostic & (rows["note"] != ""), ["policy", "note"]].drop_duplicates()
@@ -50,6 +63,7 @@ def run_tables(scores: pd.DataFrame) -> RenderableType:
             Text(f"{method}: {_diagnostics(own)}", style="dim")
             for method, own in rows[diagnostic].groupby("method", sort=False)
         ]
+        parts += data_notes(extent)
         parts.append(Text())
     failed = scores[scores["error"] != ""]
     for row in failed.itertuples():
@@ -69,13 +83,30 @@ def run_tables(scores: pd.DataFrame) -> RenderableType:
     return Group(*parts)
 
 
-def _dice_table(dataset: str, rows: pd.DataFrame) -> Table:
+def caption(dataset: str, short: str, extent: Extent | None) -> str:
+    """What stands below a dataset's first title: its whole name, if that is longer, and how much was measured.
+
+    Args:
+        dataset: Its name.
+        short: As titles have it.
+        extent: How much was measured; `None` where that is not known.
+    """
+    return "\n".join(filter(None, (dataset if dataset != short else "", f"{extent}." if extent else "")))
+
+
+def data_notes(extent: Extent | None) -> list[RenderableType]:
+    """What concerns the numbers of a dataset, to stand below its tables."""
+    return [Text(f"{extent.dataset}: {note}", style="dim") for note in extent.notes] if extent else []
+
+
+def _dice_table(dataset: str, rows: pd.DataFrame, caption: str) -> FittedTable:
     dice = rows[rows["metric"] == "dice"]
     policies = ordered_policies(dice)
-    table = Table(title=Text(f"{dataset}: mean DICE of anomalous images, by threshold policy"), title_justify="left")
-    table.add_column("method", overflow="fold")
-    for policy in policies:
-        table.add_column(policy.replace("_", " "), justify="right", style="dim" if policy.startswith("oracle") else "")
+    columns = [Column("method", "label")]
+    columns += [
+        Column(policy.replace("_", " "), style="dim" if policy.startswith("oracle") else "") for policy in policies
+    ]
+    table = FittedTable(f"{dataset}: mean DICE of anomalous images, by threshold policy", columns, caption)
     for method, own in rows.groupby("method", sort=False):
         by_policy = {policy: dice[(dice["method"] == method) & (dice["policy"] == policy)] for policy in policies}
         cells = [_dice_cell(by_policy[policy]) for policy in policies]
@@ -83,11 +114,10 @@ def _dice_table(dataset: str, rows: pd.DataFrame) -> Table:
     return table
 
 
-def _map_table(rows: pd.DataFrame) -> Table:
-    table = Table(title="anomaly maps and cost", title_justify="left")
-    table.add_column("method", overflow="fold")
-    for title, _ in _MAPS.values():
-        table.add_column(title, justify="right")
+def _map_table(rows: pd.DataFrame) -> FittedTable:
+    table = FittedTable(
+        "anomaly maps and cost", [Column("method", "label"), *(Column(title) for title, _ in _MAPS.values())]
+    )
     for method, own in rows.groupby("method", sort=False):
         cells = [_cell(own.loc[own["metric"] == metric, "value"], form) for metric, (_, form) in _MAPS.items()]
         table.add_row(_label(str(method), own), *cells)
@@ -104,8 +134,8 @@ def _diagnostics(rows: pd.DataFrame) -> str:
     return f"{values} ({notes})" if notes else values
 
 
-def _label(method: str, rows: pd.DataFrame) -> Text:
-    return Text(f"{method} *" if rows["transductive"].any() else method)  # as Text, brackets in a name stay
+def _label(method: str, rows: pd.DataFrame) -> str:
+    return f"{method} *" if rows["transductive"].any() else method
 
 
 def _dice_cell(rows: pd.DataFrame) -> Text:

@@ -1,5 +1,6 @@
 """What choosing a threshold costs: DICE over thresholds, where each policy landed, and how it changes the ranking."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -9,13 +10,15 @@ import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 from rich.console import Group, RenderableType
-from rich.table import Table
 from rich.text import Text
 from scipy.stats import kendalltau
 
+from ..results.extent import Extent
 from ..results.store import slug
+from .fitting import Column, FittedTable
 from .looks import COLUMN, panels, plain, save
-from .tables import ordered_policies
+from .names import short_names
+from .tables import caption, data_notes, ordered_policies
 
 COLUMNS = 3  # of panels in a figure
 _PANEL = 2.3, 1.6  # inches
@@ -49,16 +52,23 @@ def threshold_table(scores: pd.DataFrame) -> pd.DataFrame:
     return found.reset_index()
 
 
-def threshold_report(table: pd.DataFrame, left_out: pd.DataFrame) -> RenderableType:
+def threshold_report(
+    table: pd.DataFrame, left_out: pd.DataFrame, measured: Mapping[str, Extent] | None = None
+) -> RenderableType:
     """Renders the policies of each method, and the ranking of methods under each policy.
 
     Args:
         table: By `threshold_table`.
         left_out: Rows of a run's scores whose note says why a policy is missing.
+        measured: Of how much each dataset's scores are, by `results.extent.extents`.
     """
     parts: list[RenderableType] = []
-    for dataset, rows in table.groupby("dataset", sort=False):
-        parts += [_policy_table(str(dataset), rows), _rank_table(str(dataset), rows)]
+    names = short_names(table["dataset"])
+    for name, rows in table.groupby("dataset", sort=False):
+        dataset, short = str(name), names[str(name)]
+        extent = (measured or {}).get(dataset)
+        parts += [_policy_table(short, rows, caption(dataset, short, extent)), _rank_table(short, rows)]
+        parts += data_notes(extent)
     parts += [Text(f"{row.policy} {row.note}.", style="dim") for row in left_out.itertuples()]
     parts.append(
         Text(
@@ -134,20 +144,17 @@ def _draw(axis: Axes, curves: pd.DataFrame, policies: pd.DataFrame, colours: dic
     axis.set_ylim(0, None)
 
 
-def _policy_table(dataset: str, rows: pd.DataFrame) -> Table:
-    table = Table(title=Text(f"{dataset}: where each policy landed"), title_justify="left")
-    table.add_column("method", overflow="fold")
-    table.add_column("policy")
-    table.add_column("looks at", style="dim")
-    for title in ("threshold", "DICE valid", "DICE test", "regret", "95 % interval"):
-        table.add_column(title, justify="right")
+def _policy_table(dataset: str, rows: pd.DataFrame, caption: str) -> FittedTable:
+    columns = [Column("method", "label"), Column("policy", "label"), Column("looks at", "text", "dim")]
+    columns += map(Column, ("threshold", "DICE valid", "DICE test", "regret", "95 % interval"))
+    table = FittedTable(f"{dataset}: where each policy landed", columns, caption)
     for method, of_method in rows.groupby("method", sort=False):
         policies = ordered_policies(of_method)
         for row in of_method.set_index("policy").loc[policies].reset_index().to_dict("records"):
             last = row["policy"] == policies[-1]
             spread = f"{row['regret_low']:+.2f} to {row['regret_high']:+.2f}" if pd.notna(row["regret_low"]) else ""
             table.add_row(
-                Text(str(method)) if row["policy"] == policies[0] else "",
+                str(method) if row["policy"] == policies[0] else "",
                 row["policy"],
                 row["looks_at"],
                 "per image" if row["looks_at"] == "image" else _number(row["threshold"], "{:.4g}"),
@@ -160,18 +167,16 @@ def _policy_table(dataset: str, rows: pd.DataFrame) -> Table:
     return table
 
 
-def _rank_table(dataset: str, rows: pd.DataFrame) -> Table:
+def _rank_table(dataset: str, rows: pd.DataFrame) -> FittedTable:
     """Ranks under each policy that all methods have; at the bottom, agreement with the first of them."""
     legal = rows[~rows["oracle"]]
     ranks = legal.pivot_table(index="method", columns="policy", values="rank", sort=False)[ordered_policies(legal)]
     ranks = ranks.dropna(axis="columns")  # a ranking of some methods says nothing of the others
     reference = "valid_dice" if "valid_dice" in ranks else next(iter(ranks.columns), "")
-    table = Table(title=Text(f"{dataset}: how the ranking changes from policy to policy"), title_justify="left")
-    table.add_column("method", overflow="fold")
-    for policy in ranks.columns:
-        table.add_column(policy.replace("_", " "), justify="right")
+    columns = [Column("method", "label"), *(Column(policy.replace("_", " ")) for policy in ranks.columns)]
+    table = FittedTable(f"{dataset}: how the ranking changes from policy to policy", columns)
     for method, row in ranks.iterrows():
-        table.add_row(Text(str(method)), *(f"{rank:g}" for rank in row), end_section=method == ranks.index[-1])
+        table.add_row(str(method), *(f"{rank:g}" for rank in row), end_section=method == ranks.index[-1])
     if len(ranks) > 2:
         taus: list[Any] = [kendalltau(ranks[reference], ranks[policy])[0] for policy in ranks.columns]
         table.add_row(f"Kendall's tau with {reference}", *(_number(tau, "{:.2f}") for tau in taus), style="dim")

@@ -33,7 +33,7 @@ from typing import Annotated, Any
 
 import numpy as np
 import pandas as pd
-from filelock import FileLock
+from filelock import FileLock, Timeout
 from pydantic import BaseModel, Field, ValidationError
 from upath import UPath
 
@@ -266,6 +266,30 @@ class StoredPredictions(Sequence[StoredPrediction]):
         return stored
 
 
+@dataclass(frozen=True)
+class RunState:
+    """How far a run has come.
+
+    Attributes:
+        ended: Cells that have come to their end, good or bad.
+        planned: All its cells.
+        running: Whether a process is working on it; without file locks, as in an object store, nobody can tell.
+    """
+
+    ended: int
+    planned: int
+    running: bool
+
+    @property
+    def done(self) -> bool:
+        return self.ended == self.planned
+
+    def __str__(self) -> str:
+        if self.done:
+            return "done"
+        return f"{'running' if self.running else 'unfinished'}: {self.ended} of {self.planned} cells"
+
+
 class RunStore:
     """The folder of one run."""
 
@@ -307,6 +331,23 @@ class RunStore:
         """Writes the run's record, sealed; the checksums of the tables that are there stay in it."""
         there = read_json(self.folder / "run.json") or {}
         self._write_sealed(record | ({"tables": there["tables"]} if "tables" in there else {}))
+
+    def state(self) -> RunState:
+        """How far the run has come.
+
+        The record says `running` until the last cell has ended, also when a process was killed before; whether one is
+        still there, the locks say that it holds: that of its cell, and, between two cells, that of the run.
+
+        Raises:
+            ResultsError: There is no run in this folder, or its record is damaged.
+        """
+        record = self.read()
+        names = [cell["name"] for cell in record["cells"]]
+        if record["status"] == "done":
+            return RunState(len(names), len(names), running=False)
+        ended = sum(self.cell(name).read() is not None for name in names)
+        locks = (*(self.cell(name).folder / ".lock" for name in names), self.folder / ".lock")
+        return RunState(ended, len(names), any(map(_is_held, locks)))
 
     def write_table(self, name: str, table: pd.DataFrame) -> None:
         """Writes one table, as `write_tables`."""
@@ -510,6 +551,21 @@ def _shared(folder: Path | UPath) -> UPath:
     path = UPath(folder)
     path.fs.dircache.use_listings_cache = False
     return path
+
+
+def _is_held(path: UPath) -> bool:
+    """Whether a process holds a lock; nothing is made where there is none."""
+    if not isinstance(path, Path) or not path.exists():
+        return False
+    lock = FileLock(path)
+    try:
+        lock.acquire(blocking=False)
+    except Timeout:
+        return True
+    except OSError:  # a folder that this process may only read, or without locks
+        return False
+    lock.release()
+    return False
 
 
 def _file_lock(path: UPath) -> FileLock | None:

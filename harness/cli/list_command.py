@@ -54,12 +54,12 @@ def list_runs(results: UPath) -> None:
         click.echo(f"There are no runs in {results.resolve()}. Start one with bench run.")
     for run in runs:
         try:
-            record = run.read()
+            record, state = run.read(), run.state()
         except ResultsError as error:
             click.echo(f"{run.name}  {error}")
             continue
         names = ", ".join(record["config"]["methods"])
-        click.echo(f"{run.name}  {record['created']}  {record['status']}  {names}")
+        click.echo(f"{run.name}  {record['created']}  {state}  {names}")
 
 
 def _print(rows: Sequence[tuple[str, ...]]) -> None:

@@ -1,6 +1,6 @@
 """What commands show on the terminal: a progress bar, and the tables of a run."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from types import TracebackType
 from typing import Self
@@ -18,6 +18,7 @@ from rich.progress import (
 )
 
 from ...reports.tables import run_tables
+from ...results.extent import extents, unfinished
 from ...results.store import RunStore
 from ..api import StageReport
 from ..cells import ENDS
@@ -92,7 +93,15 @@ def print_doubts(doubts: Iterable[str]) -> None:
 
 
 def print_run(store: RunStore) -> None:
-    """Prints the tables of a run, what speaks against them, and where its files are."""
-    console.print(run_tables(store.scores()))
+    """Prints the tables of a run, of how much they are, what speaks against them, and where its files are."""
+    scores = store.scores()
+    console.print(run_tables(scores, extents([store.read()], store.cases(), scores)))
     print_doubts(doubts(store))
+    print_unfinished([store])
     console.print(f"Run {store.name}: tables and predictions in {store.folder.resolve()}", soft_wrap=True)
+
+
+def print_unfinished(runs: Sequence[RunStore]) -> None:
+    """Says which runs have not come to their end, so that no part is taken for the whole."""
+    for sentence in unfinished(runs):
+        console.print(f"{sentence}. The same bench run goes on where it stopped.", style="yellow", soft_wrap=True)

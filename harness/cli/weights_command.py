@@ -62,13 +62,12 @@ def verify() -> int:
 
 
 def _table(verify: bool = False) -> int:
-    from rich.table import Table
-
     from ...methods.weights import FILES
+    from ...reports.fitting import Column, FittedTable
     from .progress import console
 
-    table = Table("name", "proved by", "state")
-    table.add_column("file", overflow="fold")
+    columns = [Column("name", "label"), *(Column(title, "text") for title in ("proved by", "state", "file"))]
+    table = FittedTable("", columns)
     problems = []
     for name, source in FILES.items():
         path = source.here()

@@ -1,0 +1,86 @@
+"""How much a run has measured: images and patients of each dataset, and how many of its cells have ended."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import pandas as pd
+
+from .store import RunStore
+
+
+@dataclass(frozen=True)
+class Extent:
+    """What the scores of a dataset are of.
+
+    Attributes:
+        dataset: Its name, with all options.
+        images: How many test images; 0 where nobody knows.
+        anomalous: How many of them are anomalous; 0 where `patients` is.
+        patients: Of these images; 0 where nobody knows, as without lesion masks.
+        size: Width of the square in which images were seen and scored, in pixels.
+        limit: At most so many cases of each split; 0 is all of them.
+        seeds: In order.
+        notes: What concerns the numbers, a sentence each, such as images that were left out.
+    """
+
+    dataset: str
+    images: int
+    anomalous: int
+    patients: int
+    size: int
+    limit: int
+    seeds: tuple[int, ...]
+    notes: tuple[str, ...] = ()
+
+    def __str__(self) -> str:
+        parts = []
+        if self.images:
+            kinds = f" ({self.images - self.anomalous} normal, {self.anomalous} anomalous)" if self.patients else ""
+            patients = f" of {_count(self.patients, 'patient')}" if self.patients else ""
+            parts.append(_count(self.images, "test image") + kinds + patients)
+        parts.append(f"{self.size} x {self.size} pixels")
+        if self.limit:
+            parts.append(f"--limit {self.limit}: a part of the dataset")
+        parts.append(f"seed{'s' if len(self.seeds) > 1 else ''} {', '.join(map(str, self.seeds))}")
+        return "; ".join(parts)
+
+
+def extents(records: Sequence[Mapping[str, Any]], cases: pd.DataFrame, scores: pd.DataFrame) -> dict[str, Extent]:
+    """Says of each dataset how much of it was measured.
+
+    Args:
+        records: Of one run, or of several joined.
+        cases: Of the same.
+        scores: Of the same.
+
+    Returns:
+        By the dataset's name, in the order of `scores`.
+    """
+    found = {}
+    for dataset, rows in scores.groupby("dataset", sort=False):
+        name = str(dataset)
+        images = cases[cases["dataset"] == name].drop_duplicates("case")
+        having = [record for record in records if name in record["datasets"]]
+        known = having[0]["datasets"][name] if having else {}
+        found[name] = Extent(
+            dataset=name,
+            images=len(images) or known.get("counts", {}).get("test", 0),
+            anomalous=int((images["label"] == 1).sum()),
+            patients=images["patient"].nunique(),
+            size=int(rows["size"].iloc[0]),
+            limit=max((record["config"].get("limit") or 0 for record in having), default=0),
+            seeds=tuple(sorted(int(seed) for seed in rows["seed"].unique())),
+            notes=tuple(dict.fromkeys(note for record in having for note in record["datasets"][name].get("notes", ()))),
+        )
+    return found
+
+
+def unfinished(runs: Sequence[RunStore]) -> list[str]:
+    """A sentence for each run that has not come to its end: `liver_ct-1a2b3c4d is unfinished: 11 of 30 cells`."""
+    states = {run.name: run.state() for run in runs}
+    return [f"{name} is {state}" for name, state in states.items() if not state.done]
+
+
+def _count(number: int, what: str) -> str:
+    return f"{number} {what}{'' if number == 1 else 's'}"
