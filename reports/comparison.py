@@ -7,8 +7,10 @@ from rich.console import Group, RenderableType
 from rich.text import Text
 
 from ..results.extent import Extent
+from ..results.tables import FEW_PATIENTS
 from .fitting import Column, FittedTable
 from .names import short_names
+from .spread import FEW, FEW_NOTE
 from .tables import caption, data_notes
 
 _NAMED = 3  # methods, before they are counted
@@ -41,6 +43,8 @@ def comparison_tables(
         parts.append(_rank_table(short, policy, ranking, caption(dataset, short, extent)))
         if pairs:
             parts.append(_pair_table(of_dataset))
+        if (ranking["patients"] < FEW_PATIENTS).any():
+            parts.append(Text(FEW_NOTE, style="dim"))
         parts += [Text(sentence) for sentence in in_words(ranking, of_dataset)]
         parts += data_notes(extent)
         parts.append(Text())
@@ -89,7 +93,7 @@ def _rank_table(dataset: str, policy: str, ranking: pd.DataFrame, caption: str) 
             f"{row['rank']:g}",
             row["method"],
             f"{row['mean']:.3f}",
-            _span(row["ci_low"], row["ci_high"], "{:.3f}"),
+            _span(row["ci_low"], row["ci_high"], "{:.3f}", few=row["patients"] < FEW_PATIENTS),
             _span(row["rank_low"], row["rank_high"], "{:g}"),
             f"{row['share_first']:.0%}" if pd.notna(row["share_first"]) else "–",
             "tied" if row["tied_with_best"] and row["rank"] > ranking["rank"].min() else "",
@@ -115,8 +119,9 @@ def _pair_table(pairs: pd.DataFrame) -> FittedTable:
     return table
 
 
-def _span(low: float, high: float, form: str) -> str:
-    return f"{form.format(low)} to {form.format(high)}" if pd.notna(low) and pd.notna(high) else "–"
+def _span(low: float, high: float, form: str, *, few: bool = False) -> str:
+    known = pd.notna(low) and pd.notna(high)
+    return f"{form.format(low)} to {form.format(high)}{FEW if few else ''}" if known else "–"
 
 
 def _number(value: float, form: str) -> str:

@@ -84,7 +84,9 @@ class FittedTable:
                 less = min(-left, widths[index] - 1)
                 widths[index], left = widths[index] - less, left + less
             else:
-                more = max(0, min(left, self._most(index) - widths[index]))
+                more = max(0, self._most(index) - widths[index])
+                if more > left:  # a title that is broken anyway needs no more
+                    more = 0 if column.kind == "number" else left
                 widths[index], left = widths[index] + more, left - more
         table = Table()
         for index, width in widths.items():

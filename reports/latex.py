@@ -14,7 +14,7 @@ PACKAGES = ("booktabs", "siunitx", "xcolor")
 _SPECIAL = {
     "\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "<": r"\textless{}",
     ">": r"\textgreater{}", "|": r"\textbar{}", '"': "''", "±": r"$\pm$", "–": "--", "—": "---",
-    "†": r"$^\dagger$", "·": r"$\cdot$", "×": r"$\times$", "…": r"\ldots{}",
+    "†": r"$^\dagger$", "‡": r"$^\ddagger$", "·": r"$\cdot$", "×": r"$\times$", "…": r"\ldots{}",
 } | {letter: f"\\{letter}" for letter in "&%$#_{}"}  # fmt: skip
 _ACCENTS = {0x300, 0x301, 0x302, 0x303, 0x304, 0x306, 0x307, 0x308, 0x30A, 0x30B, 0x30C, 0x327}
 _SETTINGS = r"\sisetup{detect-weight=true, mode=text, table-number-alignment=right, table-text-alignment=right}"
@@ -78,19 +78,20 @@ def _lines(table: PaperTable) -> Iterator[str]:
 
 
 def _row(row: Row, columns: Sequence[Column]) -> Iterator[str]:
-    """One line of numbers and, where a method's have any, one of intervals or deviations."""
+    """One line of numbers and, where a method's have any, one of deviations and one of intervals."""
     grey = row.kind == "oracle"
     label = f"{_colour(grey)}{{}}{escaped(row.label)}" if grey else escaped(row.label)
     pairs = list(zip(row.cells, columns, strict=True))
     numbers = [_number(cell, column, grey=grey or column.oracle) for cell, column in pairs]
-    spreads = [cell.spread(column.digits) if cell and not grey else "" for cell, column in pairs]
-    yield _line(label, numbers) + ("[-1pt]" if any(spreads) else "")
-    if any(spreads):
+    spreads = [cell.spreads(column.digits) if cell and not grey else ("", "") for cell, column in pairs]
+    below = [kind for kind in zip(*spreads, strict=True) if any(kind)]
+    yield _line(label, numbers) + ("[-1pt]" if below else "")
+    for index, kind in enumerate(below):
         small = [
             f"{{\\scriptsize{_colour(column.oracle)} {escaped(spread)}}}" if spread else "{}"
-            for spread, column in zip(spreads, columns, strict=True)
+            for spread, column in zip(kind, columns, strict=True)
         ]
-        yield _line("", small)
+        yield _line("", small) + ("[-1pt]" if index + 1 < len(below) else "")
 
 
 def _line(label: str, cells: Sequence[str]) -> str:

@@ -42,6 +42,6 @@ def _cell(cell: Cell | None, column: Column, *, apart: bool) -> str:
         text = f"**{text}**"
     elif cell.mark == "second":
         text = f"<ins>{text}</ins>"
-    spread = cell.spread(column.digits)
+    spread = ", ".join(filter(None, cell.spreads(column.digits)))
     text = f"{text}{'†' if cell.tied else ''}{f' ({spread})' if spread else ''}"
     return f"*{text}*" if apart else text

@@ -3,33 +3,35 @@
 `latex.py` and `markdown.py` render them. An oracle's and a paper's rows stand apart and are never marked as best.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from math import isfinite, nan
 
 import pandas as pd
 
+from ..results.extent import Extent
+from ..results.seeds import over_seeds
 from ..results.tables import HEADLINE, masks_by
+from .names import short_names
+from .spread import DEVIATION_NOTE, FEW_NOTE, INTERVAL_NOTE, deviation, interval
 from .tables import ordered_policies
 
 
 @dataclass(frozen=True)
 class Cell:
-    """A number: its mean over seeds with their standard deviation, or one seed's with its 95 % interval."""
+    """A number: its mean over seeds with their standard deviation, where there are several, and its 95 % interval."""
 
     value: float
     std: float = nan
     low: float = nan
     high: float = nan
+    few: bool = False  # patients
     mark: str = ""  # best, second or nothing
     tied: bool = False  # with the best, by the statistics
 
-    def spread(self, digits: int) -> str:
-        """Makes `± 0.071`, `0.33–0.52` or nothing."""
-        if isfinite(self.std):
-            return f"± {self.std:.{digits}f}"
-        coarse = max(digits - 1, 0)
-        return f"{self.low:.{coarse}f}–{self.high:.{coarse}f}" if isfinite(self.low) and isfinite(self.high) else ""
+    def spreads(self, digits: int) -> tuple[str, str]:
+        """Makes `± 0.071` and `0.33–0.52`, or nothing of either."""
+        return deviation(self.std, digits), interval(self.low, self.high, digits, few=self.few)
 
 
 @dataclass(frozen=True)
@@ -83,7 +85,12 @@ MAPS = {
 
 
 def paper_tables(
-    scores: pd.DataFrame, ranks: pd.DataFrame, policy: str = HEADLINE, published: pd.DataFrame | None = None
+    scores: pd.DataFrame,
+    ranks: pd.DataFrame,
+    policy: str = HEADLINE,
+    published: pd.DataFrame | None = None,
+    measured: Mapping[str, Extent] | None = None,
+    remarks: Sequence[str] = (),
 ) -> list[PaperTable]:
     """Makes the tables of a report: DICE of all datasets, and of each its policies, masks, and maps with cost.
 
@@ -91,20 +98,39 @@ def paper_tables(
         scores: Of one run or of several joined.
         ranks: Of `results.tables.RANKS`, of the same.
         policy: Whose masks the tables of DICE and of masks are about.
-        published: What `reports.published.compare` found, to be shown in rows of its own; `None` leaves it out.
+        published: What `reports.published.compare` found, to be shown in rows of its own beside the dataset that it is
+            of, and in a table of its own where only the anatomy is the same; `None` leaves it out.
+        measured: Of how much each dataset's scores are, by `results.extent.extents`; stands in captions.
+        remarks: Notes of every table, such as that a run is unfinished.
     """
     quoted = published if published is not None else pd.DataFrame()
-    datasets = scores["dataset"].unique()
-    tables = [_dice_table(scores, ranks, policy, quoted)]
-    for dataset in datasets:
+    elsewhere = quoted[quoted["published_dataset"] != quoted["dataset"]] if len(quoted) else quoted
+    quoted = quoted[quoted["published_dataset"] == quoted["dataset"]] if len(quoted) else quoted
+    short = short_names(scores["dataset"])
+    tables = [_dice_table(scores, ranks, policy, quoted, short)]
+    for dataset, name in short.items():
         rows = scores[scores["dataset"] == dataset]
         of_dataset = quoted[quoted["dataset"] == dataset] if len(quoted) else quoted
         ranked = ranks[ranks["dataset"] == dataset]
-        tables.append(_policy_table(str(dataset), rows, ranked))
-        masks, maps = f"{dataset}: masks by {policy}", f"{dataset}: anomaly maps and cost"
-        tables.append(_metric_table(f"masks-{dataset}", masks, rows, MASKS, policy, quoted[:0]))
-        tables.append(_metric_table(f"maps-{dataset}", maps, rows, MAPS, "none", of_dataset))
-    return [_marked(table) for table in tables if table.columns]
+        masks, maps = f"{name}: masks by {policy}", f"{name}: anomaly maps and cost"
+        of_one = [
+            _policy_table(name, rows, ranked),
+            _metric_table(f"masks-{dataset}", masks, rows, MASKS, policy, quoted[:0]),
+            _metric_table(f"maps-{dataset}", maps, rows, MAPS, "none", of_dataset),
+        ]
+        tables += [_with_extent(table, {dataset: name}, measured or {}) for table in of_one]
+    tables[0] = _with_extent(tables[0], short, measured or {})
+    marked = [_marked(replace(table, notes=(*table.notes, *remarks))) for table in tables if table.columns]
+    return [*marked, *([_published_table(elsewhere)] if len(elsewhere) else [])]
+
+
+def _with_extent(table: PaperTable, short: Mapping[str, str], measured: Mapping[str, Extent]) -> PaperTable:
+    """Says in the caption how much was measured, and in notes what datasets are called in full and what to know."""
+    found = {name: measured[dataset] for dataset, name in short.items() if dataset in measured}
+    sizes = [str(extent) if len(short) == 1 else f"{name}: {extent}" for name, extent in found.items()]
+    full = [f"{name}: {dataset}." for dataset, name in short.items() if name != dataset]
+    notes = [f"{name}: {note}" for name, extent in found.items() for note in extent.notes]
+    return replace(table, caption=". ".join([table.caption, *sizes]), notes=(*table.notes, *full, *notes))
 
 
 def tidy(table: PaperTable) -> pd.DataFrame:
@@ -129,9 +155,11 @@ def tidy(table: PaperTable) -> pd.DataFrame:
     )
 
 
-def _dice_table(scores: pd.DataFrame, ranks: pd.DataFrame, policy: str, published: pd.DataFrame) -> PaperTable:
+def _dice_table(
+    scores: pd.DataFrame, ranks: pd.DataFrame, policy: str, published: pd.DataFrame, short: Mapping[str, str]
+) -> PaperTable:
     """DICE under one policy, a column for each dataset."""
-    datasets = [str(name) for name in scores["dataset"].unique()]
+    datasets = list(short)
     dice = _scored(scores, ["dice"])
     legal, oracles = masks_by(dice, policy), dice[dice["oracle"]]
     tied = _tied(ranks[ranks["policy"] == policy])
@@ -152,13 +180,13 @@ def _dice_table(scores: pd.DataFrame, ranks: pd.DataFrame, policy: str, publishe
     return PaperTable(
         "dice",
         f"Mean DICE of anomalous test images; masks by {policy}",
-        tuple(Column(dataset) for dataset in datasets),
+        tuple(map(Column, short.values())),
         (*rows, *quoted),
         (*_notes(scores, [*rows, *quoted], legal), *notes),
     )
 
 
-def _policy_table(dataset: str, scores: pd.DataFrame, ranks: pd.DataFrame) -> PaperTable:
+def _policy_table(name: str, scores: pd.DataFrame, ranks: pd.DataFrame) -> PaperTable:
     """DICE on one dataset, a column for each policy, the oracle's last."""
     dice = _scored(scores, ["dice"])
     tied = _tied(ranks, "policy")
@@ -177,9 +205,13 @@ def _policy_table(dataset: str, scores: pd.DataFrame, ranks: pd.DataFrame) -> Pa
         Column(policy.replace("_", " "), oracle=policy in oracles, better="" if policy in oracles else "high")
         for policy in policies
     )
-    caption = f"{dataset}: mean DICE of anomalous test images, by threshold policy"
+    caption = f"{name}: mean DICE of anomalous test images, by threshold policy"
     return PaperTable(
-        f"policies-{dataset}", caption, columns, tuple(rows), tuple(_notes(scores, rows, oracle_columns=bool(oracles)))
+        f"policies-{scores['dataset'].iloc[0]}",
+        caption,
+        columns,
+        tuple(rows),
+        tuple(_notes(scores, rows, oracle_columns=bool(oracles))),
     )
 
 
@@ -220,13 +252,10 @@ def _label(method: str, scores: pd.DataFrame) -> str:
 
 
 def _cell(rows: pd.DataFrame, *, tied: bool = False) -> Cell | None:
-    rows = rows[rows["value"].notna()]
-    if rows.empty:
+    score = over_seeds(rows)
+    if not score.seeds:
         return None
-    if len(rows) > 1:
-        return Cell(rows["value"].mean(), std=rows["value"].std(), tied=tied)
-    row = rows.iloc[0]
-    return Cell(row["value"], low=row["ci_low"], high=row["ci_high"], tied=tied)
+    return Cell(score.value, score.std, score.low, score.high, few=score.few_patients, tied=tied)
 
 
 def _quoted(
@@ -235,30 +264,51 @@ def _quoted(
     """A row for each source and method of what stands beside measured numbers, and a note for each source.
 
     Args:
-        published: What `reports.published.compare` found, or nothing.
+        published: What `reports.published.compare` found of the same datasets, or nothing.
         wanted: Each column's dataset and metric.
         measured: The scores that the table shows.
     """
     if published.empty:  # without columns, that is, where nothing is known
         return [], []
-    keys = ["dataset", "method", "policy", "metric"]
-    published = published.merge(measured[keys].drop_duplicates())
-    published = published.assign(name=[method.partition("[")[0] for method in published["method"]])
-    rows = []
-    for (method, source), quotes in published.groupby(["name", "source"], sort=False):
-        numbers = {
-            (row["dataset"], row["metric"]): Cell(row["published"], std=row["published_std"])
-            for row in quotes.to_dict("records")
-        }
-        cells = tuple(numbers.get(key) for key in wanted)
-        if any(cells):
-            rows.append(Row(f"{method}, published in {str(source).partition(' ')[0]}", "published", cells))
+    published = published.merge(measured[["dataset", "method", "policy", "metric"]].drop_duplicates())
     notes = []
     for source, quotes in published.groupby("source", sort=False):
         comparable = (quotes["reasons"].str.len() == 0).sum()
         share = f"{comparable} of {len(quotes)}" if comparable else "None"
         notes.append(f"Published, not measured here: {source}. {share} can be compared; published.csv says why.")
-    return rows, notes
+    return _published_rows(published, wanted), notes
+
+
+def _published_table(published: pd.DataFrame) -> PaperTable:
+    """What was published of other images of the same anatomy, a column for each dataset and metric."""
+    titles = {"dice": Column("DICE")} | MASKS | MAPS
+    keys = published.drop_duplicates(["published_dataset", "metric"])
+    wanted = [(str(row.published_dataset), str(row.metric)) for row in keys.itertuples()]
+    columns = tuple(replace(titles[metric], title=f"{dataset}: {titles[metric].title}") for dataset, metric in wanted)
+    notes = [f"Published: {source}." for source in published["source"].unique()]
+    notes.append("Of other images than those measured here: the numbers cannot be held against those of other tables.")
+    caption = "Published of the same anatomy, not measured here"
+    return PaperTable("published-elsewhere", caption, columns, tuple(_published_rows(published, wanted)), tuple(notes))
+
+
+def _published_rows(published: pd.DataFrame, wanted: Sequence[tuple[str, str]]) -> list[Row]:
+    """A row for each method and source.
+
+    Args:
+        published: What `reports.published.compare` found.
+        wanted: Each column's published dataset and metric.
+    """
+    rows = []
+    named = published.assign(name=[method.partition("[")[0] for method in published["method"]])
+    for (method, source), quotes in named.groupby(["name", "source"], sort=False):
+        numbers = {
+            (row["published_dataset"], row["metric"]): Cell(row["published"], std=row["published_std"])
+            for row in quotes.to_dict("records")
+        }
+        cells = tuple(numbers.get(key) for key in wanted)
+        if any(cells):
+            rows.append(Row(f"{method}, published in {str(source).partition(' ')[0]}", "published", cells))
+    return rows
 
 
 def _notes(
@@ -273,9 +323,11 @@ def _notes(
     if any(cell.tied for cell in cells):
         yield "†: not separable from the best (Wilcoxon on patients, Holm)."
     if any(isfinite(cell.std) for cell in cells):
-        yield "±: standard deviation over seeds."
+        yield DEVIATION_NOTE
     if any(isfinite(cell.low) for cell in cells):
-        yield "Ranges: 95 % intervals over patients."
+        yield INTERVAL_NOTE
+    if any(cell.few for cell in cells):
+        yield FEW_NOTE
     if oracle_columns or any(row.kind == "oracle" for row in rows):
         yield "Grey: threshold chosen on the test set's own masks, an upper bound, not a result."
     if any(row.label.endswith(" *") for row in rows):

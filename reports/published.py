@@ -6,10 +6,11 @@ from typing import Any
 
 import pandas as pd
 from rich.console import Group, RenderableType
-from rich.table import Table
 from rich.text import Text
 
 from ..results.store import scoring_of
+from .fitting import Column, FittedTable
+from .names import short_names
 from .tables import POLICIES
 
 _FOOTNOTES = "abcdefghijklmnopqrstuvwxyz"
@@ -63,26 +64,28 @@ def compare(record: dict[str, Any], scores: pd.DataFrame, published: pd.DataFram
 
 
 def published_tables(comparison: pd.DataFrame) -> RenderableType:
-    """Renders what `compare` found: a table for each dataset, and below it why numbers cannot be compared."""
+    """Renders what `compare` found: a table for each dataset, and below it why numbers cannot be compared.
+
+    A published number stands beside a measured one of the same dataset only; what was published of others that show the
+    same anatomy has a table of its own.
+    """
     if comparison.empty:
         return Text("No published numbers are known of what this run measured.")
     parts: list[RenderableType] = []
-    for (dataset, source_set), rows in comparison.groupby(["dataset", "published_dataset"], sort=False):
+    names = short_names(comparison["dataset"])
+    same = comparison["dataset"] == comparison["published_dataset"]
+    for dataset, rows in comparison[same].groupby("dataset", sort=False):
         rows = _in_order(rows)
         reasons = list(dict.fromkeys(reason for found in rows["reasons"] for reason in found))
         marks = {reason: _footnote(index) for index, reason in enumerate(reasons)}
-        title = f"{dataset}: measured, beside what was published of {source_set}"
-        table = Table(title=Text(title), title_justify="left")
-        table.add_column("method", overflow="fold")
-        table.add_column("metric")
-        for column in ("measured", "published", "difference"):
-            table.add_column(column, justify="right")
-        table.add_column("source")
-        table.add_column("comparable")
+        columns = [Column("method", "label"), Column("metric", "label")]
+        columns += map(Column, ("measured", "published", "difference"))
+        columns += [Column("source", "text"), Column("comparable", "text")]
+        table = FittedTable(f"{dataset}: measured, beside what was published of {dataset}", columns)
         for row in rows.to_dict("records"):
             why = ", ".join(marks[reason] for reason in row["reasons"])
             table.add_row(
-                Text(row["method"]),
+                row["method"],
                 _metric(row["metric"], row["policy"]),
                 _number(row["measured"], row["measured_std"]),
                 _number(row["published"], row["published_std"]),
@@ -93,6 +96,15 @@ def published_tables(comparison: pd.DataFrame) -> RenderableType:
         parts.append(table)
         parts += [Text(f"{mark}  {reason}", style="dim") for reason, mark in marks.items()]
         parts.append(Text())
+    for (dataset, source_set), rows in comparison[~same].groupby(["dataset", "published_dataset"], sort=False):
+        columns = [Column("method", "label"), Column("metric", "label"), Column("published"), Column("source", "text")]
+        title = f"Published of {source_set}, whose images are not those of {names[str(dataset)]}: not comparable"
+        table = FittedTable(title, columns)
+        quoted = _in_order(rows).drop_duplicates(["method", "metric", "published", "source"])
+        for row in quoted.to_dict("records"):
+            number = _number(row["published"], row["published_std"])
+            table.add_row(row["method"], row["metric"], number, row["source"].partition(" ")[0])
+        parts += [table, Text()]
     quoted = comparison.drop_duplicates(["source", "protocol"])
     parts += [Text(f"{row.source}: {row.protocol}.", style="dim") for row in quoted.itertuples()]
     return Group(*parts)

@@ -1,25 +1,27 @@
 """The tables of a run as a person reads them: one for masks, one for maps and cost, per dataset."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
 import pandas as pd
 from rich.console import Group, RenderableType
 from rich.text import Text
 
 from ..results.extent import Extent
-from ..results.tables import CONVENTIONS
+from ..results.seeds import OverSeeds, over_seeds
+from ..results.tables import CONVENTIONS, FEW_PATIENTS
 from .fitting import Column, FittedTable
 from .names import short_names
+from .spread import DEVIATION_NOTE, FEW_NOTE, INTERVAL_NOTE, deviation, interval
 
 POLICIES = ("own", "normal_quantile", "normal_mean_std", "valid_dice", "valid_f1", "otsu", "fixed")
 _MAPS = {
-    "pixel_auroc": ("pixel AUROC", "{:.3f}"),
-    "pixel_ap": ("pixel AP", "{:.3f}"),
-    "aupro": ("AUPRO", "{:.3f}"),
-    "image_auroc": ("image AUROC", "{:.3f}"),
-    "fit_seconds": ("fit s", "{:.1f}"),
-    "predict_ms": ("ms/image", "{:.0f}"),
-    "peak_memory_mib": ("peak MiB", "{:.0f}"),
+    "pixel_auroc": ("pixel AUROC", 3),
+    "pixel_ap": ("pixel AP", 3),
+    "aupro": ("AUPRO", 3),
+    "image_auroc": ("image AUROC", 3),
+    "fit_seconds": ("fit s", 1),
+    "predict_ms": ("ms/image", 0),
+    "peak_memory_mib": ("peak MiB", 0),
 }
 
 
@@ -37,9 +39,8 @@ def ordered_policies(table: pd.DataFrame) -> list[str]:
 def run_tables(scores: pd.DataFrame, measured: Mapping[str, Extent] | None = None) -> RenderableType:
     """Renders the `scores` of a run: DICE by threshold policy, then maps and cost; failed cells below.
 
-    Several seeds show as mean ± standard deviation, one seed's DICE with its 95 % interval over patients where it is
-    the method's own mask. What methods measured of themselves, and what concerns the data, stands below the tables of a
-    dataset.
+    Below a number stands its 95 % interval; several seeds show as mean ± standard deviation. What methods measured of
+    themselves, and what concerns the data, stands below the tables of a dataset.
 
     Args:
         scores: Of a run.
@@ -78,6 +79,7 @@ def run_tables(scores: pd.DataFrame, measured: Mapping[str, Extent] | None = Non
                 style="dim",
             )
         )
+    parts += [Text(note, style="dim") for note in _spread_notes(scores)]
     if scores["transductive"].any():
         parts.append(Text("* transductive: predictions depend on other test images.", style="dim"))
     return Group(*parts)
@@ -109,7 +111,7 @@ def _dice_table(dataset: str, rows: pd.DataFrame, caption: str) -> FittedTable:
     table = FittedTable(f"{dataset}: mean DICE of anomalous images, by threshold policy", columns, caption)
     for method, own in rows.groupby("method", sort=False):
         by_policy = {policy: dice[(dice["method"] == method) & (dice["policy"] == policy)] for policy in policies}
-        cells = [_dice_cell(by_policy[policy]) for policy in policies]
+        cells = [_cell(over_seeds(by_policy[policy]), 3) for policy in policies]
         table.add_row(_label(str(method), own), *cells)
     return table
 
@@ -119,7 +121,7 @@ def _map_table(rows: pd.DataFrame) -> FittedTable:
         "anomaly maps and cost", [Column("method", "label"), *(Column(title) for title, _ in _MAPS.values())]
     )
     for method, own in rows.groupby("method", sort=False):
-        cells = [_cell(own.loc[own["metric"] == metric, "value"], form) for metric, (_, form) in _MAPS.items()]
+        cells = [_cell(over_seeds(own[own["metric"] == metric]), digits) for metric, (_, digits) in _MAPS.items()]
         table.add_row(_label(str(method), own), *cells)
     return table
 
@@ -127,7 +129,7 @@ def _map_table(rows: pd.DataFrame) -> FittedTable:
 def _diagnostics(rows: pd.DataFrame) -> str:
     """What one method measured of itself: `index_recall 0.993, bank_rows 124,928 (an index of 8 bits)`."""
     values = ", ".join(
-        f"{metric} {_cell(own['value'], '{:,.0f}' if own['value'].abs().max() >= 100 else '{:.3f}')}"
+        f"{metric} {_number(over_seeds(own), 3 if own['value'].abs().max() < 100 else 0, ',')}"
         for metric, own in rows.groupby("metric", sort=False)
     )
     notes = "; ".join(note for note in rows["note"].unique() if note)
@@ -138,16 +140,23 @@ def _label(method: str, rows: pd.DataFrame) -> str:
     return f"{method} *" if rows["transductive"].any() else method
 
 
-def _dice_cell(rows: pd.DataFrame) -> Text:
-    text = Text(_cell(rows["value"], "{:.3f}"))
-    if len(rows) == 1 and rows["policy"].iloc[0] == "own" and rows["ci_low"].notna().all():
-        text.append(f"\n{rows['ci_low'].iloc[0]:.2f}–{rows['ci_high'].iloc[0]:.2f}", style="dim")
-    return text
+def _cell(score: OverSeeds, digits: int) -> Text:
+    """A number with, below it, its interval."""
+    text = Text(_number(score, digits))
+    below = interval(score.low, score.high, digits, few=score.few_patients)
+    return text.append(f"\n{below}", style="dim") if below else text
 
 
-def _cell(values: pd.Series, form: str) -> str:
-    kept = values.dropna()
-    if kept.empty:
+def _number(score: OverSeeds, digits: int, thousands: str = "") -> str:
+    if not score.seeds:
         return "–"
-    text = form.format(kept.mean())
-    return f"{text} ± {form.format(kept.std())}" if len(kept) > 1 else text
+    return f"{score.value:{thousands}.{digits}f} {deviation(score.std, digits)}".rstrip()
+
+
+def _spread_notes(scores: pd.DataFrame) -> Iterator[str]:
+    if len(scores["seed"].unique()) > 1:
+        yield DEVIATION_NOTE
+    if scores["ci_low"].notna().any():
+        yield INTERVAL_NOTE
+    if (scores["ci_low"].notna() & (scores["patients"] < FEW_PATIENTS)).any():
+        yield FEW_NOTE

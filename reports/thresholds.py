@@ -14,10 +14,12 @@ from rich.text import Text
 from scipy.stats import kendalltau
 
 from ..results.extent import Extent
+from ..results.seeds import over_seeds
 from ..results.store import slug
 from .fitting import Column, FittedTable
 from .looks import COLUMN, panels, plain, save
 from .names import short_names
+from .spread import FEW, FEW_NOTE
 from .tables import caption, data_notes, ordered_policies
 
 COLUMNS = 3  # of panels in a figure
@@ -34,8 +36,9 @@ def threshold_table(scores: pd.DataFrame) -> pd.DataFrame:
 
     Returns:
         Columns `dataset`, `method`, `policy`, `looks_at`, `oracle`, `threshold`, `dice_valid`, `dice_test`, `regret`
-        (the oracle's DICE minus the policy's), `regret_low`, `regret_high` (95 % over patients, of one seed only) and
-        `rank` among methods under the same policy, 1 is best; an oracle has none.
+        (the oracle's DICE minus the policy's), `regret_low`, `regret_high` (its 95 % interval over patients, and over
+        seeds where there are several), `few_patients` (whether that is over few) and `rank` among methods under the
+        same policy, 1 is best; an oracle has none.
     """
     keys = ["dataset", "method", "policy"]
     scored = scores[(scores["error"] == "") & scores["metric"].isin(["dice", "dice_valid", "regret"])]
@@ -45,8 +48,10 @@ def threshold_table(scores: pd.DataFrame) -> pd.DataFrame:
     )
     for metric, name in (("dice_valid", "dice_valid"), ("dice", "dice_test"), ("regret", "regret")):
         found[name] = scored[scored["metric"] == metric].groupby(keys)["value"].mean()
-    single = scored[(scored["metric"] == "regret")].groupby(keys).filter(lambda rows: len(rows) == 1).set_index(keys)
-    found["regret_low"], found["regret_high"] = single["ci_low"], single["ci_high"]
+    regrets = {key: over_seeds(rows) for key, rows in scored[scored["metric"] == "regret"].groupby(keys)}
+    found["regret_low"] = [regrets[key].low if key in regrets else np.nan for key in found.index]
+    found["regret_high"] = [regrets[key].high if key in regrets else np.nan for key in found.index]
+    found["few_patients"] = [key in regrets and regrets[key].few_patients for key in found.index]
     legal = found[~found["oracle"]]
     found["rank"] = legal.groupby(["dataset", "policy"])["dice_test"].rank(ascending=False)
     return found.reset_index()
@@ -70,6 +75,8 @@ def threshold_report(
         parts += [_policy_table(short, rows, caption(dataset, short, extent)), _rank_table(short, rows)]
         parts += data_notes(extent)
     parts += [Text(f"{row.policy} {row.note}.", style="dim") for row in left_out.itertuples()]
+    if table["few_patients"].any():
+        parts.append(Text(FEW_NOTE, style="dim"))
     parts.append(
         Text(
             "regret: DICE of oracle_dice, which chooses its threshold on the test set's own masks, minus the policy's. "
@@ -153,6 +160,7 @@ def _policy_table(dataset: str, rows: pd.DataFrame, caption: str) -> FittedTable
         for row in of_method.set_index("policy").loc[policies].reset_index().to_dict("records"):
             last = row["policy"] == policies[-1]
             spread = f"{row['regret_low']:+.2f} to {row['regret_high']:+.2f}" if pd.notna(row["regret_low"]) else ""
+            spread += FEW if row["few_patients"] else ""
             table.add_row(
                 str(method) if row["policy"] == policies[0] else "",
                 row["policy"],

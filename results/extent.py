@@ -41,7 +41,7 @@ class Extent:
             parts.append(_count(self.images, "test image") + kinds + patients)
         parts.append(f"{self.size} x {self.size} pixels")
         if self.limit:
-            parts.append(f"--limit {self.limit}: a part of the dataset")
+            parts.append(f"limit {self.limit}, a part of the dataset")
         parts.append(f"seed{'s' if len(self.seeds) > 1 else ''} {', '.join(map(str, self.seeds))}")
         return "; ".join(parts)
 

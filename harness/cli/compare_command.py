@@ -41,7 +41,7 @@ def command(a: str, b: str, results: UPath, everything: bool, csv: Path | None) 
     from ...results.tables import headline
     from ..api import UsageError
     from ..changes import compare_runs
-    from .progress import console, print_doubts
+    from .progress import console, print_doubts, print_unfinished
 
     runs = find_run(a, results), find_run(b, results)
     if runs[0].folder.resolve() == runs[1].folder.resolve():
@@ -61,6 +61,7 @@ def command(a: str, b: str, results: UPath, everything: bool, csv: Path | None) 
     console.print(difference_tables(shown, [run.name for run in runs]))
     console.print(change_table(changes))
     print_doubts(doubts)
+    print_unfinished(runs)
     for reason in alone:
         console.print(reason, style="yellow", markup=False)
     if csv:

@@ -61,6 +61,7 @@ def command(
     from ...reports.html import write_html
     from ...reports.paper_tables import paper_tables
     from ...reports.thresholds import threshold_figure
+    from ...results.extent import extents, unfinished
     from ...results.joining import join_runs
     from ...results.store import find_run
     from ...results.tables import HEADLINE, masks_by
@@ -69,7 +70,7 @@ def command(
     from ..integrity import doubts
     from ..recorded import moved_datasets
     from ..registry import suggest
-    from .progress import console, print_doubts, stage_status
+    from .progress import console, print_doubts, print_unfinished, stage_status
 
     stores = [find_run(name, results) for name in runs or ("latest",)]
     preferred = None
@@ -96,9 +97,12 @@ def command(
         comparison = compare_methods(cases)
         ranks = comparison.ranks
         quoted = _quoted(joined.scores, stores) if published else None
+        measured = extents([run.read() for run in stores], cases, scores)
+        remarks = [f"{sentence}." for sentence in unfinished(stores)]
         try:
             report("writing tables", 0, 0)
-            files = write_tables(paper_tables(scores, ranks, wanted, quoted), out / "tables", quoted)
+            tables = paper_tables(scores, ranks, wanted, quoted, measured, remarks)
+            files = write_tables(tables, out / "tables", quoted)
             report("drawing figures", 0, 0)
             files += paper_figures(cases, scores, curves, ranks, wanted, out / "figures")
             datasets = [str(name) for name in curves["dataset"].unique()]
@@ -119,6 +123,7 @@ def command(
     print_doubts(doubt for run in stores for doubt in doubts(run))
     if quoted is not None and quoted.empty:
         console.print("No published numbers are known of what was measured.")
+    print_unfinished(stores)
     for why in missing + undrawn:
         console.print(f"No gallery of {why.removesuffix('.')}.", style="yellow", soft_wrap=True, markup=False)
     for file in files:

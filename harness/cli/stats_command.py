@@ -32,17 +32,18 @@ def command(run: str, results: UPath, policy: str | None, methods: str | None, p
     `latest`. The numbers of all methods are in the run's ranks.csv and comparisons.csv.
     """
     from ...reports.comparison import comparison_tables
+    from ...results.extent import extents
     from ...results.store import find_run
     from ...results.tables import HEADLINE
     from ..api import UsageError
     from ..comparing import compare_methods
     from ..registry import split_list, suggest
-    from .progress import console
+    from .progress import console, print_unfinished
 
     store, wanted = find_run(run, results), policy or HEADLINE
-    ranks, comparisons = store.ranks(), store.comparisons()
+    ranks, comparisons, cases = store.ranks(), store.comparisons(), store.cases()
     if methods:
-        chosen, cases = split_list(methods), store.cases()
+        chosen = split_list(methods)
         unknown = [name for name in chosen if name not in set(cases["method"])]
         if unknown:
             raise UsageError(
@@ -53,5 +54,7 @@ def command(run: str, results: UPath, policy: str | None, methods: str | None, p
         raise UsageError("There are no two methods on the same dataset with lesion masks: there is nothing to compare.")
     if wanted not in set(ranks["policy"]):
         raise UsageError(f"No two methods have masks by {wanted!r}. {suggest(wanted, ranks['policy'].unique())}")
-    console.print(comparison_tables(ranks, comparisons, wanted, pairs=pairs))
+    measured = extents([store.read()], cases, store.scores())
+    console.print(comparison_tables(ranks, comparisons, wanted, pairs=pairs, measured=measured))
+    print_unfinished([store])
     console.print(f"Run {store.name}: ranks.csv and comparisons.csv in {store.folder.resolve()}", soft_wrap=True)

@@ -30,9 +30,10 @@ def command(run: str, results: UPath, out: Path | None) -> None:
     policy to policy. RUN is a run's folder, its name, the beginning of its name, or `latest`.
     """
     from ...reports.thresholds import threshold_figure, threshold_report, threshold_table
+    from ...results.extent import extents
     from ...results.store import find_run
     from ..api import UsageError
-    from .progress import console
+    from .progress import console, print_unfinished
 
     store = find_run(run, results)
     scores, curves, folder = store.scores(), store.curves(), out or store.folder / "figures"
@@ -45,7 +46,9 @@ def command(run: str, results: UPath, out: Path | None) -> None:
             "to show."
         )
     noted = scores[scores["note"].str.startswith("left out")]
-    console.print(threshold_report(table, noted[["policy", "note"]].drop_duplicates()))
+    measured = extents([store.read()], store.cases(), scores)
+    console.print(threshold_report(table, noted[["policy", "note"]].drop_duplicates(), measured))
+    print_unfinished([store])
     with console.status("drawing"):
         figures = [threshold_figure(curves, scores, dataset, folder) for dataset in curves["dataset"].unique()]
     table.to_csv(folder / "thresholds.csv", index=False)

@@ -14,7 +14,8 @@ import yaml
 
 from miasbench.datasets.phantom import phantom_brain_mri, write_bmad
 from miasbench.harness.cli import main
-from miasbench.results.store import find_runs
+from miasbench.harness.runner import write_run_tables
+from miasbench.results.store import RunStore, find_runs
 
 TINY = "phantom_brain_mri:train=3,valid=4,test=6,size=64"
 
@@ -116,6 +117,54 @@ class TestHelp:
         assert re.match(r"patchcore +published, embedded +anomalib", lines["patchcore"])
         assert re.match(r"intensity +The smoothed", lines["intensity"])
         assert "# Methods" in bench("list", "methods", "--markdown")[1]
+
+
+class TestAnUnfinishedRun:
+    @pytest.fixture
+    def killed(self, bench: Bench, tmp_path: Path) -> RunStore:
+        """A run of four cells, of which a killed process has left three."""
+        run_tiny(bench, "--seeds", "0,1", "--limit", 4, "--epochs", 1, methods="intensity,ae")
+        (run,) = find_runs(tmp_path / "bench-results")
+        record = run.read()
+        run.cell(record["cells"][-1]["name"]).reopen()
+        run.write(record | {"status": "running"})
+        write_run_tables(run, [cell["name"] for cell in record["cells"]])
+        return run
+
+    @pytest.mark.parametrize("command", ["show", "stats", "thresholds", "compare", "report"])
+    def test_every_command_says_how_far_it_came(
+        self, bench: Bench, killed: RunStore, tmp_path: Path, command: str
+    ) -> None:
+        arguments: list[object] = [killed.folder]
+        if command == "compare":
+            shutil.copytree(killed.folder, tmp_path / "other")
+            arguments.append(tmp_path / "other")
+        if command == "report":
+            arguments += ["--out", tmp_path / "out"]
+        code, out, _ = bench(command, *arguments)
+        assert code == 0
+        assert f"{killed.name} is unfinished: 3 of 4 cells" in out
+        if command == "report":
+            for file in ("report.html", "tables/tables.md", "tables/dice.tex"):
+                assert "unfinished: 3 of 4 cells" in (tmp_path / "out" / file).read_text()
+
+    def test_it_runs_only_while_a_process_holds_a_lock(self, bench: Bench, killed: RunStore) -> None:
+        assert "unfinished: 3 of 4 cells" in bench("list", "runs")[1]
+        lock = killed.cell(killed.read()["cells"][-1]["name"]).lock()
+        assert lock is not None
+        with lock:
+            assert "running: 3 of 4 cells" in bench("list", "runs")[1]
+        with killed.lock():
+            assert "running: 3 of 4 cells" in bench("list", "runs")[1]
+        assert "unfinished: 3 of 4 cells" in bench("list", "runs")[1]
+
+    def test_a_finished_run_is_done(self, bench: Bench, killed: RunStore) -> None:
+        killed.write(killed.read() | {"status": "done"})
+        assert "  done  " in bench("list", "runs")[1]
+        assert "unfinished" not in bench("show")[1]
+
+    def test_how_little_was_measured_stands_above_the_table(self, bench: Bench, killed: RunStore) -> None:
+        assert "of 4 patients; 64 x 64 pixels; limit 4, a part of the dataset; seeds 0, 1." in bench("show")[1]
 
 
 class TestRun:
