@@ -19,16 +19,20 @@ from markupsafe import Markup
 from matplotlib.colors import to_hex
 from PIL import Image
 
-from ..results.store import ResultsError, RunStore
-from ..results.tables import masks_by
+from ..results.extent import Extent
+from ..results.seeds import over_seeds
+from ..results.store import ResultsError, RunStore, slug
+from ..results.tables import FEW_PATIENTS, masks_by
 from .comparison import in_words
 from .galleries import GREEN, ORANGE, Read, picture
 from .looks import looks
+from .names import short_names
+from .spread import deviation, interval, spread_notes
 from .tables import ordered_policies
 
 PICTURED = 40
 """So many cases of a dataset have images, evenly spread over the ranking by mean DICE: a file must stay small."""
-_PIXELS = 160
+_PIXELS = 256  # at most
 _POINTS = 120  # of a curve
 _COLUMNS = {
     "dice": ("DICE", 3, True),
@@ -55,6 +59,8 @@ def write_html(
     policy: str,
     figures: Iterable[Path],
     images: Mapping[tuple[str, str], Read],
+    measured: Mapping[str, Extent],
+    remarks: Sequence[str] = (),
 ) -> None:
     """Writes the report.
 
@@ -66,8 +72,11 @@ def write_html(
         policy: Whose masks words, figures and cases are of.
         figures: PNG files to embed.
         images: What reads a case's image and lesion mask, by the names of run and dataset.
+        measured: Of how much each dataset's scores are, by `results.extent.extents`.
+        remarks: Sentences that no reader may miss, such as that a run is unfinished.
     """
     cases, scores, curves = tables
+    short = short_names(scores["dataset"])
     comparisons, ranks = comparison
     pictures = _pictures(masks_by(cases, policy), {run.name: run for run in runs}, images)
     failed = scores[scores["error"] != ""]
@@ -76,21 +85,27 @@ def write_html(
     # Style and script are the project's own; everything else is escaped.
     html = Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True).from_string(page)
     text = html.render(
-        title="Anomaly segmentation: " + ", ".join(scores["dataset"].unique()),
+        title="Anomaly segmentation: " + ", ".join(short.values()),
         css=Markup(css),
         js=Markup(js),
         policy=policy,
-        words=_words(ranks, comparisons, policy),
+        words={short[dataset]: words for dataset, words in _words(ranks, comparisons, policy).items()},
+        remarks=remarks,
+        datasets=[
+            {"short": short[name], "name": name, "extent": str(one), "notes": one.notes}
+            for name, one in measured.items()
+        ],
+        spread_notes=spread_notes(scores),
         failures=[f"{row.dataset} · {row.method} · seed {row.seed}: {row.error}" for row in failed.itertuples()],
         runs=[_run(run) for run in runs],
-        figures=[_figure(path) for path in figures],
+        figures=[_figure(path, short) for path in figures],
         images_note=(
             f"Images are shown of up to {PICTURED} cases of a dataset, evenly spread over the ranking by mean DICE."
             if pictures
             else "There are no images: the datasets or the anomaly maps are not where they were."
         ),
         data={
-            "datasets": [str(name) for name in scores["dataset"].unique()],
+            "datasets": short,
             "policies": list(dict.fromkeys([policy, *ordered_policies(scores[scores["metric"] == "dice"])])),
             "columns": [
                 {"name": name, "title": title, "digits": digits, "high": high}
@@ -129,17 +144,22 @@ def _run(run: RunStore) -> dict[str, Any]:
     return {"name": run.name, "environment": record["environment"], "created": record["created"], "cells": cells}
 
 
-def _figure(path: Path) -> dict[str, str]:
+def _figure(path: Path, short: Mapping[str, str]) -> dict[str, str]:
+    ranges = f"95 % intervals over patients and seeds, dotted where there are fewer than {FEW_PATIENTS} patients"
     kinds = {
-        "dice": "Mean DICE of each method and dataset, with 95 % intervals",
-        "distributions": "DICE of every anomalous image, by method",
-        "lesion_size": "DICE by lesion size",
-        "cost": "DICE over runtime and memory, with the Pareto front",
-        "roc": "Receiver operating characteristic over all test pixels",
-        "precision_recall": "Precision over recall of all test pixels",
-        "ranks": "How often each method has each rank when patients are drawn again",
+        "dice": f"Mean DICE of each method and dataset, with {ranges}; a tick is a seed",
+        "distributions": "DICE of every anomalous image and seed, by method: quartiles and median",
+        "lesion_size": f"Mean DICE by lesion size, with {ranges}",
+        "cost": "DICE over runtime and memory, means over seeds, with the Pareto front",
+        "roc": "Receiver operating characteristic over all test pixels, of the first seed",
+        "precision_recall": "Precision over recall of all test pixels, of the first seed",
+        "ranks": "How often each method has each rank when patients are drawn again; a tick is its rank on all of them",
+    } | {
+        f"thresholds-{slug(dataset)}": f"{name}: DICE over thresholds, of the first seed; thresholds are in units of "
+        "each method's map and cannot be compared from panel to panel"
+        for dataset, name in short.items()
     }
-    alt = kinds.get(path.stem) or f"DICE over thresholds: {path.stem.removeprefix('thresholds-')}"
+    alt = kinds[path.stem]
     return {"uri": _uri(path.read_bytes(), "png"), "alt": alt}
 
 
@@ -176,24 +196,21 @@ def _kinds(weights: str) -> str:
 
 
 def _value(rows: pd.DataFrame) -> dict[str, Any]:
-    digits = _COLUMNS[str(rows["metric"].iloc[0])][1]
-    found: dict[str, Any] = {"value": float(rows["value"].mean())}
-    if len(rows) > 1:
-        found["spread"] = f"± {rows['value'].std():.{digits}f}"
-    elif rows[["ci_low", "ci_high"]].notna().all(axis=None):
-        found["spread"] = f"{rows['ci_low'].iloc[0]:.{digits}f}–{rows['ci_high'].iloc[0]:.{digits}f}"
-    return found
+    digits, score = _COLUMNS[str(rows["metric"].iloc[0])][1], over_seeds(rows)
+    ends = interval(score.low, score.high, digits, few=score.few_patients)
+    return {"value": score.value, "spread": [text for text in (deviation(score.std, digits), ends) if text]}
 
 
-def _curves(curves: pd.DataFrame) -> dict[str, dict[str, dict[str, list[float]]]]:
+def _curves(curves: pd.DataFrame) -> dict[str, dict[str, dict[str, Any]]]:
     """DICE of the first seed over the share of normal test pixels that reach the threshold."""
-    found: dict[str, dict[str, dict[str, list[float]]]] = {}
+    found: dict[str, dict[str, dict[str, Any]]] = {}
     for (dataset, method), rows in curves[curves["split"] == "test"].groupby(["dataset", "method"], sort=False):
         own = rows[rows["seed"] == rows["seed"].iloc[0]].sort_values("threshold", ascending=False)
         own = own.iloc[np.unique(np.linspace(0, len(own) - 1, _POINTS).astype(int))]
         found.setdefault(str(dataset), {})[str(method)] = {
             "share": own["false_positive_rate"].round(6).tolist(),
             "dice": own["dice"].round(4).tolist(),
+            "seed": int(own["seed"].iloc[0]),
         }
     return found
 
@@ -228,19 +245,24 @@ def _pictures(
                 continue
             of_case = found.setdefault(str(dataset), {}).setdefault(
                 str(row["case"]),
-                {"image": _grey(one.image), "truth": _layer(one.truth, GREEN), "methods": {}},
+                {"image": _grey(one.image), "truth": _layer(one.truth, GREEN), "size": len(one.image), "methods": {}},
             )
-            of_case["methods"][row["method"]] = {"map": _heat(one.anomaly_map), "mask": _layer(one.mask, ORANGE)}
+            of_case["methods"][row["method"]] = {
+                "map": _heat(one.anomaly_map),
+                "mask": _layer(one.mask, ORANGE),
+                "prompts": [list(prompt) for prompt in one.prompts],
+                "seed": int(row["seed"]),
+            }
     return found
 
 
 def _grey(image: np.ndarray) -> str:
-    return _webp(Image.fromarray(image).resize((_PIXELS, _PIXELS), Image.Resampling.BILINEAR))
+    return _webp(_small(Image.fromarray(image)))
 
 
 def _layer(mask: np.ndarray, colour: str) -> str:
     """A mask in a colour that lets the image through."""
-    alpha = Image.fromarray(mask).convert("L").resize((_PIXELS, _PIXELS), Image.Resampling.BILINEAR)
+    alpha = _small(Image.fromarray(mask).convert("L"))
     layer = Image.new("RGB", alpha.size, colour)
     layer.putalpha(alpha.point(lambda value: value * 0.5))
     return _webp(layer)
@@ -251,7 +273,12 @@ def _heat(anomaly_map: np.ndarray) -> str:
     low, high = float(anomaly_map.min()), float(anomaly_map.max())
     unit = (anomaly_map - low) / (high - low or 1.0)
     coloured = matplotlib.colormaps["magma"](unit, bytes=True)
-    return _webp(Image.fromarray(coloured).convert("RGB").resize((_PIXELS, _PIXELS), Image.Resampling.BILINEAR))
+    return _webp(_small(Image.fromarray(coloured).convert("RGB")))
+
+
+def _small(image: Image.Image) -> Image.Image:
+    side = min(_PIXELS, image.width)
+    return image.resize((side, side), Image.Resampling.BILINEAR)
 
 
 def _webp(image: Image.Image) -> str:

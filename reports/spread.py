@@ -4,7 +4,10 @@
 there are several, over seeds together; a mark beside it says that there were few patients.
 """
 
+from collections.abc import Iterator
 from math import isfinite
+
+import pandas as pd
 
 from ..results.tables import FEW_PATIENTS
 
@@ -32,3 +35,13 @@ def interval(low: float, high: float, digits: int, *, few: bool = False) -> str:
         return ""
     coarse = max(digits - 1, 0)
     return f"{low:.{coarse}f}–{high:.{coarse}f}{FEW if few else ''}"
+
+
+def spread_notes(scores: pd.DataFrame) -> Iterator[str]:
+    """Says what stands beside the numbers of these scores."""
+    if len(scores["seed"].unique()) > 1:
+        yield DEVIATION_NOTE
+    if scores["ci_low"].notna().any():
+        yield INTERVAL_NOTE
+    if (scores["ci_low"].notna() & (scores["patients"] < FEW_PATIENTS)).any():
+        yield FEW_NOTE

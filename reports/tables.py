@@ -1,6 +1,6 @@
 """The tables of a run as a person reads them: one for masks, one for maps and cost, per dataset."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 
 import pandas as pd
 from rich.console import Group, RenderableType
@@ -8,10 +8,10 @@ from rich.text import Text
 
 from ..results.extent import Extent
 from ..results.seeds import OverSeeds, over_seeds
-from ..results.tables import CONVENTIONS, FEW_PATIENTS
+from ..results.tables import CONVENTIONS
 from .fitting import Column, FittedTable
 from .names import short_names
-from .spread import DEVIATION_NOTE, FEW_NOTE, INTERVAL_NOTE, deviation, interval
+from .spread import deviation, interval, spread_notes
 
 POLICIES = ("own", "normal_quantile", "normal_mean_std", "valid_dice", "valid_f1", "otsu", "fixed")
 _MAPS = {
@@ -79,7 +79,7 @@ def run_tables(scores: pd.DataFrame, measured: Mapping[str, Extent] | None = Non
                 style="dim",
             )
         )
-    parts += [Text(note, style="dim") for note in _spread_notes(scores)]
+    parts += [Text(note, style="dim") for note in spread_notes(scores)]
     if scores["transductive"].any():
         parts.append(Text("* transductive: predictions depend on other test images.", style="dim"))
     return Group(*parts)
@@ -151,12 +151,3 @@ def _number(score: OverSeeds, digits: int, thousands: str = "") -> str:
     if not score.seeds:
         return "–"
     return f"{score.value:{thousands}.{digits}f} {deviation(score.std, digits)}".rstrip()
-
-
-def _spread_notes(scores: pd.DataFrame) -> Iterator[str]:
-    if len(scores["seed"].unique()) > 1:
-        yield DEVIATION_NOTE
-    if scores["ci_low"].notna().any():
-        yield INTERVAL_NOTE
-    if (scores["ci_low"].notna() & (scores["patients"] < FEW_PATIENTS)).any():
-        yield FEW_NOTE

@@ -116,7 +116,7 @@ def command(
             report("writing report.html", 0, 0)
             page = out / "report.html"
             embedded = [file for file in files if file.suffix == ".png"]
-            write_html(page, stores, joined, comparison, wanted, embedded, images)
+            write_html(page, stores, joined, comparison, wanted, embedded, images, measured, remarks)
             files = [page, *files, *pictures]
         except OSError as error:
             raise UsageError(f"{error.filename or out} cannot be written: {error.strerror}.") from error
