@@ -12,8 +12,10 @@ import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 
+from ..results.seeds import OverSeeds, over_seeds
 from ..results.tables import masks_by
 from .looks import Look, from_zero, label_methods, legend, legend_height, listed_height, looks, panels, save
+from .names import short_names
 
 _GOLDEN = 0.618
 _COSTS = {"predict_ms": ("ms per image", 1), "peak_memory_mib": ("peak memory, GiB", 1 / 1024)}
@@ -37,6 +39,10 @@ def paper_figures(
         The files.
     """
     known = looks([str(method) for method in scores["method"].unique()])
+    short = short_names(scores["dataset"])
+    cases, scores, curves, ranks = (
+        table.assign(dataset=table["dataset"].map(short)) for table in (cases, scores, curves, ranks)
+    )
     scored = scores[(scores["error"] == "") & scores["value"].notna()]
     masks, maps = masks_by(scored, policy), scored[scored["policy"] == "none"]
     of_policy = masks_by(cases, policy)
@@ -57,20 +63,23 @@ def paper_figures(
 
 
 def dice_figure(scores: pd.DataFrame, known: dict[str, Look], folder: Path) -> list[Path]:
-    """Mean DICE of each method: over patients with its 95 % interval, of several seeds with each seed's."""
+    """Mean DICE of each method with its 95 % interval, and of several seeds each one's as a tick."""
     dice = scores[scores["metric"] == "dice"]
     datasets, methods = _names(dice, known)
+    highest = 0.0
     with panels(len(datasets), 1, _listed_height(datasets, methods), datasets, sharex=True) as (figure, axes):
         for axis, dataset in zip(axes, datasets, strict=True):
             for place, method in enumerate(methods):
                 rows = dice[(dice["dataset"] == dataset) & (dice["method"] == method)]
-                look = known[method]
-                if len(rows) == 1:
-                    axis.plot(rows[["ci_low", "ci_high"]].iloc[0], [place, place], color=look.colour, linewidth=1.5)
-                axis.plot(rows["value"], [place] * len(rows), "|", color=look.colour, markersize=5, alpha=0.6)
-                axis.plot([rows["value"].mean()], [place], marker=look.marker, color=look.colour, markersize=4)
+                look, score = known[method], over_seeds(rows)
+                style = _interval_style(score)
+                axis.plot([score.low, score.high], [place, place], style, color=look.colour, linewidth=1.5)
+                if score.seeds > 1:
+                    axis.plot(rows["value"], [place] * len(rows), "|", color=look.colour, markersize=5, alpha=0.6)
+                axis.plot([score.value], [place], marker=look.marker, color=look.colour, markersize=4)
+                highest = max(highest, np.nanmax([0, score.value, score.high]))
             label_methods(axis, methods)
-        axes[-1].set_xlim(from_zero(dice[["value", "ci_high"]]))
+        axes[-1].set_xlim(from_zero(highest))
         axes[-1].set_xlabel("mean DICE of anomalous images", loc="right")
         return save(figure, folder, "dice")
 
@@ -150,7 +159,7 @@ def pareto_front(points: pd.DataFrame) -> pd.DataFrame:
 
 
 def lesion_size_figure(scores: pd.DataFrame, known: dict[str, Look], folder: Path) -> list[Path]:
-    """DICE of images whose lesions are small, medium and large, with 95 % intervals of one seed."""
+    """DICE of images whose lesions are small, medium and large, with 95 % intervals."""
     sized = scores[scores["metric"].isin(list(_SIZES))]
     datasets, methods = _names(sized, known)
     height = 1.6 * len(datasets) + legend_height(methods)
@@ -159,29 +168,20 @@ def lesion_size_figure(scores: pd.DataFrame, known: dict[str, Look], folder: Pat
             rows = sized[sized["dataset"] == dataset]
             counts = rows.groupby("metric")["n"].max()
             shown = [metric for metric in _SIZES if metric in counts]
+            highest = 0.0
             for index, method in enumerate(methods):
-                own = (
-                    rows[rows["method"] == method]
-                    .groupby("metric")
-                    .agg(
-                        value=("value", "mean"),
-                        low=("ci_low", "first"),
-                        high=("ci_high", "first"),
-                        seeds=("seed", "nunique"),
-                    )
-                )
-                own = own.reindex(shown)
-                # Side by side, so that intervals do not hide each other.
-                places = np.arange(len(shown)) + 0.8 * ((index + 0.5) / len(methods) - 0.5)
-                look = known[method]
-                of_one = own["seeds"] == 1
-                axis.vlines(
-                    places[of_one], own.loc[of_one, "low"], own.loc[of_one, "high"], color=look.colour, linewidth=0.8
-                )
-                axis.plot(places, own["value"], look.marker, color=look.colour, markersize=3)
+                own, look = rows[rows["method"] == method], known[method]
+                for size, metric in enumerate(shown):
+                    score = over_seeds(own[own["metric"] == metric])
+                    # Side by side, so that intervals do not hide each other.
+                    place = size + 0.8 * ((index + 0.5) / len(methods) - 0.5)
+                    style = _interval_style(score)
+                    axis.plot([place, place], [score.low, score.high], style, color=look.colour, linewidth=0.8)
+                    axis.plot([place], [score.value], look.marker, color=look.colour, markersize=3)
+                    highest = max(highest, np.nanmax([0, score.value, score.high]))
             axis.set_xticks(range(len(shown)), [f"{_SIZES[metric]}, n = {counts[metric]}" for metric in shown])
             axis.set_xlim(-0.5, len(shown) - 0.5)
-            axis.set_ylim(from_zero(rows[["value", "ci_high"]]))
+            axis.set_ylim(from_zero(highest))
             axis.grid(visible=False, axis="x")
             for edge in range(1, len(shown)):
                 axis.axvline(edge - 0.5, color="0.8", linewidth=0.6)
@@ -249,6 +249,10 @@ def _draw_pareto(axis: Axes, points: pd.DataFrame, known: dict[str, Look]) -> No
         look = known[method]
         axis.plot([cost], [dice], look.marker, color=look.colour, markersize=4)
     axis.set_ylim(from_zero(points["dice"]))
+
+
+def _interval_style(score: OverSeeds) -> str:
+    return ":" if score.few_patients else "-"
 
 
 def _names(rows: pd.DataFrame, known: dict[str, Look]) -> tuple[list[str], list[str]]:

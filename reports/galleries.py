@@ -13,6 +13,7 @@ from matplotlib.patches import Rectangle
 
 from ..results.store import ResultsError, RunStore, slug
 from .looks import COLUMN, broken, plain, save
+from .names import short_names
 
 _COLUMNS = ("image", "ground truth", "anomaly map", "mask")
 _RULES = ("best", "median", "worst")
@@ -77,6 +78,7 @@ def galleries(
         The files, and why there is none of some method.
     """
     files, missing = [], []
+    short = short_names(cases["dataset"])
     for (dataset, method), rows in cases.groupby(["dataset", "method"], sort=False):
         of_seed = rows[rows["seed"] == rows["seed"].iloc[0]]
         chosen = chosen_cases(of_seed)
@@ -92,7 +94,12 @@ def galleries(
             missing.append(f"{method} on {dataset}: its anomaly maps were not kept, or are damaged")
             continue
         name = f"gallery_{slug(str(dataset))}_{slug(str(method))}"
-        files += _draw(f"{method} · {dataset} · masks: {of_seed['policy'].iloc[0]}", pictures, folder, name)
+        files += _draw(
+            f"{method} · {short[str(dataset)]} · masks: {of_seed['policy'].iloc[0]} · seed {of_seed['seed'].iloc[0]}",
+            pictures,
+            folder,
+            name,
+        )
     return files, missing
 
 

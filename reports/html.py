@@ -99,6 +99,7 @@ def write_html(
         failures=[f"{row.dataset} · {row.method} · seed {row.seed}: {row.error}" for row in failed.itertuples()],
         runs=[_run(run) for run in runs],
         figures=[_figure(path, short) for path in figures],
+        measured="; ".join(f"{short[name]}: {one}" for name, one in measured.items()),
         images_note=(
             f"Images are shown of up to {PICTURED} cases of a dataset, evenly spread over the ranking by mean DICE."
             if pictures

@@ -1,6 +1,5 @@
 """How all figures of a report look: as wide as a column of a paper, and each method in one colour everywhere."""
 
-import re
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -18,6 +17,9 @@ from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
+
+from .fonts import drawable, set_fonts
+from .names import broken_lines
 
 COLUMN = 3.4  # inches, the width of a column of a paper
 _LABEL = 36  # letters beside an axis, before a name is broken
@@ -97,18 +99,13 @@ def panels(
 
 
 def plain(text: str) -> str:
-    """Makes any text stand in a figure as it is, where a dollar would begin a formula."""
-    return text.replace("$", r"\$")
+    """Makes any text stand in a figure as it is: a dollar would begin a formula, and fonts lack some letters."""
+    return drawable(text).replace("$", r"\$")
 
 
 def broken(method: str, length: int = _KEY) -> str:
     """Breaks a name of more letters into lines, before brackets and after commas."""
-    lines = [""]
-    for part in filter(None, re.findall(r"\[?[^\[,]*,?", method)):
-        if lines[-1] and len(lines[-1] + part) > length:
-            lines.append("")
-        lines[-1] += part
-    return plain("\n".join(lines))
+    return "\n".join(plain(line) for line in broken_lines(method, length))
 
 
 def listed_height(methods: Iterable[str], count: int) -> float:
@@ -165,6 +162,7 @@ def from_zero(values: Any) -> tuple[float, float]:
 def save(figure: Figure, folder: Path, name: str) -> list[Path]:
     """Writes a figure as PDF and as PNG, and returns both."""
     folder.mkdir(parents=True, exist_ok=True)
+    set_fonts(figure)
     paths = [folder / f"{name}.pdf", folder / f"{name}.png"]
     figure.savefig(paths[0], metadata={"CreationDate": None})  # the same figure is the same file
     figure.savefig(paths[1], dpi=300)

@@ -1,5 +1,6 @@
 """What choosing a threshold costs: DICE over thresholds, where each policy landed, and how it changes the ranking."""
 
+import textwrap
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,7 @@ from .tables import caption, data_notes, ordered_policies
 
 COLUMNS = 3  # of panels in a figure
 _PANEL = 2.3, 1.6  # inches
+_TITLE_LETTER = 0.065  # likewise
 _MARKERS = "osD^vP*X<>hp"
 _LEVEL = "-."  # of masks without one threshold
 
@@ -87,14 +89,19 @@ def threshold_report(
     return Group(*parts)
 
 
-def threshold_figure(curves: pd.DataFrame, scores: pd.DataFrame, dataset: str, folder: Path) -> Path:
+def threshold_figure(
+    curves: pd.DataFrame, scores: pd.DataFrame, dataset: str, folder: Path, title: str | None = None
+) -> Path:
     """Draws each method's DICE over thresholds, on test and on validation, with the point where each policy landed.
+
+    DICE has one scale in all panels; thresholds are in units of each method's map.
 
     Args:
         curves: Of a run; of several seeds, the first is drawn.
         scores: Of the same run.
         dataset: Which one.
         folder: Where to write `thresholds-<dataset>.png` and `.pdf`.
+        title: Of the figure, by default the dataset's name; the seed is added.
 
     Returns:
         The PNG's path.
@@ -120,12 +127,15 @@ def threshold_figure(curves: pd.DataFrame, scores: pd.DataFrame, dataset: str, f
         ),
     ]
     size = {"height": _PANEL[1] * rows + 0.7, "width": max(COLUMN, _PANEL[0] * columns)}
-    with panels(rows, columns, titles=methods, **size) as (figure, axes):
+    with panels(rows, columns, titles=methods, sharey=True, **size) as (figure, axes):
         for axis, method in zip(axes, methods, strict=True):
             _draw(axis, curves[curves["method"] == method], table[table["method"] == method], colours, markers)
-        figure.suptitle(plain(dataset), fontsize=8)
+        heading = f"{title or dataset}, seed {curves['seed'].iloc[0]}"
+        lines = textwrap.wrap(heading, int(figure.get_figwidth() / _TITLE_LETTER))
+        figure.suptitle("\n".join(map(plain, lines)), fontsize=8)
+        axes[0].set_ylim(0, None)  # once all are drawn: they share it
         for axis in axes[-columns:]:
-            axis.set_xlabel("threshold")
+            axis.set_xlabel("threshold, in its map's own units")
         figure.supylabel("mean DICE", fontsize=7)
         figure.legend(handles=handles, loc="outside lower center", ncols=columns + 1, frameon=False)
         _, png = save(figure, folder, f"thresholds-{slug(dataset)}")
@@ -148,7 +158,6 @@ def _draw(axis: Axes, curves: pd.DataFrame, policies: pd.DataFrame, colours: dic
     marked = np.concatenate([seen["threshold"], policies.loc[np.isfinite(policies["threshold"]), "threshold"]])
     low, high = marked.min(), marked.max()
     axis.set_xlim(low - 0.03 * (high - low), high + 0.03 * (high - low))
-    axis.set_ylim(0, None)
 
 
 def _policy_table(dataset: str, rows: pd.DataFrame, caption: str) -> FittedTable:

@@ -33,12 +33,17 @@ class Extent:
     seeds: tuple[int, ...]
     notes: tuple[str, ...] = ()
 
+    @property
+    def counts(self) -> str:
+        """Images and patients in words; empty where nobody knows."""
+        if not self.images:
+            return ""
+        kinds = f" ({self.images - self.anomalous} normal, {self.anomalous} anomalous)" if self.patients else ""
+        patients = f" of {_count(self.patients, 'patient')}" if self.patients else ""
+        return _count(self.images, "test image") + kinds + patients
+
     def __str__(self) -> str:
-        parts = []
-        if self.images:
-            kinds = f" ({self.images - self.anomalous} normal, {self.anomalous} anomalous)" if self.patients else ""
-            patients = f" of {_count(self.patients, 'patient')}" if self.patients else ""
-            parts.append(_count(self.images, "test image") + kinds + patients)
+        parts = [self.counts] if self.images else []
         parts.append(f"{self.size} x {self.size} pixels")
         if self.limit:
             parts.append(f"limit {self.limit}, a part of the dataset")

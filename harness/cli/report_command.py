@@ -57,8 +57,10 @@ def command(
     """
     from ...reports.figures import paper_figures
     from ...reports.files import write_tables
+    from ...reports.fonts import font_advice
     from ...reports.galleries import galleries
     from ...reports.html import write_html
+    from ...reports.names import short_names
     from ...reports.paper_tables import paper_tables
     from ...reports.thresholds import threshold_figure
     from ...results.extent import extents, unfinished
@@ -98,6 +100,7 @@ def command(
         ranks = comparison.ranks
         quoted = _quoted(joined.scores, stores) if published else None
         measured = extents([run.read() for run in stores], cases, scores)
+        short = short_names(scores["dataset"])
         remarks = [f"{sentence}." for sentence in unfinished(stores)]
         try:
             report("writing tables", 0, 0)
@@ -108,7 +111,8 @@ def command(
             datasets = [str(name) for name in curves["dataset"].unique()]
             for done, dataset in enumerate(datasets):
                 report("drawing thresholds", done, len(datasets))
-                drawn = threshold_figure(curves, scores, dataset, out / "figures")
+                title = f"{short[dataset]}: {measured[dataset].counts}"
+                drawn = threshold_figure(curves, scores, dataset, out / "figures", title)
                 files += [drawn.with_suffix(".pdf"), drawn]
             report("drawing galleries", 0, 0)
             shown = masks_by(joined.cases, wanted)
@@ -124,6 +128,8 @@ def command(
     if quoted is not None and quoted.empty:
         console.print("No published numbers are known of what was measured.")
     print_unfinished(stores)
+    if advice := font_advice([*short, *scores["method"].unique()]):
+        console.print(advice, style="yellow", soft_wrap=True)
     for why in missing + undrawn:
         console.print(f"No gallery of {why.removesuffix('.')}.", style="yellow", soft_wrap=True, markup=False)
     for file in files:

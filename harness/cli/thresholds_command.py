@@ -29,6 +29,8 @@ def command(run: str, results: UPath, out: Path | None) -> None:
     test; each policy's regret, which is the oracle's DICE minus its own; and how the ranking of methods changes from
     policy to policy. RUN is a run's folder, its name, the beginning of its name, or `latest`.
     """
+    from ...reports.fonts import font_advice
+    from ...reports.names import short_names
     from ...reports.thresholds import threshold_figure, threshold_report, threshold_table
     from ...results.extent import extents
     from ...results.store import find_run
@@ -49,8 +51,14 @@ def command(run: str, results: UPath, out: Path | None) -> None:
     measured = extents([store.read()], store.cases(), scores)
     console.print(threshold_report(table, noted[["policy", "note"]].drop_duplicates(), measured))
     print_unfinished([store])
+    short = short_names(scores["dataset"])
+    if advice := font_advice([*short, *scores["method"].unique()]):
+        console.print(advice, style="yellow", soft_wrap=True)
     with console.status("drawing"):
-        figures = [threshold_figure(curves, scores, dataset, folder) for dataset in curves["dataset"].unique()]
+        figures = [
+            threshold_figure(curves, scores, dataset, folder, f"{short[dataset]}: {measured[dataset].counts}")
+            for dataset in curves["dataset"].unique()
+        ]
     table.to_csv(folder / "thresholds.csv", index=False)
     for figure in figures:
         console.print(f"Figure: {figure.resolve()} (and .pdf)", soft_wrap=True)
