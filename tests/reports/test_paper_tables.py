@@ -11,6 +11,7 @@ from miasbench.reports.files import write_tables
 from miasbench.reports.latex import escaped, latex
 from miasbench.reports.markdown import markdown
 from miasbench.reports.paper_tables import PaperTable, Row, paper_tables, tidy
+from miasbench.results.extent import Extent
 from miasbench.results.tables import HEADLINE, RANKS, SCORES, failed_cell, table
 
 EMPTY = {"str": "", "int64": 0, "float64": float("nan"), "bool": False, "object": None}
@@ -87,9 +88,37 @@ def test_what_prints_the_same_is_marked_the_same() -> None:
 
 def test_one_seed_has_an_interval_and_several_a_deviation() -> None:
     one = made("dice", scores(dice("core", "valid_dice", 0.7, seed=1)), ranks("core"))
-    spreads = {label: row.cells[0].spread(3) for label, row in rows_of(one).items() if row.cells[0]}
-    assert spreads == {"sam": "0.30–0.50", "core": "± 0.141", "grey": "0.20–0.40"}
+    spreads = {label: row.cells[0].spreads(3) for label, row in rows_of(one).items() if row.cells[0]}
+    assert spreads == {"sam": ("", "0.30–0.50"), "core": ("± 0.141", "0.00–1.00"), "grey": ("", "0.20–0.40")}
     assert "±: standard deviation over seeds." in one.notes
+    assert "Ranges: 95 % intervals over patients, and over seeds where there are several." in one.notes
+    assert "| core | **0.600** (± 0.141, 0.00–1.00) |" in markdown(one).splitlines()
+    below = latex(one).splitlines()
+    first = below.index(r" & {\scriptsize $\pm$ 0.141} \\[-1pt]")
+    assert below[first + 1] == r" & {\scriptsize 0.00--1.00} \\"
+
+
+def test_intervals_of_few_patients_are_marked() -> None:
+    one = made("dice", scores(dice("twin", "valid_dice", 0.2, patients=3)), ranks("core"))
+    assert "| twin | 0.200 (0.10–0.30‡) |" in markdown(one).splitlines()
+    assert any(note.startswith("‡: an interval over fewer than 8 patients") for note in one.notes)
+    assert r"0.10--0.30$^\ddagger$" in latex(one)
+
+
+def test_captions_say_how_much_was_measured_and_notes_what_datasets_are_called() -> None:
+    spec = "phantom:train=4,size=64"
+    extent = Extent(spec, 5, 2, 3, 64, 8, (0,), ("colour was made grey",))
+    found = paper_tables(scores(dice("sam", "own", 0.4, dataset=spec)), ranks(), measured={spec: extent})
+    by_name = {one.name: one for one in found}
+    assert (
+        by_name[f"policies-{spec}"].caption
+        == f"phantom: mean DICE of anomalous test images, by threshold policy. {extent}"
+    )
+    assert by_name["dice"].caption.endswith(f"phantom: {extent}")
+    assert [column.title for column in by_name["dice"].columns] == ["liver", "phantom"]
+    for one in (by_name["dice"], by_name[f"policies-{spec}"]):
+        assert {f"phantom: {spec}.", "phantom: colour was made grey"} <= set(one.notes)
+    assert not any("phantom" in note for note in by_name["policies-liver"].notes)
 
 
 def test_costs_are_not_ranked_and_failed_cells_are_named() -> None:
@@ -102,7 +131,13 @@ def test_costs_are_not_ranked_and_failed_cells_are_named() -> None:
 
 
 def test_published_numbers_have_rows_of_their_own_with_their_source() -> None:
-    quoted = {"dataset": "liver", "metric": "dice", "published_std": float("nan"), "source": "Paper (2025), Table 1"}
+    quoted = {
+        "dataset": "liver",
+        "published_dataset": "liver",
+        "metric": "dice",
+        "published_std": float("nan"),
+        "source": "Paper (2025), Table 1",
+    }
     published = pd.DataFrame(
         [
             quoted | {"method": "sam", "policy": "own", "published": 0.99, "reasons": ("other images",)},
@@ -121,6 +156,18 @@ def test_published_numbers_have_rows_of_their_own_with_their_source() -> None:
         one.notes
     )
     assert not rows_of(made("dice", scores(), ranks("core")), "published")
+
+
+def test_what_was_published_of_other_images_has_a_table_of_its_own() -> None:
+    quoted = {"dataset": "liver", "published_dataset": "liver_ct", "metric": "dice", "policy": "own", "published": 0.99}
+    more = {"method": "sam", "published_std": 0.01, "source": "Paper (2025), Table 1", "reasons": ("other images",)}
+    *others, apart = paper_tables(scores(), ranks("core"), published=pd.DataFrame([quoted | more]))
+    assert not [row for one in others for row in one.rows if row.kind == "published"]
+    assert apart.name == "published-elsewhere"
+    assert [column.title for column in apart.columns] == ["liver_ct: DICE"]
+    assert {label: row.cells[0].value for label, row in rows_of(apart, "published").items() if row.cells[0]} == {
+        "sam, published in Paper": 0.99
+    }
 
 
 def test_markdown_has_marks_and_escapes_names() -> None:

@@ -97,6 +97,9 @@ def test_other_data_are_not_comparable(dataset: str) -> None:
     found = compared(row(MIAS_SAM, "pixel_auroc", 0.9, dataset=dataset), of=record(dataset))
     assert found["published_dataset"].tolist() == ["liver_ct"]
     assert found["reasons"].tolist() == [("these are not BMAD's images of liver_ct",)]
+    text = shown(found)
+    assert "Published of liver_ct, whose images are not those of" in text
+    assert "0.900" not in text, "what was measured on other images does not stand beside it"
 
 
 def test_of_other_anatomy_nothing_is_known() -> None:

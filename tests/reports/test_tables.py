@@ -5,6 +5,7 @@ import pandas as pd
 from rich.console import Console
 
 from miasbench.reports.tables import POLICIES, run_tables
+from miasbench.results.extent import Extent
 from miasbench.results.tables import SCORES, failed_cell, table
 
 SHOWN = (*POLICIES, "of_a_plugin", "oracle_dice")
@@ -51,6 +52,10 @@ def test_one_seed_has_an_interval_and_several_a_deviation() -> None:
     several = text(row("dice", 0.4, "own", ci_low=0.3, ci_high=0.5), row("dice", 0.5, "own", seed=1))
     assert "0.450 ± 0.071" in several
     assert "0.30–0.50" not in several
+    both = text(*(row("dice", 0.4 + seed / 10, "otsu", seed=seed, ci_low=0.3, ci_high=0.5) for seed in (0, 1)))
+    assert "0.450 ± 0.071" in both
+    assert "0.00–1.00" in both, "over seeds and patients together"
+    assert "0.33–0.52‡" in text(row("dice", 0.4256, "own", ci_low=0.33, ci_high=0.52, patients=3))
 
 
 def test_what_was_not_measured_is_a_dash() -> None:
@@ -110,6 +115,18 @@ def test_text_in_brackets_is_shown_as_it_is() -> None:
     assert "a[1]" in shown
     assert "b[red]" in shown
     assert "[bold]'x'[/bold]" in shown
+
+
+def test_how_much_was_measured_stands_above_and_what_concerns_the_data_below() -> None:
+    spec = "phantom:train=4,size=64"
+    extent = Extent(spec, 5, 2, 3, 64, 8, (0,), ("colour was made grey",))
+    out = io.StringIO()
+    Console(file=out, width=200).print(
+        run_tables(table([row("dice", 0.3, "own", dataset=spec)], SCORES), {spec: extent})
+    )
+    lines = out.getvalue().splitlines()
+    assert lines[:3] == ["phantom: mean DICE of anomalous images, by threshold policy", spec, f"{extent}."]
+    assert f"{spec}: colour was made grey" in lines[3:]
 
 
 def test_each_dataset_has_its_tables() -> None:

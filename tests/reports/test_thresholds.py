@@ -9,6 +9,7 @@ from PIL import Image
 from rich.console import Console
 
 from miasbench.reports.thresholds import threshold_figure, threshold_report, threshold_table
+from miasbench.results.extent import Extent
 from miasbench.results.tables import CURVES, SCORES, table
 
 DICE = {
@@ -78,10 +79,23 @@ def test_the_oracle_is_never_ranked() -> None:
     assert found.loc[~found["oracle"], "rank"].notna().all()
 
 
-def test_seeds_are_averaged_and_then_have_no_interval_of_one() -> None:
+def test_seeds_are_averaged_and_have_one_interval() -> None:
     found = threshold_table(scores(seeds=3)).set_index(["method", "policy"])
-    assert found.loc[("a", "valid_dice"), "dice_test"] == pytest.approx(0.31)
-    assert found["regret_low"].isna().all()
+    row = found.loc[("a", "valid_dice")]
+    assert row["dice_test"] == pytest.approx(0.31)
+    assert row[["regret_low", "regret_high"]].tolist() == pytest.approx([0, 0.1]), "the same regret with every seed"
+    assert not row["few_patients"]
+
+
+def test_a_short_title_has_the_whole_name_and_how_much_was_measured_below() -> None:
+    spec = "phantom:train=4,size=64"
+    named = threshold_table(scores().assign(dataset=spec))
+    out = io.StringIO()
+    extent = Extent(spec, 5, 2, 3, 64, 0, (0,), ("colour was made grey",))
+    Console(file=out, width=160).print(threshold_report(named, scores()[:0][["policy", "note"]], {spec: extent}))
+    lines = out.getvalue().splitlines()
+    assert lines[:3] == ["phantom: where each policy landed", spec, f"{extent}."]
+    assert f"{spec}: colour was made grey" in lines
 
 
 def test_the_report_shows_how_the_ranking_changes() -> None:
