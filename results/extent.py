@@ -18,6 +18,7 @@ class Extent:
         images: How many test images; 0 where nobody knows.
         anomalous: How many of them are anomalous; 0 where `patients` is.
         patients: Of these images; 0 where nobody knows, as without lesion masks.
+        anomalous_patients: Of the anomalous ones, which DICE is over.
         size: Width of the square in which images were seen and scored, in pixels.
         limit: At most so many cases of each split; 0 is all of them.
         seeds: In order.
@@ -28,6 +29,7 @@ class Extent:
     images: int
     anomalous: int
     patients: int
+    anomalous_patients: int
     size: int
     limit: int
     seeds: tuple[int, ...]
@@ -38,9 +40,13 @@ class Extent:
         """Images and patients in words; empty where nobody knows."""
         if not self.images:
             return ""
-        kinds = f" ({self.images - self.anomalous} normal, {self.anomalous} anomalous)" if self.patients else ""
-        patients = f" of {_count(self.patients, 'patient')}" if self.patients else ""
-        return _count(self.images, "test image") + kinds + patients
+        images = _count(self.images, "test image")
+        if not self.patients:
+            return images
+        kinds = f"{self.images - self.anomalous} normal, {self.anomalous} anomalous"
+        return (
+            f"{images} of {_count(self.patients, 'patient')} ({kinds} of {_count(self.anomalous_patients, 'patient')})"
+        )
 
     def __str__(self) -> str:
         parts = [self.counts] if self.images else []
@@ -66,13 +72,15 @@ def extents(records: Sequence[Mapping[str, Any]], cases: pd.DataFrame, scores: p
     for dataset, rows in scores.groupby("dataset", sort=False):
         name = str(dataset)
         images = cases[cases["dataset"] == name].drop_duplicates("case")
+        anomalous = images[images["label"] == 1]
         having = [record for record in records if name in record["datasets"]]
         known = having[0]["datasets"][name] if having else {}
         found[name] = Extent(
             dataset=name,
             images=len(images) or known.get("counts", {}).get("test", 0),
-            anomalous=int((images["label"] == 1).sum()),
+            anomalous=len(anomalous),
             patients=images["patient"].nunique(),
+            anomalous_patients=anomalous["patient"].nunique(),
             size=int(rows["size"].iloc[0]),
             limit=max((record["config"].get("limit") or 0 for record in having), default=0),
             seeds=tuple(sorted(int(seed) for seed in rows["seed"].unique())),

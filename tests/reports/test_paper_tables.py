@@ -107,7 +107,7 @@ def test_intervals_of_few_patients_are_marked() -> None:
 
 def test_captions_say_how_much_was_measured_and_notes_what_datasets_are_called() -> None:
     spec = "phantom:train=4,size=64"
-    extent = Extent(spec, 5, 2, 3, 64, 8, (0,), ("colour was made grey",))
+    extent = Extent(spec, 5, 2, 3, 2, 64, 8, (0,), ("colour was made grey",))
     found = paper_tables(scores(dice("sam", "own", 0.4, dataset=spec)), ranks(), measured={spec: extent})
     by_name = {one.name: one for one in found}
     assert (

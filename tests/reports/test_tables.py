@@ -119,7 +119,7 @@ def test_text_in_brackets_is_shown_as_it_is() -> None:
 
 def test_how_much_was_measured_stands_above_and_what_concerns_the_data_below() -> None:
     spec = "phantom:train=4,size=64"
-    extent = Extent(spec, 5, 2, 3, 64, 8, (0,), ("colour was made grey",))
+    extent = Extent(spec, 5, 2, 3, 2, 64, 8, (0,), ("colour was made grey",))
     out = io.StringIO()
     Console(file=out, width=200).print(
         run_tables(table([row("dice", 0.3, "own", dataset=spec)], SCORES), {spec: extent})

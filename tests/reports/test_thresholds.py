@@ -91,7 +91,7 @@ def test_a_short_title_has_the_whole_name_and_how_much_was_measured_below() -> N
     spec = "phantom:train=4,size=64"
     named = threshold_table(scores().assign(dataset=spec))
     out = io.StringIO()
-    extent = Extent(spec, 5, 2, 3, 64, 0, (0,), ("colour was made grey",))
+    extent = Extent(spec, 5, 2, 3, 2, 64, 0, (0,), ("colour was made grey",))
     Console(file=out, width=160).print(threshold_report(named, scores()[:0][["policy", "note"]], {spec: extent}))
     lines = out.getvalue().splitlines()
     assert lines[:3] == ["phantom: where each policy landed", spec, f"{extent}."]

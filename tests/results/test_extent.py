@@ -22,10 +22,10 @@ def measured(record: dict[str, Any], cases: int = 5) -> Extent:
 
 def test_images_are_counted_once_with_their_patients() -> None:
     found = measured({"config": {"limit": 8}, "datasets": {"liver": {"notes": ["grey"]}}})
-    assert (found.images, found.anomalous, found.patients) == (5, 2, 3)
+    assert (found.images, found.anomalous, found.patients, found.anomalous_patients) == (5, 2, 3, 2)
     assert found.notes == ("grey",)
     counts, how = (
-        "5 test images (3 normal, 2 anomalous) of 3 patients",
+        "5 test images of 3 patients (3 normal, 2 anomalous of 2 patients)",
         "64 x 64 pixels; limit 8, a part of the dataset",
     )
     assert str(found) == f"{counts}; {how}; seeds 0, 1"
