@@ -21,8 +21,22 @@ _SETTINGS = r"\sisetup{detect-weight=true, mode=text, table-number-alignment=rig
 
 
 def latex(table: PaperTable) -> str:
-    r"""Renders a table as a `table` environment, to be used with `\input`."""
-    return "\n".join(_lines(table)) + "\n"
+    r"""Renders a table as a `table` environment, to be used with `\input`.
+
+    Comments above it say what letters are that pdfLaTeX has not got and that stand there as code points.
+    """
+    lines = list(_lines(table))
+    texts = (
+        table.caption,
+        *table.notes,
+        *(column.title for column in table.columns),
+        *(row.label for row in table.rows),
+    )
+    lacking = [letter for letter in dict.fromkeys("".join(texts)) if _letter(letter).startswith("[U+")]
+    comments = [
+        f"% {_letter(letter)} is {letter}, which pdfLaTeX has not got." for letter in lacking if letter.isprintable()
+    ]
+    return "\n".join([*comments, *lines]) + "\n"
 
 
 def document(names: Sequence[str]) -> str:

@@ -179,6 +179,53 @@ class TestInChromium:
         widths = "return [...document.querySelectorAll('#case img')].map((one) => one.naturalWidth)"
         assert all(width > 0 for width in opened.execute_script(widths))
 
+    def test_prompts_are_shown_and_a_case_is_enlarged(
+        self, opened: webdriver.Chrome, page: Path, tmp_path: Path
+    ) -> None:
+        data = embedded(page)
+        for case in data["images"][SETS[0]].values():
+            case["methods"]["ae"]["prompts"] = [[10, 20], [5, 6, 30, 40]]
+        text = re.sub(
+            r'(id="data">).*?(</script>)', lambda found: f"{found[1]}{json.dumps(data)}{found[2]}", page.read_text()
+        )
+        (tmp_path / "prompts.html").write_text(text)
+        opened.get((tmp_path / "prompts.html").as_uri())
+        Select(find(opened, "#case-method")).select_by_value("ae")
+        assert len(opened.find_elements(By.CSS_SELECTOR, '#case svg[data-layer="prompt"] rect')) == 2, "black and white"
+        assert find(opened, '#case svg[data-layer="prompt"]').get_attribute("viewBox") == "-0.5 -0.5 64 64"
+        before = find(opened, "#case .stack").size["width"]
+        find(opened, "#case button.zoom").send_keys(Keys.ENTER)
+        large = find(opened, "#large .stack")
+        assert large.size["width"] > 1.5 * before
+        assert large.find_elements(By.CSS_SELECTOR, "svg rect")
+        opened.switch_to.active_element.send_keys(Keys.ESCAPE)
+        assert not find(opened, "#large").is_displayed()
+        find(opened, "#show-prompt").click()
+        assert not opened.find_elements(By.CSS_SELECTOR, '#case svg[data-layer="prompt"]')
+
+    def test_the_best_has_no_dagger_and_the_slider_names_its_seed(self, opened: webdriver.Chrome) -> None:
+        assert "†" not in find(opened, "#score-table td.best").text
+        assert find(opened, "#curve-table caption").text == "DICE at the slider's threshold, of seed 0 alone"
+        assert texts(opened, "#score-dataset option") == ["phantom_brain_mri", "phantom_liver_ct"]
+
+    @pytest.mark.parametrize("width", [390, 800, 1400, 1920])
+    def test_no_column_is_cut_without_a_word_at_any_width(self, opened: webdriver.Chrome, width: int) -> None:
+        opened.execute_cdp_cmd(
+            "Emulation.setDeviceMetricsOverride",
+            {"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": width < 500},
+        )
+        opened.execute_script("window.dispatchEvent(new Event('resize'))")
+        cut, hinted, letters, page_width = opened.execute_script(
+            "const wide = document.querySelector('#scores .wide');"
+            "const scale = document.querySelector('#curves svg').getScreenCTM().a;"
+            "return [wide.scrollWidth > wide.clientWidth, !wide.previousElementSibling.hidden, 12 * scale,"
+            " document.documentElement.scrollWidth]"
+        )
+        opened.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
+        assert cut == hinted == (width < 1000)
+        assert letters > 11, "the axes can be read"
+        assert page_width == width
+
     def test_every_control_has_a_label_and_every_image_a_text(self, opened: webdriver.Chrome) -> None:
         unlabelled = "return [...document.querySelectorAll('select, input')].filter((one) => !one.labels.length).length"
         assert opened.execute_script(unlabelled) == 0

@@ -204,6 +204,11 @@ def test_every_character_stands_in_latex(text: str, in_latex: str) -> None:
     assert escaped(text) == in_latex
 
 
+def test_what_stands_for_a_letter_that_latex_lacks_is_said() -> None:
+    lines = latex(made("dice", scores(dice("中é", "own", 0.2)), ranks())).splitlines()
+    assert lines[:2] == ["% [U+4E2D] is 中, which pdfLaTeX has not got.", r"\begin{table}[p]"]
+
+
 def test_numbers_are_kept_one_a_row(tmp_path: Path) -> None:
     found = tidy(made("dice", scores(), ranks("grey"))).set_index("row")
     assert found.loc["core", "mark"] == "best"
