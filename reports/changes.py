@@ -7,6 +7,7 @@ import pandas as pd
 from rich.console import Group, RenderableType
 from rich.text import Text
 
+from ..results.extent import Extent
 from ..results.tables import COSTS
 from .fitting import Column, FittedTable
 from .names import short_names
@@ -14,12 +15,15 @@ from .names import short_names
 _SIGNS = {1.0: ("better", "green"), 0.0: ("worse", "red")}
 
 
-def difference_tables(scores: pd.DataFrame, names: Sequence[str]) -> RenderableType:
+def difference_tables(
+    scores: pd.DataFrame, names: Sequence[str], measured: Sequence[Mapping[str, Extent]] = ({}, {})
+) -> RenderableType:
     """Renders differences, a table for each dataset.
 
     Args:
         scores: Columns `dataset`, `method`, `policy`, `metric`, `a`, `b`, `difference`, `ci_low`, `ci_high`, `better`.
         names: Of the runs A and B.
+        measured: Of how much each dataset's scores are in A and in B, by `results.extent.extents`.
     """
     parts: list[RenderableType] = [Text(f"A is {names[0]}\nB is {names[1]}\n")]
     short = short_names(scores["dataset"])
@@ -28,7 +32,7 @@ def difference_tables(scores: pd.DataFrame, names: Sequence[str]) -> RenderableT
         columns += map(Column, ("A", "B", "B - A", "95 % interval"))
         dataset = str(name)
         shown = [*columns, Column("B is", "text")]
-        table = FittedTable(short[dataset], shown, dataset if short[dataset] != dataset else "")
+        table = FittedTable(short[dataset], shown, _caption(dataset, short[dataset], measured))
         before = None
         for row in rows.to_dict("records"):
             method, before = row["method"] if row["method"] != before else "", row["method"]
@@ -41,6 +45,11 @@ def difference_tables(scores: pd.DataFrame, names: Sequence[str]) -> RenderableT
         )
     )
     return Group(*parts)
+
+
+def _caption(dataset: str, short: str, measured: Sequence[Mapping[str, Extent]]) -> str:
+    extents = [f"{run}: {extent}." for run, own in zip("AB", measured, strict=True) if (extent := own.get(dataset))]
+    return "\n".join([*([dataset] if dataset != short else []), *extents])
 
 
 def change_table(changes: Iterable[tuple[str, str, str, str]]) -> RenderableType:

@@ -37,6 +37,7 @@ def command(a: str, b: str, results: UPath, everything: bool, csv: Path | None) 
     import pandas as pd
 
     from ...reports.changes import change_table, difference_tables
+    from ...results.extent import extents
     from ...results.store import find_run
     from ...results.tables import headline
     from ..api import UsageError
@@ -58,7 +59,8 @@ def command(a: str, b: str, results: UPath, everything: bool, csv: Path | None) 
         masks = headline(scores[scores["metric"] == "dice"])
         maps = scores[(scores["policy"] == "none") & scores["metric"].isin(short)]
         shown = pd.concat([masks, maps]).sort_values(["dataset", "method"], kind="stable")
-    console.print(difference_tables(shown, [run.name for run in runs]))
+    measured = [extents([run.read()], run.cases(), run.scores()) for run in runs]
+    console.print(difference_tables(shown, [run.name for run in runs], measured))
     console.print(change_table(changes))
     print_doubts(doubts)
     print_unfinished(runs)

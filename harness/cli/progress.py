@@ -18,7 +18,6 @@ from rich.progress import (
 )
 
 from ...reports.tables import run_tables
-from ...results.extent import extents, unfinished
 from ...results.store import RunStore
 from ..api import StageReport
 from ..cells import ENDS
@@ -94,6 +93,9 @@ def print_doubts(doubts: Iterable[str]) -> None:
 
 def print_run(store: RunStore) -> None:
     """Prints the tables of a run, of how much they are, what speaks against them, and where its files are."""
+    """Prints the tables of a run, of how much they are, and where its files are."""
+    from ...results.extent import extents
+
     scores = store.scores()
     console.print(run_tables(scores, extents([store.read()], store.cases(), scores)))
     print_doubts(doubts(store))
@@ -103,5 +105,7 @@ def print_run(store: RunStore) -> None:
 
 def print_unfinished(runs: Sequence[RunStore]) -> None:
     """Says which runs have not come to their end, so that no part is taken for the whole."""
+    from ...results.extent import unfinished
+
     for sentence in unfinished(runs):
         console.print(f"{sentence}. The same bench run goes on where it stopped.", style="yellow", soft_wrap=True)
