@@ -192,7 +192,7 @@ class TestInChromium:
         opened.get((tmp_path / "prompts.html").as_uri())
         Select(find(opened, "#case-method")).select_by_value("ae")
         assert len(opened.find_elements(By.CSS_SELECTOR, '#case svg[data-layer="prompt"] rect')) == 2, "black and white"
-        assert find(opened, '#case svg[data-layer="prompt"]').get_attribute("viewBox") == "-0.5 -0.5 64 64"
+        assert find(opened, '#case svg[data-layer="prompt"]').get_dom_attribute("viewBox") == "-0.5 -0.5 64 64"
         before = find(opened, "#case .stack").size["width"]
         find(opened, "#case button.zoom").send_keys(Keys.ENTER)
         large = find(opened, "#large .stack")
@@ -224,7 +224,7 @@ class TestInChromium:
         opened.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
         assert cut == hinted == (width < 1000)
         assert letters > 11, "the axes can be read"
-        assert page_width == width
+        assert page_width <= width, "the page itself is not scrolled sideways"
 
     def test_every_control_has_a_label_and_every_image_a_text(self, opened: webdriver.Chrome) -> None:
         unlabelled = "return [...document.querySelectorAll('select, input')].filter((one) => !one.labels.length).length"
