@@ -93,7 +93,6 @@ def print_doubts(doubts: Iterable[str]) -> None:
 
 def print_run(store: RunStore) -> None:
     """Prints the tables of a run, of how much they are, what speaks against them, and where its files are."""
-    """Prints the tables of a run, of how much they are, and where its files are."""
     from ...results.extent import extents
 
     scores = store.scores()
