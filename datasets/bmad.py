@@ -8,7 +8,8 @@ from ..harness.api import DataError, StageReport
 from ..harness.fetching import fetch, file_checksum
 from ..harness.unpacking import unpack
 from .card import CardFile
-from .folder import FolderDataset, subfolder
+from .folder import FolderDataset
+from .hints import subfolder
 
 ARCHIVE = "datasets/code-dev05/BMAD/resolve/main/bmad.zip"
 SHA256 = "df655def31f3f638a91c567550de54d6e45a74b2368f666c13a6a3052c063165"

@@ -11,6 +11,7 @@ import numpy as np
 
 from ..harness.api import SPLITS, BrokenDatasetError, Case, DataError, Dataset, Sample, Split
 from .card import CardFile, SplitFolders, Splits
+from .hints import entries, holding, instead, mvtec, subfolder
 from .images import ENDINGS, inspect
 from .pairing import masks_among, pairing_problems
 from .passing import passed_over
@@ -31,7 +32,6 @@ _LAYOUTS = (
     "or train/good and, for valid and test alike, test/test/good, test/test/Ungood and test/test_labels/Ungood, "
     "or test/img/good, test/img/Ungood and test/label/Ungood"
 )
-_MVTEC_MASKS = ("ground_truth",)
 _BIDS_PATIENT = re.compile(r"(?:^|_)(sub-[A-Za-z0-9]+)")
 _DEPTH = 5  # folders around the splits; a link to its own folder would make them endless
 _SHOWN = 5  # problems told of a dataset
@@ -158,7 +158,7 @@ class FolderDataset(Dataset):
                 path
                 for place in places
                 if place is not None
-                for path in _entries(place)
+                for path in entries(place)
                 if path.suffix.lower() in ENDINGS and path.stem in names and path.is_file()
             ]
         return found
@@ -166,25 +166,17 @@ class FolderDataset(Dataset):
     def _hint(self, split: Split, place: str) -> str:
         """What may be meant instead of a folder that has no images."""
         if self._card_file.splits is not None:
-            return ""
+            folder = self._root / place
+            return f" It {holding(folder)}" if folder.is_dir() else ""
         folder = subfolder(self._root, _SPLIT_NAMES[split])
-        truths = subfolder(self._root, _MVTEC_MASKS)
         if folder is None:
-            return f" {_holding(self._root)}"
-        kinds = sorted(path.name for path in _entries(folder) if path.is_dir() and path.name.lower() not in _NORMAL)
-        if truths is not None and split == "test" and kinds:
-            mask = next((path.name for path in _entries(subfolder(truths, kinds) or truths)), "000_mask.png")
-            image = re.sub("(?i)_mask(?=[.])", "", mask)
-            return (
-                f" This looks like MVTec's layout, with a folder for each kind of anomaly ({', '.join(kinds)}) and "
-                f"masks in {truths}. Put all anomalous images in {folder}/Ungood/img and their masks, by the same "
-                f"names, in {folder}/Ungood/anomaly_mask: {kinds[0]}/{image} as {kinds[0]}_{image}, and its mask "
-                f"{mask} as {kinds[0]}_{image} too."
-            )
+            return f" It {holding(self._root)}"
+        if split == "test" and (found := mvtec(self._root, folder, _NORMAL)):
+            return f" {found}"
         nearest = self._root / place
-        while not nearest.is_dir() or (nearest != folder and not _entries(nearest)):
+        while not nearest.is_dir() or (nearest != folder and not entries(nearest)):
             nearest = nearest.parent
-        return f" {_holding(nearest)}"
+        return f" It {holding(nearest)}"
 
     def _scan(self, split: Split, folders: SplitFolders, problems: list[str]) -> list[Case]:
         """Pairs the images of a split with their masks, without opening a file; adds to `problems` what is wrong."""
@@ -202,7 +194,13 @@ class FolderDataset(Dataset):
         problems += masks_among(normal | anomalous)
         if has_masks and (anomalous or masks):
             place, mask_place = self._root / str(folders.anomalous), self._root / str(folders.masks)
-            problems += pairing_problems(anomalous, masks, place, mask_place)
+            if masks or not mask_place.is_dir() or not entries(mask_place):
+                problems += pairing_problems(anomalous, masks, place, mask_place)
+            else:
+                problems.append(
+                    f"None of the {len(anomalous):,} images at {place} has a mask at {mask_place}. It "
+                    f"{holding(mask_place)}"
+                )
         cases = []
         for label, images in enumerate((normal, anomalous)):
             for name, path in images.items():
@@ -218,7 +216,7 @@ class FolderDataset(Dataset):
             return {}
         folder = self._root / place
         try:
-            found = _entries(folder) if folder.is_dir() else sorted(self._root.glob(place))
+            found = entries(folder) if folder.is_dir() else sorted(self._root.glob(place))
         except (ValueError, NotImplementedError) as error:
             raise DataError(
                 f"{place!r} is neither a folder nor a pattern of files in {self._root}: {error}."
@@ -271,51 +269,18 @@ def open_folder(path: Path) -> FolderDataset:
     return FolderDataset(card, path.parent / card.root)
 
 
-def subfolder(folder: Path, names: Sequence[str]) -> Path | None:
-    """The subfolder with one of these names in whatever case; where there are several, the one named first."""
-    if not folder.is_dir():
-        return None
-    there = {path.name.lower(): path for path in _entries(folder) if path.is_dir()}
-    return next((there[name.lower()] for name in names if name.lower() in there), None)
-
-
-def _entries(folder: Path) -> list[Path]:
-    """What is in a folder, sorted, without hidden files and what macOS adds to archives."""
-    try:
-        paths = sorted(folder.iterdir())
-    except OSError as error:
-        raise DataError(f"The folder {folder} cannot be read: {error.strerror}.") from error
-    return [path for path in paths if not path.name.startswith(".") and path.name != "__MACOSX"]
-
-
-def _holding(folder: Path) -> str:
-    names = [path.name for path in _entries(folder)]
-    there = ", ".join(names[:8]) + (f" and {len(names) - 8} more" if len(names) > 8 else "") or "nothing"
-    return f"It holds {there}."
-
-
-def _instead(root: Path) -> str:
-    """What to do with a folder that holds volumes, or several datasets; nothing where it holds neither."""
-    if any(next(root.glob(pattern), None) for pattern in ("*.nii", "*.nii.gz", "*/*.nii", "*/*.nii.gz")):
-        return " bench data add NAME IMAGES --masks MASKS cuts NIfTI volumes into slices."
-    datasets = [
-        path for path in _entries(root) if all(subfolder(path, _SPLIT_NAMES[name]) for name in ("train", "test"))
-    ]
-    return f" {datasets[0]} has such folders: give that one." if datasets else ""
-
-
 def _recognise(root: Path) -> tuple[Path, Splits]:
     """Finds the folder that holds the splits: the root, or one that archives wrap around it and nothing else."""
     chain = [root]
-    while len(inside := [path for path in _entries(chain[-1]) if path.is_dir()]) == 1 and len(chain) < _DEPTH:
+    while len(inside := [path for path in entries(chain[-1]) if path.is_dir()]) == 1 and len(chain) < _DEPTH:
         chain += inside
     # Of a chain such as Liver/Train/hist_DIY, found in BMAD's own archive, the folder with the most splits is meant.
     counts = [sum(subfolder(folder, names) is not None for names in _SPLIT_NAMES.values()) for folder in chain]
     if max(counts) == 0:
         raise DataError(
-            f"No train, valid or test folder was found in {root}; {_holding(root)[0].lower()}{_holding(root)[1:]} "
+            f"No train, valid or test folder was found in {root}; it {holding(root)} "
             f"These layouts are understood: {_LAYOUTS}. For another one, write a card (.yaml) that names the folders."
-            f"{_instead(root)}"
+            f"{instead(root, [_SPLIT_NAMES['train'], _SPLIT_NAMES['test']])}"
         )
     folder = chain[counts.index(max(counts))]
     train, valid, test = (_split_folders(folder, names) for names in _SPLIT_NAMES.values())

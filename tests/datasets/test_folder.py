@@ -392,6 +392,28 @@ def test_a_mask_turned_by_90_degrees_is_told(tmp_path: Path, make_bmad: Maker, w
     assert "One is the other turned, perhaps by its EXIF." in problem(tmp_path)
 
 
+def test_masks_of_an_ending_that_is_not_read_are_one_problem(tmp_path: Path, make_bmad: Maker) -> None:
+    make_bmad(tmp_path)
+    for path in (tmp_path / "test/Ungood/anomaly_mask").iterdir():
+        path.rename(path.with_suffix(".npy"))
+    text = problem(tmp_path)
+    assert "1 problem:" in text
+    assert "None of the 2 images at " in text
+    assert "It holds a_test_10.npy, a_test_11.npy. Only .png, .jpg, " in text
+
+
+def test_images_in_folders_of_patients_are_pointed_to_a_card(tmp_path: Path, make_bmad: Maker, write: Maker) -> None:
+    make_bmad(tmp_path)
+    shutil.rmtree(tmp_path / "train/good/img")
+    for patient in ("p1", "p2"):
+        write(tmp_path / "train/good" / patient / f"{patient}_0.png")
+    text = problem(tmp_path)
+    assert "It holds p1, p2. Images in its subfolders can be named on a card (.yaml) by a pattern" in text
+    splits = "train: {normal: train/good/*/*.png}, test: {anomalous: test/Ungood/img, masks: test/Ungood/anomaly_mask}"
+    dataset = open_folder(card(tmp_path, f"name: mine\nsplits: {{{splits}}}"))
+    assert counts(dataset) == {"train": 2, "valid": 0, "test": 2}
+
+
 def test_no_folder_of_masks(tmp_path: Path, make_bmad: Maker) -> None:
     shutil.rmtree(make_bmad(tmp_path) / "test/Ungood/anomaly_mask")
     text = problem(tmp_path)

@@ -1,0 +1,79 @@
+"""What is in a folder, and what a user may have meant by one in which no images are found."""
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+from ..harness.api import DataError
+from .images import ENDINGS
+
+_MVTEC_MASKS = ("ground_truth",)
+_SHOWN = 8  # names in a folder
+_VOLUMES = ("*.nii", "*.nii.gz", "*/*.nii", "*/*.nii.gz")
+
+
+def subfolder(folder: Path, names: Sequence[str]) -> Path | None:
+    """The subfolder with one of these names in whatever case; where there are several, the one named first."""
+    if not folder.is_dir():
+        return None
+    there = {path.name.lower(): path for path in entries(folder) if path.is_dir()}
+    return next((there[name.lower()] for name in names if name.lower() in there), None)
+
+
+def entries(folder: Path) -> list[Path]:
+    """What is in a folder, sorted, without hidden files and what macOS adds to archives."""
+    try:
+        paths = sorted(folder.iterdir())
+    except OSError as error:
+        raise DataError(f"The folder {folder} cannot be read: {error.strerror}.") from error
+    return [path for path in paths if not path.name.startswith(".") and path.name != "__MACOSX"]
+
+
+def holding(folder: Path) -> str:
+    """`holds a.dcm, b.dcm.`, and why no images are found there: what comes behind "it"."""
+    inside = entries(folder)
+    names = [path.name for path in inside]
+    more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
+    text = f"holds {', '.join(names[:_SHOWN]) + more or 'nothing'}."
+    if any(path.is_file() for path in inside) and not any(path.suffix.lower() in ENDINGS for path in inside):
+        text += f" Only {', '.join(ENDINGS)} are read: save images as PNG."
+    elif any(path.suffix.lower() in ENDINGS for below in inside if below.is_dir() for path in entries(below)):
+        text += (
+            " Images in its subfolders can be named on a card (.yaml) by a pattern, such as `normal: healthy/*/*.png`."
+        )
+    return text
+
+
+def mvtec(root: Path, test: Path, normal: Sequence[str]) -> str:
+    """What to do with a dataset in MVTec's layout; nothing where it is not.
+
+    Args:
+        root: The folder that holds the splits.
+        test: The test split.
+        normal: Names of folders of normal images.
+    """
+    truths = subfolder(root, _MVTEC_MASKS)
+    kinds = sorted(path.name for path in entries(test) if path.is_dir() and path.name.lower() not in normal)
+    if truths is None or not kinds:
+        return ""
+    mask = next((path.name for path in entries(subfolder(truths, kinds) or truths)), "000_mask.png")
+    image = re.sub("(?i)_mask(?=[.])", "", mask)
+    return (
+        f"This looks like MVTec's layout, with a folder for each kind of anomaly ({', '.join(kinds)}) and masks in "
+        f"{truths}. Put all anomalous images in {test}/Ungood/img and their masks, by the same names, in "
+        f"{test}/Ungood/anomaly_mask: {kinds[0]}/{image} as {kinds[0]}_{image}, and its mask {mask} as "
+        f"{kinds[0]}_{image} too."
+    )
+
+
+def instead(root: Path, splits: Sequence[Sequence[str]]) -> str:
+    """What to do with a folder that holds volumes, or several datasets; nothing where it holds neither.
+
+    Args:
+        root: The folder.
+        splits: For each split that a dataset must have, the names its folder may have.
+    """
+    if any(next(root.glob(pattern), None) for pattern in _VOLUMES):
+        return " bench data add NAME IMAGES --masks MASKS cuts NIfTI volumes into slices."
+    datasets = [path for path in entries(root) if all(subfolder(path, names) for names in splits)]
+    return f" {datasets[0]} has such folders: give that one." if datasets else ""
