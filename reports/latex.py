@@ -109,6 +109,8 @@ def _row(row: Row, columns: Sequence[Column]) -> Iterator[str]:
 
 
 def _line(label: str, cells: Sequence[str]) -> str:
+    if label.startswith("["):  # which the end of the line before would take for its own argument
+        label = f"{{}}{label}"
     return " & ".join((label, *cells)) + r" \\"
 
 

@@ -415,8 +415,8 @@ class RunStore:
         path = self.folder / f"{name}.parquet"
         if not path.exists():
             raise ResultsError(
-                f"The run {self.folder} has no table {path.name}: finish it with the same command, or compute its "
-                f"tables again with bench score {self.name}."
+                f"The run {self.folder} has no table {path.name} ({self.state()}): finish it with the same command, or "
+                f"compute its tables again with bench score {self.name}."
             )
         return _read_parquet(path)
 

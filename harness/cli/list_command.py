@@ -1,5 +1,8 @@
 """`bench list`."""
 
+import shutil
+import sys
+import textwrap
 from collections.abc import Sequence
 
 import click
@@ -63,7 +66,11 @@ def list_runs(results: UPath) -> None:
 
 
 def _print(rows: Sequence[tuple[str, ...]]) -> None:
-    """Prints rows in columns, sorted."""
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    """Prints rows in columns, sorted; in a terminal the last column is broken between words."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)][:-1]
+    left = sum(widths) + 2 * len(widths)
+    room = max(shutil.get_terminal_size().columns - left, 20) if sys.stdout.isatty() else sys.maxsize
     for row in sorted(rows):
-        click.echo("  ".join(f"{cell:{width}}" for cell, width in zip(row, widths, strict=True)).rstrip())
+        before = "".join(f"{cell:{width}}  " for cell, width in zip(row[:-1], widths, strict=True))
+        lines = textwrap.wrap(row[-1], room) or [""]
+        click.echo((before + f"\n{' ' * left}".join(lines)).rstrip())

@@ -16,6 +16,9 @@ function fill(select, names, shown = {}) {
   if (names.includes(before)) select.value = before;
 }
 
+// A long name is broken before a bracket or after a comma, where there is no room
+const named = (name) => name.split(/(?<=,)|(?=\[)/).flatMap((part) => [make("wbr"), part]);
+
 const number = (value, digits) => (value === null || value === undefined ? "–" : value.toFixed(digits));
 
 // Scores
@@ -53,7 +56,7 @@ function showScores() {
     if (values.length) best[column.name] = column.high ? Math.max(...values) : Math.min(...values);
   }
   const body = rows.map((row) => {
-    const line = make("tr", { class: row.oracle ? "oracle" : "" }, make("th", { scope: "row" }, row.method + (row.weights ? ` (${row.weights})` : "")));
+    const line = make("tr", { class: row.oracle ? "oracle" : "" }, make("th", { scope: "row" }, ...named(row.method), row.weights ? ` (${row.weights})` : ""));
     for (const column of columns) {
       const score = row.values[column.name];
       const cell = make("td", { class: "number" }, number(score?.value, column.digits));
@@ -122,7 +125,7 @@ function showCurves() {
   const seeds = [...new Set(names.map((name) => curves[name].seed))];
   document.querySelector("#curve-table caption").textContent = `DICE at the slider's threshold, of seed ${seeds.join(" or ")} alone`;
   document.querySelector("#curve-table tbody").replaceChildren(...rows.map((row) => make("tr", {},
-    make("th", { scope: "row" }, make("svg", { class: "swatch", viewBox: "0 0 32 12", "aria-hidden": true }, make("path", { d: "M0 6L32 6", ...lineOf(row.name) })), row.name),
+    make("th", { scope: "row" }, make("svg", { class: "swatch", viewBox: "0 0 32 12", "aria-hidden": true }, make("path", { d: "M0 6L32 6", ...lineOf(row.name) })), ...named(row.name)),
     make("td", { class: "number" }, number(row.dice, 3)), make("td", { class: "number" }, number(row.best, 3)))));
   hintAtMore();
 }
@@ -179,7 +182,7 @@ function showCase(dataset, method, one) {
     note = made ? `; the picture is of seed ${made.seed}` : "";
   }
   const rows = Object.entries(one.dice).sort((a, b) => b[1] - a[1]).map(([name, dice]) =>
-    make("tr", {}, make("th", { scope: "row" }, name), make("td", { class: "number" }, number(dice, 3))));
+    make("tr", {}, make("th", { scope: "row" }, ...named(name)), make("td", { class: "number" }, number(dice, 3))));
   byId("case").append(make("table", {}, make("caption", {}, `${one.case}, patient ${one.patient}: DICE of each method, the mean of its seeds${note}`), make("tbody", {}, ...rows)));
 }
 

@@ -207,6 +207,7 @@ def test_every_character_stands_in_latex(text: str, in_latex: str) -> None:
 def test_what_stands_for_a_letter_that_latex_lacks_is_said() -> None:
     lines = latex(made("dice", scores(dice("中é", "own", 0.2)), ranks())).splitlines()
     assert lines[:2] == ["% [U+4E2D] is 中, which pdfLaTeX has not got.", r"\begin{table}[p]"]
+    assert any(line.startswith("{}[U+4E2D]é &") for line in lines), "no bracket follows the end of a line"
 
 
 def test_numbers_are_kept_one_a_row(tmp_path: Path) -> None:
