@@ -3,7 +3,7 @@
 import hashlib
 import io
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -269,7 +269,11 @@ def _is_coloured(image: Image.Image) -> bool:
 
 
 def _is_turned(image: Image.Image) -> bool:
-    return image.format != "TIFF" and "exif" in image.info and image.getexif().get(_ORIENTATION, 1) != 1
+    if image.format == "TIFF" or "exif" not in image.info:
+        return False
+    with suppress(Exception):  # what is damaged in EXIF hurts no pixel
+        return image.getexif().get(_ORIENTATION, 1) != 1
+    return False
 
 
 def _is_lossy(image: Image.Image, data: bytes) -> bool:

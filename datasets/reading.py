@@ -224,7 +224,7 @@ class Reading:
                     facts.flat += _flat(mask.grey)
                     facts.brightest = max(facts.brightest, int(mask.grey.max()))
         for path in self._spare:
-            with _told(facts.problems):
+            with suppress(DataError):  # nobody asked for it
                 if read_mask(path).any():
                     facts.ill.add(path)
         return facts
@@ -274,6 +274,11 @@ class Reading:
             yield (
                 f"{facts.smooth.told('mask', 'has', 'have')} more grey levels than labels have, or a format that "
                 f"changes them (JPEG): what is {HALF} or above, of 255, is lesion."
+            )
+        if facts.lossy.count and lesion == "any":
+            yield (
+                f"{facts.lossy.told('mask', 'was', 'were')} saved with loss (JPEG), and every level above 0 is lesion, "
+                "as the card says, also where only the loss put it."
             )
         if facts.ill.count:
             yield (

@@ -281,6 +281,13 @@ def test_the_orientation_in_exif_is_ignored_because_a_mask_has_none(tmp_path: Pa
     assert inspect(tmp_path / "x.png")[1] == GREY.shape
 
 
+@pytest.mark.filterwarnings("ignore:Corrupt EXIF")
+def test_damaged_exif_hurts_no_pixel(tmp_path: Path) -> None:
+    Image.fromarray(GREY).save(tmp_path / "x.png", exif=b"Exif\0\0MM\0*\0\0\0\x08no such thing")
+    assert not look_at(tmp_path / "x.png").turned
+    np.testing.assert_array_equal(read_grey(tmp_path / "x.png"), GREY)
+
+
 def test_a_single_pixel(tmp_path: Path) -> None:
     path = saved(tmp_path / "x.png", np.array([[7]], dtype=np.uint8))
     assert read_grey(path).tolist() == [[7]]

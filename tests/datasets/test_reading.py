@@ -224,6 +224,19 @@ def test_masks_of_normal_images_that_hold_a_lesion_are_told(tmp_path: Path) -> N
     assert open_folder(root).notes() == ()
 
 
+def test_a_damaged_mask_of_a_normal_image_stops_nothing(tmp_path: Path) -> None:
+    root = made(tmp_path / "d")
+    (root / "test/good/label").mkdir()
+    (root / "test/good/label/testgood0_0.png").write_bytes(b"no image")
+    assert open_folder(root).notes() == ()
+
+
+def test_any_level_of_a_lossy_mask_is_lesion_if_the_card_says_so(tmp_path: Path) -> None:
+    dataset = carded(made(tmp_path / "d", partial(jpeg, quality=40)), "lesion: any")
+    assert "also where only the loss put it" in dataset.notes()[0]
+    assert all(mask.sum() > truth.sum() for mask, truth in zip(anomalous(dataset), truths(), strict=True))
+
+
 # Depth
 
 
