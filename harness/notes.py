@@ -82,7 +82,7 @@ def _lesion_notes(cases: Sequence[Case], lesion: np.ndarray) -> Iterator[str]:
         yield (
             f"{told(large, 'mask', 'masks', 'covers', 'cover')} more than half of the image. "
             + (
-                "They look inverted: say `lesion: [0]` on a card if black is lesion."
+                "They look inverted: save them the other way round, or as PNG with `lesion: [0]` on a card."
                 if inverted
                 else "Are they inverted?"
             )

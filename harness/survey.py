@@ -100,7 +100,7 @@ def _detail(small: np.ndarray) -> np.ndarray:
     """Each small picture without its smooth part, float32 (N, 1024) of length 1; of length 0 where nothing is left."""
     detail = small.astype(np.float32)
     detail -= gaussian_filter(detail, (0, _SMOOTHING, _SMOOTHING))
-    detail = detail.reshape(len(detail), -1)
+    detail = detail.reshape(len(detail), _SIDE * _SIDE)
     detail -= detail.mean(axis=1, keepdims=True)
     lengths = np.linalg.norm(detail, axis=1, keepdims=True)
     return np.divide(detail, lengths, out=np.zeros_like(detail), where=lengths > _FAINTEST * _SIDE)
@@ -121,12 +121,12 @@ def _read(dataset: Dataset, report: StageReport) -> tuple[Survey, list[str]]:
     return (
         Survey(
             np.array(index, dtype=int),
-            np.array(shape, dtype=int).reshape(-1, 2),
-            np.array(grey, dtype=np.uint8).reshape(-1, 2),
+            np.array(shape, dtype=int).reshape(len(rows), 2),
+            np.array(grey, dtype=np.uint8).reshape(len(rows), 2),
             np.array(spread, dtype=np.uint8),
             np.array(lesion, dtype=float),
             np.array(digest, dtype=str),
-            np.array(small, dtype=np.uint8).reshape(-1, _SIDE, _SIDE),
+            np.array(small, dtype=np.uint8).reshape(len(rows), _SIDE, _SIDE),
         ),
         problems,
     )

@@ -112,7 +112,7 @@ def test_masks_that_cover_most_of_the_image_are_told() -> None:
     (note,) = notes_on(Drawn((1, ~SMALL), (1, SMALL), (1, SMALL)))
     assert note == "1 mask (such as m0.png) covers more than half of the image. Are they inverted?"
     (note,) = notes_on(Drawn((1, ~SMALL), (1, ~SMALL), (1, SMALL)))
-    assert "They look inverted: say `lesion: [0]`" in note
+    assert "They look inverted: save them the other way round, or as PNG with `lesion: [0]`" in note
 
 
 def test_normal_images_with_a_lesion_are_told() -> None:
@@ -209,3 +209,12 @@ def test_a_dataset_that_is_not_of_files_is_not_drawn_for_its_notes(monkeypatch: 
     dataset = phantom_brain_mri(Path(), train=3, valid=4, test=6, size=64)
     monkeypatch.setattr(dataset, "load", lambda case: pytest.fail("it was"))
     assert notes_on(dataset) == notes_on(Subset(dataset, 2)) == ()
+
+
+def test_a_dataset_of_which_nothing_can_be_read_is_looked_at(written: Path, tmp_path: Path) -> None:
+    shutil.copytree(written, tmp_path / "d")
+    for path in (tmp_path / "d").rglob("*.png"):
+        path.write_bytes(b"no image")
+    dataset, findings = verify(lambda: open_folder(tmp_path / "d"))
+    assert sum(finding.wrong for finding in findings) == 16 + 5
+    assert look_alikes(dataset, survey(dataset)[0]) == []
