@@ -8,6 +8,7 @@ from pathlib import Path
 import yaml
 
 from ..harness.api import BrokenDatasetError, DataError, StageReport, UsageError
+from ..harness.files import write_whole
 from ..harness.unpacking import NothingWantedError, is_archive, unpack
 from .bmad import NAMES, belongs_to
 from .folder import open_folder
@@ -71,7 +72,7 @@ def add(
     if name in NAMES:
         return folder
     root = name if folder.exists() else str(path.resolve())
-    card.write_text(yaml.safe_dump({"name": name, "origin": f"{path.resolve()}", "root": root}, sort_keys=False))
+    write_whole(card, yaml.safe_dump({"name": name, "origin": f"{path.resolve()}", "root": root}, sort_keys=False))
     return card
 
 

@@ -5,7 +5,6 @@ Lengths in the pictures are in units of half the image's width, with the origin 
 """
 
 import hashlib
-import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Annotated
@@ -16,6 +15,7 @@ from pydantic import Field
 from scipy.ndimage import gaussian_filter
 
 from ..harness.api import SPLITS, Card, Case, DataError, Dataset, Sample, Split
+from ..harness.files import write_folder
 
 _VERSION = 1  # to be raised when the pictures change, as fingerprints follow from it
 _SLICES = 3
@@ -125,10 +125,8 @@ def write_bmad(dataset: Dataset, out: Path, report: Callable[[int, int], None] =
     """
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise DataError(f"{out} exists already. Delete it, or name another folder with --out.")
-    out.parent.mkdir(parents=True, exist_ok=True)
     cases = [case for split in SPLITS for case in dataset.cases(split)]
-    with tempfile.TemporaryDirectory(prefix=f".{out.name}-", dir=out.parent) as temporary:
-        whole = Path(temporary) / out.name
+    with write_folder(out) as whole:
         for done, case in enumerate(cases, start=1):
             image, mask = dataset.load(case)
             _save(image, whole / case.split / ("Ungood" if case.label else "good") / "img" / f"{case.id}.png")
@@ -136,7 +134,6 @@ def write_bmad(dataset: Dataset, out: Path, report: Callable[[int, int], None] =
                 pixels = mask.astype(np.uint8) * 255
                 _save(pixels, whole / case.split / "Ungood" / "anomaly_mask" / f"{case.id}.png")
             report(done, len(cases))
-        whole.replace(out)
 
 
 def _save(pixels: np.ndarray, path: Path) -> None:

@@ -1,7 +1,6 @@
 """NIfTI volumes as slices in BMAD's layout: patients are dealt out to the splits, and never shared by two."""
 
 import random
-import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +10,7 @@ import numpy as np
 from PIL import Image
 
 from ..harness.api import BenchError, DataError, Split, StageReport
+from ..harness.files import write_folder
 
 _ENDINGS = (".nii", ".nii.gz")
 _SHARES: tuple[tuple[Split, float], ...] = (("train", 0.6), ("valid", 0.1), ("test", 0.3))
@@ -69,16 +69,13 @@ def slice_volumes(
     lost = sorted(set(labels) - set(volumes))
     if lost:
         raise DataError(f"The mask {labels[lost[0]]} has no volume of its name in {images}.")
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=f".{folder.name}-", dir=folder.parent) as temporary:
-        inside = Path(temporary) / folder.name
+    with write_folder(folder) as inside:
         for done, (name, split) in enumerate(_deal(sorted(volumes)), start=1):
             report("slicing volumes", done, len(volumes))
             _write(inside / split, name, _slices(volumes[name], labels.get(name), slicing), split == "train")
         for needed, what in (("train/good", "normal slices to learn from"), ("test/Ungood", "lesions to find")):
             if not (inside / needed).is_dir():
                 raise DataError(f"{len(volumes)} volumes in {images}, dealt out by patient, leave no {what}.")
-        inside.rename(folder)
 
 
 def _volumes(folder: Path) -> dict[str, Path]:

@@ -1,12 +1,12 @@
 """One cell: a method is fitted, predicts every image, and is scored. What is on disk already is not done again."""
 
-import errno
 import gc
 import json
 import time
 import traceback
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from pathlib import Path
 from typing import Any, Literal, NamedTuple, get_args
 
 import numpy as np
@@ -17,6 +17,7 @@ from ..results.tables import CONVENTIONS, CellTables, failed_cell
 from .api import BenchError, Case, Dataset, Diagnostic, Method, Prediction, Split
 from .config import RunConfig, ScoreConfig
 from .device import PeakMemory, calibrate, is_out_of_memory, seed_everything, synchronize
+from .files import explain, path_text
 from .frame import frame_image
 from .planning import Cell, build_method
 from .provenance import environment, scoring_version
@@ -67,6 +68,10 @@ class CellTask:
     def store(self) -> CellStore:
         """Where the cell is kept."""
         return RunStore(self.folder).cell(self.cell.name)
+
+    def owns(self, path: Any) -> bool:
+        """Whether a file is one of the run's."""
+        return isinstance(path, str) and isinstance(self.folder, Path) and Path(path).is_relative_to(self.folder)
 
 
 @dataclass(frozen=True)
@@ -290,7 +295,7 @@ def fail_cell(task: CellTask, error: Exception | str) -> Outcome:
     Raises:
         OSError: The error is that the results cannot be written.
     """
-    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EROFS):
+    if isinstance(error, OSError) and task.owns(error.filename):
         raise error
     message, told = _explain(error), error if isinstance(error, str) else "".join(traceback.format_exception(error))
     task.store.write_error(told)
@@ -301,8 +306,10 @@ def fail_cell(task: CellTask, error: Exception | str) -> Outcome:
 
 def _explain(error: Exception | str) -> str:
     if isinstance(error, BenchError | str):
-        return str(error)
-    message = f"{type(error).__name__}: {error}"
+        return path_text(str(error))
+    if isinstance(error, OSError) and error.filename is not None:
+        return f"{type(error).__name__}: {explain(error)}"
+    message = path_text(f"{type(error).__name__}: {error}")
     if is_out_of_memory(error):
         return (
             f"Out of memory ({message}). A smaller --size or --batch-size, or options of the method, may make it fit."

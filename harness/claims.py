@@ -3,9 +3,8 @@
 import time
 from dataclasses import replace
 
-from filelock import FileLock, Timeout
-
 from .cells import CellTask, Outcome, Report, is_kept
+from .files import Lock
 from .planning import Plan
 
 _PATIENCE = 0.5  # seconds between two looks at what others are doing
@@ -14,8 +13,8 @@ _PATIENCE = 0.5  # seconds between two looks at what others are doing
 class Claims:
     """The cells of a plan that are still to be run, each handed out with the right to write its folder.
 
-    That right is a file lock, which ends with its process, so that a killed one is in nobody's way. Where there are no
-    file locks, as in an object store, two processes may run the same cell, and the later one's files stay.
+    That right is a lock, which ends with its process, so that a killed one is in nobody's way. Where there are none, as
+    in an object store, two processes may run the same cell, and the later one's files stay.
 
     Attributes:
         kept: Cells that were found finished, by name.
@@ -27,7 +26,7 @@ class Claims:
         self._report = report
         command = plan.environment["command"]
         self._open = [CellTask(plan.config, cell, plan.store.folder, command, force) for cell in plan.cells]
-        self._locks: dict[str, FileLock | None] = {}
+        self._locks: dict[str, Lock] = {}
 
     def take(self, wait: bool = True) -> CellTask | None:
         """Claims the next cell that is not finished.
@@ -58,24 +57,18 @@ class Claims:
 
     def release(self, task: CellTask) -> None:
         """Gives up the right to write the cell's folder."""
-        lock = self._locks.pop(task.cell.name)
-        if lock is not None:
-            lock.release()
+        self._locks.pop(task.cell.name).release()
 
     def close(self) -> None:
         """Gives up whatever is still claimed, as when a run is interrupted."""
         for lock in self._locks.values():
-            if lock is not None:
-                lock.release()
+            lock.release()
 
     def _lock(self, task: CellTask) -> bool:
         lock = task.store.lock()
-        if lock is not None:
-            try:
-                lock.acquire(blocking=False)
-            except Timeout:
-                # What another process is running need not be run once more, forced or not.
-                self._open[self._open.index(task)] = replace(task, force=False)
-                return False
+        if not lock.acquire(wait=False):
+            # What another process is running need not be run once more, forced or not.
+            self._open[self._open.index(task)] = replace(task, force=False)
+            return False
         self._locks[task.cell.name] = lock
         return True

@@ -13,9 +13,9 @@ from functools import lru_cache, partial
 from pathlib import Path
 
 import requests
-from filelock import FileLock, Timeout
 
 from .api import BenchError, StageReport
+from .files import Lock, explain
 
 OFFLINE = "MIASBENCH_OFFLINE"
 _ATTEMPTS = 5  # in a row without one byte more, once any has come; before that, two
@@ -71,7 +71,7 @@ def fetch(url: str, path: Path, checksum: str, report: StageReport = lambda *_: 
     except requests.RequestException as error:
         raise FetchError(f"{url} cannot be downloaded ({_reason(error)}).") from error
     except OSError as error:
-        raise FetchError(f"{url} cannot be written to {path}: {error.strerror}.") from error
+        raise FetchError(f"{url} cannot be written to {path}. {explain(error)}") from error
 
 
 def file_checksum(path: Path, algorithm: str = "sha256") -> str:
@@ -101,10 +101,8 @@ def require_space(needed: int, folder: Path, what: str) -> None:
 @contextmanager
 def _claimed(path: Path, wait: Callable[[], None]) -> Iterator[None]:
     """The right to download a file, waited for."""
-    lock = FileLock(path.with_name(f".{path.name}.lock"))
-    try:
-        lock.acquire(blocking=False)
-    except Timeout:
+    lock = Lock(path.with_name(f".{path.name}.lock"))
+    if not lock.acquire(wait=False):
         wait()
         lock.acquire()
     try:

@@ -7,8 +7,10 @@ a crash, or the kernel when memory runs out, takes one cell and not the run.
 import multiprocessing
 import os
 import signal
+import sys
 import threading
-from collections.abc import Generator, Sequence
+from collections.abc import Generator, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from multiprocessing import connection, forkserver
 from multiprocessing.connection import Connection
@@ -22,6 +24,7 @@ from .claims import Claims
 from .planning import Plan, open_datasets
 from .provenance import asked_threads, usable_cores
 from .registry import METHODS, parse_method
+from .streams import open_streams
 
 _GIB = 2**30
 _PATIENCE = 0.5  # seconds between two looks at memory and at what other processes have finished
@@ -42,7 +45,8 @@ def prepare(methods: Sequence[str]) -> None:
         names = [parse_method(spec).name for spec in methods]
         modules = [METHODS[name].target.partition(":")[0] for name in names if name in METHODS]
         forkserver.set_forkserver_preload(["torch", __name__, *dict.fromkeys(modules)])
-        forkserver.ensure_running()
+        with _deaf_to_ctrl_c():
+            forkserver.ensure_running()
 
 
 def local(plan: Plan, claims: Claims, report: Report) -> Generator[Outcome]:
@@ -90,6 +94,8 @@ def local(plan: Plan, claims: Claims, report: Report) -> Generator[Outcome]:
             largest = max([largest, *(worker.memory() for worker in running)])
     finally:
         for worker in running:
+            worker.process.terminate()
+        for worker in running:
             worker.stop()
 
 
@@ -110,7 +116,8 @@ class _Worker:
         self.was_alone = True
         self.connection, other = context.Pipe(duplex=False)
         self.process: BaseProcess = context.Process(target=_work, args=(other, task, dict(os.environ), threads, gpu))
-        self.process.start()
+        with _deaf_to_ctrl_c():
+            self.process.start()
         other.close()
 
     def listen(self, report: Report) -> Outcome | _Lost | None:
@@ -144,8 +151,12 @@ class _Worker:
             return 0
 
     def stop(self) -> None:
+        """Ends the process, if need be by force, and removes what it was writing."""
         self.process.terminate()
+        self.process.join(_GRACE)
+        self.process.kill()
         self.process.join()
+        self.task.store.sweep()
         self.connection.close()
 
 
@@ -194,6 +205,8 @@ def _tell(code: int | None) -> str:
 def _work(pipe: Connection, task: CellTask, variables: dict[str, str], threads: int, gpu: str | None) -> None:
     """What the process of a cell does."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the process that started this one decides what happens
+    signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))  # temporary files are removed on the way
+    open_streams()
     threading.Thread(target=_end_with_parent, daemon=True).start()
     os.environ |= variables | ({"CUDA_VISIBLE_DEVICES": gpu} if gpu is not None else {})
 
@@ -220,6 +233,22 @@ def _run(task: CellTask, threads: int, report: Report) -> Outcome:
         except Exception as error:
             return fail_cell(task, error)
         return run_cell(task, dataset, {}, report)
+
+
+@contextmanager
+def _deaf_to_ctrl_c() -> Iterator[None]:
+    """Keeps Ctrl-C, which a terminal sends to all processes, from those that are started here, also while they import.
+
+    What comes meanwhile, this process hears afterwards.
+    """
+    if not hasattr(signal, "pthread_sigmask"):
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _end_with_parent() -> None:

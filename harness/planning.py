@@ -92,20 +92,18 @@ def make_plan(config: RunConfig, report: StageReport = lambda *_: None) -> Plan:
     """
     # A cluster may have GPUs where the machine that starts the run has none.
     device = config.device if (config.executor, config.device) == ("ray", "cuda") else resolve_device(config.device)
-    report("loading methods", 0, 0)
     methods = {spec: build_method(config, spec, device, seed=0) for spec in _canonical(config.methods)}
     controls = _controls(methods) if config.controls else {}
     for name, added in controls.items():
         methods |= {spec: _build_control(config, spec, name, device) for spec in added if spec not in methods}
     _check_settings(config, methods.values())
-    report("opening datasets", 0, 0)
     datasets = open_datasets(config)
     weights = {}
-    for name, method in methods.items():
-        report(f"fetching the weights of {name}", 0, 0)
+    for done, (name, method) in enumerate(methods.items()):
+        report("fetching weights", done, len(methods))
         method.report = report
         weights[name] = method.weights_used()
-    report("checking every file of the datasets", 0, 0)
+    report("checking every file of the datasets", 0, len(datasets))
     cells = [
         Cell(
             dataset=dataset.name,

@@ -1,6 +1,5 @@
 """From a plan to predictions on disk and scored tables: every cell once, nothing finished is lost."""
 
-import errno
 from collections.abc import Callable, Generator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
@@ -14,19 +13,12 @@ from .cells import PREDICTED, CellTask, Outcome, Report, now, run_cell, score_st
 from .claims import Claims
 from .comparing import compare_methods
 from .config import ScoreConfig, make_config
+from .files import explain
 from .leaks import shared_patients
 from .planning import Cell, Plan, cell_from_record
 from .provenance import usable_cores
 from .recorded import NOWHERE_ELSE, all_recorded_datasets
 from .scanning import Truths, load_truths
-
-_DISK_TROUBLE = {
-    **dict.fromkeys((errno.ENOSPC, errno.EDQUOT), "its disk is full. Free some space"),
-    **dict.fromkeys(
-        (errno.EACCES, errno.EPERM, errno.EROFS), "it is not writable. Make it so, or name another --results"
-    ),
-    **dict.fromkeys((errno.ENOTDIR, errno.EEXIST), "a file is in its way. Move it, or name another --results"),
-}
 
 Executor = Callable[[Plan, Claims, Report], Generator[Outcome]]
 """Takes cells from the claims until there are none, runs them, releases each, and yields how it ended."""
@@ -91,11 +83,7 @@ def execute(
         with store.lock():
             store.write(record | {"status": "done", "finished": now()})
     except OSError as error:
-        if error.errno not in _DISK_TROUBLE:
-            raise
-        raise ResultsError(
-            f"The run cannot be kept in {store.folder}: {_DISK_TROUBLE[error.errno]}, and run the same command again."
-        ) from error
+        raise ResultsError(f"The run cannot be kept. {explain(error, '--results')} What is finished stays.") from error
     return [(outcomes | claims.kept)[cell.name] for cell in plan.cells]
 
 

@@ -5,7 +5,6 @@ Part of the ground that datasets and methods stand on, beside `fetching`.
 
 import stat
 import tarfile
-import tempfile
 import zipfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -14,6 +13,7 @@ from typing import IO, NamedTuple
 
 from .api import DataError, StageReport
 from .fetching import require_space
+from .files import write_folder
 
 ENDINGS = (".zip", ".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz")
 _RATIO = 200  # images are compressed already; what grows more than this is a bomb
@@ -62,9 +62,7 @@ def unpack(
     """
     if folder.exists() or folder.is_symlink():
         raise DataError(f"{folder} is there already. Remove it, or choose another name.")
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=f".{folder.name}-", dir=folder.parent) as temporary:
-        inside = Path(temporary) / folder.name
+    with write_folder(folder) as inside:
         inside.mkdir()
         try:
             with _members(archive) as members:
@@ -76,8 +74,9 @@ def unpack(
                 _write(chosen, inside, archive, report)
         except (zipfile.BadZipFile, tarfile.TarError, EOFError, OSError, RuntimeError, NotImplementedError) as error:
             # RuntimeError is what zipfile raises for a password, OSError what gzip raises for damaged bytes.
+            if isinstance(error, OSError) and error.errno is not None:  # of the disk, not of the archive
+                raise
             raise DataError(f"{archive} cannot be unpacked: {error}.") from error
-        inside.rename(folder)
 
 
 def _write(members: list[_Member], folder: Path, archive: Path, report: StageReport) -> None:

@@ -3,16 +3,15 @@
 import importlib.resources
 import json
 import os
-import secrets
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 import platformdirs
-from filelock import FileLock
 
 from ..harness.api import StageReport, Weights, WeightsError
 from ..harness.fetching import OFFLINE, FetchError, fetch, file_checksum, is_offline
+from ..harness.files import Lock, write_whole
 
 
 def weights_folder() -> Path:
@@ -229,17 +228,14 @@ def hold_to_first_use(name: str, path: Path) -> None:
         WeightsError: It is another file than at its first use.
     """
     record, found = weights_folder() / "first_use.json", checksum(path)
-    record.parent.mkdir(parents=True, exist_ok=True)
-    with FileLock(record.with_name(".first_use.lock")):
+    with Lock(record.with_name(".first_use.lock")):
         known = first_uses()
         if known.setdefault(name, found) != found:
             raise WeightsError(
                 f"{path} is not what {name} was at its first use: its SHA-256 is {found}, and was {known[name]}. "
                 f"Results with both would not be comparable. If the new file is right, remove its line from {record}."
             )
-        temporary = record.with_name(f".{secrets.token_hex(4)}.tmp")
-        temporary.write_text(json.dumps(known, indent=2, sort_keys=True))
-        temporary.replace(record)
+        write_whole(record, json.dumps(known, indent=2, sort_keys=True))
 
 
 def first_uses() -> dict[str, str]:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from ..results.store import slug
+from ..results.store import slug, write_file
 from .latex import document, latex
 from .markdown import markdown
 from .paper_tables import PaperTable, tidy
@@ -22,20 +22,19 @@ def write_tables(tables: Sequence[PaperTable], folder: Path, published: pd.DataF
     Returns:
         The files.
     """
-    folder.mkdir(parents=True, exist_ok=True)
     files = []
     names = [slug(table.name) for table in tables]
     for name, table in zip(names, tables, strict=True):
         csv, tex = folder / f"{name}.csv", folder / f"{name}.tex"
-        tidy(table).to_csv(csv, index=False)
-        tex.write_text(latex(table), encoding="utf-8")
+        write_file(csv, tidy(table).to_csv(index=False))
+        write_file(tex, latex(table))
         files += [csv, tex]
     page, whole = folder / "tables.md", folder / "tables.tex"
-    page.write_text("\n".join(markdown(table) for table in tables), encoding="utf-8")
-    whole.write_text(document(names), encoding="utf-8")
+    write_file(page, "\n".join(markdown(table) for table in tables))
+    write_file(whole, document(names))
     files += [page, whole]
     if published is not None and len(published):
         quoted = folder / "published.csv"
-        published.assign(reasons=published["reasons"].map("; ".join)).to_csv(quoted, index=False)
+        write_file(quoted, published.assign(reasons=published["reasons"].map("; ".join)).to_csv(index=False))
         files.append(quoted)
     return files

@@ -21,7 +21,7 @@ from PIL import Image
 
 from ..results.extent import Extent
 from ..results.seeds import over_seeds
-from ..results.store import ResultsError, RunStore, slug
+from ..results.store import ResultsError, RunStore, slug, write_file
 from ..results.tables import FEW_PATIENTS, masks_by
 from .comparison import in_words
 from .galleries import GREEN, ORANGE, Read, picture
@@ -122,8 +122,7 @@ def write_html(
             "images": pictures,
         },
     )
-    file.parent.mkdir(parents=True, exist_ok=True)
-    file.write_text(text, encoding="utf-8")
+    write_file(file, text)
 
 
 def _words(ranks: pd.DataFrame, comparisons: pd.DataFrame, policy: str) -> dict[str, list[str]]:

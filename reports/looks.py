@@ -1,5 +1,6 @@
 """How all figures of a report look: as wide as a column of a paper, and each method in one colour everywhere."""
 
+import io
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -18,6 +19,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
+from ..results.store import write_file
 from .fonts import drawable, set_fonts
 from .names import broken_lines
 
@@ -161,11 +163,13 @@ def from_zero(values: Any) -> tuple[float, float]:
 
 def save(figure: Figure, folder: Path, name: str) -> list[Path]:
     """Writes a figure as PDF and as PNG, and returns both."""
-    folder.mkdir(parents=True, exist_ok=True)
     set_fonts(figure)
     paths = [folder / f"{name}.pdf", folder / f"{name}.png"]
-    figure.savefig(paths[0], metadata={"CreationDate": None})  # the same figure is the same file
-    figure.savefig(paths[1], dpi=300)
+    # Without a date the same figure is the same file.
+    for path, options in zip(paths, ({"metadata": {"CreationDate": None}}, {"dpi": 300}), strict=True):
+        drawn = io.BytesIO()
+        figure.savefig(drawn, format=path.suffix[1:], **options)
+        write_file(path, drawn.getvalue())
     return paths
 
 

@@ -220,12 +220,5 @@ def read_baseline(path: Path) -> Baseline:
 
 
 def write_baseline(path: Path, baseline: Baseline) -> None:
-    """Writes a baseline, whole or not at all.
-
-    Raises:
-        BaselineError: It cannot be written there.
-    """
-    try:
-        write_json(path, TypeAdapter(Baseline).dump_python(baseline, mode="json"))
-    except OSError as error:
-        raise BaselineError(f"The baseline cannot be written to {path} ({error.strerror}).") from error
+    """Writes a baseline, whole or not at all."""
+    write_json(path, TypeAdapter(Baseline).dump_python(baseline, mode="json"))

@@ -21,23 +21,21 @@ The seal of a prediction is the SHA-256 of all that stands before it, as the com
 import hashlib
 import io
 import json
-import os
 import re
-import secrets
 import urllib.parse
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
 import numpy as np
 import pandas as pd
-from filelock import FileLock, Timeout
 from pydantic import BaseModel, Field, ValidationError
 from upath import UPath
 
 from ..harness.api import BenchError, Prediction
+from ..harness.files import PLAIN, Lock, write_whole
 from .tables import CellTables, concatenate, with_patients
 
 _KEPT_PIXELS = 2**27  # of anomaly maps, half a gigabyte
@@ -114,9 +112,9 @@ class CellStore:
     def __init__(self, folder: UPath) -> None:
         self.folder = folder
 
-    def lock(self) -> FileLock | None:
-        """The right to write here, which ends with the process that has it; `None` where there are no file locks."""
-        return _file_lock(self.folder / ".lock")
+    def lock(self) -> Lock:
+        """The right to write here."""
+        return _lock(self.folder)
 
     def read(self) -> dict[str, Any] | None:
         """The cell's record, or `None` when it has not come to its end."""
@@ -128,7 +126,13 @@ class CellStore:
 
     def reopen(self) -> None:
         """Takes back the end, good or bad, before anything in the cell is changed, and what a killed process left."""
-        for path in [self.folder / "cell.json", self.folder / "error.txt", *self.folder.glob("**/.*.tmp")]:
+        self.sweep()
+        for name in ("cell.json", "error.txt"):
+            (self.folder / name).unlink(missing_ok=True)
+
+    def sweep(self) -> None:
+        """Removes the files that a killed process was writing."""
+        for path in self.folder.glob("**/.*.tmp"):
             path.unlink(missing_ok=True)
 
     def clear(self) -> None:
@@ -138,7 +142,7 @@ class CellStore:
 
     def write_error(self, text: str) -> None:
         """Keeps the traceback of a cell that failed."""
-        _write(self.folder / "error.txt", text.encode())
+        write_file(self.folder / "error.txt", text)
 
     def intact(self, split: str, case_ids: Iterable[str]) -> set[str]:
         """The cases whose predictions are there and have an unbroken seal."""
@@ -183,7 +187,7 @@ class CellStore:
             arrays["prompts"] = np.array([[*one, *(4 - len(one)) * [np.nan]] for one in prediction.prompts])
         buffer = io.BytesIO()
         np.savez(buffer, **arrays)  # deflating saves a seventh of such maps, and takes a third of the time of scoring
-        _write(self._prediction_path(split, case_id), _sealed(buffer.getvalue()))
+        write_file(self._prediction_path(split, case_id), _sealed(buffer.getvalue()))
 
     def read_prediction(self, split: str, case_id: str) -> StoredPrediction:
         """Reads a prediction back.
@@ -220,7 +224,7 @@ class CellStore:
 
     def write_tables(self, tables: CellTables) -> None:
         for name, content in tables._asdict().items():
-            _write(self.folder / f"{name}.parquet", _parquet(content))
+            write_file(self.folder / f"{name}.parquet", _parquet(content))
 
     def read_tables(self) -> CellTables:
         """The cell's tables; one that an older version did not write yet is empty."""
@@ -303,9 +307,9 @@ class RunStore:
     def cell(self, name: str) -> CellStore:
         return CellStore(self.folder / "cells" / name)
 
-    def lock(self) -> AbstractContextManager[object]:
-        """The right to write the run's record and tables, waited for."""
-        return _file_lock(self.folder / ".lock") or nullcontext()
+    def lock(self) -> Lock:
+        """The right to write the run's record and tables."""
+        return _lock(self.folder)
 
     def read(self) -> dict[str, Any]:
         """The run's record.
@@ -359,7 +363,7 @@ class RunStore:
         checksums = record.get("tables", {}) if record else {}
         for name, table in tables.items():
             for file, content in {f"{name}.parquet": _parquet(table), f"{name}.csv": _csv(table)}.items():
-                _write(self.folder / file, content)
+                write_file(self.folder / file, content)
                 checksums[file] = hashlib.sha256(content).hexdigest()
         if record:
             self._write_sealed(record | {"tables": checksums})
@@ -460,9 +464,29 @@ def slug(text: str) -> str:
     return re.sub(r"[^A-Za-z0-9_.+=-]+", "_", text).strip("_.") or "data"
 
 
+def write_file(path: Path | UPath, content: bytes | str) -> None:
+    """Writes a file so that a reader, now or after a crash, sees all of it or none; text in UTF-8.
+
+    Raises:
+        OSError: A file of this machine cannot be written; `filename` is its path.
+        ResultsError: An object store does not take it.
+    """
+    if isinstance(path, Path):
+        return write_whole(path, content)
+    try:
+        # An object store shows an object when all of it is there.
+        path.write_bytes(content.encode(errors=PLAIN) if isinstance(content, str) else content)
+    except Exception as error:  # the client of each kind of store has errors of its own
+        raise ResultsError(
+            f"{path} cannot be written: {error}. What is finished is kept; the same command goes on."
+        ) from error
+
+
 def write_json(path: Path | UPath, content: dict[str, Any]) -> None:
     """Writes a record, whole or not at all."""
-    _write(path, (json.dumps(content, indent=2, ensure_ascii=False) + "\n").encode())
+    text = json.dumps(content, indent=2, ensure_ascii=False) + "\n"
+    # In JSON, \udcNN is the byte of a path that is not UTF-8, which a reader gets back.
+    write_file(path, text.encode(errors="backslashreplace"))
 
 
 def read_json(path: Path | UPath) -> dict[str, Any] | None:
@@ -480,7 +504,7 @@ def _parquet(table: pd.DataFrame) -> bytes:
 
 
 def _csv(table: pd.DataFrame) -> bytes:
-    return table.to_csv(index=False).encode()
+    return table.to_csv(index=False).encode(errors=PLAIN)
 
 
 def _read_parquet(path: UPath) -> pd.DataFrame:
@@ -518,34 +542,6 @@ def _halved(anomaly_map: np.ndarray) -> np.ndarray:
     return half if error <= 1e-3 * (np.float64(anomaly_map.max()) - anomaly_map.min()) else anomaly_map
 
 
-def _write(path: Path | UPath, content: bytes) -> None:
-    """Writes a file so that a reader, now or after a crash, sees all of it or none."""
-    if not isinstance(path, Path):
-        try:
-            path.write_bytes(content)  # an object store shows an object when all of it is there
-        except Exception as error:  # the client of each kind of store has errors of its own
-            raise ResultsError(
-                f"{path} cannot be written: {error}. What is finished is kept; the same command goes on."
-            ) from error
-        return
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with _temporary(path) as temporary:
-        with temporary.open("wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-
-
-@contextmanager
-def _temporary(path: Path) -> Iterator[Path]:
-    temporary = path.with_name(f".{path.name[:100]}.{secrets.token_hex(4)}.tmp")
-    try:
-        yield temporary
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
 def _shared(folder: Path | UPath) -> UPath:
     """A folder that other machines write to as well: what an object store once listed there is not remembered."""
     path = UPath(folder)
@@ -557,20 +553,13 @@ def _is_held(path: UPath) -> bool:
     """Whether a process holds a lock; nothing is made where there is none."""
     if not isinstance(path, Path) or not path.exists():
         return False
-    lock = FileLock(path)
-    try:
-        lock.acquire(blocking=False)
-    except Timeout:
-        return True
-    except OSError:  # a folder that this process may only read, or without locks
-        return False
-    lock.release()
+    with suppress(OSError):  # of a folder that this process may only read
+        lock = Lock(path)
+        if not lock.acquire(wait=False):
+            return True
+        lock.release()
     return False
 
 
-def _file_lock(path: UPath) -> FileLock | None:
-    """A lock between processes; where a file system knows none, filelock makes one of the file's existence."""
-    if not isinstance(path, Path):
-        return None
-    path.parent.mkdir(parents=True, exist_ok=True)
-    return FileLock(path)
+def _lock(folder: UPath) -> Lock:
+    return Lock(folder / ".lock" if isinstance(folder, Path) else None)

@@ -1,14 +1,22 @@
 """The command `bench`. Subcommands are imported when they are called, so that help and lists load no torch."""
 
+import atexit
+import getpass
 import importlib
 import os
+import signal
 import sys
+import tempfile
+import threading
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 
 import click
 
 from ..api import BenchError
+from ..files import explain
+from ..streams import open_streams
 
 _COMMANDS = {
     "run": "Run methods on datasets, score them, and print the table.",
@@ -69,20 +77,83 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if not sys.warnoptions:
         warnings.simplefilter("ignore")
         os.environ["PYTHONWARNINGS"] = "ignore"  # in the processes of cells
+    open_streams()
+    with _ended_by_signals():
+        code = _run(arguments)
+    sys.exit(code)
+
+
+def _run(arguments: Sequence[str] | None) -> int:
+    """Runs the command line, says what went wrong, and returns the exit code."""
     try:
-        code = cli.main(list(arguments) if arguments is not None else None, "bench", standalone_mode=False)
+        with _at_home():
+            code = cli.main(list(arguments) if arguments is not None else None, "bench", standalone_mode=False)
+        sys.stdout.flush()
     except click.exceptions.Exit as error:
-        code = error.exit_code
+        return error.exit_code
     except click.ClickException as error:
         error.show()
-        code = USAGE
+        return USAGE
     except BenchError as error:
         click.echo(f"Error: {error}", err=True)
-        code = USAGE
+        return USAGE
+    except OSError as error:
+        click.echo(f"Error: {explain(error)}", err=True)
+        return USAGE
     except (KeyboardInterrupt, click.Abort):
+        _end_children()
         click.echo("Interrupted. What is finished is kept; the same command goes on from there.", err=True)
-        code = INTERRUPTED
-    except BrokenPipeError:  # the reader of our output went away, as `| head` does
-        sys.stderr.close()
-        code = OK
-    sys.exit(code or OK)
+        return INTERRUPTED
+    return code or OK
+
+
+@contextmanager
+def _ended_by_signals() -> Iterator[None]:
+    """Lets whatever asks this process to end, such as a scheduler, do so as Ctrl-C does."""
+    names = ("SIGTERM", "SIGHUP") if threading.current_thread() is threading.main_thread() else ()
+    numbers = [getattr(signal, name) for name in names if hasattr(signal, name)]
+    # What is ignored, as SIGHUP under nohup, stays so.
+    numbers = [number for number in numbers if signal.getsignal(number) == signal.SIG_DFL]
+    for number in numbers:
+        signal.signal(number, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        for number in numbers:
+            signal.signal(number, signal.SIG_DFL)
+
+
+def _end_children() -> None:
+    """Ends what was started and would outlive this process for a while, such as the fork server while it imports."""
+    import psutil
+
+    # Who has no patience says it twice, and is not to be shown where Python was when it heard that.
+    if threading.current_thread() is threading.main_thread():
+        atexit.register(signal.signal, signal.SIGINT, signal.SIG_IGN)
+    for child in psutil.Process().children(recursive=True):
+        with suppress(psutil.NoSuchProcess):
+            child.terminate()
+
+
+@contextmanager
+def _at_home() -> Iterator[None]:
+    """Gives a user that has no name or no home folder, as one of a container, what libraries ask for."""
+    try:
+        getpass.getuser()
+    except (KeyError, OSError):
+        os.environ["USER"] = str(os.getuid())
+    if os.path.expanduser("~") != "~":  # noqa: PTH111  # pathlib raises an error
+        yield
+        return
+    with tempfile.TemporaryDirectory(prefix="miasbench-", ignore_cleanup_errors=True) as home:
+        os.environ["HOME"] = home
+        os.environ.setdefault("MIASBENCH_DATA", "bench-datasets")
+        click.echo(
+            "Note: this user has no home folder. Weights and caches go to a temporary one, deleted at the end, "
+            f"and datasets to {os.environ['MIASBENCH_DATA']}. Set HOME to keep them.",
+            err=True,
+        )
+        try:
+            yield
+        finally:
+            del os.environ["HOME"]

@@ -67,6 +67,7 @@ def command(run: str, baseline: Path, results: UPath, markdown: Path | None, git
     from ...reports.gate import gate_markdown, gate_table, junit_xml
     from ...results.baseline import find_baseline, read_baseline
     from ...results.store import find_run
+    from ..files import naming, write_whole
     from ..gate import check, measure
     from .progress import console
 
@@ -81,11 +82,12 @@ def command(run: str, baseline: Path, results: UPath, markdown: Path | None, git
     console.print(gate_table(findings, accept))
     text = gate_markdown(findings, accept)
     if github and summary:
-        _write(Path(summary), text, "--github", mode="a")
+        with naming(Path(summary)), Path(summary).open("a", encoding="utf-8") as file:
+            file.write(text)
     if markdown:
-        _write(markdown, text, "--markdown")
+        write_whole(markdown, text)
     if junit:
-        _write(junit, junit_xml(findings), "--junit")
+        write_whole(junit, junit_xml(findings))
     return NOTHING_MEASURED if measured.empty else exit_code(findings)
 
 
@@ -95,11 +97,3 @@ def exit_code(findings: Sequence["Finding"]) -> int:
 
     kinds = {finding.kind for finding in findings}
     return next((_CODES[kind] for kind in reversed(FAILURES) if kind in kinds), OK)
-
-
-def _write(path: Path, text: str, option: str, mode: str = "w") -> None:
-    try:
-        with path.open(mode, encoding="utf-8") as file:
-            file.write(text)
-    except OSError as error:
-        raise UsageError(f"{option}: {path} cannot be written ({error.strerror}).") from error

@@ -42,6 +42,7 @@ def command(a: str, b: str, results: UPath, everything: bool, csv: Path | None) 
     from ...results.tables import headline
     from ..api import UsageError
     from ..changes import compare_runs
+    from ..files import write_whole
     from .progress import console, print_doubts, print_unfinished
 
     runs = find_run(a, results), find_run(b, results)
@@ -67,8 +68,5 @@ def command(a: str, b: str, results: UPath, everything: bool, csv: Path | None) 
     for reason in alone:
         console.print(reason, style="yellow", markup=False)
     if csv:
-        try:
-            scores.to_csv(csv, index=False)
-        except OSError as error:
-            raise UsageError(f"{csv} cannot be written: {error.strerror}.") from error
+        write_whole(csv, scores.to_csv(index=False))
         console.print(f"{csv.resolve()}", soft_wrap=True)

@@ -8,6 +8,7 @@ import click
 
 from ..api import SPLITS, Dataset, UsageError
 from ..config import default_data_root
+from ..files import write_whole
 from ..registry import suggest
 from . import OK, USAGE
 
@@ -135,6 +136,7 @@ def verify(name: str, out: Path | None, data_root: Path) -> int:
     that are there twice or look as if they were, patients in more than one split. Exit code 2 if something is wrong.
     """
     import csv
+    import io
 
     from ..registry import open_dataset
     from ..verifying import verify as look
@@ -151,10 +153,11 @@ def verify(name: str, out: Path | None, data_root: Path) -> int:
         if len(of_kind) > _SHOWN:
             console.print(f"  and {len(of_kind) - _SHOWN:,} more{'' if out else '; --out FILE keeps all of them'}")
     if out:
-        with out.open("w", newline="", encoding="utf-8") as file:
-            rows = csv.writer(file)
-            rows.writerow(("kind", "wrong", "text"))
-            rows.writerows((finding.kind, finding.wrong, finding.text) for finding in findings)
+        table = io.StringIO()
+        rows = csv.writer(table)
+        rows.writerow(("kind", "wrong", "text"))
+        rows.writerows((finding.kind, finding.wrong, finding.text) for finding in findings)
+        write_whole(out, table.getvalue())
     wrong = sum(finding.wrong for finding in findings)
     console.print(f"{wrong:,} wrong, {len(findings) - wrong:,} to look at." if findings else "Nothing is wrong.")
     return USAGE if wrong else OK
@@ -162,16 +165,15 @@ def verify(name: str, out: Path | None, data_root: Path) -> int:
 
 def _accept(licence: str, text: str, accepted: bool, record: Path) -> None:
     """Shows a licence and asks for it to be accepted, once."""
-    if record.exists() and licence in record.read_text(encoding="utf-8").splitlines():
+    already = record.read_text(encoding="utf-8").splitlines() if record.exists() else []
+    if licence in already:
         return
     click.echo(text)
     if not accepted:
-        if not sys.stdin.isatty():
+        if sys.stdin is None or not sys.stdin.isatty():
             raise UsageError("The licence is to be accepted first: run this in a terminal, or add --accept-licence.")
         click.confirm("Do you accept it?", abort=True)
-    record.parent.mkdir(parents=True, exist_ok=True)
-    with record.open("a", encoding="utf-8") as file:
-        file.write(f"{licence}\n")
+    write_whole(record, "".join(f"{line}\n" for line in [*already, licence]))
 
 
 def _print_counts(dataset: Dataset) -> None:

@@ -1,63 +1,88 @@
-"""What commands show on the terminal: a progress bar, and the tables of a run."""
+"""What commands show on the terminal: progress, and the tables of a run."""
 
+import os
+import sys
+import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from types import TracebackType
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
 from rich.console import Console
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
     Progress,
+    ProgressColumn,
     SpinnerColumn,
+    Task,
     TaskID,
     TextColumn,
     TimeElapsedColumn,
     TimeRemainingColumn,
 )
+from rich.table import Column
+from rich.text import Text
 
-from ...reports.tables import run_tables
-from ...results.store import RunStore
 from ..api import StageReport
-from ..cells import ENDS
-from ..integrity import doubts
+
+if TYPE_CHECKING:
+    from ...results.store import RunStore
+
+_PAUSE = 30.0  # seconds between two lines about the same stage, where there is no terminal
+_NUMBERS = 75  # columns that a bar leaves to the label and the numbers beside it
 
 # Names and paths may hold brackets, which are not to be taken for markup.
-# A pipe or a log has no width of its own; tables are not to be cut there.
 console = Console(markup=False, highlight=False)
-if not console.is_terminal:
-    console.width = 140
+# Nothing can be drawn over in a pipe or a log, even where colours are asked for.
+_live = console.is_interactive and sys.stdout.isatty()
+if not _live and "COLUMNS" not in os.environ:
+    console.width = 140  # what has no width of its own is not to cut tables
+_spinner = "dots" if console.encoding.startswith("utf") else "line"
 
 
 @contextmanager
-def stage_status() -> Iterator[StageReport]:
-    """Shows one line that says what is going on outside of cells, and how far it is."""
-    with console.status("starting") as status:
+def stage_status(at_once: bool = False) -> Iterator[StageReport]:
+    """Shows what is going on outside of cells, and how far it is.
+
+    Args:
+        at_once: Where there is no terminal, whether to have a line about every stage, or about long ones only.
+    """
+    if not _live:
+        log = _Log(at_once)
+        yield lambda stage, done, total: log.tell(stage, f"{done:,} of {total:,}" if total else "")
+        return
+    with console.status("starting", spinner=_spinner) as status:
         yield lambda stage, done, total: status.update(f"{stage} {done / total:.0%}" if total else stage)
 
 
 class CellProgress:
     """One bar for the cells of a run, and one for the stage that each running cell is in.
 
-    Where there is no terminal, each stage is one line.
+    Where there is no terminal, each stage is a line, and a long one a line now and then.
     """
 
     def __init__(self, cells: int) -> None:
+        from ..cells import ENDS
+
+        whole = Column(no_wrap=True)
         self._progress = Progress(
-            SpinnerColumn(),
-            TextColumn("{task.description}", markup=False),
-            BarColumn(),
-            MofNCompleteColumn(),
-            TimeElapsedColumn(),
-            TextColumn("left"),
-            TimeRemainingColumn(),
+            SpinnerColumn(_spinner, table_column=whole),
+            _Label(),
+            BarColumn(max(5, min(40, console.width - _NUMBERS)), table_column=whole),
+            MofNCompleteColumn(table_column=whole),
+            TimeElapsedColumn(table_column=whole),
+            TextColumn("left", table_column=whole),
+            TimeRemainingColumn(table_column=whole),
             console=console,
             transient=True,
-            disable=not console.is_terminal,
+            disable=not _live,
         )
+        self._ends = ENDS
+        self._total, self._ended = cells, 0
         self._cells = self._progress.add_task("cells", total=cells)
         self._stages: dict[str, tuple[str, TaskID]] = {}
+        self._log = _Log(at_once=True)
 
     def __enter__(self) -> Self:
         self._progress.start()
@@ -70,19 +95,54 @@ class CellProgress:
 
     def report(self, cell: str, stage: str, done: int, total: int) -> None:
         """Moves the bars; a total of 0 means that nobody knows."""
+        self._ended += stage in self._ends
         before, bar = self._stages.get(cell, ("", None))
         if stage != before:
             if bar is not None:
                 self._progress.remove_task(bar)  # a reset would keep the old total where the new one is unknown
             bar = self._progress.add_task(f"{cell}: {stage}", total=total or None)
             self._stages[cell] = stage, bar
-            if not console.is_terminal:
-                console.print(f"{cell}: {stage}")
         if bar is not None:
             self._progress.update(bar, completed=done, total=total or None)
-        if stage in ENDS:
+        if not _live:
+            far = f", {done:,} of {total:,}" if stage == before and total else ""
+            self._log.tell(stage, f"{self._ended} of {self._total}", f"{cell}: {stage}{far}", of=cell)
+        if stage in self._ends:
             self._progress.remove_task(self._stages.pop(cell)[1])
             self._progress.advance(self._cells)
+
+
+class _Label(ProgressColumn):
+    """What a bar is about, cut where there is no room, unlike the numbers beside it."""
+
+    def render(self, task: Task) -> Text:
+        return Text(task.description, no_wrap=True, overflow="ellipsis")
+
+
+class _Log:
+    """Lines, each with the time, about stages; the first about a stage comes at once or only when it takes long."""
+
+    def __init__(self, at_once: bool) -> None:
+        self._first = 0.0 if at_once else _PAUSE
+        self._stages: dict[str, tuple[str, float]] = {}
+
+    def tell(self, stage: str, count: str, text: str = "", of: str = "") -> None:
+        """Prints a line, unless there was one about this stage a short time ago.
+
+        Args:
+            stage: What is going on.
+            count: How much is done.
+            text: The line, by default the stage.
+            of: What is in that stage, where several things are.
+        """
+        now = time.monotonic()
+        before, due = self._stages.get(of, ("", now))
+        if stage != before:
+            due = now + self._first
+        if now >= due:
+            console.print("  ".join(filter(None, (time.strftime("%H:%M:%S"), count, text or stage))), soft_wrap=True)
+            due = now + _PAUSE
+        self._stages[of] = stage, due
 
 
 def print_doubts(doubts: Iterable[str]) -> None:
@@ -91,9 +151,11 @@ def print_doubts(doubts: Iterable[str]) -> None:
         console.print(f"{doubt} bench verify says more.", style="red", soft_wrap=True)
 
 
-def print_run(store: RunStore) -> None:
+def print_run(store: "RunStore") -> None:
     """Prints the tables of a run, of how much they are, what speaks against them, and where its files are."""
+    from ...reports.tables import run_tables
     from ...results.extent import extents
+    from ..integrity import doubts
 
     scores = store.scores()
     console.print(run_tables(scores, extents([store.read()], store.cases(), scores)))
@@ -102,7 +164,7 @@ def print_run(store: RunStore) -> None:
     console.print(f"Run {store.name}: tables and predictions in {store.folder.resolve()}", soft_wrap=True)
 
 
-def print_unfinished(runs: Sequence[RunStore]) -> None:
+def print_unfinished(runs: Sequence["RunStore"]) -> None:
     """Says which runs have not come to their end, so that no part is taken for the whole."""
     from ...results.extent import unfinished
 

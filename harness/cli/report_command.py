@@ -102,28 +102,25 @@ def command(
         measured = extents([run.read() for run in stores], cases, scores)
         short = short_names(scores["dataset"])
         remarks = [f"{sentence}." for sentence in unfinished(stores)]
-        try:
-            report("writing tables", 0, 0)
-            tables = paper_tables(scores, ranks, wanted, quoted, measured, remarks)
-            files = write_tables(tables, out / "tables", quoted)
-            report("drawing figures", 0, 0)
-            files += paper_figures(cases, scores, curves, ranks, wanted, out / "figures")
-            datasets = [str(name) for name in curves["dataset"].unique()]
-            for done, dataset in enumerate(datasets):
-                report("drawing thresholds", done, len(datasets))
-                title = f"{short[dataset]}: {measured[dataset].counts}"
-                drawn = threshold_figure(curves, scores, dataset, out / "figures", title)
-                files += [drawn.with_suffix(".pdf"), drawn]
-            report("drawing galleries", 0, 0)
-            shown = masks_by(joined.cases, wanted)
-            pictures, undrawn = galleries(shown, {run.name: run for run in stores}, images, out / "figures")
-            report("writing report.html", 0, 0)
-            page = out / "report.html"
-            embedded = [file for file in files if file.suffix == ".png"]
-            write_html(page, stores, joined, comparison, wanted, embedded, images, measured, remarks)
-            files = [page, *files, *pictures]
-        except OSError as error:
-            raise UsageError(f"{error.filename or out} cannot be written: {error.strerror}.") from error
+        report("writing tables", 0, 0)
+        tables = paper_tables(scores, ranks, wanted, quoted, measured, remarks)
+        files = write_tables(tables, out / "tables", quoted)
+        report("drawing figures", 0, 0)
+        files += paper_figures(cases, scores, curves, ranks, wanted, out / "figures")
+        datasets = [str(name) for name in curves["dataset"].unique()]
+        for done, dataset in enumerate(datasets):
+            report("drawing thresholds", done, len(datasets))
+            title = f"{short[dataset]}: {measured[dataset].counts}"
+            drawn = threshold_figure(curves, scores, dataset, out / "figures", title)
+            files += [drawn.with_suffix(".pdf"), drawn]
+        report("drawing galleries", 0, 0)
+        shown = masks_by(joined.cases, wanted)
+        pictures, undrawn = galleries(shown, {run.name: run for run in stores}, images, out / "figures")
+        report("writing report.html", 0, 0)
+        page = out / "report.html"
+        embedded = [file for file in files if file.suffix == ".png"]
+        write_html(page, stores, joined, comparison, wanted, embedded, images, measured, remarks)
+        files = [page, *files, *pictures]
     print_doubts(doubt for run in stores for doubt in doubts(run))
     if quoted is not None and quoted.empty:
         console.print("No published numbers are known of what was measured.")

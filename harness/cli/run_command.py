@@ -133,7 +133,7 @@ def command(ctx: click.Context, config: Path | None, force: bool, **options: Any
 
     if run_config.executor == "local":
         local.prepare(run_config.methods)
-    with stage_status() as report:
+    with stage_status(at_once=True) as report:
         plan = planning.make_plan(run_config, report)
     remarks(plan)
     executor = {"local": local.local, "ray": cluster.cluster, "inline": runner.inline}[run_config.executor]
@@ -211,6 +211,13 @@ def remarks(plan: Any) -> None:
     for name, notes in plan.notes.items():
         for note in notes:
             console.print(f"Note: {name}: {note}", style="yellow", soft_wrap=True)
+    with plan.store.lock() as lock:
+        if not lock.works:
+            console.print(
+                f"Note: there are no file locks in {plan.store.folder}: give one command at a time for it.",
+                style="yellow",
+                soft_wrap=True,
+            )
 
 
 def _listed(names: Iterable[str]) -> str:

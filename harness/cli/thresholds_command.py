@@ -35,7 +35,8 @@ def command(run: str, results: UPath, out: Path | None) -> None:
     from ...results.extent import extents
     from ...results.store import find_run
     from ..api import UsageError
-    from .progress import console, print_unfinished
+    from ..files import write_whole
+    from .progress import console, print_unfinished, stage_status
 
     store = find_run(run, results)
     scores, curves, folder = store.scores(), store.curves(), out or store.folder / "figures"
@@ -54,12 +55,13 @@ def command(run: str, results: UPath, out: Path | None) -> None:
     short = short_names(scores["dataset"])
     if advice := font_advice([*short, *scores["method"].unique()]):
         console.print(advice, style="yellow", soft_wrap=True)
-    with console.status("drawing"):
+    with stage_status() as report:
+        report("drawing", 0, 0)
         figures = [
             threshold_figure(curves, scores, dataset, folder, f"{short[dataset]}: {measured[dataset].counts}")
             for dataset in curves["dataset"].unique()
         ]
-    table.to_csv(folder / "thresholds.csv", index=False)
+    write_whole(folder / "thresholds.csv", table.to_csv(index=False))
     for figure in figures:
         console.print(f"Figure: {figure.resolve()} (and .pdf)", soft_wrap=True)
     console.print(f"Table: {(folder / 'thresholds.csv').resolve()}", soft_wrap=True)

@@ -480,7 +480,7 @@ class TestReport:
         (tmp_path / "file").touch()
         code, _, err = bench("report", "--out", "file/paper")
         assert code == 2
-        assert "cannot be written: Not a directory." in err
+        assert "a part of its path is a file and not a folder. Move that, or name another place." in err
 
 
 class TestCompare:

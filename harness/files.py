@@ -1,0 +1,205 @@
+"""Files as file systems have them: names of any bytes, locks or none, and errors that need a remedy.
+
+Beside the contracts, this is the ground that all rooms stand on.
+"""
+
+import codecs
+import errno
+import os
+import secrets
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from filelock import FileLock, Timeout
+
+PLAIN = "miasbench-plain"
+"""An error handler of `str.encode`: what an encoding lacks is written with characters that every encoding has."""
+
+_PLAIN = {
+    **dict.fromkeys("·–—−─━", "-"),
+    **dict.fromkeys("“”„", '"'),
+    **dict.fromkeys("‘’", "'"),
+    "…": "...",
+    "×": "x",
+    "±": "+-",
+    "†": "+",
+    "²": "2",
+    "³": "3",
+}
+_NO_LOCKS = (errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOTSUP, errno.ENOSYS)
+_AGAIN = "and run the same command again"
+_MEANINGS = {
+    **dict.fromkeys((errno.ENOSPC, errno.EDQUOT), f"its disk is full. Free some space, {_AGAIN}"),
+    errno.ENOTDIR: "a part of its path is a file and not a folder. Move that, or name another {place}",
+    **dict.fromkeys((errno.EEXIST, errno.ENOTEMPTY), "something is in its way. Move that, or name another {place}"),
+    errno.EISDIR: "it is a folder and not a file. Name a file",
+    errno.ENOENT: "there is no such file or folder. Look at the path",
+    errno.ENAMETOOLONG: "its name is too long for the file system. Choose a shorter one",
+    **dict.fromkeys((errno.EINVAL, errno.EILSEQ), "its file system does not take it. Name another {place}"),
+    errno.ELOOP: "its links lead in circles. Mend them, or name another {place}",
+    errno.EIO: "its disk reports an error. Look at the system's log, or name another {place}",
+    **dict.fromkeys(
+        (errno.ESTALE, errno.ENODEV, errno.ENXIO, errno.ENOTCONN, errno.ETIMEDOUT, errno.EHOSTDOWN),
+        f"its file system has gone, as one of a network does. Mount it again, {_AGAIN}",
+    ),
+    **dict.fromkeys((errno.EMFILE, errno.ENFILE), f"too many files are open. Raise the limit (ulimit -n), {_AGAIN}"),
+    **dict.fromkeys((errno.EBUSY, errno.ETXTBSY), f"another program uses it. End that one, {_AGAIN}"),
+    errno.EFBIG: "it is too large for its file system. Name another {place}",
+    **dict.fromkeys(_NO_LOCKS, "its file system cannot do that. Name another {place}"),
+}
+
+
+def explain(error: OSError, place: str = "place") -> str:
+    """Says which file an error is about, what is wrong with it, and what to do.
+
+    Args:
+        error: Of the operating system, or of a library, which has words of its own.
+        place: What the user is to name another one of, such as the option that takes the path.
+    """
+    path, number = error.filename, error.errno
+    if number is None:
+        return " ".join(str(error).split())
+    if number in (errno.EACCES, errno.EPERM, errno.EROFS):
+        readable = number == errno.EROFS or not os.path.lexists(path or "") or os.access(path, os.R_OK)
+        meaning = f"it is not {'writable' if readable else 'readable'}. Make it so, or name another {{place}}"
+    else:
+        meaning = _MEANINGS.get(number, f"{error.strerror}. Mend that, {_AGAIN}")
+    about = f"{path_text(path)}: " if isinstance(path, str | bytes | os.PathLike) else ""
+    return f"{about}{meaning.format(place=place)}."
+
+
+@contextmanager
+def naming(path: Path) -> Iterator[None]:
+    """Makes an error of the file system tell the file it is about; that of a full disk does not, by itself."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno is not None:
+            error.filename, error.filename2 = os.fspath(path), None
+        raise
+
+
+def write_whole(path: Path, content: bytes | str) -> None:
+    r"""Writes a file, and the folders it is in, so that a reader, now or after a crash, sees all of it or none.
+
+    Text is written in UTF-8, with bytes of file names that are none (see `path_text`) as `\xNN`.
+
+    Raises:
+        OSError: It cannot be written; `filename` is the path.
+    """
+    data = content.encode(errors=PLAIN) if isinstance(content, str) else content
+    with naming(path):
+        if path.exists() and not path.is_file():
+            path.write_bytes(data)  # such as /dev/stdout, which is not to be replaced
+            return
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary = path.with_name(f".{secrets.token_hex(8)}.tmp")
+        try:
+            with temporary.open("wb") as file:
+                file.write(data)
+                file.flush()
+                os.fsync(file.fileno())
+            temporary.replace(path.resolve() if path.is_symlink() else path)
+        finally:
+            temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def write_folder(folder: Path) -> Iterator[Path]:
+    """Gives a folder to be filled that appears in this place when all of it is there, or not at all.
+
+    Raises:
+        OSError: It cannot be written; `filename` is the folder.
+    """
+    with naming(folder):
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        temporary = tempfile.TemporaryDirectory(prefix=".", dir=folder.parent)
+    with temporary:
+        inside = Path(temporary.name) / folder.name
+        try:
+            yield inside
+        except OSError as error:
+            if error.errno is not None and str(error.filename or inside).startswith(str(inside)):
+                error.filename = os.fspath(folder)
+            raise
+        with naming(folder):
+            inside.replace(folder)
+
+
+def path_text(path: str | bytes | os.PathLike[Any]) -> str:
+    r"""Makes text of a path or a part of it, which may hold any bytes: those that are not UTF-8 become `\xNN`."""
+    name = os.fspath(path)
+    data = name.encode(errors="surrogateescape") if isinstance(name, str) else name
+    return data.decode(errors="backslashreplace")
+
+
+class Lock:
+    """The right to write something, which one process has at a time, and which ends with that process.
+
+    Where there are no locks, as in an object store or on some network file systems, everybody has it.
+
+    Attributes:
+        works: Whether there are locks; known once it is acquired.
+
+    Args:
+        path: Of the file that is locked; `None` where there are no files.
+    """
+
+    def __init__(self, path: Path | None) -> None:
+        self._path = path
+        # filelock's own way out is a file that a killed process leaves, and that others would wait for.
+        self._lock = FileLock(path, fallback_to_soft=False) if path else None
+        self.works = path is not None
+
+    def acquire(self, wait: bool = True) -> bool:
+        """Takes the right, if need be after whoever has it; returns whether that came about.
+
+        Raises:
+            OSError: The file cannot be made; `filename` is the path.
+        """
+        if self._lock is None or self._path is None:
+            return True
+        with naming(self._path):
+            self._path.parent.mkdir(parents=True, exist_ok=True)
+            try:
+                self._lock.acquire(blocking=wait)
+            except Timeout:
+                return False
+            except OSError as error:
+                if error.errno not in _NO_LOCKS:
+                    raise
+                self.works = False
+        return True
+
+    def release(self) -> None:
+        """Gives it up, if it was acquired."""
+        if self._lock is not None:
+            self._lock.release()
+
+    def __enter__(self) -> Self:
+        self.acquire()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.release()
+
+
+def _plain(error: UnicodeError) -> tuple[str, int]:
+    if not isinstance(error, UnicodeEncodeError):
+        raise error
+    return "".join(map(_in_plain, error.object[error.start : error.end])), error.end
+
+
+def _in_plain(character: str) -> str:
+    if "\udc80" <= character <= "\udcff":  # how Python holds a byte of a file's name that is not UTF-8
+        return f"\\x{ord(character) - 0xDC00:02x}"
+    return _PLAIN.get(character) or character.encode("ascii", "backslashreplace").decode()
+
+
+codecs.register_error(PLAIN, _plain)
