@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from ..harness.api import SPLITS, BrokenDatasetError, Case, DataError, Dataset, Sample, Split
+from ..harness.files import path_text
 from .card import CardFile, SplitFolders, Splits
 from .hints import entries, holding, instead, mvtec, subfolder
 from .images import ENDINGS, inspect
@@ -225,7 +226,7 @@ class FolderDataset(Dataset):
         for path in found:
             if path.suffix.lower() in ENDINGS and not path.name.startswith("."):
                 # One name has several spellings in Unicode, and archives made on macOS use another one than Linux.
-                other = named.setdefault(unicodedata.normalize("NFC", path.stem), path)
+                other = named.setdefault(unicodedata.normalize("NFC", path_text(path.stem)), path)
                 if other is not path:
                     problems.append(f"{other} and {path} have the same name, which must tell a case. Rename one.")
         return dict(sorted(named.items()))
@@ -262,7 +263,7 @@ def open_folder(path: Path) -> FolderDataset:
     if not path.exists():
         raise DataError(f"There is no dataset at {path}. Give a folder of images or a card (.yaml).")
     if path.is_dir():
-        return FolderDataset(CardFile(name=path.resolve().name, origin="a local folder"), path)
+        return FolderDataset(CardFile(name=path_text(path.resolve().name), origin="a local folder"), path)
     if path.suffix.lower() not in (".yaml", ".yml"):
         raise DataError(f"{path} is neither a folder nor a card (.yaml). bench data add registers an archive.")
     card = CardFile.read(path)

@@ -237,18 +237,15 @@ def _run(task: CellTask, threads: int, report: Report) -> Outcome:
 
 @contextmanager
 def _deaf_to_ctrl_c() -> Iterator[None]:
-    """Keeps Ctrl-C, which a terminal sends to all processes, from those that are started here, also while they import.
-
-    What comes meanwhile, this process hears afterwards.
-    """
-    if not hasattr(signal, "pthread_sigmask"):
+    """Keeps Ctrl-C, which a terminal sends to every process, from those started here, also while they import."""
+    if threading.current_thread() is not threading.main_thread():
         yield
         return
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)  # which a new program takes over
     try:
         yield
     finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        signal.signal(signal.SIGINT, before)
 
 
 def _end_with_parent() -> None:

@@ -130,9 +130,11 @@ def _end_children() -> None:
     # Who has no patience says it twice, and is not to be shown where Python was when it heard that.
     if threading.current_thread() is threading.main_thread():
         atexit.register(signal.signal, signal.SIGINT, signal.SIG_IGN)
-    for child in psutil.Process().children(recursive=True):
+    children = psutil.Process().children(recursive=True)
+    for child in children:
         with suppress(psutil.NoSuchProcess):
             child.terminate()
+    psutil.wait_procs(children, timeout=0.5)
 
 
 @contextmanager
