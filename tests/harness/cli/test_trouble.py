@@ -53,6 +53,7 @@ WRITING = {
 READING = {
     "show": "latest --published",
     "stats": "latest",
+    "verify": "latest",
     "list runs": "",
     "list methods": "",
     "list datasets": "",
