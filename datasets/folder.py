@@ -160,7 +160,7 @@ class FolderDataset(Dataset):
                 for place in places
                 if place is not None
                 for path in entries(place)
-                if path.suffix.lower() in ENDINGS and path.stem in names and path.is_file()
+                if path.suffix.lower() in ENDINGS and path.stem in names
             ]
         return found
 

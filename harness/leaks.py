@@ -1,12 +1,15 @@
 """Patients that a dataset has in more than one split, which its user should know of before a score is believed."""
 
+import re
 from itertools import combinations
 
 from .api import SPLITS, Dataset, Split
 
 _SHOWN = 3  # names of a pair of splits
-_OF_A_PATIENT = (
-    3  # anomalous images; more of one and the same patient, and of no other, look like a name that all share
+_OF_A_PATIENT = 3  # anomalous images; more of the same patient, and of no other, look like a name that all share
+_VISIT = re.compile(  # at the end of a patient's name; one letter alone may be part of the name
+    r"(?i)[_\-. ]?((ses|session|visit|scan|run|time|timepoint|tp|day|week|month|year)[_\-. ]?\w+|[_\-. ][vts]\d+"
+    r"|[_\-. ](baseline|followup|pre|post|left|right|od|os))$"
 )
 
 
@@ -33,6 +36,23 @@ def shared_patients_note(dataset: Dataset) -> str:
         f"tell ({where}). Images of a patient are alike, so scores and their intervals come out too good, unless the "
         "numbers start again in each split. Where file names hold the patient elsewhere, say so with `patient` on a "
         "card (.yaml)."
+    )
+
+
+def visits_note(dataset: Dataset) -> str:
+    """One line for the user where names look like visits of one patient that are in two splits, or nothing."""
+    visits: dict[str, dict[str, Split]] = {}
+    for split in SPLITS:
+        for patient in sorted(_patients(dataset, split)):
+            visits.setdefault(_VISIT.sub("", patient), {}).setdefault(patient, split)
+    apart = [of_one for of_one in visits.values() if len(set(of_one.values())) > 1]
+    if not apart or len(visits) == 1:
+        return ""
+    (one, split), (other, another) = next(iter(apart[0].items())), list(apart[0].items())[-1]
+    return (
+        f"{len(apart):,} {'name looks' if len(apart) == 1 else 'names look'} like a patient with visits in more than "
+        f"one split, such as {one} ({split}) and {other} ({another}). If so, images of one patient are trained on and "
+        "tested: say who the patient is with `patient` on a card (.yaml), and keep patients in one split."
     )
 
 

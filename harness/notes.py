@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 
 from .api import SPLITS, Case, Dataset, StageReport
-from .leaks import one_patient_note, shared_patients_note
+from .leaks import one_patient_note, shared_patients_note, visits_note
 from .subset import Subset
 from .survey import Survey, all_cases, look_alikes, survey
 
@@ -21,7 +21,8 @@ def notes_on(dataset: Dataset, report: StageReport = lambda *_: None) -> tuple[s
         dataset: If it is of files, all of them are read, once.
         report: Told about progress.
     """
-    notes = [_counts(dataset), *dataset.notes(), one_patient_note(dataset), shared_patients_note(dataset)]
+    notes = [_counts(dataset), *dataset.notes()]
+    notes += [note(dataset) for note in (one_patient_note, shared_patients_note, visits_note)]
     if dataset.of_files:
         notes += pixel_notes(dataset, survey(dataset, report)[0])
     return tuple(note.encode(errors="backslashreplace").decode() for note in notes if note)

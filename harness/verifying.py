@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import cast
 
 from .api import BrokenDatasetError, Case, Dataset, Split, StageReport
-from .leaks import one_patient_note, shared_patients
+from .leaks import one_patient_note, shared_patients, visits_note
 from .notes import pixel_notes
 from .survey import Survey, all_cases, look_alikes, survey
 
@@ -59,8 +59,8 @@ def verify(
     for splits, patients in shared_patients(dataset).items():
         names = ", ".join(patients)
         findings.append(Finding("patients", f"In {splits}, as far as names tell: {names}", wrong=False))
-    if note := one_patient_note(dataset):
-        findings.append(Finding("patients", note, wrong=False))
+    notes = (one_patient_note(dataset), visits_note(dataset))
+    findings += [Finding("patients", note, wrong=False) for note in notes if note]
     return dataset, tuple(dict.fromkeys(findings))
 
 

@@ -17,7 +17,7 @@ from miasbench.harness import registry
 from miasbench.harness.api import Case, Dataset, Method, Prediction, Sample, Split
 from miasbench.harness.config import RunConfig
 from miasbench.harness.frame import frame_image
-from miasbench.harness.leaks import shared_patients, shared_patients_note
+from miasbench.harness.leaks import shared_patients, shared_patients_note, visits_note
 from miasbench.harness.planning import Plan, make_plan
 from miasbench.harness.registry import Entry
 from miasbench.harness.runner import execute
@@ -306,6 +306,28 @@ def test_a_few_of_many_patients_are_named() -> None:
     many = [(f"{number:05d}_60", f"{number:05d}") for number in range(9)]
     assert "(train and test: 00000, 00001, 00002 and 6 more)" in shared_patients_note(Listed(train=many, test=many))
     assert "is 1 patient in " in shared_patients_note(Listed(train=many[:1], test=many))
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [("p1_s1", "p1_s2"), ("p1_visit2", "p1"), ("p1-scanA", "p1-scanB"), ("p1_OD", "p1_OS"), ("p1_pre", "p1_post")],
+)
+def test_visits_of_one_patient_in_two_splits_are_told(one: str, other: str) -> None:
+    others = [(f"q{number}_1", f"q{number}") for number in range(3)]
+    apart = Listed(train=[(f"{one}_1", one), *others[:1]], test=[(f"{other}_1", other), *others[1:]])
+    assert f"1 name looks like a patient with visits in more than one split, such as {one} (train)" in visits_note(
+        apart
+    )
+    together = Listed(train=[(f"{one}_1", one), (f"{other}_1", other)], test=others)
+    assert visits_note(together) == ""
+
+
+@pytest.mark.parametrize(
+    "names", [("sub-01", "sub-02"), ("TCGA_CS_4942_19970222", "TCGA_CS_4942_19990101"), ("S01", "S02"), ("v1", "v2")]
+)
+def test_names_of_patients_are_no_visits(names: tuple[str, str]) -> None:
+    one, other = names
+    assert visits_note(Listed(train=[("x_1", one), ("y_1", "y")], test=[("z_1", other), ("w_1", "w")])) == ""
 
 
 @pytest.mark.parametrize("name", ["phantom_brain_mri", "phantom_liver_ct", "phantom_retina_oct"])
