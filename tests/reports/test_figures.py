@@ -3,10 +3,13 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import pytest
+from matplotlib.figure import Figure
 from PIL import Image
 
-from miasbench.reports.figures import paper_figures, pareto_front
+from miasbench.reports.figures import dice_figure, paper_figures, pareto_front
 from miasbench.reports.looks import COLUMN, broken, looks
+from miasbench.results.seeds import over_seeds
 from miasbench.results.tables import CASES, CURVES, HEADLINE, RANKS, SCORES, table
 
 EMPTY = {"str": "", "int64": 0, "float64": float("nan"), "bool": False, "object": None}
@@ -84,3 +87,26 @@ def test_long_names_are_broken_and_dollars_stay() -> None:
     assert broken("patchcore") == "patchcore"
     assert broken("cost$") == r"cost\$"
     assert broken("a[x=1,y=2]").replace("\n", "") == "a[x=1,y=2]"
+
+
+@pytest.mark.parametrize(("patients", "style"), [(20, "-"), (3, ":")])
+def test_dice_of_several_seeds_has_the_interval_that_the_caption_promises(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, patients: int, style: str
+) -> None:
+    drawn: dict[str, list[tuple[float, ...]]] = {}
+
+    def look(figure: Figure, folder: Path, name: str) -> list[Path]:
+        (axis,) = figure.axes
+        lines = [line for line in axis.lines if len(line.get_xdata()) == 2 and line.get_linestyle() == style]
+        drawn["intervals"] = [tuple(line.get_xdata()) for line in lines]
+        drawn["ticks"] = [tuple(line.get_xdata()) for line in axis.lines if line.get_marker() == "|"]
+        return []
+
+    monkeypatch.setattr("miasbench.reports.figures.save", look)
+    shared = {"method": "sam", "policy": "own", "metric": "dice", "patients": patients}
+    rows = [row(SCORES, **shared, seed=seed, value=0.4 + 0.1 * seed, ci_low=0.3, ci_high=0.6) for seed in (0, 1)]
+    scores = table(rows, SCORES)
+    dice_figure(scores, looks(["sam"]), tmp_path)
+    score = over_seeds(scores)
+    assert drawn["intervals"] == [(score.low, score.high)]
+    assert drawn["ticks"] == [(0.4, 0.5)]

@@ -5,6 +5,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+from matplotlib.figure import Figure
 from PIL import Image
 from rich.console import Console
 
@@ -122,3 +123,19 @@ def test_the_figure_has_a_panel_for_each_method(tmp_path: Path) -> None:
     assert path.with_suffix(".pdf").read_bytes().startswith(b"%PDF")
     thirds = np.array_split(pixels, 3, axis=1)
     assert all((third < 120).any() for third in thirds), "three panels, each with a curve"
+
+
+def test_dice_has_one_scale_in_all_panels(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    limits: list[tuple[float, float]] = []
+
+    def look(figure: Figure, folder: Path, name: str) -> list[Path]:
+        limits.extend(axis.get_ylim() for axis in figure.axes)
+        return [folder / f"{name}.{kind}" for kind in ("pdf", "png")]
+
+    monkeypatch.setattr("miasbench.reports.thresholds.save", look)
+    high = curves()
+    high["dice"] *= high["method"].map({"a": 0.1, "b": 1.0, "c": 2.0})
+    threshold_figure(high, scores(), "liver_ct", tmp_path)
+    assert len(limits) == 3
+    assert set(limits) == {(0.0, limits[0][1])}
+    assert limits[0][1] > high["dice"].max(), "no curve is cut"
