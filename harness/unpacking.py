@@ -3,9 +3,11 @@
 Part of the ground that datasets and methods stand on, beside `fetching`.
 """
 
+import lzma
 import stat
 import tarfile
 import zipfile
+import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
@@ -19,6 +21,16 @@ ENDINGS = (".zip", ".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz")
 _RATIO = 200  # images are compressed already; what grows more than this is a bomb
 _SMALL = 2**24  # bytes that an archive may grow to, whatever the ratio
 _PIECE = 2**20
+_UNREADABLE = (
+    zipfile.BadZipFile,
+    tarfile.TarError,
+    zlib.error,
+    lzma.LZMAError,
+    EOFError,
+    OSError,  # what gzip and bz2 raise for damaged bytes
+    RuntimeError,  # what zipfile raises for a password, and where a way of compressing is unknown
+    ValueError,  # names and sizes that cannot be
+)
 
 
 class NothingWantedError(DataError):
@@ -72,11 +84,12 @@ def unpack(
                         f"{archive} has none of the files that are wanted. Is it the right archive?"
                     )
                 _write(chosen, inside, archive, report)
-        except (zipfile.BadZipFile, tarfile.TarError, EOFError, OSError, RuntimeError, NotImplementedError) as error:
-            # RuntimeError is what zipfile raises for a password, OSError what gzip raises for damaged bytes.
+        except _UNREADABLE as error:
             if isinstance(error, OSError) and error.errno is not None:  # of the disk, not of the archive
                 raise
-            raise DataError(f"{archive} cannot be unpacked: {error}.") from error
+            raise DataError(
+                f"{archive} cannot be unpacked: {error}. If other programs can unpack it, do so, and add the folder."
+            ) from error
 
 
 def _write(members: list[_Member], folder: Path, archive: Path, report: StageReport) -> None:
@@ -115,9 +128,10 @@ def _members(archive: Path) -> Iterator[list[_Member]]:
             members = []
             for info in opened.infolist():
                 mode = info.external_attr >> 16
+                name = info.filename.replace("\\", "/")  # what Windows' .NET wrote, against the format's own rule
                 _check(archive, info.filename, not stat.S_IFMT(mode) or stat.S_ISREG(mode) or stat.S_ISDIR(mode))
-                if not info.is_dir():
-                    members.append(_Member(info.filename, info.file_size, lambda info=info: opened.open(info)))
+                if not name.endswith("/"):
+                    members.append(_Member(name, info.file_size, lambda info=info: opened.open(info)))
             yield members
         return
     with tarfile.open(archive) as opened:

@@ -1,6 +1,8 @@
 """Archives that mean well, and archives that do not."""
 
+import errno
 import io
+import random
 import stat
 import tarfile
 import zipfile
@@ -26,7 +28,7 @@ def make_zip(path: Path, files: dict[str, bytes], mode: int = 0) -> Path:
 
 
 def make_tar(path: Path, files: dict[str, bytes], kind: bytes = tarfile.REGTYPE, target: str = "") -> Path:
-    with tarfile.open(path, "w:gz" if path.suffix == ".gz" else "w") as archive:
+    with tarfile.open(path, f"w:{ending}" if (ending := path.suffix[1:]) != "tar" else "w") as archive:
         for name, content in files.items():
             info = tarfile.TarInfo(name)
             info.type, info.linkname, info.size = kind, target, len(content)
@@ -48,6 +50,45 @@ def test_files_come_out_as_they_went_in(tmp_path: Path, name: str) -> None:
     assert found(tmp_path / "new" / "out") == FILES
     assert [path.name for path in (tmp_path / "new").iterdir()] == ["out"]
     assert told[-1] == (f"unpacking {name}", 3003, 3003)
+
+
+def test_backslashes_in_a_zip_separate_folders(tmp_path: Path) -> None:
+    names = {name.replace("/", "\\"): content for name, content in FILES.items()}
+    archive = make_zip(tmp_path / "set.zip", names | {"set\\train\\": b""})
+    unpack(archive, tmp_path / "out")
+    assert found(tmp_path / "out") == FILES
+
+
+@pytest.mark.parametrize("name", ["set.zip", "set.tar", "set.tar.gz", "set.tar.bz2", "set.tar.xz"])
+def test_damaged_bytes_are_told(tmp_path: Path, name: str) -> None:
+    """Whichever byte it is, and whatever the decoder raises; the seed draws a hundred of them."""
+    generator = random.Random(0)
+    files = {"a.png": generator.randbytes(2000) + bytes(2000), "b.png": generator.randbytes(900)}
+    content = (make_zip if name.endswith("zip") else make_tar)(tmp_path / name, files).read_bytes()
+    refused = 0
+    for number in range(100):
+        damaged = bytearray(content)
+        damaged[generator.randrange(len(content))] ^= generator.randrange(1, 256)
+        (tmp_path / name).write_bytes(damaged)
+        try:
+            unpack(tmp_path / name, tmp_path / f"out{number}")
+        except DataError as error:
+            assert name in str(error)
+            refused += 1
+    assert refused > 10
+
+
+def test_an_error_of_the_disk_is_not_taken_for_one_of_the_archive(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device", "a.png")
+
+    archive = make_zip(tmp_path / "set.zip", FILES)
+    monkeypatch.setattr("miasbench.harness.unpacking._write", full)
+    with pytest.raises(OSError, match="No space left"):
+        unpack(archive, tmp_path / "out")
+    assert [path.name for path in tmp_path.iterdir()] == ["set.zip"]
 
 
 def test_only_what_is_wanted(tmp_path: Path) -> None:
