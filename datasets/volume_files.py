@@ -1,0 +1,147 @@
+"""Volumes and their masks in folders: which belong together, and what to do where they do not."""
+
+import difflib
+import os
+import unicodedata
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+
+from ..harness.api import DataError
+from .images import ENDINGS as IMAGE_ENDINGS
+
+ENDINGS = (".nii", ".nii.gz")
+_FOREIGN = {  # endings of other formats, with what makes NIfTI or a picture of them
+    ".dcm": "dcm2niix",
+    ".ima": "dcm2niix",
+    ".nrrd": "SimpleITK",
+    ".nhdr": "SimpleITK",
+    ".mha": "SimpleITK",
+    ".mhd": "SimpleITK",
+    ".mgz": "nibabel",
+    ".mgh": "nibabel",
+    ".hdr": "nibabel",
+    ".img": "nibabel",
+    ".npy": "nibabel.Nifti1Image",
+    ".npz": "nibabel.Nifti1Image",
+}
+_DEPTH = 4  # folders below the one that is asked about
+
+
+def has_volumes(folder: Path) -> bool:
+    """Whether a folder holds NIfTI volumes."""
+    return folder.is_dir() and next(_volumes(folder), None) is not None
+
+
+def pair_volumes(images: Path, masks: Path) -> dict[str, tuple[Path, Path | None]]:
+    """Volumes with their masks, by their names without ending; a volume may have no mask.
+
+    Raises:
+        DataError: Masks have no volume, two volumes have one name, or a folder has no volume.
+    """
+    if images.resolve() == masks.resolve():
+        raise DataError(
+            f"{images} cannot hold both the volumes and their masks. Put the masks into a folder of their own."
+        )
+    volumes, labels = _named(images), _named(masks)
+    lost = sorted(set(labels) - set(volumes))
+    if lost:
+        raise DataError(_explain_lost(lost, labels, volumes, images))
+    return {name: (path, labels.get(name)) for name, path in sorted(volumes.items())}
+
+
+def passed_over(*folders: Path) -> dict[str, int]:
+    """How many pictures and volumes of formats that are not NIfTI lie beside the volumes, by their ending."""
+    endings = Counter(
+        path.suffix.lower() for folder in folders for path in folder.iterdir() if not path.name.startswith(".")
+    )
+    return {ending: endings[ending] for ending in (*IMAGE_ENDINGS, *_FOREIGN) if endings[ending]}
+
+
+def find_volume(folder: Path) -> Path | None:
+    """A NIfTI volume somewhere below a folder, or, where there are no pictures, a file of another volume format."""
+    files = list(_below(folder))
+    for endings, others in ((ENDINGS, ()), (tuple(_FOREIGN), IMAGE_ENDINGS)):
+        found = [path for path in files if path.name.lower().endswith(endings)]
+        if found and not any(path.suffix.lower() in others for path in files):
+            return found[0].relative_to(folder)
+    return None
+
+
+def explain_volumes(folder: Path) -> str:
+    """What to do with a folder that is to be a dataset and has volumes; nothing if it has none."""
+    place = find_volume(folder)
+    if place is None:
+        return ""
+    if not place.name.lower().endswith(ENDINGS):
+        return (
+            f"Files such as {place} are not read: convert them to NIfTI ({_FOREIGN[place.suffix.lower()]} does), and "
+            "bench data add NAME IMAGES --masks MASKS cuts the volumes into slices."
+        )
+    said = "bench data add NAME IMAGES --masks MASKS cuts NIfTI volumes into slices."
+    if len(place.parts) > 1:
+        said += (
+            f" It takes a folder of volumes and one of masks, where a mask has its volume's name. {place} is in a "
+            "subfolder: link one volume and one mask of each patient into two such folders, as in ln -s "
+            f"{(folder / place).resolve()} IMAGES/{place.parts[0]}{_ending(place)}."
+        )
+    return said
+
+
+def _volumes(folder: Path) -> Iterator[Path]:
+    for path in sorted(folder.iterdir()):
+        if path.name.lower().endswith(ENDINGS) and not path.name.startswith(".") and not path.is_dir():
+            yield path
+
+
+def _named(folder: Path) -> dict[str, Path]:
+    named: dict[str, Path] = {}
+    for path in _volumes(folder):
+        # One name has several spellings in Unicode, and archives made on macOS use another one than Linux.
+        other = named.setdefault(unicodedata.normalize("NFC", path.name[: -len(_ending(path))]), path)
+        if other is not path:
+            raise DataError(f"{other} and {path} have the same name, which must tell a volume. Remove or rename one.")
+    if not named:
+        raise DataError(f"{folder} holds no NIfTI volumes (.nii, .nii.gz). {explain_volumes(folder)}".rstrip())
+    return named
+
+
+def _ending(path: Path) -> str:
+    return path.name[-7:] if path.name.lower().endswith(".nii.gz") else path.name[-4:]
+
+
+def _below(folder: Path) -> Iterator[Path]:
+    """The files below a folder, sorted, without hidden ones."""
+    for place, folders, files in os.walk(folder):
+        deep = len(Path(place).relative_to(folder).parts) >= _DEPTH
+        folders[:] = [] if deep else sorted(name for name in folders if not name.startswith((".", "__MACOSX")))
+        yield from (Path(place) / name for name in sorted(files) if not name.startswith("."))
+
+
+def _explain_lost(lost: list[str], labels: dict[str, Path], volumes: dict[str, Path], images: Path) -> str:
+    """Why masks have no volume: their names differ by a suffix, or otherwise."""
+    mask = lost[0]
+    said = f"The mask {labels[mask]} has no volume of its name in {images}"
+    said += f", nor have {len(lost) - 1} other masks." if len(lost) > 1 else "."
+    longer = sorted(name for name in volumes if _is_suffixed(name, mask))
+    shorter = max((name for name in volumes if _is_suffixed(mask, name)), key=len, default="")
+    near = difflib.get_close_matches(mask, volumes, n=1, cutoff=0)[0]
+    if longer:
+        suffixes = [name.removeprefix(mask) for name in longer]
+        if suffixes[0] == "_0000":
+            said += " The volumes are named as nnU-Net names channels: _0000 is the first."
+        said += (
+            f" There is {volumes[longer[0]].name}: copy or link the volumes without {suffixes[0]!r} to another folder."
+        )
+        if suffixes[1:]:
+            said += f" Leave out {', '.join(map(repr, suffixes[1:]))}: slices are made of one channel."
+    elif shorter:
+        suffix = mask.removeprefix(shorter)
+        said += f" There is {volumes[shorter].name}: copy or link the masks without {suffix!r} to another folder."
+    else:
+        said += f" A mask has the name of its volume; the nearest there is {volumes[near].name}. Rename one of them."
+    return said
+
+
+def _is_suffixed(name: str, stem: str) -> bool:
+    return name.startswith(stem) and name[len(stem) :].startswith(("_", "-", "."))
