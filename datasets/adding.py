@@ -5,14 +5,14 @@ import shutil
 from contextlib import suppress
 from pathlib import Path
 
-import yaml
-
 from ..harness.api import BrokenDatasetError, DataError, StageReport, UsageError
-from ..harness.files import write_whole
-from ..harness.unpacking import NothingWantedError, is_archive, unpack
+from ..harness.unpacking import ENDINGS, NothingWantedError, is_archive, unpack
 from .bmad import NAMES, belongs_to
+from .card import CardFile
 from .folder import open_folder
-from .volumes import Slicing, has_volumes, slice_volumes
+from .splitting import SplitRule
+from .volume_files import explain_volumes, find_volume, has_volumes
+from .volumes import Slicing, slice_volumes
 
 
 def add(
@@ -22,6 +22,7 @@ def add(
     report: StageReport = lambda *_: None,
     masks: Path | None = None,
     slicing: Slicing | None = None,
+    rule: SplitRule | None = None,
 ) -> Path:
     """Makes a folder, an archive or NIfTI volumes a dataset by this name.
 
@@ -36,6 +37,7 @@ def add(
         report: Told how far unpacking or slicing is.
         masks: The folder of the volumes' masks.
         slicing: How volumes become slices.
+        rule: How their patients are dealt out to the splits.
 
     Returns:
         The new card, or the new folder or link of a benchmark of BMAD's.
@@ -47,32 +49,51 @@ def add(
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_-]*", name):
         raise UsageError(f"{name!r} cannot be a name: it is to be of letters, digits, _ and -.")
     card, folder, path = data_root / f"{name}.yaml", data_root / name, path.expanduser()
+    masks = masks and masks.expanduser()
     if card.exists() or folder.exists() or folder.is_symlink():
         there = card if card.exists() else folder
         raise UsageError(f"{name} is registered already: {there}. Remove that, or choose another name.")
     if not path.exists():
         raise DataError(f"There is nothing at {path}.")
     if path.is_file() and not is_archive(path):
-        raise DataError(f"{path} is neither a folder nor an archive. A card (.yaml) needs no name: --dataset {path}.")
+        raise DataError(
+            f"{path} is neither a folder nor an archive that can be unpacked ({', '.join(ENDINGS)}). Unpack others "
+            f"yourself, and add the folder. A card (.yaml) needs no name: --dataset {path}."
+        )
     if masks is None and has_volumes(path):
         raise UsageError(f"{path} holds NIfTI volumes: say with --masks where the masks of their lesions are.")
-    if masks is not None and not (has_volumes(path) and masks.is_dir()):
+    if masks is not None and not masks.is_dir():
+        raise UsageError(f"--masks goes with volumes, and says in which folder their masks are: {masks} is none.")
+    if masks is not None and not has_volumes(path):
+        reason = explain_volumes(path) if path.is_dir() else "Unpack the archive first, and give its folder."
+        raise UsageError(f"--masks goes with volumes: {path} has none (.nii, .nii.gz). {reason}".rstrip())
+    if masks is not None and name in NAMES:
         raise UsageError(
-            f"--masks goes with volumes: {path} should hold some (.nii, .nii.gz), and {masks} their masks."
+            f"{name} is the name of a benchmark of BMAD, and volumes make another dataset. Choose another."
         )
     data_root.mkdir(parents=True, exist_ok=True)
+    origin = str(path.resolve())
+    written = CardFile(name=name, origin=origin, root=origin)
     if masks is not None:
-        slice_volumes(path, masks, folder, slicing or Slicing(), report)
+        rule = rule or SplitRule()
+        made = slice_volumes(path, masks, folder, slicing, report, rule)
+        written = written.model_copy(update={"root": name, "patient": re.compile(rule.patient), "volumes": made})
     elif path.is_file():
         _unpack(name, path, folder, report)
+        written = written.model_copy(update={"root": name})
     else:
-        _understand(path)
+        with suppress(BrokenDatasetError):  # what else is wrong with it, the user may mend later
+            open_folder(path)
         if name in NAMES:
             folder.symlink_to(path.resolve(), target_is_directory=True)
     if name in NAMES:
         return folder
-    root = name if folder.exists() else str(path.resolve())
-    write_whole(card, yaml.safe_dump({"name": name, "origin": f"{path.resolve()}", "root": root}, sort_keys=False))
+    try:
+        written.write(card)
+    except BaseException:
+        if written.root == name:
+            shutil.rmtree(folder, ignore_errors=True)
+        raise
     return card
 
 
@@ -83,13 +104,14 @@ def _unpack(name: str, archive: Path, folder: Path, report: StageReport) -> None
     except NothingWantedError:
         unpack(archive, folder, report)
     try:
-        _understand(folder)
-    except DataError:
+        with suppress(BrokenDatasetError):
+            open_folder(folder)
+    except DataError as error:
+        volume = find_volume(folder)
         shutil.rmtree(folder)
+        if volume:
+            raise DataError(
+                f"{archive} holds volumes, such as {volume}. Unpack it yourself, and use bench data add {name} with "
+                "the folder of volumes and, after --masks, that of their masks."
+            ) from error
         raise
-
-
-def _understand(folder: Path) -> None:
-    """Refuses a folder in which no layout is recognised; what else is wrong with it, the user may mend later."""
-    with suppress(BrokenDatasetError):
-        open_folder(folder)

@@ -3,13 +3,16 @@
 import dataclasses
 import difflib
 import re
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal, Self, get_args
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from ..harness.api import SPLITS, Card, DataError
+from ..harness.files import write_whole
+from .splitting import SplitRule
 
 
 class _Keys(BaseModel):
@@ -52,6 +55,69 @@ class Counts(_Keys):
     test: int
 
 
+class SlicedVolumes(_Keys):
+    """How volumes became the slices of a dataset.
+
+    Attributes:
+        images: Their folder.
+        masks: That of their masks.
+        axis: Across which they were cut: `sagittal`, `coronal` or `axial`.
+        window: The values that became black and white.
+        window_percentiles: Without a window, which percentiles of each volume's voxels above its minimum did.
+        lesion: The labels that mean a lesion; `positive` for all above 0.
+        labels: In how many mask volumes each label is; of very many labels the lowest ones.
+        label_rounding: How far the label furthest from a whole number was from it.
+        trust: What says where a mask lies: its own `header`, or that of its `image`.
+        forms_disagree: How many volumes have an sform and a qform that disagree; the sform was taken.
+        smallest_voxel_mm: The least size of a voxel in any volume to the right, to anterior and to superior.
+        largest_voxel_mm: The greatest.
+        seed: Of the draw that dealt patients out to the splits.
+        shares: Of the patients, for train, valid and test.
+        patients: How many each split has.
+        volumes: How many each split has.
+        without_mask: How many volumes have no mask, and were taken for normal.
+        lesion_slices_left_out: Slices with a lesion, of patients of the training split.
+        constant_slices_left_out: Slices of one grey value.
+        passed_over: Files of other formats beside the volumes, by their ending.
+    """
+
+    images: str
+    masks: str
+    axis: Literal["sagittal", "coronal", "axial"]
+    window: tuple[float, float] | None
+    window_percentiles: tuple[float, float] | None
+    lesion: Literal["positive"] | tuple[int, ...]
+    labels: dict[int, int]
+    label_rounding: float
+    trust: Literal["header", "image"]
+    forms_disagree: int
+    smallest_voxel_mm: tuple[float, float, float]
+    largest_voxel_mm: tuple[float, float, float]
+    seed: int
+    shares: tuple[float, float, float]
+    patients: Counts
+    volumes: Counts
+    without_mask: int
+    lesion_slices_left_out: int
+    constant_slices_left_out: int
+    passed_over: dict[str, int]
+
+    def notes(self) -> Iterator[str]:
+        """What a number measured on the slices may suffer from, a sentence each."""
+        if self.without_mask:
+            yield f"{self.without_mask} volumes have no mask and are taken for normal."
+        if self.forms_disagree:
+            yield f"The sform and the qform of {self.forms_disagree} volumes disagree, and the sform is taken."
+        if self.passed_over:
+            files = ", ".join(f"{number} {ending}" for ending, number in self.passed_over.items())
+            yield f"Files beside the volumes are passed over: {files}."
+        if not self.patients.valid:
+            few = self.patients.train + self.patients.test
+            needed = SplitRule(shares=self.shares).patients_needed("valid", few)
+            more = f": with these shares it takes {needed}" if needed else ""
+            yield f"{few} patients leave none for the validation split, from which thresholds are chosen{more}."
+
+
 class CardFile(_Keys):
     """A YAML card.
 
@@ -60,11 +126,13 @@ class CardFile(_Keys):
         root: Where the images are, relative to the card's own folder.
         splits: Folders of every split; by default a layout of BMAD's is recognised.
         patient: A regular expression with one group, searched in the file name without its ending; by default the
-            patient is BIDS's `sub-…` in that name, or the name up to its last underscore.
+            patient is BIDS's `sub-…` in that name, or the name up to its last underscore. Of slices of volumes it is
+            searched in the volume's name, which is the name up to its last underscore.
         lesion: The grey levels, or indices of a palette, that mean lesion in masks; `any` is every one above 0. By
             default it is every one above 0, and masks with more grey levels than labels have are cut at half.
         bits: How many bits of images of more than 8 mean something; by default the fewest of 8, 10, 12, 14 and 16 that
             hold the largest value of all images.
+        volumes: How slices were made, where they are of volumes.
     """
 
     name: str
@@ -80,6 +148,7 @@ class CardFile(_Keys):
     patient: re.Pattern[str] | None = None
     lesion: tuple[Annotated[int, Field(ge=0, le=65_535)], ...] | Literal["any"] | None = None
     bits: Annotated[int, Field(ge=8, le=16)] | None = None
+    volumes: SlicedVolumes | None = None
 
     @field_validator("patient")
     @classmethod
@@ -116,6 +185,11 @@ class CardFile(_Keys):
         except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
             raise DataError(f"The card {path} cannot be read: {' '.join(str(error).split())}.") from error
 
+    def write(self, path: Path) -> None:
+        """Writes what differs from a card's defaults to a file, which is not there before all of it is."""
+        content = self.model_dump(mode="json", exclude_defaults=True)
+        write_whole(path, yaml.safe_dump(content, sort_keys=False))
+
     def card(self) -> Card:
         """What the results keep of the card."""
         kept: dict[str, Any] = self.model_dump(include={field.name for field in dataclasses.fields(Card)})
@@ -132,7 +206,11 @@ def _explain(place: tuple[int | str, ...], kind: str, message: str) -> str:
     key = ".".join(map(str, place))
     if kind != "extra_forbidden":
         return f"{key}: {message.removeprefix('Value error, ')}"
-    known = list((CardFile, Splits, SplitFolders)[len(place) - 1].model_fields)  # Counts has the keys of Splits
+    model: type[BaseModel] = CardFile
+    for part in place[:-1]:
+        annotation: Any = model.model_fields[str(part)].annotation  # Counts, or Counts | None
+        model = next(each for each in (annotation, *get_args(annotation)) if hasattr(each, "model_fields"))
+    known = list(model.model_fields)
     near = difflib.get_close_matches(str(place[-1]), known, n=1, cutoff=0.5)
     suggestion = f"did you mean {near[0]!r}? " if near else ""
     return f"{key} is not a key of a card; {suggestion}known are {', '.join(known)}"

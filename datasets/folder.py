@@ -117,7 +117,8 @@ class FolderDataset(Dataset):
             BrokenDatasetError: What of the masks is lesion cannot be told, or a file cannot be read.
         """
         self._raise(self._reading.problems)
-        return (*self._reading.notes(), *self._passed_over(), *self._patients_in_names())
+        volumes = self._card_file.volumes.notes() if self._card_file.volumes else ()
+        return (*volumes, *self._reading.notes(), *self._passed_over(), *self._patients_in_names())
 
     def _passed_over(self) -> Iterator[str]:
         cases = [case for split in SPLITS for case in self._cases[split]]
@@ -233,10 +234,11 @@ class FolderDataset(Dataset):
 
     def _patient(self, name: str, path: Path, problems: list[str]) -> str:
         pattern = self._card_file.patient
+        stem = name.rpartition("_")[0] or name
         if pattern is None:
             bids = _BIDS_PATIENT.search(name)
-            return bids.group(1) if bids else name.rpartition("_")[0] or name
-        match = pattern.search(name)
+            return bids.group(1) if bids else stem
+        match = pattern.search(stem if self._card_file.volumes else name)
         if match is None or not match.group(1):
             problems.append(f"The card's patient pattern {pattern.pattern!r} does not fit {path}.")
             return name

@@ -6,10 +6,10 @@ from pathlib import Path
 
 from ..harness.api import DataError
 from .images import ENDINGS
+from .volume_files import explain_volumes
 
 _MVTEC_MASKS = ("ground_truth",)
 _SHOWN = 8  # names in a folder
-_VOLUMES = ("*.nii", "*.nii.gz", "*/*.nii", "*/*.nii.gz")
 
 
 def subfolder(folder: Path, names: Sequence[str]) -> Path | None:
@@ -73,7 +73,8 @@ def instead(root: Path, splits: Sequence[Sequence[str]]) -> str:
         root: The folder.
         splits: For each split that a dataset must have, the names its folder may have.
     """
-    if any(next(root.glob(pattern), None) for pattern in _VOLUMES):
-        return " bench data add NAME IMAGES --masks MASKS cuts NIfTI volumes into slices."
+    volumes = explain_volumes(root)
+    if volumes:
+        return f" {volumes}"
     datasets = [path for path in entries(root) if all(subfolder(path, names) for names in splits)]
     return f" {datasets[0]} has such folders: give that one." if datasets else ""

@@ -1,24 +1,24 @@
 """NIfTI volumes as slices in BMAD's layout: patients are dealt out to the splits, and never shared by two."""
 
-import random
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+import math
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from PIL import Image
 
-from ..harness.api import BenchError, DataError, Split, StageReport
+from ..harness.api import SPLITS, DataError, Dataset, Split, StageReport, UsageError
 from ..harness.files import write_folder
+from .card import Counts, SlicedVolumes
+from .nifti import Volume
+from .splitting import SplitRule
+from .volume_files import pair_volumes, passed_over
 
-_ENDINGS = (".nii", ".nii.gz")
-_SHARES: tuple[tuple[Split, float], ...] = (("train", 0.6), ("valid", 0.1), ("test", 0.3))
+_AXES = ("sagittal", "coronal", "axial")
 _PERCENTILES = 0.5, 99.5
-
-
-class MissingNibabelError(BenchError):
-    """The extra that reads volumes is not installed."""
+_LABELS_KEPT = 50  # instance labels may be thousands
 
 
 @dataclass(frozen=True)
@@ -30,25 +30,45 @@ class Slicing:
         window: The values that become 0 and 255, such as (-160, 240) in Hounsfield units; by default the 0.5 % and the
             99.5 % quantile of the volume's voxels above its minimum.
         lesion: The labels in a mask volume that mean a lesion; by default all above 0.
+        trust_image: Takes the volume's affine for its mask, whatever the mask's own header says.
+
+    Raises:
+        UsageError: The window's first value is not below its second.
     """
 
     axis: int = 2
     window: tuple[float, float] | None = None
     lesion: tuple[int, ...] = ()
+    trust_image: bool = False
+
+    def __post_init__(self) -> None:
+        if self.window and not (math.isfinite(sum(self.window)) and self.window[0] < self.window[1]):
+            raise UsageError(
+                f"The window {self.window[0]:g} {self.window[1]:g} should be two numbers, the lower one first."
+            )
 
 
-def has_volumes(folder: Path) -> bool:
-    """Whether a folder holds NIfTI volumes."""
-    return folder.is_dir() and bool(_volumes(folder))
+@dataclass
+class _Survey:
+    """What the headers of all volumes, and their masks, tell before a slice is written."""
+
+    labels: Counter[int] = field(default_factory=Counter)
+    rounding: float = 0.0
+    spacings: list[np.ndarray] = field(default_factory=list)
+    forms_disagree: int = 0
 
 
 def slice_volumes(
-    images: Path, masks: Path, folder: Path, slicing: Slicing, report: StageReport = lambda *_: None
-) -> None:
+    images: Path,
+    masks: Path,
+    folder: Path,
+    slicing: Slicing | None = None,
+    report: StageReport = lambda *_: None,
+    rule: SplitRule | None = None,
+) -> SlicedVolumes:
     """Writes the slices of volumes as PNG files.
 
-    Each volume is a patient. Of the patients, drawn with a fixed seed, 60 % train, 10 % are for validation, 30 % for
-    the test. Of those that train, slices without lesion are taken; of the others all. A slice of one grey value only is
+    Of the patients that train, slices without lesion are taken; of the others all. A slice of one grey value only is
     left out.
 
     Args:
@@ -56,90 +76,210 @@ def slice_volumes(
         masks: A folder of mask volumes of the same names; a volume that has none there is normal.
         folder: Where the splits go; it must not be there yet.
         slicing: How.
-        report: Told how many volumes are sliced.
+        report: Told how many volumes are read.
+        rule: Which volumes are of one patient, and who goes to which split.
+
+    Returns:
+        What was done, for the card.
 
     Raises:
         MissingNibabelError: nibabel is not installed.
-        DataError: A volume cannot be read, is not of three dimensions, its mask has another shape, or a split would
-            have nothing to learn from or to find.
+        DataError: A volume or a mask cannot be used, they do not belong together, no mask holds a lesion, or a split
+            would have nothing to learn from or to find.
     """
+    slicing, rule = slicing or Slicing(), rule or SplitRule()
     if folder.exists():
         raise DataError(f"{folder} is there already. Remove it, or choose another name.")
-    volumes, labels = _volumes(images), _volumes(masks)
-    lost = sorted(set(labels) - set(volumes))
-    if lost:
-        raise DataError(f"The mask {labels[lost[0]]} has no volume of its name in {images}.")
+    pairs = pair_volumes(images, masks)
+    patients = {name: rule.patient_of(name) for name in pairs}
+    dealt = rule.deal(patients.values())
+    survey = _survey(pairs, slicing, report)
+    _check_lesion(survey.labels, slicing.lesion, masks)
+    left_out: Counter[str] = Counter()
     with write_folder(folder) as inside:
-        for done, (name, split) in enumerate(_deal(sorted(volumes)), start=1):
-            report("slicing volumes", done, len(volumes))
-            _write(inside / split, name, _slices(volumes[name], labels.get(name), slicing), split == "train")
-        for needed, what in (("train/good", "normal slices to learn from"), ("test/Ungood", "lesions to find")):
+        for done, (name, (path, mask)) in enumerate(pairs.items(), start=1):
+            report("slicing volumes", done, len(pairs))
+            split = dealt[patients[name]]
+            left_out += _write(inside / split, name, _slices(path, mask, slicing), split == "train")
+        labels = f"Labels found: {_listed(survey.labels)}."
+        of_splits = _counts(dealt.values())
+        for needed, why in (
+            ("train/good", f"no normal slices to learn from: every slice of {of_splits.train} patients shows a lesion"),
+            (
+                "test/Ungood",
+                f"no lesions to find: {of_splits.test} patients have none. Another seed deals them out otherwise",
+            ),
+        ):
             if not (inside / needed).is_dir():
-                raise DataError(f"{len(volumes)} volumes in {images}, dealt out by patient, leave no {what}.")
+                raise DataError(f"{len(pairs)} volumes in {images}, dealt out by patient, leave {why}. {labels}")
+    spacings = np.round(survey.spacings, 4)
+    return SlicedVolumes(
+        images=str(images.resolve()),
+        masks=str(masks.resolve()),
+        axis=_AXES[slicing.axis],
+        window=slicing.window,
+        window_percentiles=None if slicing.window else _PERCENTILES,
+        lesion=slicing.lesion or "positive",
+        labels=dict(sorted(survey.labels.items())[:_LABELS_KEPT]),
+        label_rounding=survey.rounding,
+        trust="image" if slicing.trust_image else "header",
+        forms_disagree=survey.forms_disagree,
+        smallest_voxel_mm=tuple(spacings.min(axis=0).tolist()),
+        largest_voxel_mm=tuple(spacings.max(axis=0).tolist()),
+        seed=rule.seed,
+        shares=rule.shares,
+        patients=of_splits,
+        volumes=_counts(dealt[patient] for patient in patients.values()),
+        without_mask=sum(mask is None for _, mask in pairs.values()),
+        lesion_slices_left_out=left_out["lesion"],
+        constant_slices_left_out=left_out["constant"],
+        passed_over=passed_over(images, masks),
+    )
 
 
-def _volumes(folder: Path) -> dict[str, Path]:
-    return {
-        path.name[: -len(ending)]: path
-        for path in sorted(folder.iterdir())
-        for ending in _ENDINGS
-        if path.name.endswith(ending) and not path.name.startswith(".")
-    }
+def describe(made: SlicedVolumes, dataset: Dataset) -> Iterator[str]:
+    """What the user should check of a dataset made of volumes, a line each."""
+    groups, volumes = ({split: getattr(counts, split) for split in SPLITS} for counts in (made.patients, made.volumes))
+    patients = sorted({case.patient for split in SPLITS for case in dataset.cases(split)})
+    yield (
+        f"{sum(volumes.values())} volumes of {sum(groups.values())} patients ({_some(patients)}): "
+        f"{groups['train']} patients train, {groups['valid']} validate, {groups['test']} test; "
+        f"seed {made.seed}, shares {' '.join(f'{share:g}' for share in made.shares)}."
+    )
+    sizes = dict.fromkeys(
+        " x ".join(f"{size:g}" for size in sizes) for sizes in (made.smallest_voxel_mm, made.largest_voxel_mm)
+    )
+    grey = (
+        "{:g} to {:g}".format(*made.window)
+        if made.window
+        else (
+            "the {:g} to the {:g} percentile of each volume's voxels above its minimum".format(
+                *made.window_percentiles or ()
+            )
+        )
+    )
+    yield f"Slices are {made.axis}, their voxels {' to '.join(sizes)} mm, their grey from black to white {grey}."
+    lesion = "any above 0" if made.lesion == "positive" else ", ".join(map(str, made.lesion))
+    rounded = f", rounded by up to {made.label_rounding:.2g}" if made.label_rounding else ""
+    yield f"Labels found: {_listed(made.labels)}{rounded}; a lesion is {lesion}."
+    yield (
+        f"Left out: {made.lesion_slices_left_out} slices with a lesion, of patients that train; "
+        f"{made.constant_slices_left_out} slices of one grey value."
+    )
+    if made.patients.valid and len({case.label for case in dataset.cases("valid")}) < 2:
+        lacks = "normal slices" if dataset.cases("valid")[0].label else "lesions"
+        yield f"Note: The validation split has no {lacks}, from which some thresholds are chosen. Another seed may do."
+    yield from (f"Note: {note}" for note in made.notes())
 
 
-def _deal(names: Sequence[str]) -> Iterator[tuple[str, Split]]:
-    """Each patient with its split."""
-    drawn = random.Random(0).sample(names, len(names))
-    begin, share = 0, 0.0
-    for split, part in _SHARES:
-        share += part
-        end = round(share * len(names)) if split != "test" else len(names)
-        for name in drawn[begin:end]:
-            yield name, split
-        begin = end
+def _survey(pairs: Mapping[str, tuple[Path, Path | None]], slicing: Slicing, report: StageReport) -> _Survey:
+    """Reads headers and masks, so that what is wrong with them is said before the long work."""
+    survey, wrong = _Survey(), []
+    for done, (name, (path, mask)) in enumerate(pairs.items(), start=1):
+        report("reading masks", done, len(pairs))
+        try:
+            volume = Volume(path)
+            survey.spacings.append(volume.spacing[np.argsort(volume.to_body[:, 0])])
+            survey.forms_disagree += volume.forms_disagree
+            if mask:
+                labelled = Volume(mask)
+                _turn(labelled, volume, slicing)
+                labels, rounding = labelled.labels()
+                survey.labels.update(map(int, np.unique(labels)))
+                survey.rounding = max(survey.rounding, rounding)
+        except DataError as error:
+            wrong.append((name, error))
+    if wrong:
+        others = [name for name, _ in wrong[1:]]
+        more = f" {len(others)} more cannot be used either: {_some(others)}." if others else ""
+        raise DataError(f"{wrong[0][1]}{more}") from wrong[0][1]
+    return survey
+
+
+def _check_lesion(labels: Mapping[int, int], lesion: tuple[int, ...], masks: Path) -> None:
+    """Refuses masks without any label that means a lesion, and labels that no mask has."""
+    found = f"Labels found: {_listed(labels)}."
+    lost = sorted(set(lesion) - set(labels))
+    if lost:
+        raise DataError(f"No mask volume in {masks} holds the label {', '.join(map(str, lost))} of --lesion. {found}")
+    if not lesion and min(labels) < 0:
+        raise DataError(f"Mask volumes in {masks} hold labels below 0. Say with --lesion which mean a lesion. {found}")
+    if not lesion and max(labels) <= 0:
+        raise DataError(f"No mask volume in {masks} holds a label above 0, so there is no lesion. {found}")
 
 
 def _slices(path: Path, mask: Path | None, slicing: Slicing) -> Iterator[tuple[int, np.ndarray, np.ndarray]]:
     """The number, the image, uint8 (H, W), and the mask, bool (H, W), of each slice."""
-    volume = _read(path)
-    labels = _read(mask) if mask else np.zeros(volume.shape)
-    if labels.shape != volume.shape:
-        raise DataError(f"The mask {mask} has the shape {labels.shape}, its volume {path} {volume.shape}.")
-    lesion = np.isin(labels, slicing.lesion) if slicing.lesion else labels > 0
-    above = volume[volume > volume.min()]
-    low, high = slicing.window or (np.percentile(above, _PERCENTILES) if above.size else (0.0, 1.0))
-    grey = ((volume - low) / max(high - low, 1e-12) * 255).clip(0, 255).round().astype(np.uint8)
-    for index in range(volume.shape[slicing.axis]):
+    from nibabel.orientations import apply_orientation
+
+    volume = Volume(path)
+    grey = _grey(volume, slicing.window)
+    lesion = np.zeros(grey.shape, dtype=bool)
+    if mask:
+        labelled = Volume(mask)
+        labels, _ = labelled.labels()
+        lesion = np.isin(labels, slicing.lesion) if slicing.lesion else labels > 0
+        lesion = apply_orientation(lesion, _turn(labelled, volume, slicing))
+    grey, lesion = (apply_orientation(whole, volume.to_body) for whole in (grey, lesion))
+    for index in range(grey.shape[slicing.axis]):
         image, truth = (np.rot90(whole.take(index, slicing.axis)) for whole in (grey, lesion))
         yield index, image, truth
 
 
-def _read(path: Path) -> np.ndarray:
-    """A volume turned to RAS+, float32 (X, Y, Z)."""
-    try:
-        import nibabel
-    except ImportError as error:
-        raise MissingNibabelError("NIfTI volumes are read by nibabel: pip install 'miasbench[nifti]'.") from error
-    try:
-        image: Any = nibabel.as_closest_canonical(nibabel.load(path))
-        volume = np.asarray(image.dataobj, dtype=np.float32)
-    except Exception as error:  # damaged bytes make it raise half a dozen kinds
-        raise DataError(f"{path} cannot be read ({error}). Copy it again from its source.") from error
-    if volume.ndim != 3 or not volume.size or not np.isfinite(volume).all():
-        raise DataError(f"{path} should have three dimensions and finite values, but its shape is {volume.shape}.")
-    return volume
+def _grey(volume: Volume, window: tuple[float, float] | None) -> np.ndarray:
+    """The voxels as uint8, stored as they were."""
+    values = volume.voxels()
+    least, most = float(values.min()), float(values.max())
+    if least == most:
+        raise DataError(f"{volume.path} has one value in all voxels, {least:g}. Export it again, or take it out.")
+    if window and (most <= window[0] or least >= window[1]):
+        raise DataError(
+            f"The window {window[0]:g} {window[1]:g} shows nothing of {volume.path}, whose values are {least:g} to "
+            f"{most:g}."
+        )
+    low, high = window or np.percentile(values[values > least], _PERCENTILES)
+    if low == high:  # nearly all voxels above the minimum are alike
+        low, high = least, most
+    return ((values - low) / (high - low) * 255).clip(0, 255).round().astype(np.uint8)
 
 
-def _write(folder: Path, name: str, slices: Iterator[tuple[int, np.ndarray, np.ndarray]], normal_only: bool) -> None:
+def _turn(mask: Volume, volume: Volume, slicing: Slicing) -> np.ndarray:
+    return mask.same_order(volume) if slicing.trust_image else mask.orientation_in(volume)
+
+
+def _write(
+    folder: Path, name: str, slices: Iterator[tuple[int, np.ndarray, np.ndarray]], normal_only: bool
+) -> Counter[str]:
+    """Writes a volume's slices, and returns how many were left out and why."""
+    left_out: Counter[str] = Counter()
     for index, image, mask in slices:
-        if image.min() == image.max() or (normal_only and mask.any()):
-            continue
-        kind = "Ungood" if mask.any() else "good"
-        _save(folder / kind / "img", f"{name}_{index:03}.png", image)
-        if mask.any():
-            _save(folder / kind / "anomaly_mask", f"{name}_{index:03}.png", mask.astype(np.uint8) * 255)
+        if image.min() == image.max():
+            left_out["constant"] += 1
+        elif normal_only and mask.any():
+            left_out["lesion"] += 1
+        else:
+            kind = "Ungood" if mask.any() else "good"
+            _save(folder / kind / "img", f"{name}_{index:03}.png", image)
+            if mask.any():
+                _save(folder / kind / "anomaly_mask", f"{name}_{index:03}.png", mask.astype(np.uint8) * 255)
+    return left_out
 
 
 def _save(folder: Path, name: str, pixels: np.ndarray) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     Image.fromarray(np.ascontiguousarray(pixels)).save(folder / name)
+
+
+def _counts(splits: Iterable[Split]) -> Counts:
+    counted = Counter(splits)
+    return Counts(**{split: counted[split] for split in SPLITS})
+
+
+def _listed(labels: Mapping[int, int]) -> str:
+    """Labels with the number of volumes that hold them, in words."""
+    return _some([f"{label} (in {number})" for label, number in sorted(labels.items())], 20)
+
+
+def _some(names: Sequence[str], shown: int = 5) -> str:
+    more = len(names) - shown
+    return ", ".join(names[:shown]) + (f" and {more} more" if more > 0 else "")

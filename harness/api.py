@@ -88,6 +88,7 @@ class Card:
         annotation: `mask`, or `image` where anomalous images have a label only: then no mask and no pixel is scored.
         lesion: The values that mean lesion in mask files, where the card says so; `any` is every one above 0.
         bits: How many bits of images of more than 8 mean something, where the card says so.
+        volumes: How slices were made of volumes: window, labels, spacing, who is in which split, and what was left out.
     """
 
     name: str
@@ -100,6 +101,7 @@ class Card:
     annotation: Literal["mask", "image"] = "mask"
     lesion: tuple[int, ...] | Literal["any"] | None = None
     bits: int | None = None
+    volumes: dict[str, Any] | None = None
 
 
 class Dataset(ABC):

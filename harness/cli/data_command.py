@@ -5,6 +5,7 @@ from functools import partial
 from pathlib import Path
 
 import click
+from click.core import ParameterSource
 
 from ..api import SPLITS, Dataset, UsageError
 from ..config import default_data_root
@@ -67,6 +68,7 @@ Examples:
   bench data add my_data ./slices
   bench data add liver_ct ~/Downloads/Liver_AD.zip
   bench data add tumours ./imagesTr --masks ./labelsTr --axis 2 --window -160 240 --lesion 2
+  bench data add strokes ./images --masks ./masks --patient '^(p[0-9]+)_' --seed 1 --shares 0.5 0.2 0.3
 """,
 )
 @click.argument("name")
@@ -85,38 +87,85 @@ Examples:
     "--window",
     type=(float, float),
     metavar="LOW HIGH",
-    help="Of volumes: values that become black and white.  [default: quantiles of each volume]",
+    help="Of volumes: values that become black and white.  [default: percentiles of each volume]",
 )
 @click.option(
-    "--lesion", type=int, multiple=True, metavar="LABEL", help="Of masks: a label that means a lesion.  [default: all]"
+    "--lesion",
+    type=int,
+    multiple=True,
+    metavar="LABEL",
+    help="Of masks: a label that means a lesion; may be repeated. Labels within 0.01 of a whole number are rounded.  "
+    "[default: all above 0]",
+)
+@click.option(
+    "--trust",
+    type=click.Choice(["image"]),
+    help="Where the headers of a volume and its mask disagree about where they lie: take the volume's for both.",
+)
+@click.option(
+    "--patient",
+    metavar="REGEX",
+    help="Of volumes: a pattern with one group, searched in their names, that finds the patient.  [default: BIDS's "
+    "sub-LABEL, otherwise the whole name]",
+)
+@click.option(
+    "--seed",
+    type=int,
+    default=0,
+    show_default=True,
+    help="Of volumes: another one deals patients out otherwise.",
+)
+@click.option(
+    "--shares",
+    type=(float, float, float),
+    default=(0.6, 0.1, 0.3),
+    metavar="TRAIN VALID TEST",
+    help="Of volumes: shares of the patients in each split.  [default: 0.6 0.1 0.3]",
 )
 @_DATA_ROOT
+@click.pass_context
 def add(
+    context: click.Context,
     name: str,
     path: Path,
     masks: Path | None,
     axis: int,
     window: tuple[float, float] | None,
     lesion: tuple[int, ...],
+    trust: str | None,
+    patient: str | None,
+    seed: int,
+    shares: tuple[float, float, float],
     data_root: Path,
 ) -> None:
     """Register a folder, an archive or NIfTI volumes that you have, as a dataset called NAME.
 
     A folder stays where it is. Volumes are cut into slices: 60 % of the patients train, with slices that show no
-    lesion, 10 % are for validation, 30 % for the test. One of BMAD's names, as for the archives of its Google Drive
-    folder, makes it that benchmark.
+    lesion, 10 % are for validation, 30 % for the test; all volumes of a patient are in one split. One of BMAD's names,
+    as for the archives of its Google Drive folder, makes it that benchmark.
     """
     from ...datasets.adding import add as register
-    from ...datasets.volumes import Slicing
+    from ...datasets.card import CardFile
+    from ...datasets.splitting import PATIENT, SplitRule
+    from ...datasets.volumes import Slicing, describe
     from ..registry import open_dataset
     from .progress import console, stage_status
 
+    for option in () if masks else ("axis", "window", "lesion", "trust", "patient", "seed", "shares"):
+        if context.get_parameter_source(option) is not ParameterSource.DEFAULT:
+            raise UsageError(f"--{option} is for NIfTI volumes: say with --masks where their masks are.")
+    slicing = Slicing(axis, window, lesion, trust_image=trust == "image")
+    rule = SplitRule(patient or PATIENT, seed, shares)
     with stage_status() as report:
-        made = register(name, path, data_root, report, masks, Slicing(axis, window, lesion))
+        made = register(name, path, data_root, report, masks, slicing, rule)
     console.print(f"{name} is registered: {made}", soft_wrap=True)
+    dataset = open_dataset(name, data_root)
     if made.suffix == ".yaml":
         console.print("Add its licence, citation and modality to that card: results carry them.")
-    _print_counts(open_dataset(name, data_root))
+        volumes = CardFile.read(made).volumes
+        for line in describe(volumes, dataset) if volumes else ():
+            console.print(line, soft_wrap=True)
+    _print_counts(dataset)
 
 
 @command.command(

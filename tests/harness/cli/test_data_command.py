@@ -18,6 +18,7 @@ import pytest
 from PIL import Image
 
 from miasbench.datasets import bmad
+from miasbench.datasets.folder import open_folder
 from miasbench.datasets.phantom import phantom_brain_mri, write_bmad
 from miasbench.harness import fetching
 from miasbench.harness.cli import main
@@ -141,10 +142,16 @@ class TestAdd:
         assert code == 2
         assert "Did you mean 'mine'?" in err
 
-    def test_an_archive_is_unpacked(self, bench: Bench, tmp_path: Path, slices: Path) -> None:
+    @pytest.mark.parametrize("separator", ["/", "\\"])
+    @pytest.mark.parametrize("around", [Path(), Path("mine"), Path("a/b c/mine")])
+    def test_an_archive_is_unpacked(
+        self, bench: Bench, tmp_path: Path, slices: Path, separator: str, around: Path
+    ) -> None:
         with zipfile.ZipFile(tmp_path / "mine.zip", "w") as opened:
             for file in slices.rglob("*.png"):
-                opened.write(file, file.relative_to(slices))
+                name = str(around / file.relative_to(slices)).replace("/", separator)
+                opened.writestr(name, file.read_bytes())
+                opened.writestr(f"__MACOSX/{name}", b"of macOS")
         assert bench("data", "add", "mine", "mine.zip")[0] == 0
         (tmp_path / "mine.zip").unlink()
         assert bench("run", "-m", "intensity", "-d", "mine", "--size", 64)[0] == 0
@@ -283,6 +290,160 @@ HARMS: dict[str, tuple[Callable[[Path], object], str]] = {
         "1 image looks the same as an image of another split",
     ),
 }
+
+
+@pytest.fixture
+def volumes(tmp_path: Path) -> Path:
+    """Two sessions of each of seven patients, of voxels of 0.7 x 0.7 x 5 mm, with a lesion labelled 2."""
+    affine = np.diag([-0.7, -0.7, 5, 1])
+    for number in range(14):
+        x, y, z = np.mgrid[:20, :24, :6]
+        labels = 2 * (((x - 6) ** 2 + (y - 15) ** 2 < 16) & (z > 1) & (z < 4)).astype(np.uint8)
+        volume = np.random.default_rng(number).normal(100 + 20 * np.sin(x / 6 + number // 2), 5) + 60 * labels
+        for folder, content in (("images", volume.astype(np.int16)), ("masks", labels)):
+            (tmp_path / folder).mkdir(exist_ok=True)
+            file = tmp_path / folder / f"sub-{number // 2:02}_ses-{number % 2}_FLAIR.nii.gz"
+            nibabel.save(nibabel.Nifti1Image(content, affine), file)
+    return tmp_path
+
+
+@pytest.mark.usefixtures("volumes")
+class TestVolumes:
+    ADD = "data", "add", "mine", "images", "--masks", "masks"
+
+    def test_what_was_done_is_printed_and_recorded(self, bench: Bench, tmp_path: Path) -> None:
+        code, out, err = bench(*self.ADD, "--lesion", 2, "--seed", 3)
+        assert (code, err) == (0, "")
+        for text in (
+            "14 volumes of 7 patients (sub-00, sub-01, sub-02, sub-03, sub-04 and 2 more): "
+            "4 patients train, 1 validate, 2 test; seed 3, shares 0.6 0.1 0.3.",
+            "Slices are axial, their voxels 0.7 x 0.7 x 5 mm",
+            "Labels found: 0 (in 14), 2 (in 14); a lesion is 2.",
+            "Left out: 16 slices with a lesion, of patients that train; 0 slices of one grey value.",
+            "mine: 32 train, 12 valid, 24 test images",
+        ):
+            assert text in " ".join(out.split())
+        assert bench("data", "verify", "mine")[0] == 0
+        assert bench("run", "-m", "intensity", "-d", "mine", "--size", 64)[0] == 0
+        (record,) = (json.loads(path.read_text()) for path in tmp_path.glob("bench-results/*/run.json"))
+        volumes = record["datasets"]["mine"]["card"]["volumes"]
+        assert volumes | {"images": "", "masks": ""} == {
+            "images": "",
+            "masks": "",
+            "axis": "axial",
+            "window": None,
+            "window_percentiles": [0.5, 99.5],
+            "lesion": [2],
+            "labels": {"0": 14, "2": 14},
+            "label_rounding": 0.0,
+            "trust": "header",
+            "forms_disagree": 0,
+            "smallest_voxel_mm": [0.7, 0.7, 5.0],
+            "largest_voxel_mm": [0.7, 0.7, 5.0],
+            "seed": 3,
+            "shares": [0.6, 0.1, 0.3],
+            "patients": {"train": 4, "valid": 1, "test": 2},
+            "volumes": {"train": 8, "valid": 2, "test": 4},
+            "without_mask": 0,
+            "lesion_slices_left_out": 16,
+            "constant_slices_left_out": 0,
+            "passed_over": {},
+        }
+        cases = find_runs(tmp_path / "bench-results")[0].cases()
+        assert cases["patient"].nunique() == 2, "sessions of a patient are one"
+
+    def test_notes_are_told_by_the_run_too(self, bench: Bench, tmp_path: Path) -> None:
+        (tmp_path / "masks" / "sub-01_ses-0_FLAIR.nii.gz").unlink()
+        for command in (self.ADD, ("data", "verify", "mine"), ("run", "-m", "intensity", "-d", "mine", "--size", 64)):
+            code, out, _ = bench(*command)
+            assert code == 0
+            assert "1 volumes have no mask and are taken for normal" in " ".join(out.split())
+
+    @pytest.mark.parametrize(
+        ("options", "said"),
+        [
+            (("--lesion", 3), "holds the label 3 of --lesion. Labels found: 0 (in 14), 2 (in 14)."),
+            (("--patient", r"^(p\d+)"), "finds no patient in the volume's name 'sub-00_ses-0_FLAIR'"),
+            (("--patient", "sub"), "should have one, which is the patient"),
+            (("--shares", 0.6, 0.3, 0.3), "should sum to 1"),
+            (("--window", 100, 50), "the lower one first"),
+            (("--window", 5000, 6000), "shows nothing of images/sub-00_ses-0_FLAIR.nii.gz"),
+        ],
+    )
+    def test_a_wrong_option_leaves_nothing(self, bench: Bench, tmp_path: Path, options: tuple, said: str) -> None:
+        code, _, err = bench(*self.ADD, *options)
+        assert code == 2
+        assert said in err
+        assert not list((tmp_path / "data").glob("*")) + list((tmp_path / "data").glob(".*"))
+
+    def test_a_mask_without_its_header_is_refused_unless_the_image_is_trusted(
+        self, bench: Bench, tmp_path: Path
+    ) -> None:
+        for file in (tmp_path / "masks").iterdir():
+            labels = np.asanyarray(nibabel.load(file).dataobj)  # type: ignore[attr-defined]
+            nibabel.save(nibabel.Nifti1Image(labels, np.eye(4)), file)
+        code, _, err = bench(*self.ADD)
+        assert code == 2
+        assert "sub-00_ses-0_FLAIR.nii.gz lies elsewhere than its volume" in err
+        assert bench(*self.ADD, "--trust", "image")[0] == 0
+        dataset = open_folder(tmp_path / "data" / "mine.yaml")
+        sample = dataset.load(next(case for case in dataset.cases("test") if case.label))
+        assert sample.image[sample.mask].min() > sample.image[~sample.mask].max(), "the lesion is the brightest part"
+
+    @pytest.mark.parametrize("option", [("--lesion", 2), ("--axis", 2), ("--patient", "(a)"), ("--trust", "image")])
+    def test_options_of_volumes_are_refused_for_a_folder(self, bench: Bench, slices: Path, option: tuple) -> None:
+        code, _, err = bench("data", "add", "other", slices, *option)
+        assert code == 2
+        assert f"{option[0]} is for NIfTI volumes" in err
+
+    def test_volumes_are_no_benchmark_of_bmad(self, bench: Bench) -> None:
+        code, _, err = bench("data", "add", "brain_mri", "images", "--masks", "masks")
+        assert code == 2
+        assert "brain_mri is the name of a benchmark of BMAD" in err
+
+    def test_a_card_that_cannot_be_written_leaves_no_slices(
+        self, bench: Bench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        def fail(*_: object) -> None:
+            raise KeyboardInterrupt
+
+        monkeypatch.setattr("miasbench.datasets.card.CardFile.write", fail)
+        assert bench(*self.ADD)[0] == 130
+        assert not list((tmp_path / "data").iterdir())
+
+    def test_a_folder_per_patient_says_what_to_do(self, bench: Bench, tmp_path: Path) -> None:
+        for patient in ("BraTS_001", "BraTS_002"):
+            (tmp_path / "brats" / patient).mkdir(parents=True)
+            for kind in ("flair", "seg"):
+                (tmp_path / "brats" / patient / f"{patient}_{kind}.nii.gz").touch()
+        for options in ((), ("--masks", "masks")):
+            code, _, err = bench("data", "add", "brats", "brats", *options)
+            assert code == 2
+            said = " ".join(err.split())
+            assert "a folder of volumes and one of masks, where a mask has its volume's name" in said
+            assert f"ln -s {tmp_path}/brats/BraTS_001/BraTS_001_flair.nii.gz IMAGES/BraTS_001.nii.gz" in said
+
+    @pytest.mark.parametrize(("ending", "said"), [("dcm", "dcm2niix"), ("nrrd", "SimpleITK"), ("mha", "SimpleITK")])
+    def test_other_formats_say_what_to_do(self, bench: Bench, tmp_path: Path, ending: str, said: str) -> None:
+        (tmp_path / "scans").mkdir()
+        (tmp_path / "scans" / f"a.{ending}").touch()
+        for options in ((), ("--masks", "masks")):
+            code, _, err = bench("data", "add", "scans", "scans", *options)
+            assert code == 2
+            assert f"{said} does" in err
+            assert f"a.{ending}" in err
+
+    def test_an_archive_of_volumes_says_what_to_do(self, bench: Bench, tmp_path: Path) -> None:
+        with zipfile.ZipFile(tmp_path / "set.zip", "w") as opened:
+            for file in tmp_path.glob("*/*.nii.gz"):
+                opened.write(file, Path("set") / file.relative_to(tmp_path))
+        code, _, err = bench("data", "add", "mine", "set.zip")
+        assert code == 2
+        assert "set.zip holds volumes, such as set/images/sub-00_ses-0_FLAIR.nii.gz. Unpack it yourself" in err
+        code, _, err = bench("data", "add", "mine", "set.zip", "--masks", "masks")
+        assert code == 2
+        assert "Unpack the archive first" in err
+        assert not list((tmp_path / "data").glob("*"))
 
 
 class TestVerify:
