@@ -220,7 +220,7 @@ class Reading:
                     facts.smooth.add(path)
                     if mask.lossy:
                         facts.lossy.add(path)
-                    facts.bright += np.count_nonzero(mask.grey >= _BRIGHT)
+                    facts.bright += int(np.count_nonzero(mask.grey >= _BRIGHT))
                     facts.flat += _flat(mask.grey)
                     facts.brightest = max(facts.brightest, int(mask.grey.max()))
         for path in self._spare:

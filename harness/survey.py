@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass, fields
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -144,6 +145,6 @@ def _look(image: np.ndarray, mask: np.ndarray) -> Iterator[object]:
     yield np.asarray(picture.resize((_SIDE, _SIDE), Image.Resampling.BOX))
 
 
-def _write(path: Path, arrays: dict[str, np.ndarray]) -> None:
+def _write(path: Path, arrays: dict[str, Any]) -> None:
     with path.open("wb") as file:
         np.savez(file, **arrays)

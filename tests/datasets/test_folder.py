@@ -3,6 +3,7 @@ import shutil
 import unicodedata
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -254,7 +255,8 @@ def test_a_card_passes_over_what_its_folders_hold_but_not_what_its_patterns_leav
 def test_more_endings_are_read(tmp_path: Path, make_bmad: Maker, ending: str) -> None:
     make_bmad(tmp_path)
     image = Image.fromarray(np.arange(48, dtype=np.uint8).reshape(6, 8))
-    image.save(tmp_path / f"train/good/img/more_1.{ending}", **({"lossless": True} if ending != "gif" else {}))
+    options: dict[str, Any] = {} if ending == "gif" else {"lossless": True}
+    image.save(tmp_path / f"train/good/img/more_1.{ending}", **options)
     dataset = open_folder(tmp_path)
     assert counts(dataset) == COUNTS | {"train": 4}
     assert dataset.notes() == ()

@@ -166,7 +166,7 @@ def test_a_jpeg_mask_is_cut_at_half(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("ending", ["webp", "gif", "pgm", "ppm", "jp2", "WEBP"])
 def test_other_endings_are_read(tmp_path: Path, ending: str) -> None:
-    options = {"lossless": True} if ending.lower() == "webp" else {}
+    options: dict[str, Any] = {"lossless": True} if ending.lower() == "webp" else {}
     image = Image.fromarray(GREY)
     (image.convert("RGB") if ending == "ppm" else image).save(tmp_path / f"x.{ending}", **options)
     np.testing.assert_array_equal(read_grey(tmp_path / f"x.{ending}"), GREY)

@@ -4,6 +4,7 @@ import io
 import shutil
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import pytest
@@ -69,9 +70,9 @@ class Drawn(Dataset):
 
     of_files = True
 
-    def __init__(self, *tests: tuple[int, np.ndarray], annotation: str = "mask") -> None:
+    def __init__(self, *tests: tuple[int, np.ndarray], annotation: Literal["mask", "image"] = "mask") -> None:
         self.name = "drawn"
-        self.card = Card("drawn", "Drawn", "none", "nowhere", "CC0-1.0", "nobody", annotation=annotation)  # pyright: ignore
+        self.card = Card("drawn", "Drawn", "none", "nowhere", "CC0-1.0", "nobody", annotation=annotation)
         self.masks = [mask for _, mask in tests]
         self.listed = [
             Case(f"t_{n}", f"p{n}", "test", label, f"{n}.png", f"m{n}.png") for n, (label, _) in enumerate(tests)
@@ -158,8 +159,8 @@ CHANGES: dict[str, Callable[[Image.Image], Image.Image]] = {
     "the same": lambda image: image,
     "compressed": again,
     "half as large": lambda image: image.resize((64, 64), Image.Resampling.BILINEAR),
-    "brighter": lambda image: image.point(lambda grey: min(255, 1.1 * grey + 10)),
-    "darker": lambda image: image.point(lambda grey: 255 * (grey / 255) ** 1.3),
+    "brighter": lambda image: image.point([min(255, round(1.1 * grey + 10)) for grey in range(256)]),
+    "darker": lambda image: image.point([round(255 * (grey / 255) ** 1.3) for grey in range(256)]),
     "blurred": lambda image: image.filter(ImageFilter.GaussianBlur(0.8)),
     "noisy": lambda image: Image.fromarray(
         (np.array(image) + np.random.default_rng(0).normal(0, 8, (128, 128))).clip(0, 255).astype(np.uint8)

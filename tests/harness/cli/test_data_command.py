@@ -284,7 +284,7 @@ HARMS: dict[str, tuple[Callable[[Path], object], str]] = {
     "a test of one patient": (of_one_patient, "test images are of one patient, test, as far as names tell"),
     "a copy in another split": (
         lambda folder: each(
-            [shutil.copy(images(folder / "train")[0], folder / "test/good/img/other_1.png")],
+            [Path(shutil.copy(images(folder / "train")[0], folder / "test/good/img/other_1.png"))],
             lambda image: (image * 0.9).astype(np.uint8),
         ),
         "1 image looks the same as an image of another split",
