@@ -30,6 +30,7 @@ from ..results.baseline import (
     Score,
     Tolerance,
 )
+from ..results.seeds import over_seeds
 from ..results.store import RunStore, scoring_of
 from ..results.tables import MASK_METRICS, headline
 from .api import UsageError
@@ -408,8 +409,8 @@ def _mean_score(rows: pd.DataFrame, metric: str, policy: str) -> Score | None:
     own = rows[(rows["metric"] == metric) & (rows["policy"] == policy) & ~rows["oracle"]]
     if len(own) < rows["cell"].nunique() or own["value"].isna().any():
         return None
-    deviation = own["value"].std() if len(own) > 1 else float("nan")
-    numbers = own["value"].mean(), own["ci_low"].mean(), own["ci_high"].mean(), deviation
+    score = over_seeds(own)
+    numbers = score.value, score.low, score.high, score.std
     value, *rest = (None if np.isnan(number) else round(float(number), DIGITS) for number in numbers)
     return Score(policy, value or 0.0, *rest)
 

@@ -54,7 +54,7 @@ DEFAULT_TOLERANCES: dict[str, Tolerance] = {
 @with_config(_STRICT)
 @dataclass(frozen=True)
 class Score:
-    """A metric, 0 to 1, higher is better: the mean over seeds of its value and of its 95 % interval's ends.
+    """A metric, 0 to 1, higher is better: its mean over seeds, and the 95 % interval over seeds and patients.
 
     `policy` is `own`, `valid_dice`, or `none` where no mask is involved; an end that could not be computed is `None`.
     `deviation` is that of the seeds' values, n - 1 in its denominator; `None` with one seed, and in older baselines.

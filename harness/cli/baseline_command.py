@@ -44,15 +44,18 @@ def command(run: str, results: UPath, out: Path, tolerances: tuple[str, ...]) ->
     from ...results.baseline import DEFAULT_TOLERANCES, read_baseline, write_baseline
     from ...results.store import find_run
     from ..gate import make_baseline, parse_tolerances
-    from .progress import console
+    from ..integrity import doubts
+    from .progress import console, print_doubts
 
     given = parse_tolerances(tolerances)
     kept = read_baseline(out).tolerance if out.exists() else DEFAULT_TOLERANCES
     wanted = {**kept, **given}
     defaults = {name for name, one in DEFAULT_TOLERANCES.items() if name not in given and wanted.get(name) == one}
-    baseline = make_baseline(find_run(run, results), wanted, optional=defaults)
+    store = find_run(run, results)
+    baseline = make_baseline(store, wanted, optional=defaults)
     write_baseline(out, baseline)
     cells = len(baseline.cells)
+    print_doubts(doubts(store))
     for name in wanted.keys() - baseline.tolerance.keys():
         console.print(f"No tolerance for {name}, which judges nothing here.", style="yellow")
     console.print(

@@ -69,7 +69,8 @@ def command(run: str, baseline: Path, results: UPath, markdown: Path | None, git
     from ...results.store import find_run
     from ..files import naming, write_whole
     from ..gate import check, measure
-    from .progress import console
+    from ..integrity import doubts
+    from .progress import console, print_doubts
 
     summary = os.environ.get("GITHUB_STEP_SUMMARY")
     if github and not summary:
@@ -80,6 +81,7 @@ def command(run: str, baseline: Path, results: UPath, markdown: Path | None, git
     findings = check(expected, measured)
     accept = shlex.join(["bench", "baseline", str(store.folder), "--out", str(file)])
     console.print(gate_table(findings, accept))
+    print_doubts(doubts(store))
     text = gate_markdown(findings, accept)
     if github and summary:
         with naming(Path(summary)), Path(summary).open("a", encoding="utf-8") as file:

@@ -58,6 +58,7 @@ class TestHelp:
             ["compare"],
             ["baseline"],
             ["check"],
+            ["verify"],
             ["list"],
             ["list", "runs"],
             ["data"],
@@ -551,6 +552,45 @@ class TestGate:
         }
         assert bench("check", "--baseline", "b.json")[0] == 0
 
+    def test_a_dataset_without_validation_has_no_dice_to_judge(self, bench: Bench, tmp_path: Path) -> None:
+        write_bmad(phantom_brain_mri(Path(), train=3, valid=4, test=6, size=64), tmp_path / "mine")
+        shutil.rmtree(tmp_path / "mine" / "valid")
+        bench("run", "-m", "intensity", "-d", "./mine", "--size", 64)
+        code, _, err = bench("baseline", "--tolerance", "dice=0.05")
+        assert code == 2
+        assert "dice: there is no dice of the method's own masks or of valid_dice." in err
+        assert "The run has pixel_auroc, pixel_ap, aupro, image_auroc" in err
+        assert not (tmp_path / "baseline.json").exists()
+        code, out, _ = bench("baseline")
+        assert code == 0
+        assert "No tolerance for dice, which judges nothing here." in out
+        assert bench("check", "--baseline", "baseline.json")[0] == 0
+        kept = json.loads((tmp_path / "baseline.json").read_text())
+        kept["tolerance"] = {"dice": {"absolute": 0.05}}  # as 0.1.0 wrote it
+        (tmp_path / "baseline.json").write_text(json.dumps(kept))
+        code, out, _ = bench("check", "--baseline", "baseline.json", "--markdown", "gate.md", "--junit", "gate.xml")
+        assert code == 5
+        assert "2 × without anything to judge" in out
+        assert "Nothing is worse" not in out
+        assert (tmp_path / "gate.md").read_text().startswith("### Benchmark gate: failed")
+
+    def test_a_test_of_one_patient_cannot_be_paired(self, bench: Bench, tmp_path: Path) -> None:
+        run_tiny(bench)
+        paired = ("baseline", "--out", "b.json", "--tolerance", "dice=paired")
+        assert bench(*paired)[0] == 0
+        kept = json.loads((tmp_path / "b.json").read_text())
+        for cell in kept["cells"]:
+            cell["dice"] = {"one": {case: 1.0 for cases in cell["dice"].values() for case in cases}}
+        kept["tolerance"] = {"dice": "paired"}
+        (tmp_path / "b.json").write_text(json.dumps(kept))
+        assert bench("check", "--baseline", "b.json")[0] == 5
+        (folder,) = (tmp_path / "bench-results").iterdir()
+        store = RunStore(folder)
+        store.write_table("cases", store.cases().assign(patient="one"))
+        code, _, err = bench(*paired)
+        assert code == 2
+        assert "a paired interval takes two patients or more" in err
+
     def test_a_deleted_dataset_a_changed_one_and_an_option_are_not_drops(self, bench: Bench, tmp_path: Path) -> None:
         write_bmad(phantom_brain_mri(Path(), train=3, valid=4, test=6, size=64), tmp_path / "mine")
         both = ("run", "-m", "intensity", "-d", "./mine", "-d", TINY, "--size", 64)
@@ -592,6 +632,54 @@ class TestGate:
         assert "is not finished" in err
         run_tiny(bench, "--force", methods="scripted")
         assert bench("check", "--baseline", "baseline.json")[0] == 4
+
+
+class TestVerify:
+    def test_a_run_whose_numbers_were_changed_is_told_wherever_it_is_read(self, bench: Bench, tmp_path: Path) -> None:
+        write_bmad(phantom_brain_mri(Path(), train=3, valid=4, test=6, size=64), tmp_path / "mine")
+        bench("run", "-m", "intensity", "-d", "./mine", "--size", 64)
+        (run,) = find_runs(tmp_path / "bench-results")
+        shutil.copytree(str(run.folder), tmp_path / "theirs")
+        code, out, err = bench("verify", "theirs")
+        assert (code, err) == (0, "")
+        assert "all that could be checked agrees" in out
+        scores = pd.read_parquet(tmp_path / "theirs" / "scores.parquet")
+        scores.loc[scores["metric"] == "dice", "value"] += 0.5
+        scores.to_parquet(tmp_path / "theirs" / "scores.parquet", index=False)
+        code, out, _ = bench("verify", "theirs")
+        assert code == 1
+        assert "wrong        scores.parquet, " in out
+        said = "scores.parquet of theirs is not what the run wrote: its checksum is another. bench verify says more."
+        for command in (["show", "theirs"], ["compare", run.folder, "theirs"], ["report", "theirs", "--out", "out"]):
+            assert said in bench(*command)[1]
+        assert "Nothing else differs" not in bench("compare", run.folder, "theirs")[1]
+
+    def test_a_dataset_that_was_moved_is_named(self, bench: Bench, tmp_path: Path) -> None:
+        write_bmad(phantom_brain_mri(Path(), train=3, valid=4, test=6, size=64), tmp_path / "mine")
+        bench("run", "-m", "intensity", "-d", "./mine", "--size", 64)
+        (tmp_path / "mine").rename(tmp_path / "there")
+        code, out, _ = bench("verify")
+        assert code == 0
+        assert "--dataset mine=PATH says where it is" in out
+        code, _, err = bench("score")
+        assert code == 2
+        assert "--dataset mine=PATH says where it is now" in err
+        here = ("--dataset", "mine=there")
+        assert bench("score", "latest", *here)[0] == 0
+        code, out, _ = bench("verify", "latest", *here)
+        assert code == 0
+        assert "not checked" not in out
+        code, out, _ = bench("report", "latest", "--out", "out", *here)
+        assert code == 0
+        assert "No gallery" not in out
+        write_bmad(phantom_brain_mri(Path(), train=3, valid=4, test=5, size=64), tmp_path / "other")
+        for command in (["score", "latest"], ["verify", "latest"], ["report", "latest", "--out", "out"]):
+            code, _, err = bench(*command, "--dataset", "mine=other")
+            assert code == 2
+            assert re.search(r"fingerprint is [0-9a-f]{64}, the run's [0-9a-f]{64}", " ".join(err.split()))
+            code, _, err = bench(*command, "--dataset", "yours=there")
+            assert code == 2
+            assert "it should be NAME=PATH" in err
 
 
 class TestWrongUsage:
