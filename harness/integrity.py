@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 
 from ..results.store import CellStore, ResultsError, RunStore
-from ..results.tables import MAP_METRICS, concatenate
+from ..results.tables import concatenate
 from .api import BenchError, Dataset
 from .cells import PREDICTED, CellTask, Report, scored_by, stored_scores
 from .comparing import compare_methods
@@ -115,18 +115,14 @@ def doubts(store: RunStore) -> list[str]:
 
 def scores_against_cases(scores: pd.DataFrame, cases: pd.DataFrame) -> Iterator[str]:
     """Says which scores are not what the cases give; intervals are not looked at."""
-    expected = {
-        (cell, "none" if metric in MAP_METRICS else policy, metric): value
-        for (cell, policy), rows in cases.groupby(["cell", "policy"], sort=False)
-        for metric, value in _means(rows, cases).items()
-    }
-    for row in scores[scores["error"] == ""].to_dict("records"):
-        key = row["cell"], row["policy"], row["metric"]
-        if key in expected and not _same(row["value"], expected[key]):
-            yield (
-                f"scores.parquet, {' · '.join(key)}: the value is {_said(row['value'])}, the cases give "
-                f"{_said(expected[key])}."
-            )
+    keys = ["cell", "policy", "metric"]
+    joined = scores[scores["error"] == ""].merge(_means(cases), on=keys, suffixes=("", "_of_cases"))
+    wrong = joined[~_alike(joined["value"], joined["value_of_cases"])]
+    for row in wrong.to_dict("records"):
+        yield (
+            f"scores.parquet, {' · '.join(row[key] for key in keys)}: the value is {_said(row['value'])}, the cases "
+            f"give {_said(row['value_of_cases'])}."
+        )
 
 
 def _verify_record(store: RunStore, record: Mapping[str, Any], config: RunConfig, found: Verification) -> None:
@@ -341,14 +337,14 @@ def _differences(name: str, found: pd.DataFrame, expected: pd.DataFrame, source:
     shared = one.index.intersection(other.index)
     one, other = one.loc[shared], other.loc[shared]
     for column in [column for column in one if column in other]:
-        for where, value, wanted in zip(shared, one[column], other[column], strict=True):
-            if not _same(value, wanted):
-                yield f"{file}, {_row(where)}, {column}: it is {_said(value)}, {source} {_said(wanted)}."
+        for place in np.flatnonzero(~_alike(one[column], other[column])):
+            value, wanted = _said(one[column].iloc[place]), _said(other[column].iloc[place])
+            yield f"{file}, {_row(shared[place])}, {column}: it is {value}, {source} {wanted}."
 
 
 def _indexed(table: pd.DataFrame, keys: Sequence[str]) -> pd.DataFrame:
     """Rows by their key; the same key again gets a number."""
-    again = table.groupby(list(keys), sort=False).cumcount()
+    again = table.groupby(list(keys), sort=False, dropna=False).cumcount()
     return table.assign(again=again).set_index([*keys, "again"]).sort_index()
 
 
@@ -357,23 +353,39 @@ def _row(where: Iterable[Any]) -> str:
     return " · ".join(map(str, keys)) + (f" (number {again + 1})" if again else "")
 
 
-def _means(rows: pd.DataFrame, cases: pd.DataFrame) -> dict[str, float]:
-    """The scores that follow from the cases of one cell under one policy."""
-    lesion, normal = rows[rows["truth_px"] > 0], rows[rows["label"] == 0]
-    found = {name: lesion[name].mean() for name in ("iou", "precision", "recall", "hd95_px", "assd_px")}
-    found |= {"dice": rows["dice"].mean(), "false_lesions": rows["false_lesions"].mean()}
-    sizes = ("small", "medium", "large")
-    found |= {f"dice_{size}": rows.loc[rows["lesion_size"] == size, "dice"].mean() for size in sizes}
-    found["normal_fp_area"] = (normal["predicted_px"] / normal["image_px"]).mean()
-    found["lesion_recall"] = rows["lesions_hit"].sum() / rows["lesions"].sum() if rows["lesions"].sum() else np.nan
-    pixels = rows["predicted_px"].sum() + rows["truth_px"].sum()
-    found["dice_pooled"] = 2 * rows["intersection_px"].sum() / pixels if pixels else np.nan
-    found["image_auroc"] = Ranking(rows["image_score"].to_numpy(), rows["label"].to_numpy() == 1).auroc
-    cell = rows["cell"].iloc[0]
-    oracle = cases[(cases["cell"] == cell) & (cases["policy"] == "oracle_dice")].set_index("case")["dice"]
-    if len(oracle):
-        found["regret"] = (oracle - rows.set_index("case")["dice"]).mean()
-    return found
+def _means(cases: pd.DataFrame) -> pd.DataFrame:
+    """The scores that follow from cases: `cell`, `policy`, `metric`, `value`."""
+    lesion, normal, dice = cases["truth_px"] > 0, cases["label"] == 0, cases["dice"]
+    oracle = cases[cases["policy"] == "oracle_dice"].set_index(["cell", "case"])["dice"]
+    values = {name: cases[name].where(lesion) for name in ("iou", "precision", "recall", "hd95_px", "assd_px")}
+    values |= {f"dice_{size}": dice.where(cases["lesion_size"] == size) for size in ("small", "medium", "large")}
+    values |= {"dice": dice, "false_lesions": cases["false_lesions"]}
+    values["normal_fp_area"] = (cases["predicted_px"] / cases["image_px"]).where(normal)
+    values["regret"] = cases[["cell", "case"]].join(oracle, on=["cell", "case"])["dice"] - dice
+    keys = [cases["cell"], cases["policy"]]
+    means = pd.DataFrame(values).groupby(keys).mean()
+    counted = ("lesions", "lesions_hit", "intersection_px", "predicted_px", "truth_px")
+    sums = cases[list(counted)].groupby(keys).sum().astype(float)
+    means["lesion_recall"] = sums["lesions_hit"] / sums["lesions"]
+    means["dice_pooled"] = 2 * sums["intersection_px"] / (sums["predicted_px"] + sums["truth_px"])
+    of_masks = means.reset_index().melt(["cell", "policy"], var_name="metric")
+    of_images = [
+        {"cell": cell, "policy": "none", "metric": "image_auroc", "value": _image_auroc(rows)}
+        for cell, rows in cases.drop_duplicates(["cell", "case"]).groupby("cell")
+    ]
+    return pd.concat([of_masks, pd.DataFrame(of_images, columns=list(of_masks))], ignore_index=True)
+
+
+def _image_auroc(rows: pd.DataFrame) -> float:
+    return Ranking(rows["image_score"].to_numpy(), rows["label"].to_numpy() == 1).auroc
+
+
+def _alike(values: pd.Series, others: pd.Series) -> np.ndarray:
+    """Where two columns hold the same, bool (N,); numbers may differ as processors round."""
+    if pd.api.types.is_numeric_dtype(values) and pd.api.types.is_numeric_dtype(others):
+        one, other = values.to_numpy(float), others.to_numpy(float)
+        return np.isclose(one, other, rtol=_CLOSE, atol=_CLOSE, equal_nan=True)
+    return np.array([_same(value, other) for value, other in zip(values, others, strict=True)], bool)
 
 
 def _same(value: Any, other: Any) -> bool:

@@ -23,7 +23,7 @@ STATES = ("finished", "failed", "running", "missing")
 READERS = {
     "show": ["show", "RUN", "--published"],
     "stats": ["stats", "RUN", "--pairs"],
-    "compare": ["compare", "WHOLE", "RUN", "--all"],
+    "compare": ["compare", "WHOLE", "RUN"],
     "compare-first": ["compare", "RUN", "WHOLE"],
     "baseline": ["baseline", "RUN", "--out", "OUT/b.json"],
     "check": ["check", "RUN", "--baseline", "BASELINE", "--junit", "OUT/g.xml", "--markdown", "OUT/g.md"],
