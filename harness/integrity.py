@@ -191,7 +191,7 @@ def _csv_against(name: str, content: bytes, table: pd.DataFrame) -> Iterator[str
     def read(text: bytes) -> pd.DataFrame:
         return pd.read_csv(io.BytesIO(text), dtype=str, keep_default_na=False)
 
-    lists = {column: table[column].map(_listed) for column in table if table[column].dtype == object}
+    lists = {str(column): table[column].map(_listed) for column in table if table[column].dtype == object}
     try:
         found, expected = read(content), read(table.assign(**lists).to_csv(index=False).encode())
     except (ValueError, pd.errors.ParserError) as error:
@@ -204,7 +204,7 @@ def _csv_against(name: str, content: bytes, table: pd.DataFrame) -> Iterator[str
         )
         return
     for row, column in np.argwhere((found != expected).to_numpy()):
-        one, other = found.iloc[row, column], expected.iloc[row, column]
+        one, other = str(found.iloc[row, column]), str(expected.iloc[row, column])
         if not _same_number(one, other):
             title = found.columns[column]
             yield f"{name}.csv, line {row + 2}, {title}: it has {one!r}, {name}.parquet {other!r}."

@@ -59,10 +59,11 @@ def recorded_datasets(store: RunStore, moved: Mapping[str, str] = NOWHERE_ELSE) 
     """
     record = store.read()
     config = make_config(record["config"], f"in {store.folder / 'run.json'}")
-    specs = dict(zip(record["datasets"], dict.fromkeys(config.dataset), strict=False))
+    names = list(record["datasets"])
+    specs = dict(zip(names, dict.fromkeys(config.dataset), strict=False))
     found = RecordedDatasets({}, {})
-    for name, then in record["datasets"].items():
-        where = moved.get(name, specs.get(name, name))
+    for name in names:
+        then, where = record["datasets"][name], moved.get(name) or specs.get(name, name)
         try:
             dataset = _open(where, name, config)
             if dataset.fingerprint != then["fingerprint"]:

@@ -41,7 +41,7 @@ def command(run: str, results: UPath, out: Path, tolerances: tuple[str, ...]) ->
     It has each cell's scores with their intervals, DICE case by case, seeds, runtime, and the fingerprints of all that
     scores depend on. RUN is a run's folder, its name, the beginning of its name, or `latest`.
     """
-    from ...results.baseline import DEFAULT_TOLERANCES, read_baseline, write_baseline
+    from ...results.baseline import DEFAULT_TOLERANCES, Tolerance, read_baseline, write_baseline
     from ...results.store import find_run
     from ..gate import make_baseline, parse_tolerances
     from ..integrity import doubts
@@ -49,7 +49,7 @@ def command(run: str, results: UPath, out: Path, tolerances: tuple[str, ...]) ->
 
     given = parse_tolerances(tolerances)
     kept = read_baseline(out).tolerance if out.exists() else DEFAULT_TOLERANCES
-    wanted = {**kept, **given}
+    wanted: dict[str, Tolerance] = {**kept, **given}
     defaults = {name for name, one in DEFAULT_TOLERANCES.items() if name not in given and wanted.get(name) == one}
     store = find_run(run, results)
     baseline = make_baseline(store, wanted, optional=defaults)
