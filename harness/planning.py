@@ -9,7 +9,7 @@ from typing import Any
 
 from pydantic import TypeAdapter
 
-from ..results.store import RunStore, slug
+from ..results.store import RunStore, readable
 from . import registry
 from .api import BenchError, Dataset, Method, StageReport, UsageError, Weights
 from .config import RunConfig
@@ -45,7 +45,7 @@ class Cell:
     @property
     def name(self) -> str:
         """The name of the cell's folder."""
-        return f"{slug(self.dataset)}-{slug(self.method)[:80]}-seed{self.seed}-{self.key[:10]}"
+        return f"{readable(self.dataset, 100)}-{readable(self.method, 80)}-seed{self.seed}-{self.key[:10]}"
 
     def __str__(self) -> str:
         return f"{self.dataset} · {self.method} · seed {self.seed}"
@@ -74,7 +74,7 @@ class Plan:
     @property
     def store(self) -> RunStore:
         """The run's folder: its name follows from its cells, so the same command finds it again."""
-        name = slug("+".join(self.datasets))[:60]
+        name = readable("+".join(self.datasets), 60)
         return RunStore(self.config.results / f"{name}-{_hash([cell.key for cell in self.cells])[:8]}")
 
 

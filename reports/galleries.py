@@ -93,7 +93,7 @@ def galleries(
         except ResultsError:
             missing.append(f"{method} on {dataset}: its anomaly maps were not kept, or are damaged")
             continue
-        name = f"gallery_{slug(str(dataset))}_{slug(str(method))}"
+        name = f"gallery_{slug(str(dataset))}@{slug(str(method))}"  # a slug holds no @: no two pairs make one name
         files += _draw(
             f"{method} · {short[str(dataset)]} · masks: {of_seed['policy'].iloc[0]} · seed {of_seed['seed'].iloc[0]}",
             pictures,

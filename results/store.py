@@ -38,6 +38,11 @@ from ..harness.api import BenchError, Prediction
 from ..harness.files import PLAIN, Lock, write_whole
 from .tables import CellTables, concatenate, with_patients
 
+_LONGEST = 80  # characters of a slug
+_DIGITS = 10  # of its hash
+_SAFE = re.compile(r"[a-z0-9_+=]([a-z0-9_.+=-]*[a-z0-9_+=-])?")
+_HASHED = re.compile(rf"-[0-9a-f]{{{_DIGITS}}}$")  # as another text's slug may end
+_RESERVED = re.compile(r"^(con|prn|aux|nul|com[0-9]|lpt[0-9])(\.|$)", re.IGNORECASE)  # devices of Windows
 _KEPT_PIXELS = 2**27  # of anomaly maps, half a gigabyte
 _SEAL = 64  # hexadecimal digits of a SHA-256
 
@@ -148,9 +153,12 @@ class CellStore:
         """The cases whose predictions are there and have an unbroken seal."""
         folder = self.folder / split
         there = {path.name for path in folder.iterdir()} if folder.is_dir() else set()
-        paths = {case_id: self._prediction_path(split, case_id) for case_id in case_ids}
+        paths = {case_id: self._places(split, case_id) for case_id in case_ids}
         return {
-            case_id for case_id, path in paths.items() if path.name in there and _is_sealed(path.read_bytes()) is True
+            case_id
+            for case_id, of_case in paths.items()
+            for path in [path for path in of_case if path.name in there][:1]
+            if _is_sealed(path.read_bytes()) is True
         }
 
     def seals(self, split: str) -> dict[str, bool | None]:
@@ -176,6 +184,7 @@ class CellStore:
         if dtype == "float16":
             anomaly_map = _halved(anomaly_map)
         arrays: dict[str, Any] = {
+            "case": np.str_(slug(case_id)),
             "anomaly_map": anomaly_map,
             "image_score": np.float64(prediction.image_score),
             "seconds": np.float64(stored.seconds),
@@ -187,7 +196,7 @@ class CellStore:
             arrays["prompts"] = np.array([[*one, *(4 - len(one)) * [np.nan]] for one in prediction.prompts])
         buffer = io.BytesIO()
         np.savez(buffer, **arrays)  # deflating saves a seventh of such maps, and takes a third of the time of scoring
-        write_file(self._prediction_path(split, case_id), _sealed(buffer.getvalue()))
+        write_file(self._places(split, case_id)[0], _sealed(buffer.getvalue()))
 
     def read_prediction(self, split: str, case_id: str) -> StoredPrediction:
         """Reads a prediction back.
@@ -195,12 +204,19 @@ class CellStore:
         Raises:
             ResultsError: It is not there or is damaged; the text names the file.
         """
-        path = self._prediction_path(split, case_id)
+        path, old = self._places(split, case_id)
         try:
-            content = path.read_bytes()
+            try:
+                content = path.read_bytes()
+            except FileNotFoundError:
+                if not old.exists():
+                    raise
+                path, content = old, old.read_bytes()
             if _is_sealed(content) is False:
                 raise ValueError("its checksum is wrong")
             with np.load(io.BytesIO(content), allow_pickle=False) as arrays:
+                if "case" in arrays and str(arrays["case"]) != slug(case_id):
+                    raise ValueError(f"it is that of the case {arrays['case']}")
                 anomaly_map = arrays["anomaly_map"].astype(np.float32)
                 width = anomaly_map.shape[1]
                 mask = np.unpackbits(arrays["mask"], axis=1, count=width).astype(bool) if "mask" in arrays else None
@@ -235,11 +251,13 @@ class CellStore:
         )
         return tables._replace(scores=with_patients(tables.scores))
 
-    def _prediction_path(self, split: str, case_id: str) -> UPath:
-        name = urllib.parse.quote(case_id, safe=" ")
-        if len(name) > 200:  # file systems take 255 bytes
-            name = hashlib.sha256(case_id.encode()).hexdigest()
-        return self.folder / split / f"{name}.npz"
+    def _places(self, split: str, case_id: str) -> tuple[UPath, UPath]:
+        """Where a prediction is written, and where version 0.1.0 wrote it, which is still read."""
+        old = urllib.parse.quote(case_id, safe=" ", errors="surrogatepass")
+        if len(old) > 200:
+            old = hashlib.sha256(case_id.encode(errors="surrogatepass")).hexdigest()
+        folder = self.folder / split
+        return folder / f"{slug(case_id)}.npz", folder / f"{old}.npz"
 
 
 class StoredPredictions(Sequence[StoredPrediction]):
@@ -460,8 +478,20 @@ def scoring_of(record: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def slug(text: str) -> str:
-    """Makes a file name of any text; different texts may get the same one."""
-    return re.sub(r"[^A-Za-z0-9_.+=-]+", "_", text).strip("_.") or "data"
+    """Makes a file name of any text: another one for every text, also where upper and lower case are the same.
+
+    Text that can be a file name everywhere stays as it is: lower-case letters, digits and `_.+=-`, at most 80 of them.
+    Any other text is cleaned, shortened, and ends in a hash of all of it. Room is left for what callers put around it.
+    """
+    if _SAFE.fullmatch(text) and len(text) <= _LONGEST and not (_HASHED.search(text) or _RESERVED.search(text)):
+        return text
+    digest = hashlib.sha256(text.encode(errors="surrogatepass")).hexdigest()
+    return _RESERVED.sub(r"\1_\2", readable(text, _LONGEST - _DIGITS - 1)) + f"-{digest[:_DIGITS]}"
+
+
+def readable(text: str, length: int) -> str:
+    """By what a reader knows a text in a file name that is unique for other reasons; at most `length` characters."""
+    return re.sub(r"[^A-Za-z0-9_.+=-]+", "_", text).strip("_.").lstrip("_.-")[:length] or "data"
 
 
 def write_file(path: Path | UPath, content: bytes | str) -> None:

@@ -73,7 +73,7 @@ def test_a_mask_is_shown_where_it_was_scored(run: RunStore) -> None:
 
 def test_truth_mask_and_prompts_are_drawn_at_the_width_of_a_column(run: RunStore, tmp_path: Path) -> None:
     files, missing = galleries(cases(), {"one": run}, {("one", "liver"): read}, tmp_path)
-    assert [file.name for file in files] == ["gallery_liver_sam.pdf", "gallery_liver_sam.png"]
+    assert [file.name for file in files] == ["gallery_liver@sam.pdf", "gallery_liver@sam.png"]
     assert missing == []
     shown = pixels(files[1])
     assert shown.shape[1] == round(COLUMN * 300)

@@ -1,5 +1,7 @@
+import hashlib
 import json
 import os
+import re
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -20,6 +22,7 @@ from miasbench.results.store import (
     find_run,
     find_runs,
     read_json,
+    slug,
     write_json,
 )
 from miasbench.results.tables import CASES, COMPARISONS, CURVES, RANKS, SCORES, CellTables, failed_cell, table
@@ -49,6 +52,54 @@ def files(folder: Path) -> list[str]:
 @pytest.fixture
 def cell(tmp_path: Path) -> CellStore:
     return CellStore(tmp_path / "cells" / "one")
+
+
+class TestFileNames:
+    @pytest.mark.parametrize("text", ["brain_mri", "mias_sam", "anomaly-dino", "v1.2", "a+b=c", "_x", "x" * 80])
+    def test_a_usual_name_stays_as_it_is(self, text: str) -> None:
+        assert slug(text) == text
+
+    @pytest.mark.parametrize(
+        ("text", "readable"),
+        [
+            ("scan v1", "scan_v1"),
+            ("Liver", "Liver"),
+            ("phantom_liver_ct:train=8,test=4", "phantom_liver_ct_train=8_test=4"),
+            ("mias_sam[gamma=0.5]", "mias_sam_gamma=0.5"),
+            ("肝脏", "data"),
+            ("../up", "up"),
+            ("", "data"),
+            ("..", "data"),
+            ("-x", "x"),
+            ("con", "con_"),
+            ("NUL.txt", "NUL_.txt"),
+            ("a.", "a"),
+            ("x" * 81, "x" * 69),
+        ],
+    )
+    def test_any_other_is_cleaned_and_ends_in_a_hash(self, text: str, readable: str) -> None:
+        name, _, digest = slug(text).rpartition("-")
+        assert (name, digest) == (readable, hashlib.sha256(text.encode()).hexdigest()[:10])
+
+    HOSTILE = st.one_of(
+        st.text(max_size=12),
+        st.text("aA-_. /\\:é́肝\0\n", max_size=4),
+        st.sampled_from(["con", "aux.md", "COM1", ".", "..", "~", "a" * 300, "a-0123456789", "\udcff", "é", "é", "ß"]),
+    )
+
+    @given(texts=st.sets(HOSTILE, min_size=2, max_size=30))
+    def test_no_two_texts_share_a_name_on_any_file_system(self, texts: set[str]) -> None:
+        names = {text: slug(text) for text in texts}
+        assert len({name.lower() for name in names.values()}) == len(texts)
+        for text, name in names.items():
+            assert re.fullmatch(r"[A-Za-z0-9_+=][A-Za-z0-9_.+=-]*", name), text
+            assert len(name) <= 80
+            assert not name.endswith(".")
+            assert name.partition(".")[0].lower() not in ("con", "prn", "aux", "nul", "com1", "lpt1")
+
+    @given(text=HOSTILE)
+    def test_no_text_is_named_as_what_another_becomes(self, text: str) -> None:
+        assert slug(slug(text)) == slug(text) if slug(text) == text else slug(slug(text)) != slug(text)
 
 
 class TestPredictions:
@@ -154,6 +205,33 @@ class TestPredictions:
             cell.write_prediction("test", case_id, stored(seed=seed), "float32")
         for seed, case_id in enumerate(ids):
             assert_same(cell.read_prediction("test", case_id), stored(seed=seed))
+
+    def test_ids_that_differ_by_case_only_have_files_that_differ_by_more(self, cell: CellStore) -> None:
+        for seed, case_id in enumerate(("P1", "p1")):
+            cell.write_prediction("test", case_id, stored(seed=seed), "float32")
+        assert len({name.lower() for name in files(cell.folder)}) == 2
+        assert cell.intact("test", ["P1", "p1"]) == {"P1", "p1"}
+        assert_same(cell.read_prediction("test", "P1"), stored(seed=0))
+
+    def test_an_id_of_three_bytes_a_letter_has_a_name_of_moderate_length(self, cell: CellStore) -> None:
+        cell.write_prediction("test", "肝" * 60, stored(), "float32")
+        assert len(files(cell.folder)[0]) < 100
+
+    @pytest.mark.parametrize(
+        ("case_id", "old"), [("P 1", "P 1"), ("ä/b", "%C3%A4%2Fb"), ("B" * 201, hashlib.sha256(b"B" * 201).hexdigest())]
+    )
+    def test_what_version_0_1_0_wrote_is_read(self, cell: CellStore, case_id: str, old: str) -> None:
+        cell.write_prediction("test", case_id, stored(), "float32")
+        (written,) = (cell.folder / "test").iterdir()
+        written.rename(written.with_name(f"{old}.npz"))
+        assert cell.intact("test", [case_id]) == {case_id}
+        assert_same(cell.read_prediction("test", case_id), stored())
+
+    def test_one_of_another_case_is_not_taken_for_it(self, cell: CellStore) -> None:
+        cell.write_prediction("test", "a", stored(), "float32")
+        (cell.folder / "test" / "a.npz").rename(cell.folder / "test" / "b.npz")
+        with pytest.raises(ResultsError, match=r"b\.npz cannot be read \(it is that of the case a\)"):
+            cell.read_prediction("test", "b")
 
     def test_writing_again_replaces(self, cell: CellStore) -> None:
         for seed in (0, 1):

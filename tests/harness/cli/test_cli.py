@@ -343,7 +343,7 @@ class TestReading:
         assert (code, err) == (0, "")
         assert "where each policy landed" in out
         assert "Kendall's tau" in out
-        figure = "thresholds-phantom_brain_mri_train=3_valid=4_test=6_size=64"
+        figure = "thresholds-phantom_brain_mri_train=3_valid=4_test=6_size=64-2a8d706913"
         found = {path.name for path in (tmp_path / "figures").iterdir()}
         assert found == {f"{figure}.png", f"{figure}.pdf", "thresholds.csv"}
         rows = pd.read_csv(tmp_path / "figures" / "thresholds.csv")
@@ -438,7 +438,7 @@ class TestReport:
             "figures/dice.pdf",
             "figures/ranks.png",
             "figures/cost.pdf",
-            "figures/gallery_phantom_brain_mri_train=3_valid=4_test=6_size=64_patchcore.pdf",
+            "figures/gallery_phantom_brain_mri_train=3_valid=4_test=6_size=64-2a8d706913@patchcore.pdf",
         }
 
     def test_several_runs_are_joined_and_none_loses_silently(self, bench: Bench, tmp_path: Path) -> None:
