@@ -6,6 +6,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from ..harness.api import BrokenDatasetError, DataError, StageReport, UsageError
+from ..harness.paths import expanded
 from ..harness.unpacking import ENDINGS, NothingWantedError, is_archive, unpack
 from .bmad import NAMES, belongs_to
 from .card import CardFile
@@ -48,8 +49,8 @@ def add(
     """
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_-]*", name):
         raise UsageError(f"{name!r} cannot be a name: it is to be of letters, digits, _ and -.")
-    card, folder, path = data_root / f"{name}.yaml", data_root / name, path.expanduser()
-    masks = masks and masks.expanduser()
+    card, folder, path = data_root / f"{name}.yaml", data_root / name, Path(expanded(path))
+    masks = masks and Path(expanded(masks))
     if card.exists() or folder.exists() or folder.is_symlink():
         there = card if card.exists() else folder
         raise UsageError(f"{name} is registered already: {there}. Remove that, or choose another name.")

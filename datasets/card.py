@@ -12,6 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 from ..harness.api import SPLITS, Card, DataError
 from ..harness.files import write_whole
+from ..harness.paths import expanded
 from .splitting import SplitRule
 
 
@@ -189,6 +190,10 @@ class CardFile(_Keys):
         """Writes what differs from a card's defaults to a file, which is not there before all of it is."""
         content = self.model_dump(mode="json", exclude_defaults=True)
         write_whole(path, yaml.safe_dump(content, sort_keys=False))
+
+    def folder(self, card: Path) -> Path:
+        """Where the images are, given where the card is."""
+        return card.parent / expanded(self.root)
 
     def card(self) -> Card:
         """What the results keep of the card."""

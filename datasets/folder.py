@@ -263,13 +263,13 @@ def open_folder(path: Path) -> FolderDataset:
         DataError: There is nothing there, or it is not understood.
     """
     if not path.exists():
-        raise DataError(f"There is no dataset at {path}. Give a folder of images or a card (.yaml).")
+        raise DataError(f"There is no dataset at {path.absolute()}. Give a folder of images or a card (.yaml).")
     if path.is_dir():
         return FolderDataset(CardFile(name=path_text(path.resolve().name), origin="a local folder"), path)
     if path.suffix.lower() not in (".yaml", ".yml"):
         raise DataError(f"{path} is neither a folder nor a card (.yaml). bench data add registers an archive.")
     card = CardFile.read(path)
-    return FolderDataset(card, path.parent / card.root)
+    return FolderDataset(card, card.folder(path))
 
 
 def _recognise(root: Path) -> tuple[Path, Splits]:

@@ -16,6 +16,7 @@ from pathlib import Path
 import platformdirs
 
 from .api import UsageError
+from .paths import folder_of
 
 _STAGING = ".new-"
 _ABANDONED = 24 * 3600  # seconds after which what is being written belongs to a process that was killed
@@ -52,10 +53,10 @@ class Cache:
         Raises:
             UsageError: `$MIASBENCH_CACHE_GB` is not a number.
         """
-        folder = os.environ.get("MIASBENCH_CACHE") or Path(platformdirs.user_cache_dir("miasbench")) / "cache"
+        folder = folder_of("MIASBENCH_CACHE", Path(platformdirs.user_cache_dir("miasbench")) / "cache")
         size = os.environ.get("MIASBENCH_CACHE_GB") or "20"
         try:
-            return cls(Path(folder), int(float(size) * 1e9))
+            return cls(folder, int(float(size) * 1e9))
         except (ValueError, OverflowError) as error:
             raise UsageError(f"MIASBENCH_CACHE_GB is {size!r}; it should be a number of gigabytes, or 0.") from error
 

@@ -12,7 +12,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from . import registry
 from .api import BenchError, Case, Dataset, Split, UsageError
 from .cells import (
     PREDICTED,
@@ -58,7 +57,7 @@ def cluster(plan: Plan, claims: Claims, report: Report) -> Generator[Outcome]:
             while len(pending) < most and (task := claims.take(wait=not pending)) is not None:
                 dataset = plan.datasets[task.cell.dataset]
                 report(str(task.cell), "waiting for a place in the cluster", 0, 0)
-                pending[_submit(ray, _everywhere(task), dataset, most)] = task
+                pending[_submit(ray, task, dataset, most)] = task
             if not pending:
                 return
             ended, running = ray.wait(list(pending), timeout=_PATIENCE)
@@ -160,17 +159,6 @@ def _outcome(ray: Any, reference: Any, task: CellTask) -> Outcome:
         return fail_cell(task, error.cause if isinstance(error.cause, Exception) else error)
     except ray.exceptions.RayError as error:
         return fail_cell(task, f"The cluster lost the cell, {_RETRIES + 1} times ({type(error).__name__}: {error}).")
-
-
-def _everywhere(task: CellTask) -> CellTask:
-    """The task with paths that do not depend on where it is run."""
-    config = task.config
-    datasets = [
-        str(Path(spec).resolve()) if spec not in registry.datasets() and Path(spec).exists() else spec
-        for spec in config.dataset
-    ]
-    absolute = config.model_copy(update={"data_root": config.data_root.resolve(), "dataset": datasets})
-    return replace(task, config=absolute, folder=task.folder.absolute())
 
 
 def _whole(task: CellTask) -> Outcome:

@@ -1,28 +1,35 @@
 """What a run is asked to do: the options of `bench run`, from the command line or a YAML file."""
 
 import os
-from collections.abc import Iterator, Mapping
+import re
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from types import MappingProxyType
 from typing import Annotated, Any, Literal
 
 import platformdirs
 import yaml
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, ValidationError
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, ValidationError
 from upath import UPath
 
 from .api import UsageError
-from .registry import suggest
+from .paths import expanded, folder_of
+from .registry import split_datasets, split_list, suggest
+
+COMMAND_LINE = "on the command line"
+_ON_THE_COMMAND_LINE_ONLY = ("config", "force")
+_MOST_SEEDS = 1000
 
 
 def default_data_root() -> Path:
     """Where datasets are looked for: `$MIASBENCH_DATA`, or the user's data folder."""
-    return Path(os.environ.get("MIASBENCH_DATA") or Path(platformdirs.user_data_dir("miasbench")) / "datasets")
+    return folder_of("MIASBENCH_DATA", Path(platformdirs.user_data_dir("miasbench")) / "datasets")
 
 
 def default_results() -> UPath:
     """Where runs are kept: `$MIASBENCH_RESULTS`, or `bench-results` in the current folder."""
-    return UPath(os.environ.get("MIASBENCH_RESULTS") or "bench-results")
+    return UPath(expanded(os.environ.get("MIASBENCH_RESULTS") or "bench-results"))
 
 
 class ScoreConfig(BaseModel):
@@ -56,7 +63,7 @@ def results_folder(text: Any) -> UPath:
         UsageError: It cannot be reached from here; the text says what is missing.
     """
     with _reaching(text):
-        folder = UPath(text)
+        folder = UPath(expanded(text))
         folder.exists()
     return folder
 
@@ -64,7 +71,7 @@ def results_folder(text: Any) -> UPath:
 def _address(text: Any) -> UPath:
     """An address that need not answer, such as that of a run which was made on another machine."""
     with _reaching(text):
-        folder = UPath(text)
+        folder = UPath(expanded(text))
         _ = folder.fs  # imports what reaches there
     return folder
 
@@ -80,14 +87,44 @@ def _reaching(text: Any) -> Iterator[None]:
 Results = Annotated[UPath, BeforeValidator(_address), PlainSerializer(str, when_used="json")]
 """A folder for runs, here or anywhere that fsspec reaches; its text holds no credentials."""
 
-_OneOrSeveral = BeforeValidator(lambda value: [value] if isinstance(value, str | int) else value)
+
+def _seeds(value: Any) -> Any:
+    """Reads `0,2` and `0-2`, which is 0, 1 and 2; in a list too."""
+    items = value.split(",") if isinstance(value, str) else value if isinstance(value, list | tuple) else [value]
+    seeds: list[Any] = []
+    for item in items:
+        if not isinstance(item, str):
+            seeds.append(item)
+            continue
+        match = re.fullmatch(r"\s*([0-9]{1,10})\s*(?:-\s*([0-9]{1,10})\s*)?", item)
+        if not match:
+            raise ValueError(f"{item.strip()!r} is neither a whole number nor a range such as 0-2")
+        first, last = int(match[1]), int(match[2] or match[1])
+        if not first <= last < first + _MOST_SEEDS:
+            raise ValueError(f"{item.strip()!r} is not a range from a number to a larger one, of {_MOST_SEEDS} at most")
+        seeds += range(first, last + 1)
+    return seeds
+
+
+def _run_name(name: str) -> str:
+    if not re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9_.+=-]{0,99}", name) or name == "latest":
+        raise ValueError("it should be of letters, digits and _.+=-, at most 100 of them, and not latest")
+    return name
+
+
+_Methods = BeforeValidator(lambda value: split_list(value) if isinstance(value, str) else value)
+_Datasets = BeforeValidator(lambda value: split_datasets(value) if isinstance(value, str) else value)
+_Home = BeforeValidator(lambda value: expanded(value) if isinstance(value, str | Path) else value)
 
 
 class RunConfig(BaseModel):
     """A run, whole: every option of `bench run` under its own name.
 
     Attributes:
-        methods: Each `name` or `name[option=value,…]`, a variant.
+        methods: Each `name` or `name[option=value,…]`, a variant. Here and for `dataset`, a text is split at commas,
+            and an item of a list is taken as it is.
+        seeds: A text may hold ranges, such as `0-2`.
+        name: The run's folder; by default it is named by datasets and a hash of the cells.
         size: Width and height of the frame in which methods see images and scores are computed.
         set: Options of methods, for every variant of them: `{"mias_sam": {"gamma": 5}}`; a variant's own win.
         epochs: Of every method that is trained in epochs; what is set for one of them wins.
@@ -106,13 +143,14 @@ class RunConfig(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    methods: Annotated[list[str], Field(min_length=1), _OneOrSeveral]
-    dataset: Annotated[list[str], Field(min_length=1), _OneOrSeveral]
+    methods: Annotated[list[str], Field(min_length=1), _Methods]
+    dataset: Annotated[list[str], Field(min_length=1), _Datasets]
     weights: Literal["published", "embedded"] = "published"
-    seeds: Annotated[list[Annotated[int, Field(ge=0)]], Field(min_length=1), _OneOrSeveral] = [0]
+    seeds: Annotated[list[Annotated[int, Field(ge=0, lt=2**32)]], Field(min_length=1), BeforeValidator(_seeds)] = [0]
     device: Literal["auto", "cpu", "cuda"] = "auto"
-    data_root: Path = Field(default_factory=default_data_root)
+    data_root: Annotated[Path, _Home] = Field(default_factory=default_data_root)
     results: Results = Field(default_factory=default_results)
+    name: Annotated[str, AfterValidator(_run_name)] | None = None
     limit: Annotated[int, Field(ge=0)] = 0
     size: Annotated[int, Field(ge=32, le=4096)] = 256
     maps: Literal["float32", "float16", "none"] = "float32"
@@ -135,13 +173,18 @@ class RunConfig(BaseModel):
         return {name: value for name, value in given.items() if value is not None}
 
 
+def shipped_configs() -> dict[str, Path]:
+    """The run files that come with the package, by name."""
+    return {file.stem: file for file in sorted(Path(__file__).with_name("configs").glob("*.yaml"))}
+
+
 def find_config(path: Path) -> Path:
     """The run file itself, or the one that comes with the package under this name.
 
     Raises:
         UsageError: There is neither.
     """
-    shipped = {file.stem: file for file in sorted(Path(__file__).with_name("configs").glob("*.yaml"))}
+    shipped = shipped_configs()
     if path.exists():
         return path
     if str(path) in shipped:
@@ -166,22 +209,104 @@ def read_config(path: Path) -> dict[str, Any]:
     return content
 
 
-def make_config(values: Mapping[str, Any], where: str) -> RunConfig:
+def make_config(values: Mapping[str, Any], where: str, given: Mapping[str, Any] = MappingProxyType({})) -> RunConfig:
     """Checks the options of a run.
 
+    Options may be spelt as on the command line: `batch-size`, `mask_edges` beside the others and not below `score`,
+    `set` with `mias_sam.gamma: 5` or a list of `mias_sam.gamma=5`.
+
     Args:
-        values: Options by name.
+        values: Options by name, of a run file or of a run's record.
         where: Where they were written, for messages.
+        given: Options of the command line, which win.
 
     Raises:
-        UsageError: An option is unknown, missing, or has a wrong value.
+        UsageError: An option is unknown, missing, given twice or has a wrong value.
     """
+    written, given = _spelt(values, where), _spelt(given, COMMAND_LINE)
+    options = written | given | {"score": written["score"] | given["score"]}
+    options["set"] = {
+        name: written["set"].get(name, {}) | given["set"].get(name, {}) for name in [*written["set"], *given["set"]]
+    }
     try:
-        return RunConfig.model_validate(dict(values))
+        return RunConfig.model_validate(options)
     except ValidationError as error:
         first = error.errors()[0]
         name = ".".join(str(part) for part in first["loc"])
+        place = COMMAND_LINE if _holds(given, first["loc"]) else where
         if first["type"] == "extra_forbidden":
-            known = ScoreConfig if len(first["loc"]) > 1 else RunConfig
-            raise UsageError(f"Unknown option {name!r} {where}. {suggest(name, known.model_fields)}") from error
-        raise UsageError(f"Option {name} {where}: {first['msg']} (got {first['input']!r}).") from error
+            known = ScoreConfig.model_fields if len(first["loc"]) > 1 else _known()
+            raise UsageError(f"Unknown option {name!r} {place}. {suggest(name, known)}") from error
+        message = first["msg"].removeprefix("Value error, ")
+        raise UsageError(f"Option {name} {place}: {message} (got {first['input']!r}).") from error
+
+
+def _known() -> list[str]:
+    return [*RunConfig.model_fields, *ScoreConfig.model_fields]
+
+
+def _spelt(values: Mapping[str, Any], where: str) -> dict[str, Any]:
+    """Brings every spelling of an option to one; `score` and `set` become mappings."""
+    spelt = _with_underscores(values, where)
+    for name in _ON_THE_COMMAND_LINE_ONLY:
+        if name in spelt:
+            raise UsageError(f"Option {name} {where}: it belongs on the command line, as --{name}.")
+    score = _with_underscores(_section("score", spelt.get("score"), where), where)
+    for name in ScoreConfig.model_fields:
+        if name in spelt and spelt[name] != score.setdefault(name, spelt[name]):
+            raise UsageError(f"Option {name} is given twice {where}: {spelt[name]!r}, and {score[name]!r} below score.")
+        spelt.pop(name, None)
+    if "no_controls" in spelt:
+        spelt["controls"] = not spelt.pop("no_controls")
+    return spelt | {"score": score, "set": _settings(spelt.get("set"), where)}
+
+
+def _with_underscores(values: Mapping[Any, Any], where: str) -> dict[str, Any]:
+    spelt: dict[str, Any] = {}
+    for key, value in values.items():
+        name = str(key).replace("-", "_")
+        if name in spelt:
+            raise UsageError(f"Option {name} is given twice {where}, with - and with _.")
+        spelt[name] = value
+    return spelt
+
+
+def _section(name: str, value: Any, where: str) -> Mapping[Any, Any]:
+    if value is None:
+        return {}
+    if not isinstance(value, Mapping):
+        raise UsageError(f"Option {name} {where}: it should hold options, such as `{name}: {{…}}` (got {value!r}).")
+    return value
+
+
+def _settings(value: Any, where: str) -> dict[str, dict[str, Any]]:
+    """Options of methods, from `mias_sam.gamma=5`, from several of those, or from mappings."""
+    if isinstance(value, str):
+        value = [value]
+    if isinstance(value, list | tuple):
+        pairs: Iterable[tuple[Any, Any]] = [_setting(text, where) for text in value]
+    else:
+        pairs = _section("set", value, where).items()
+    settings: dict[str, dict[str, Any]] = {}
+    for key, told in pairs:
+        method, dot, option = str(key).partition(".")
+        own = {option: told} if dot else {str(name): one for name, one in _section(f"set.{key}", told, where).items()}
+        settings.setdefault(method, {}).update(own)
+    return settings
+
+
+def _setting(text: Any, where: str) -> tuple[str, str]:
+    key, equals, value = str(text).partition("=")
+    method, dot, option = key.partition(".")
+    if not (equals and dot and method.strip() and option.strip()):
+        raise UsageError(f"Option set {where}: {text!r} should look like mias_sam.gamma=5.")
+    return f"{method.strip()}.{option.strip()}", value
+
+
+def _holds(values: Any, place: Iterable[int | str]) -> bool:
+    try:
+        for key in place:
+            values = values[key]
+    except (LookupError, TypeError):
+        return False
+    return True

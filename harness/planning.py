@@ -5,9 +5,11 @@ import json
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 from pydantic import TypeAdapter
+from upath import UPath
 
 from ..results.store import RunStore, readable
 from . import registry
@@ -15,6 +17,7 @@ from .api import BenchError, Dataset, Method, StageReport, UsageError, Weights
 from .config import RunConfig
 from .device import resolve_device
 from .notes import notes_on
+from .paths import absolute
 from .provenance import cell_version, command_line, environment
 from .subset import Subset
 
@@ -90,6 +93,7 @@ def make_plan(config: RunConfig, report: StageReport = lambda *_: None) -> Plan:
         DataError: A dataset is missing or broken.
         WeightsError: Weights cannot be had.
     """
+    config = _located(config)
     # A cluster may have GPUs where the machine that starts the run has none.
     device = config.device if (config.executor, config.device) == ("ray", "cuda") else resolve_device(config.device)
     methods = {spec: build_method(config, spec, device, seed=0) for spec in _canonical(config.methods)}
@@ -127,14 +131,32 @@ def make_plan(config: RunConfig, report: StageReport = lambda *_: None) -> Plan:
     return Plan(config, device, datasets, tuple(cells), controls, notes)
 
 
+def _located(config: RunConfig) -> RunConfig:
+    """The same run with paths that can be found again from another folder, or from another process."""
+    results = UPath(absolute(config.results)) if isinstance(config.results, Path) else config.results
+    dataset = [registry.located(spec, config.data_root) for spec in config.dataset]
+    return config.model_copy(update={"dataset": dataset, "data_root": absolute(config.data_root), "results": results})
+
+
 def open_datasets(config: RunConfig) -> dict[str, Dataset]:
-    """Opens a run's datasets, by name, each cut to the run's limit."""
-    opened = [registry.open_dataset(spec, config.data_root) for spec in dict.fromkeys(config.dataset)]
-    if config.limit:
-        opened = [Subset(dataset, config.limit) for dataset in opened]
-    datasets = {dataset.name: dataset for dataset in opened}
-    if len(datasets) < len(opened):
-        raise UsageError(f"Two of the datasets have the same name: {', '.join(d.name for d in opened)}.")
+    """Opens a run's datasets, by name, each cut to the run's limit.
+
+    Raises:
+        UsageError: Two have the same name.
+        DataError: One is missing or broken.
+    """
+    specs: dict[str, str] = {}
+    datasets: dict[str, Dataset] = {}
+    for spec in dict.fromkeys(config.dataset):
+        dataset = registry.open_dataset(spec, config.data_root)
+        other = specs.setdefault(dataset.name, spec)
+        if other != spec:
+            raise UsageError(
+                f"Two datasets have the name {dataset.name}: {other} and {spec}. Results tell datasets by name, so one "
+                f"needs another: rename its folder, or give a card (.yaml) with the lines `name: {dataset.name}_2` and "
+                "`root: FOLDER` in its place."
+            )
+        datasets[dataset.name] = Subset(dataset, config.limit) if config.limit else dataset
     return datasets
 
 

@@ -81,5 +81,6 @@ class CellItem(pytest.Item):
 
 def _baseline(config: pytest.Config) -> Path:
     from ..results.baseline import find_baseline
+    from .paths import expanded
 
-    return find_baseline(Path(str(config.getoption("--bench-baseline")))).resolve()
+    return find_baseline(Path(expanded(str(config.getoption("--bench-baseline"))))).resolve()

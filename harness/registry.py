@@ -22,6 +22,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from .api import (
     BenchError,
+    DataError,
     Dataset,
     ImagePolicy,
     Method,
@@ -31,6 +32,7 @@ from .api import (
     UsageError,
     ValidationPolicy,
 )
+from .paths import absolute, expanded, is_there
 
 BUILT_IN = "miasbench"
 GROUPS = ("miasbench.methods", "miasbench.datasets", "miasbench.policies")
@@ -112,7 +114,14 @@ POLICIES = {
     "otsu": Entry("miasbench.harness.thresholds:Otsu", "The image itself: Otsu's threshold of its map"),
     "oracle_dice": Entry("miasbench.harness.thresholds:OracleDice", "The test set's masks: an upper bound"),
 }
+GIVEN_POLICIES = {
+    "own": Entry("", "Nothing: the mask that the method itself makes"),
+    "fixed": Entry("", "Nothing: the threshold that --fixed-threshold gives; left out without it"),
+}
+"""What stands among the policies in every table, and chooses nothing."""
+
 _ANOMALIB = "anomalib:"
+_DATASET = re.compile(r"""\s*(?:"([^"]*)"|'([^']*)'|((?:\\,|[^,])*))\s*(?:,|$)""")  # quoted or bare, in a list
 _FOLDER = Entry("miasbench.datasets.folder:open_folder", "A folder in BMAD's layout, or a YAML card")
 
 
@@ -140,6 +149,11 @@ def policies() -> dict[str, Entry]:
 def dataset_entry(spec: str) -> Entry:
     """What is known of a dataset by its spec; of a folder or a card, that miasbench reads it."""
     return datasets().get(spec.partition(":")[0], _FOLDER)
+
+
+def all_policies() -> dict[str, Entry]:
+    """Everything that stands in the column `policy` of the tables of masks, with what it looks at."""
+    return GIVEN_POLICIES | policies()
 
 
 def method_entry(name: str) -> Entry:
@@ -194,6 +208,8 @@ def parse_method(text: str) -> MethodSpec:
             f"The method {text!r} is not of the form name or name[option=value,option=value]: a bracket or the name "
             "is missing, or something follows the brackets."
         )
+    if "," in match[1]:
+        raise UsageError(f"{text!r} should be one method and is several: write each as an item of its own.")
     return MethodSpec(match[1], _options(match[2] or "", f"in the method {text}"))
 
 
@@ -286,6 +302,56 @@ def with_inner(method: Method) -> Iterator[Method]:
             yield from with_inner(value)
 
 
+def dataset_path(spec: str, data_root: Path) -> Path | None:
+    """The folder or card that a spec means; `None` where it is a dataset's name, with options or without."""
+    if spec.partition(":")[0] in datasets() or spec in registered(data_root):
+        return None
+    path = expanded(spec)
+    is_path = is_there(path) or "/" in path or path.endswith((".yaml", ".yml"))
+    return Path(path) if is_path else None
+
+
+def located(spec: str, data_root: Path) -> str:
+    """The spec as it means the same from every folder: a path from the root on, or the name that it is."""
+    path = dataset_path(spec, data_root)
+    return spec if path is None else str(absolute(path))
+
+
+def split_datasets(text: str) -> list[str]:
+    r"""Splits `a,b:x=1,y=2,c` into `a`, `b:x=1,y=2` and `c`: a part such as `y=2` belongs to the name before it.
+
+    What exists as a path is one dataset, commas or not. In a list, quotes around a path keep its commas, and so does a
+    backslash before each: `"./x, y",./b` or `./x\, y,./b`.
+    """
+    if is_there(expanded(text)):
+        return [text]
+    specs: list[str] = []
+    for double, single, bare in _DATASET.findall(text):
+        part = double or single or bare.replace(r"\,", ",").strip()
+        if bare and specs and re.match(r"\w+\s*=", part) and re.match(r"[^/]+:", specs[-1]):
+            specs[-1] += f",{part}"
+        elif part:
+            specs.append(part)
+    return specs
+
+
+def check_names(specs: Iterable[str], dataset_specs: Iterable[str], data_root: Path) -> None:
+    """Refuses methods and datasets that there are none of; takes no import of torch, and so no seconds.
+
+    Raises:
+        UsageError: A name is unknown.
+        DataError: There is nothing at a path.
+    """
+    for spec in specs:
+        method_entry(parse_method(spec).name)
+    for spec in dataset_specs:
+        path = dataset_path(spec, data_root)
+        if path is None:
+            _find(spec.partition(":")[0], datasets() | registered(data_root), "dataset")
+        elif not is_there(str(path)):
+            raise DataError(f"There is no dataset at {path.absolute()}. Give a folder of images or a card (.yaml).")
+
+
 def open_dataset(spec: str, data_root: Path) -> Dataset:
     """Opens `name`, `name:option=value,…`, the name of a card in the data root, a folder, or a card (`.yaml`).
 
@@ -293,11 +359,12 @@ def open_dataset(spec: str, data_root: Path) -> Dataset:
         UsageError: The name or an option is unknown.
         DataError: The data are missing or broken.
     """
+    path = dataset_path(spec, data_root)
+    if path is not None:
+        return _import(spec, _FOLDER)(path)
     name, _, text = spec.partition(":")
     if name not in datasets() and spec in registered(data_root):
         return _import(spec, _FOLDER)(data_root / f"{spec}.yaml")
-    if name not in datasets() and (Path(spec).exists() or "/" in spec or spec.endswith((".yaml", ".yml"))):
-        return _import(spec, _FOLDER)(Path(spec))
     factory = _import(name, _find(name, datasets() | registered(data_root), "dataset"))
     options = dict(_options(text, f"in --dataset {spec}"))
     hints = get_type_hints(factory, include_extras=True)

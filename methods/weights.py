@@ -2,7 +2,6 @@
 
 import importlib.resources
 import json
-import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -12,11 +11,12 @@ import platformdirs
 from ..harness.api import StageReport, Weights, WeightsError
 from ..harness.fetching import OFFLINE, FetchError, fetch, file_checksum, is_offline
 from ..harness.files import Lock, write_whole
+from ..harness.paths import folder_of
 
 
 def weights_folder() -> Path:
     """Where downloaded weights are kept: `$MIASBENCH_WEIGHTS`, or the user's cache folder."""
-    return Path(os.environ.get("MIASBENCH_WEIGHTS") or Path(platformdirs.user_cache_dir("miasbench")) / "weights")
+    return folder_of("MIASBENCH_WEIGHTS", Path(platformdirs.user_cache_dir("miasbench")) / "weights")
 
 
 @dataclass(frozen=True)

@@ -36,6 +36,7 @@ from upath import UPath
 
 from ..harness.api import BenchError, Prediction
 from ..harness.files import PLAIN, Lock, write_whole
+from ..harness.paths import expanded
 from .tables import CellTables, concatenate, with_patients
 
 _LONGEST = 80  # characters of a slug
@@ -455,7 +456,7 @@ def find_run(name: str, results: Path | UPath) -> RunStore:
     Raises:
         ResultsError: No run, or more than one, answers to the name.
     """
-    named = RunStore(UPath(name))
+    named = RunStore(UPath(expanded(name)))
     if (named.folder / "run.json").exists():
         return named
     runs = find_runs(results)

@@ -5,7 +5,7 @@ from pathlib import Path
 import click
 from upath import UPath
 
-from ..config import default_results, results_folder
+from .options import RESULTS, RUN, LocalPath
 
 
 @click.command(
@@ -20,11 +20,11 @@ patients, must not lie below zero), or how many times as long an image may take 
 break is refused, and a default one is left out.
 """,
 )
-@click.argument("run", default="latest")
-@click.option("--results", type=results_folder, metavar="DIR", default=default_results, help="Where runs are kept.")
+@RUN
+@RESULTS
 @click.option(
     "--out",
-    type=click.Path(path_type=Path, dir_okay=False),
+    type=LocalPath(dir_okay=False),
     default=Path("baseline.json"),
     help="Where it goes. One that is there is replaced, but keeps its tolerances.  [default: baseline.json]",
 )

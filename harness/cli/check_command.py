@@ -10,8 +10,8 @@ import click
 from upath import UPath
 
 from ..api import UsageError
-from ..config import default_results, results_folder
 from . import FAILED_CELLS, NOTHING_JUDGED, NOTHING_MEASURED, OK, REGRESSION, USAGE
+from .options import RESULTS, RUN, LocalPath
 
 if TYPE_CHECKING:
     from ...results.baseline import Finding
@@ -43,18 +43,18 @@ Exit codes, the first that applies:
   0  none of these
 """,
 )
-@click.argument("run", default="latest")
+@RUN
 @click.option(
     "--baseline",
-    type=click.Path(path_type=Path),
+    type=LocalPath(),
     required=True,
     metavar="FILE",
     help="Made by bench baseline; or one that comes along: phantoms.",
 )
-@click.option("--results", type=results_folder, metavar="DIR", default=default_results, help="Where runs are kept.")
-@click.option("--markdown", type=click.Path(path_type=Path, dir_okay=False), help="Write a pull request's comment.")
+@RESULTS
+@click.option("--markdown", type=LocalPath(dir_okay=False), help="Write a pull request's comment.")
 @click.option("--github", is_flag=True, help="Add the same to the job's summary, $GITHUB_STEP_SUMMARY.")
-@click.option("--junit", type=click.Path(path_type=Path, dir_okay=False), help="Write JUnit XML.")
+@click.option("--junit", type=LocalPath(dir_okay=False), help="Write JUnit XML.")
 def command(run: str, baseline: Path, results: UPath, markdown: Path | None, github: bool, junit: Path | None) -> int:
     """Hold RUN against a baseline: the gate.
 

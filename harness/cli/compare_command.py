@@ -5,7 +5,7 @@ from pathlib import Path
 import click
 from upath import UPath
 
-from ..config import default_results, results_folder
+from .options import RESULTS, LocalPath, complete_run
 
 
 @click.command(
@@ -16,13 +16,13 @@ Examples:
   bench compare brain_mri-1a2b3c4d latest --csv differences.csv
 """,
 )
-@click.argument("a", metavar="A")
-@click.argument("b", metavar="B")
-@click.option("--results", type=results_folder, metavar="DIR", default=default_results, help="Where runs are kept.")
+@click.argument("a", metavar="A", shell_complete=complete_run)
+@click.argument("b", metavar="B", shell_complete=complete_run)
+@RESULTS
 @click.option("--all", "everything", is_flag=True, help="Every metric and threshold policy.")
 @click.option(
     "--csv",
-    type=click.Path(path_type=Path, dir_okay=False),
+    type=LocalPath(dir_okay=False),
     metavar="FILE",
     help="Also write every difference to this file.",
 )

@@ -12,6 +12,7 @@ from ..config import default_data_root
 from ..files import write_whole
 from ..registry import suggest
 from . import OK, USAGE
+from .options import LocalPath, complete_dataset
 
 _SHOWN = 5  # findings of a kind
 
@@ -23,7 +24,7 @@ def command() -> None:
 
 _DATA_ROOT = click.option(
     "--data-root",
-    type=click.Path(path_type=Path),
+    type=LocalPath(),
     default=default_data_root,
     help="Where datasets are.  [default: $MIASBENCH_DATA or the user's data folder]",
 )
@@ -72,10 +73,8 @@ Examples:
 """,
 )
 @click.argument("name")
-@click.argument("path", type=click.Path(path_type=Path))
-@click.option(
-    "--masks", type=click.Path(path_type=Path), metavar="DIR", help="PATH holds NIfTI volumes, and DIR their masks."
-)
+@click.argument("path", type=LocalPath())
+@click.option("--masks", type=LocalPath(), metavar="DIR", help="PATH holds NIfTI volumes, and DIR their masks.")
 @click.option(
     "--axis",
     type=click.IntRange(0, 2),
@@ -175,8 +174,8 @@ Examples:
   bench data verify ./my_data --out findings.csv
 """,
 )
-@click.argument("name", metavar="NAME|PATH")
-@click.option("--out", type=click.Path(path_type=Path, dir_okay=False), help="A CSV file for all that is found.")
+@click.argument("name", metavar="NAME|PATH", shell_complete=complete_dataset)
+@click.option("--out", type=LocalPath(dir_okay=False), help="A CSV file for all that is found.")
 @_DATA_ROOT
 def verify(name: str, out: Path | None, data_root: Path) -> int:
     """Read every image and mask, and tell what is wrong and where; nothing is changed.
@@ -240,9 +239,7 @@ Examples:
 """,
 )
 @click.argument("names", nargs=-1)
-@click.option(
-    "--out", type=click.Path(path_type=Path), required=True, help="A folder; each phantom becomes a folder in it."
-)
+@click.option("--out", type=LocalPath(), required=True, help="A folder; each phantom becomes a folder in it.")
 def phantom(names: tuple[str, ...], out: Path) -> None:
     """Write generated datasets as folders in BMAD's layout; all three when no NAME is given."""
     from ...datasets.phantom import PHANTOMS, write_bmad

@@ -8,9 +8,10 @@ from collections.abc import Sequence
 import click
 from upath import UPath
 
-from ..config import default_data_root, default_results, results_folder
+from ..config import default_data_root
 from ..methods_page import methods_page
-from ..registry import METHODS, datasets, methods, policies, registered
+from ..registry import METHODS, all_policies, datasets, methods, registered
+from .options import RESULTS
 
 
 @click.group()
@@ -42,12 +43,12 @@ def list_datasets() -> None:
 
 @command.command("policies")
 def list_policies() -> None:
-    """List threshold policies, built in and from plugins: what each looks at. Every run applies all of them."""
-    _print([(name, entry.summary) for name, entry in policies().items()])
+    """List threshold policies, built in and from plugins: what each looks at. Every run applies all that it can."""
+    _print([(name, entry.summary) for name, entry in all_policies().items()])
 
 
 @command.command("runs")
-@click.option("--results", type=results_folder, metavar="DIR", default=default_results, help="Where runs are kept.")
+@RESULTS
 def list_runs(results: UPath) -> None:
     """List runs, newest first."""
     from ...results.store import ResultsError, find_runs

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import click
 from upath import UPath
 
-from ..config import default_results, results_folder
+from .options import RESULTS, LocalPath, complete_policy, complete_run
 from .score_command import MOVED
 
 if TYPE_CHECKING:
@@ -25,16 +25,22 @@ Examples:
   bench report old new --prefer new --policy valid_dice --out paper
 """,
 )
-@click.argument("runs", nargs=-1, metavar="RUN…")
-@click.option("--results", type=results_folder, metavar="DIR", default=default_results, help="Where runs are kept.")
+@click.argument("runs", nargs=-1, metavar="RUN…", shell_complete=complete_run)
+@RESULTS
+@click.option("--out", type=LocalPath(file_okay=False), required=True, help="Where tables and figures go.")
 @click.option(
-    "--out", type=click.Path(path_type=Path, file_okay=False), required=True, help="Where tables and figures go."
-)
-@click.option(
-    "--policy", metavar="NAME", help="Whose masks to report.  [default: each method's own, or those of valid_dice]"
+    "--policy",
+    metavar="NAME",
+    shell_complete=complete_policy,
+    help="Whose masks to report.  [default: each method's own, or those of valid_dice]",
 )
 @click.option("--published", is_flag=True, help="Also what papers have published of the same methods, in rows apart.")
-@click.option("--prefer", metavar="RUN", help="Which run to take where several have measured the same.")
+@click.option(
+    "--prefer",
+    metavar="RUN",
+    shell_complete=complete_run,
+    help="Which run to take where several have measured the same.",
+)
 @MOVED
 def command(
     runs: tuple[str, ...],

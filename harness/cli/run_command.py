@@ -8,9 +8,10 @@ import click
 from click.core import ParameterSource
 
 from ..api import UsageError
-from ..config import find_config, make_config, read_config, results_folder
-from ..registry import split_list
+from ..config import COMMAND_LINE, find_config, make_config, read_config
+from ..registry import check_names, split_datasets
 from . import FAILED_CELLS, NOTHING_MEASURED, OK
+from .options import LocalPath, ResultsFolder, complete_config, complete_dataset, complete_methods
 
 
 @click.command(
@@ -31,6 +32,7 @@ The command line wins over the file. The same command again goes on where it sto
 @click.option(
     "--methods",
     "-m",
+    shell_complete=complete_methods,
     metavar="NAME,…",
     help="Methods, by name, or NAME[option=value,…] for a variant. See bench list methods.",
 )
@@ -38,6 +40,7 @@ The command line wins over the file. The same command again goes on where it sto
     "--dataset",
     "-d",
     multiple=True,
+    shell_complete=complete_dataset,
     metavar="NAME|PATH",
     help="A dataset's name, NAME:option=value, a folder in BMAD's layout, or a YAML card. May be repeated.",
 )
@@ -46,16 +49,16 @@ The command line wins over the file. The same command again goes on where it sto
     type=click.Choice(["published", "embedded"]),
     help="The papers' weights, or small ones from Python packages.  [default: published]",
 )
-@click.option("--seeds", metavar="N,…", help="One cell per method and seed.  [default: 0]")
+@click.option("--seeds", metavar="N,…", help="One cell per method and seed: 0,1,2 or 0-2.  [default: 0]")
 @click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]), help="[default: auto]")
 @click.option(
     "--data-root",
-    type=click.Path(path_type=Path),
+    type=LocalPath(),
     help="Where datasets are.  [default: $MIASBENCH_DATA or the user's data folder]",
 )
 @click.option(
     "--results",
-    type=results_folder,
+    type=ResultsFolder(),
     metavar="DIR",
     help="Where runs are kept.  [default: $MIASBENCH_RESULTS or ./bench-results]",
 )
@@ -67,7 +70,6 @@ The command line wins over the file. The same command again goes on where it sto
 @click.option("--batch-size", type=int, metavar="N", help="Of every method that is trained.  [default: as published]")
 @click.option(
     "--set",
-    "settings",
     multiple=True,
     metavar="METHOD.OPTION=VALUE",
     help="An option of a method and all its variants. May be repeated.",
@@ -110,8 +112,9 @@ The command line wins over the file. The same command again goes on where it sto
 @click.option("--shard-cases", type=int, metavar="N", help="On Ray: N cases of a split are one task.  [default: all]")
 @click.option(
     "--config",
-    type=click.Path(path_type=Path),
+    type=LocalPath(),
     metavar="FILE|NAME",
+    shell_complete=complete_config,
     help="A YAML file with any of these options, or one that comes along: paper.",
 )
 @click.option("--force", is_flag=True, help="Run finished cells again.")
@@ -122,11 +125,16 @@ def command(ctx: click.Context, config: Path | None, force: bool, **options: Any
         name: value for name, value in options.items() if ctx.get_parameter_source(name) is not ParameterSource.DEFAULT
     }
     values = read_config(find_config(config)) if config else {}
-    overlay(values, given)
-    for needed, example in (("methods", "--methods mias_sam,patchcore"), ("dataset", "--dataset phantom_brain_mri")):
-        if not values.get(needed):
-            raise UsageError(f"Which {needed}? Say for example {example}; bench list shows what there is.")
-    run_config = make_config(values, f"in {config}" if config else "on the command line")
+    if "dataset" in given:  # each is a text of its own, as it may be repeated
+        given["dataset"] = [spec for text in given["dataset"] for spec in split_datasets(text)]
+    for needed, example, what in (
+        ("methods", "--methods mias_sam,patchcore", "methods"),
+        ("dataset", "--dataset phantom_brain_mri", "datasets"),
+    ):
+        if not (given.get(needed) or values.get(needed)):
+            raise UsageError(f"Which {needed}? Say for example {example}; bench list {what} shows what there is.")
+    run_config = make_config(values, f"in {config}" if config else COMMAND_LINE, given)
+    check_names(run_config.methods, run_config.dataset, run_config.data_root)
 
     from .. import cluster, local, planning, runner
     from .progress import CellProgress, console, print_run, stage_status
@@ -152,48 +160,6 @@ def command(ctx: click.Context, config: Path | None, force: bool, **options: Any
             path = plan.store.cell(outcome.cell.name).folder.resolve() / "error.txt"
             console.print(f"  {path}", soft_wrap=True)
     return OK if not failed else NOTHING_MEASURED if len(failed) == len(outcomes) else FAILED_CELLS
-
-
-def overlay(values: dict[str, Any], given: dict[str, Any]) -> None:
-    """Puts options of the command line over those of a run file."""
-    score = {name: given.pop(name) for name in ("mask_edges", "padding", "fixed_threshold") if name in given}
-    _section(values, "score").update(score)
-    settings = _section(values, "set")
-    if "methods" in given:
-        given["methods"] = split_list(given["methods"])
-    if "dataset" in given:
-        given["dataset"] = [spec for text in given["dataset"] for spec in split_specs(text)]
-    if "seeds" in given:
-        given["seeds"] = [seed.strip() for seed in given["seeds"].split(",")]
-    for text in given.pop("settings", ()):
-        key, equals, value = text.partition("=")
-        method, dot, option = key.partition(".")
-        if not (equals and dot and method and option):
-            raise UsageError(f"--set {text}: it should look like mias_sam.gamma=5.")
-        _section(settings, method)[option] = value
-    values.update(given)
-
-
-def _section(values: dict[str, Any], name: str) -> dict[str, Any]:
-    """The options under a name, made where there are none."""
-    section = values.get(name) or {}
-    if not isinstance(section, dict):
-        raise UsageError(
-            f"Option {name} in the run file should hold options, such as `{name}: {{…}}`, not {section!r}."
-        )
-    values[name] = section
-    return section
-
-
-def split_specs(text: str) -> list[str]:
-    """Splits `a,b:x=1,y=2,c` into `a`, `b:x=1,y=2` and `c`: a part with = belongs to the dataset before it."""
-    specs: list[str] = []
-    for part in filter(None, (part.strip() for part in text.split(","))):
-        if specs and ":" in specs[-1] and "=" in part and ":" not in part:
-            specs[-1] += f",{part}"
-        else:
-            specs.append(part)
-    return specs
 
 
 def remarks(plan: Any) -> None:

@@ -3,7 +3,8 @@
 import click
 from upath import UPath
 
-from ..config import default_results, make_config, results_folder
+from ..config import make_config
+from .options import RESULTS, RUN
 
 MOVED = click.option(
     "--dataset",
@@ -22,8 +23,8 @@ Examples:
   bench score their_results/liver-1a2b3c4d --dataset liver=/data/liver
 """,
 )
-@click.argument("run", default="latest")
-@click.option("--results", type=results_folder, metavar="DIR", default=default_results, help="Where runs are kept.")
+@RUN
+@RESULTS
 @MOVED
 @click.option(
     "--mask-edges",

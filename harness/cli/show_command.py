@@ -3,7 +3,7 @@
 import click
 from upath import UPath
 
-from ..config import default_results, results_folder
+from .options import RESULTS, RUN
 
 
 @click.command(
@@ -14,8 +14,8 @@ Examples:
   bench show latest --published
 """,
 )
-@click.argument("run", default="latest")
-@click.option("--results", type=results_folder, metavar="DIR", default=default_results, help="Where runs are kept.")
+@RUN
+@RESULTS
 @click.option("--published", is_flag=True, help="Also what papers have published of the same methods, and its source.")
 def command(run: str, results: UPath, published: bool) -> None:
     """Print the table of RUN: a run's folder, its name, the beginning of its name, or `latest`."""

@@ -3,7 +3,7 @@
 import click
 from upath import UPath
 
-from ..config import default_results, results_folder
+from .options import RESULTS, RUN, complete_policy
 
 
 @click.command(
@@ -14,10 +14,11 @@ Examples:
   bench stats latest --methods mias_sam,patchcore
 """,
 )
-@click.argument("run", default="latest")
-@click.option("--results", type=results_folder, metavar="DIR", default=default_results, help="Where runs are kept.")
+@RUN
+@RESULTS
 @click.option(
     "--policy",
+    shell_complete=complete_policy,
     metavar="NAME",
     help="Whose masks to compare.  [default: each method's own, or those of valid_dice]",
 )

@@ -5,7 +5,7 @@ from pathlib import Path
 import click
 from upath import UPath
 
-from ..config import default_results, results_folder
+from .options import RESULTS, RUN, LocalPath
 
 
 @click.command(
@@ -15,11 +15,11 @@ Examples:
   bench thresholds liver_ct-1a2b3c4d --out figures
 """,
 )
-@click.argument("run", default="latest")
-@click.option("--results", type=results_folder, metavar="DIR", default=default_results, help="Where runs are kept.")
+@RUN
+@RESULTS
 @click.option(
     "--out",
-    type=click.Path(path_type=Path, file_okay=False),
+    type=LocalPath(file_okay=False),
     help="Where the figures and thresholds.csv go.  [default: the run's folder, figures]",
 )
 def command(run: str, results: UPath, out: Path | None) -> None:

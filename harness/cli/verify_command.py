@@ -3,8 +3,8 @@
 import click
 from upath import UPath
 
-from ..config import default_results, results_folder
 from . import OK, REGRESSION
+from .options import RESULTS, RUN
 from .score_command import MOVED
 
 
@@ -21,8 +21,8 @@ Exit codes:
   2  there is no such run, or a dataset given with --dataset is another one
 """,
 )
-@click.argument("run", default="latest")
-@click.option("--results", type=results_folder, metavar="DIR", default=default_results, help="Where runs are kept.")
+@RUN
+@RESULTS
 @MOVED
 def command(run: str, results: UPath, moved: tuple[str, ...]) -> int:
     """Check that the numbers of RUN follow from its files, and that nobody has changed them.

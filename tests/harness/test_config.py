@@ -7,6 +7,8 @@ import pytest
 
 from miasbench.harness.api import UsageError
 from miasbench.harness.config import default_data_root, default_results, find_config, make_config, read_config
+from miasbench.methods.cache import Cache
+from miasbench.methods.weights import weights_folder
 
 LEAST = {"methods": ["intensity"], "dataset": ["phantom_brain_mri"]}
 WHERE = "in run.yaml"
@@ -77,6 +79,93 @@ def test_one_needs_no_list() -> None:
     assert (config.methods, config.dataset, config.seeds) == (["intensity"], ["./mine"], [3])
 
 
+@pytest.mark.parametrize(
+    ("option", "text", "read"),
+    [
+        (
+            "methods",
+            "intensity, padim[n_features=50,backbone=resnet18]",
+            ["intensity", "padim[n_features=50,backbone=resnet18]"],
+        ),
+        ("dataset", "./a, ./b", ["./a", "./b"]),
+        ("dataset", "phantom_liver_ct:train=8, test=8,./b", ["phantom_liver_ct:train=8,test=8", "./b"]),
+        ("dataset", "./a:v1,./b=2,c[1]", ["./a:v1", "./b=2", "c[1]"]),
+        ("dataset", "\"./x, y\",'./it\"s, so',./it's,./p\\, q", ["./x, y", './it"s, so', "./it's", "./p, q"]),
+        ("seeds", "0,2", [0, 2]),
+        ("seeds", "0-2, 5", [0, 1, 2, 5]),
+        ("seeds", ["1-2", 7, "9"], [1, 2, 7, 9]),
+    ],
+)
+def test_a_text_is_read_as_on_the_command_line(option: str, text: Any, read: list[Any]) -> None:
+    assert getattr(make_config(LEAST | {option: text}, WHERE), option) == read
+
+
+def test_what_is_there_is_one_dataset_whatever_is_in_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "x, y=1,z").mkdir()
+    for dataset in ("x, y=1,z", "./x, y=1,z", ["./x, y=1,z"]):
+        config = make_config(LEAST | {"dataset": dataset}, WHERE)
+        assert config.dataset == ([dataset] if isinstance(dataset, str) else dataset)
+    assert make_config(LEAST | {"dataset": ["./gone, too"]}, WHERE).dataset == ["./gone, too"], "an item is exact"
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        {"batch-size": 3, "mask_edges": "paper", "set": {"intensity.sigma": 3}, "no-controls": True},
+        {"batch_size": 3, "mask-edges": "paper", "set": ["intensity.sigma=3"], "no_controls": True},
+        {"batch_size": 3, "score": {"mask-edges": "paper"}, "set": "intensity.sigma=3", "controls": False},
+        {"batch_size": 3, "score": {"mask_edges": "paper"}, "set": {"intensity": {"sigma": 3}}, "controls": False},
+    ],
+)
+def test_every_spelling_of_an_option_is_taken(values: dict[str, Any]) -> None:
+    config = make_config(LEAST | values, WHERE)
+    assert (config.batch_size, config.score.mask_edges, config.controls) == (3, "paper", False)
+    assert float(config.set["intensity"]["sigma"]) == 3
+
+
+@pytest.mark.parametrize(
+    ("values", "says"),
+    [
+        ({"batch-size": 1, "batch_size": 1}, "Option batch_size is given twice in run.yaml, with - and with _."),
+        ({"mask_edges": "paper", "score": {"mask_edges": "nearest"}}, "Option mask_edges is given twice in run.yaml: "),
+        ({"set": ["sigma=3"]}, "Option set in run.yaml: 'sigma=3' should look like mias_sam.gamma=5."),
+        ({"set": {"sigma": 3}}, "Option set.sigma in run.yaml: it should hold options, such as"),
+        ({"force": True}, "Option force in run.yaml: it belongs on the command line, as --force."),
+        ({"mask_edge": "paper"}, "Unknown option 'mask_edge' in run.yaml. Did you mean 'mask_edges'?"),
+    ],
+)
+def test_a_spelling_that_is_wrong_is_named_with_file_and_key(values: dict[str, Any], says: str) -> None:
+    assert refused(LEAST | values).startswith(says)
+
+
+def test_the_command_line_wins_and_is_named_where_it_is_wrong() -> None:
+    file = LEAST | {"size": 64, "fixed_threshold": 1, "set": {"intensity": {"sigma": 1}, "mias_sam.gamma": 2}}
+    given = {"seeds": "0-1", "size": 128, "mask_edges": "paper", "set": ("intensity.sigma=3",)}
+    config = make_config(file, WHERE, given)
+    assert (config.size, config.seeds) == (128, [0, 1])
+    assert (config.score.mask_edges, config.score.fixed_threshold) == ("paper", 1)
+    assert config.set == {"intensity": {"sigma": "3"}, "mias_sam": {"gamma": 2}}
+    with pytest.raises(UsageError, match=r"^Option size on the command line: "):
+        make_config(file, WHERE, {"size": 3})
+    with pytest.raises(UsageError, match=r"^Option score\.fixed_threshold in run\.yaml: "):
+        make_config(file | {"fixed_threshold": "x"}, WHERE, {"mask_edges": "paper"})
+
+
+def test_home_is_expanded_in_every_path(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    config = make_config(LEAST | {"data_root": "~/data", "results": "~/runs"}, WHERE)
+    assert (config.data_root, config.results) == (tmp_path / "data", tmp_path / "runs")
+    for variable in ("DATA", "RESULTS", "WEIGHTS", "CACHE"):
+        monkeypatch.setenv(f"MIASBENCH_{variable}", "~/x")
+    assert default_data_root() == default_results() == weights_folder() == tmp_path / "x"
+    Cache.from_environment().store("key", 1, lambda path: path.write_text("1"))
+    assert (tmp_path / "x" / "key").exists()
+    assert make_config(LEAST | {"results": "memory://~/x"}, WHERE).results.path == "/~/x", "an address is left alone"
+    with pytest.raises(UsageError, match=r"^~nobody-here/x: there is no such home folder\. .* \./~nobody-here/x$"):
+        make_config(LEAST | {"data_root": "~nobody-here/x"}, WHERE)
+
+
 def test_a_config_survives_the_record_of_a_run() -> None:
     config = make_config({**LEAST, "seeds": [3], "score": {"fixed_threshold": 1}}, WHERE)
     assert make_config(config.model_dump(mode="json"), WHERE) == config
@@ -84,7 +173,14 @@ def test_a_config_survives_the_record_of_a_run() -> None:
 
 @pytest.mark.parametrize(
     ("key", "suggestion"),
-    [("method", "methods"), ("datasets", "dataset"), ("seed", "seeds"), ("treshold", None), ("lmit", "limit")],
+    [
+        ("method", "methods"),
+        ("datasets", "dataset"),
+        ("seed", "seeds"),
+        ("treshold", "fixed_threshold"),
+        ("colour", None),
+        ("lmit", "limit"),
+    ],
 )
 def test_an_unknown_option_gets_a_suggestion(key: str, suggestion: str | None) -> None:
     message = refused({**LEAST, key: 1})
@@ -104,11 +200,17 @@ def test_an_unknown_option_of_scoring_gets_a_suggestion_from_scoring() -> None:
 @pytest.mark.parametrize(
     ("change", "option", "got"),
     [
-        ({"seeds": "many"}, "seeds.0", "'many'"),
+        ({"seeds": "many"}, "seeds", "'many'"),
+        ({"seeds": "2-0"}, "seeds", "'2-0'"),
+        ({"seeds": ["0", "-1"]}, "seeds", "['0', '-1']"),
+        ({"seeds": 2**32}, "seeds.0", "4294967296"),
+        ({"name": "a/b"}, "name", "'a/b'"),
+        ({"name": "latest"}, "name", "'latest'"),
         ({"seeds": [0, -1]}, "seeds.1", "-1"),
         ({"seeds": []}, "seeds", "[]"),
         ({"methods": []}, "methods", "[]"),
         ({"methods": {"intensity": 1}}, "methods", "{'intensity': 1}"),
+        ({"methods": " , "}, "methods", "[]"),
         ({"size": 16}, "size", "16"),
         ({"size": 5000}, "size", "5000"),
         ({"limit": -1}, "limit", "-1"),

@@ -48,7 +48,8 @@ def test_no_import_runs_upward(path: Path) -> None:
     ("name", "below"),
     [
         ("files", set()),
-        ("cache", {"api"}),
+        ("paths", {"api"}),
+        ("cache", {"api", "paths"}),
         ("fetching", {"api", "files"}),
         ("unpacking", {"api", "fetching", "files"}),
     ],
@@ -85,3 +86,21 @@ def test_help_and_lists_load_no_torch(arguments: list[str]) -> None:
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert done.stdout
+
+
+def test_a_typo_in_a_name_costs_no_import_of_torch(tmp_path: Path) -> None:
+    for arguments, says in (
+        (["--methods", "intensty", "--dataset", "phantom_brain_mri"], "Did you mean 'intensity'?"),
+        (["--methods", "mias_sam", "--dataset", "phantom_brain_mr"], "Did you mean 'phantom_brain_mri'?"),
+        (["--methods", "mias_sam", "--dataset", "./nowhere"], f"There is no dataset at {tmp_path}/nowhere"),
+    ):
+        code = (
+            "import sys\n"
+            "from miasbench.harness.cli import main\n"
+            f"try: main({['run', *arguments]!r})\n"
+            "except SystemExit as end: assert end.code == 2, end.code\n"
+            "assert 'torch' not in sys.modules\n"
+        )
+        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, cwd=tmp_path)
+        assert done.returncode == 0, done.stderr
+        assert says in done.stderr

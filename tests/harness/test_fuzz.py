@@ -17,7 +17,6 @@ from miasbench.datasets.folder import open_folder
 from miasbench.datasets.phantom import phantom_brain_mri, write_bmad
 from miasbench.harness.api import BenchError
 from miasbench.harness.cli import main
-from miasbench.harness.cli.run_command import overlay
 from miasbench.harness.config import make_config, read_config
 from miasbench.harness.planning import make_plan
 from miasbench.results.store import RunStore
@@ -102,7 +101,6 @@ def test_run_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, content: byt
     (tmp_path / "run.yaml").write_bytes(content)
     with suppress(BenchError):
         options = read_config(tmp_path / "run.yaml")
-        overlay(options, {})
         make_plan(make_config(options, "in run.yaml"))
 
 

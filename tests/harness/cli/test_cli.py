@@ -4,16 +4,18 @@ import json
 import re
 import shlex
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import click
 import pandas as pd
 import pytest
 import yaml
 
 from miasbench.datasets.phantom import phantom_brain_mri, write_bmad
-from miasbench.harness.cli import main
+from miasbench.harness.cli import cli, main
+from miasbench.harness.cli.options import LocalPath
 from miasbench.harness.runner import write_run_tables
 from miasbench.results.store import RunStore, find_runs
 
@@ -251,8 +253,9 @@ class TestRun:
             "weights": "embedded",
             "seeds": [0, 1],
             "device": "cpu",
-            "data_root": "data",
-            "results": "kept",
+            "data_root": str(tmp_path / "data"),
+            "results": str(tmp_path / "kept"),
+            "name": None,
             "limit": 3,
             "size": 64,
             "maps": "float16",
@@ -279,9 +282,9 @@ class TestRun:
     @pytest.mark.parametrize(
         ("content", "says"),
         [
-            ("set: 5", "Option set in the run file should hold options"),
-            ("set: {intensity: 5}", "Option intensity in the run file should hold options"),
-            ("score: paper", "Option score in the run file should hold options"),
+            ("set: 5", "Option set in run.yaml: it should hold options"),
+            ("set: {intensity: 5}", "Option set.intensity in run.yaml: it should hold options"),
+            ("score: paper", "Option score in run.yaml: it should hold options"),
             ("methds: [intensity]", "Did you mean 'methods'?"),
         ],
     )
@@ -323,6 +326,98 @@ class TestRun:
         code, out, err = bench("run", "--config", "run.yaml")
         assert code == 0, err
         assert "│ intensity[sigma=1] " in out
+
+    def test_a_run_file_says_the_same_in_the_words_of_the_command_line(self, bench: Bench, tmp_path: Path) -> None:
+        for name in ("a", "x, y"):
+            write_bmad(phantom_brain_mri(Path(), train=3, valid=4, test=6, size=64), tmp_path / name)
+        (tmp_path / "run.yaml").write_text(
+            "methods: intensity,intensity[sigma=1]\ndataset: ./a,'./x, y'\nseeds: 0-1\nsize: 64\n"
+            "mask-edges: paper\nset: {intensity.sigma: 3}\n"
+        )
+        code, _, err = bench("run", "--config", "run.yaml")
+        assert code == 0, err
+        (from_file,) = find_runs(tmp_path / "bench-results")
+        code, _, err = bench(
+            "run", "-m", "intensity,intensity[sigma=1]", "-d", "./a", "-d", "./x, y", "--seeds", "0,1", "--size", 64,
+            "--mask-edges", "paper", "--set", "intensity.sigma=3",
+        )  # fmt: skip
+        assert code == 0, err
+        assert [run.name for run in find_runs(tmp_path / "bench-results")] == [from_file.name]
+        record = from_file.read()
+        assert len(record["cells"]) == 8
+        assert record["config"]["dataset"] == [str(tmp_path / "a"), str(tmp_path / "x, y")]
+
+    def test_a_run_is_scored_and_reported_from_any_folder(
+        self, bench: Bench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        write_bmad(phantom_brain_mri(Path(), train=3, valid=4, test=6, size=64), tmp_path / "one" / "mine")
+        (tmp_path / "one" / "card.yaml").write_text("name: carded\nroot: ../one/mine\n")
+        (tmp_path / "other").mkdir()
+        monkeypatch.chdir(tmp_path / "one")
+        code, _, err = bench("run", "-m", "intensity", "-d", "./mine,card.yaml", "--size", 64, "--results", "../runs")
+        assert code == 0, err
+        (run,) = find_runs(tmp_path / "runs")
+        monkeypatch.chdir(tmp_path / "other")
+        assert bench("score", run.folder)[0] == 0
+        code, out, err = bench("report", run.folder, "--out", "paper")
+        assert (code, err) == (0, "")
+        assert "No gallery" not in out
+        assert "gallery_mine@intensity.png" in out
+        record = run.read()
+        assert {cell["dataset"] for cell in record["cells"]} == {"mine", "carded"}
+        assert str(tmp_path) not in json.dumps(record["cells"]), "what a cell depends on knows no paths"
+
+    def test_home_is_found_behind_an_option_and_in_files(
+        self, bench: Bench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setenv("HOME", str(tmp_path / "home"))
+        write_bmad(phantom_brain_mri(Path(), train=3, valid=4, test=6, size=64), tmp_path / "home" / "d")
+        (tmp_path / "run.yaml").write_text("methods: intensity\ndataset: [~/d]\nresults: ~/r1\nsize: 64\n")
+        assert bench("run", "--config", "run.yaml")[0] == 0
+        (tmp_path / "c.yaml").write_text("name: c\nroot: ~/d\n")
+        assert bench("data", "verify", "c.yaml")[0] == 0
+        assert bench("score", "--results=~/r1")[0] == 0
+        run = find_runs(tmp_path / "home" / "r1")[0].name
+        assert bench("show", f"~/r1/{run}")[0] == 0
+        assert bench("thresholds", "--results=~/r1", "--out=~/figures")[0] == 0
+        assert bench("baseline", "--results=~/r1", "--out=~/baseline.json")[0] == 0
+        assert bench("check", "--results=~/r1", "--baseline=~/baseline.json", "--junit=~/gate.xml")[0] == 0
+        made = {path.name for path in (tmp_path / "home").iterdir()}
+        assert made == {"d", "r1", "figures", "baseline.json", "gate.xml"}
+        assert not (tmp_path / "~").exists()
+
+    def test_two_datasets_of_one_name_are_told_with_their_paths_and_the_way_out(
+        self, bench: Bench, tmp_path: Path
+    ) -> None:
+        for place in ("a", "b"):
+            write_bmad(phantom_brain_mri(Path(), train=3, valid=4, test=6, size=64), tmp_path / place / "mine")
+        code, _, err = bench("run", "-m", "intensity", "-d", "a/mine,b/mine", "--size", 64)
+        assert code == 2
+        for part in (str(tmp_path / "a" / "mine"), str(tmp_path / "b" / "mine"), "a card (.yaml)", "name: mine_2"):
+            assert part in err
+        assert bench("run", "-m", "intensity", "-d", "a/mine,./a/mine", "--size", 64)[0] == 0, "one, named twice"
+
+    def test_names_that_look_alike_have_files_of_their_own(self, bench: Bench, tmp_path: Path) -> None:
+        names = ("scan v1", "scan_v1", "肝脏", "大脑", "A", "a")
+        for place, name in enumerate(names):
+            folder = tmp_path / str(place) / name
+            write_bmad(phantom_brain_mri(Path(), train=3, valid=4, test=6, size=64), folder)
+        datasets = [part for place, name in enumerate(names) for part in ("-d", f"./{place}/{name}")]
+        code, _, err = bench("run", "-m", "intensity", *datasets, "--size", 64)
+        assert code == 0, err
+        assert bench("report", "--out", "paper")[0] == 0
+        for place, pattern in (
+            ("tables", "policies-*.csv"),
+            ("tables", "masks-*.tex"),
+            ("tables", "maps-*.tex"),
+            ("figures", "thresholds-*.pdf"),
+            ("figures", "gallery_*.png"),
+        ):
+            found = {path.name.lower() for path in (tmp_path / "paper" / place).glob(pattern)}
+            assert len(found) == len(names), pattern
+        inputs = re.findall(r"\\input{(.*?)}", (tmp_path / "paper" / "tables" / "tables.tex").read_text())
+        assert len(set(inputs)) == len(inputs)
+        assert all((tmp_path / "paper" / "tables" / name).exists() for name in inputs)
 
     def test_patients_in_two_splits_are_pointed_out(self, bench: Bench, tmp_path: Path) -> None:
         write_bmad(phantom_brain_mri(Path(), train=3, valid=4, test=6, size=64), tmp_path / "mine")
@@ -413,10 +508,49 @@ class TestReading:
         store.write(record)
         assert auroc("score") == left_out
 
+    def test_no_path_option_leaves_home_to_the_shell(self) -> None:
+        def parameters(command: click.Command, ctx: click.Context) -> Iterator[click.Parameter]:
+            yield from command.params
+            for name in command.list_commands(ctx) if isinstance(command, click.Group) else ():
+                inner = command.get_command(ctx, name)
+                assert inner is not None
+                yield from parameters(inner, ctx)
+
+        found = [each.type for each in parameters(cli, click.Context(cli)) if isinstance(each.type, click.Path)]
+        assert len(found) > 10
+        assert all(isinstance(each, LocalPath) for each in found)
+
+    @pytest.mark.parametrize(
+        ("typed", "offered"),
+        [
+            ("bench run --methods intensity,pad", ["intensity,padim"]),
+            ("bench run --dataset live", ["liver_ct"]),
+            ("bench run --dataset my", ["my_data"]),
+            ("bench run --config pa", ["paper"]),
+            ("bench report --policy ow", ["own"]),
+            ("bench show la", ["latest"]),
+            ("bench show one", ["one_run"]),
+            ("bench data verify phantom_l", ["phantom_liver_ct"]),
+        ],
+    )
+    def test_a_shell_completes_names(
+        self, bench: Bench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, typed: str, offered: list[str]
+    ) -> None:
+        (tmp_path / "data").mkdir()
+        (tmp_path / "data" / "my_data.yaml").write_text("name: my_data")
+        (tmp_path / "bench-results" / "one_run").mkdir(parents=True)
+        (tmp_path / "bench-results" / "one_run" / "run.json").write_text("{}")
+        monkeypatch.setenv("_BENCH_COMPLETE", "bash_complete")
+        monkeypatch.setenv("COMP_WORDS", typed)
+        monkeypatch.setenv("COMP_CWORD", str(typed.count(" ")))
+        code, out, _ = bench()
+        assert code == 0
+        assert out.split() == [f"plain,{name}" for name in offered]
+
     def test_policies_are_listed(self, bench: Bench) -> None:
         code, out, _ = bench("list", "policies")
         assert code == 0
-        assert "oracle_dice" in out
+        assert {"oracle_dice", "own", "fixed"} <= {line.split()[0] for line in out.splitlines()}
 
 
 class TestReport:
@@ -692,12 +826,16 @@ class TestWrongUsage:
             (["run", "--methods", "intensity[sigma]", "--dataset", TINY], "'sigma' in the method intensity[sigma] is"),
             (["run", "--methods", "intensty[sigma=1]", "--dataset", TINY], "'intensty'. Did you mean 'intensity'?"),
             (["run", "--methods", "intensity[sgima=1]", "--dataset", TINY], "intensity[sgima=1] has no option 'sgima'"),
-            (["run", "--methods", "intensity", "--dataset", TINY, "--seeds", "0,x"], "seeds"),
+            (
+                ["run", "--methods", "intensity", "--dataset", TINY, "--seeds", "0,x"],
+                "Option seeds on the command line: 'x' is neither a whole number nor a range such as 0-2 (got '0,x').",
+            ),
             (["run", "--methods", "intensity", "--dataset", TINY, "--size", "3"], "size"),
             (["run", "--methods", "intensity", "--datset", TINY], "--dataset"),
             (["run", "--methods", "intensity", "--dataset", TINY, "--weights", "own"], "embedded"),
-            (["run", "--dataset", TINY], "--methods mias_sam,patchcore"),
-            (["run", "--methods", "intensity"], "--dataset phantom_brain_mri"),
+            (["run", "--dataset", TINY], "--methods mias_sam,patchcore; bench list methods shows what there is"),
+            (["run", "--methods", "intensity"], "--dataset phantom_brain_mri; bench list datasets shows what there is"),
+            (["run", "--methods", "intensity", "--dataset", "x" * 300], "There is no dataset 'xxx"),
             (
                 ["run", "--config", "none.yaml"],
                 "no run file none.yaml, and none of that name comes with miasbench: paper.",
