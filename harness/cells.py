@@ -76,11 +76,12 @@ class CellTask:
 
 @dataclass(frozen=True)
 class Outcome:
-    """How a cell ended; `kept` means that it was finished before this run."""
+    """How a cell ended; `kept` means that it was finished before, in this run or in the one that `source` names."""
 
     cell: Cell
     status: End
     error: str = ""
+    source: str = ""
 
 
 class Fitted(NamedTuple):

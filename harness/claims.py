@@ -1,8 +1,11 @@
 """Who runs which cell, where several processes work on one results folder."""
 
 import time
+from contextlib import suppress
 from dataclasses import replace
+from pathlib import Path
 
+from ..results.store import find_runs
 from .cells import CellTask, Outcome, Report, is_kept
 from .files import Lock
 from .planning import Plan
@@ -18,10 +21,12 @@ class Claims:
 
     Attributes:
         kept: Cells that were found finished, by name.
+        taken: The runs that they, or the predictions to score again, were taken from, by name of the cell.
     """
 
     def __init__(self, plan: Plan, force: bool, report: Report) -> None:
         self.kept: dict[str, Outcome] = {}
+        self.taken: dict[str, str] = {}
         self._plan = plan
         self._report = report
         command = plan.environment["command"]
@@ -43,6 +48,7 @@ class Claims:
                 if not self._lock(task):
                     continue
                 self._open.remove(task)
+                self._take_over(task)
                 if not is_kept(task, self._plan.datasets[task.cell.dataset], self._report):
                     return task
                 self.release(task)
@@ -63,6 +69,20 @@ class Claims:
         """Gives up whatever is still claimed, as when a run is interrupted."""
         for lock in self._locks.values():
             lock.release()
+
+    def _take_over(self, task: CellTask) -> None:
+        """Takes a cell that another run has finished: the same name stands for the same options, images and code."""
+        if task.force or task.store.read() is not None or not isinstance(task.folder, Path):
+            return
+        for run in find_runs(task.folder.parent):
+            there = run.cell(task.cell.name)
+            # What another user's folder does not let us read, we measure ourselves.
+            with suppress(OSError):
+                end = there.read()
+                if end is not None and end["status"] == "finished":
+                    task.store.copy_from(there)
+                    self.taken[task.cell.name] = run.name
+                    return
 
     def _lock(self, task: CellTask) -> bool:
         lock = task.store.lock()

@@ -76,9 +76,10 @@ class Plan:
 
     @property
     def store(self) -> RunStore:
-        """The run's folder: its name follows from its cells, so the same command finds it again."""
-        name = readable("+".join(self.datasets), 60)
-        return RunStore(self.config.results / f"{name}-{_hash([cell.key for cell in self.cells])[:8]}")
+        """The run's folder: as the user named it, or after its cells, so that the same command finds it again."""
+        key = _hash([cell.key for cell in self.cells])
+        name = self.config.name or f"{readable('+'.join(self.datasets), 60)}-{key[:8]}"
+        return RunStore(self.config.results / name)
 
 
 def make_plan(config: RunConfig, report: StageReport = lambda *_: None) -> Plan:

@@ -3,8 +3,9 @@
 from collections.abc import Callable, Generator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from functools import partial
+from typing import Any
 
 from ..results.store import ResultsError, RunStore
 from ..results.tables import concatenate
@@ -14,6 +15,7 @@ from .claims import Claims
 from .comparing import compare_methods
 from .config import ScoreConfig, make_config
 from .files import explain
+from .growing import grown
 from .leaks import shared_patients
 from .planning import Cell, Plan, cell_from_record
 from .provenance import usable_cores
@@ -38,7 +40,8 @@ def execute(
 ) -> list[Outcome]:
     """Runs every cell that is not finished yet, scores it, and keeps the run's tables up to date after each.
 
-    Several processes may do so with the same plan: each cell is run by one of them.
+    Several processes may do so with the same plan: each cell is run by one of them. A cell that another run of the same
+    results folder has finished is taken from there.
 
     Args:
         plan: What to do.
@@ -72,19 +75,32 @@ def execute(
             "cells": [asdict(cell) | {"name": cell.name} for cell in plan.cells],
         }
         with store.lock():
+            record = _kept(store, record)
             store.write(record)
+        names = [cell["name"] for cell in record["cells"]]
         outcomes = {}
         with closing(Claims(plan, force, report)) as claims, closing(executor(plan, claims, report)) as ended:
             for outcome in ended:
                 outcomes[outcome.cell.name] = outcome
                 report(str(outcome.cell), outcome.status, 1, 1)
-                write_run_tables(store, [cell.name for cell in plan.cells])
-        write_run_tables(store, [cell.name for cell in plan.cells])
+                write_run_tables(store, names)
+        record = _kept(store, record)  # another process may have added cells to the run meanwhile
+        write_run_tables(store, [cell["name"] for cell in record["cells"]])
         with store.lock():
-            store.write(record | {"status": "done", "finished": now()})
+            store.write(_kept(store, record | {"status": "done", "finished": now()}))
     except OSError as error:
         raise ResultsError(f"The run cannot be kept. {explain(error, '--results')} What is finished stays.") from error
-    return [(outcomes | claims.kept)[cell.name] for cell in plan.cells]
+    ended_as = outcomes | claims.kept
+    return [replace(ended_as[cell.name], source=claims.taken.get(cell.name, "")) for cell in plan.cells]
+
+
+def _kept(store: RunStore, record: dict[str, Any]) -> dict[str, Any]:
+    """The record with what is in the run's folder already and stays."""
+    try:
+        earlier = store.read()
+    except ResultsError:  # there is none, or it is damaged: its cells are still in the folder
+        return record
+    return grown(record, earlier, str(store.folder))
 
 
 def rescore(

@@ -11,7 +11,7 @@ from ..api import UsageError
 from ..config import COMMAND_LINE, find_config, make_config, read_config
 from ..registry import check_names, split_datasets
 from . import FAILED_CELLS, NOTHING_MEASURED, OK
-from .options import LocalPath, ResultsFolder, complete_config, complete_dataset, complete_methods
+from .options import LocalPath, ResultsFolder, complete_config, complete_dataset, complete_methods, complete_run
 
 
 @click.command(
@@ -61,6 +61,13 @@ The command line wins over the file. The same command again goes on where it sto
     type=ResultsFolder(),
     metavar="DIR",
     help="Where runs are kept.  [default: $MIASBENCH_RESULTS or ./bench-results]",
+)
+@click.option(
+    "--name",
+    shell_complete=complete_run,
+    help="The run's folder. If that run is there, it grows: cells of other methods, datasets and seeds stay in it and "
+    "in its tables; a cell of the same dataset, method and seed is replaced where anything has changed.  [default: "
+    "datasets and a hash]",
 )
 @click.option("--limit", type=int, metavar="N", help="At most N cases of each split, stratified; for a quick look.")
 @click.option(
@@ -154,6 +161,9 @@ def command(ctx: click.Context, config: Path | None, force: bool, **options: Any
     kept = [outcome for outcome in outcomes if outcome.status == "kept"]
     if kept:
         console.print(f"{len(kept)} of {len(outcomes)} cells were finished before; --force runs them again.")
+    for run in dict.fromkeys(outcome.source for outcome in outcomes if outcome.source):
+        count = sum(outcome.source == run for outcome in outcomes)
+        console.print(f"{count} of these {'was' if count == 1 else 'were'} taken from the run {run}.", soft_wrap=True)
     if failed:
         console.print(f"{len(failed)} of {len(outcomes)} cells failed; their tracebacks:", style="red")
         for outcome in failed:

@@ -73,6 +73,15 @@ def choose_index(name: str, rows: int, size: int) -> IndexChoice:
     return IndexChoice(name, factory, reason)
 
 
+def check_index(name: str, size: int) -> None:
+    """Refuses what can be no index of rows of `size` numbers, before there is a row.
+
+    Raises:
+        UsageError: FAISS knows no such index, or cannot make it for rows of this size.
+    """
+    make_index(choose_index(name, EXHAUSTIVE_ROWS + 1, size), size, PROBES)
+
+
 def _lists(rows: int) -> int:
     """How many lists an inverted file should have: about twice the root of its rows, a power of two."""
     return 2 ** int(np.log2(max(1, min(2 * rows**0.5, rows / _ROWS_PER_CENTROID, _MOST_LISTS))))

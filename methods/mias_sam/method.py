@@ -15,7 +15,7 @@ from pydantic import Field
 
 from ...harness.api import Diagnostic, Prediction, UsageError, Weights
 from ...harness.cache import Cache, cache_key
-from .index import PROBES
+from .index import PROBES, check_index
 from .memory_bank import MemoryBank, anomaly_map, patch_descriptors
 from .prompted import EPSILON, PromptedSam, range_of
 from .sam import code_of
@@ -77,6 +77,7 @@ class MiasSam(PromptedSam):
     def weights_used(self) -> tuple[Weights, ...]:
         if self.patch_size % 2 == 0:
             raise UsageError(f"patch_size is {self.patch_size}; a patch has a centre, so its width must be odd.")
+        check_index(self.index, self.descriptor_size)
         return super().weights_used()
 
     def diagnostics(self) -> tuple[Diagnostic, ...]:

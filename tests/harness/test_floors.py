@@ -10,7 +10,7 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 ROOMS = ("harness", "methods", "datasets", "results", "reports")
-GROUND = {f"harness.{name}" for name in ("api", "cache", "files", "fetching", "unpacking")}
+GROUND = {f"harness.{name}" for name in ("api", "cache", "files", "fetching", "paths", "unpacking")}
 FILES = [path for room in ROOMS for path in sorted((ROOT / room).rglob("*.py"))]
 
 

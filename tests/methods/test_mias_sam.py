@@ -318,6 +318,8 @@ def test_peaks_are_points_for_sam_and_boxes_for_the_two_medsams(
         ({"encoder": "vit_b"}, "embedded", "vit_b has no embedded weights"),
         ({"encoder": "lite_medsam"}, "published", "lite_medsam has no published weights"),
         ({"patch_size": 4}, "embedded", "must be odd"),
+        ({"index": "Falt"}, "embedded", r"mias_sam\.index=Falt: FAISS cannot .* Known names: auto, exact"),
+        ({"index": "PQ7"}, "embedded", r"mias_sam\.index=PQ7: FAISS cannot make this index for rows of 1024 numbers"),
         ({"precision": "bfloat16"}, "embedded", "lite_medsam has none of them"),
         ({"input_size": 512}, "embedded", "lite_medsam has none of them"),
     ],

@@ -397,6 +397,47 @@ class TestRun:
             assert part in err
         assert bench("run", "-m", "intensity", "-d", "a/mine,./a/mine", "--size", 64)[0] == 0, "one, named twice"
 
+    def test_a_run_with_one_more_method_or_seed_takes_finished_cells_over(self, bench: Bench, tmp_path: Path) -> None:
+        assert run_tiny(bench)[0] == 0
+        (first,) = find_runs(tmp_path / "bench-results")
+        code, out, err = run_tiny(bench, "--seeds", "0-1", methods="intensity,intensity[sigma=1]")
+        assert code == 0, err
+        assert "1 of 4 cells were finished before" in out
+        assert f"1 of these was taken from the run {first.name}." in out
+        second = find_runs(tmp_path / "bench-results")[0]
+        assert second.name != first.name
+        (cell,) = first.read()["cells"]
+        for path in (one.cell(cell["name"]).folder / "test" for one in (first, second)):
+            assert len(list(path.glob("*.npz"))) == 6
+        assert first.cell(cell["name"]).read() == second.cell(cell["name"]).read()
+        shutil.rmtree(first.folder)
+        assert bench("score", second.name)[0] == 0, "it needs the other no more"
+        assert "taken" not in run_tiny(bench, "--force", "--seeds", "0")[1]
+
+    def test_a_named_run_grows_and_loses_nothing(self, bench: Bench, tmp_path: Path) -> None:
+        write_bmad(phantom_brain_mri(Path(), train=3, valid=4, test=6, size=64), tmp_path / "mine")
+        assert run_tiny(bench, "--name", "mine")[0] == 0
+        code, _, err = run_tiny(bench, "--name", "mine", methods="intensity[sigma=1]")
+        assert code == 0, err
+        assert bench("run", "--name", "mine", "-m", "intensity", "-d", "./mine", "--seeds", 1, "--size", 64)[0] == 0
+        (run,) = find_runs(tmp_path / "bench-results")
+        assert run.name == "mine"
+        cells = [(TINY, "intensity", 0), (TINY, "intensity[sigma=1]", 0), ("mine", "intensity", 1)]
+        record = run.read()
+        assert [(cell["dataset"], cell["method"], cell["seed"]) for cell in record["cells"]] == cells
+        scores = run.scores()[["dataset", "method", "seed"]].drop_duplicates()
+        assert list(scores.itertuples(index=False, name=None)) == cells
+        assert bench("score", "mine", "--fixed-threshold", 100)[0] == 0
+        assert run_tiny(bench, "--name", "mine", "--fixed-threshold", 100, "--set", "intensity.sigma=3")[0] == 0
+        assert [cell["options"]["sigma"] for cell in run.read()["cells"]] == [1, 2, 3], "a cell takes another's place"
+        code, _, err = run_tiny(bench, "--name", "mine", methods="intensity[sigma=4]")
+        assert code == 2
+        assert "measured with fixed_threshold 100.0, and this command says None" in err
+        assert "give another --name" in err
+        code, _, err = bench("run", "--name", "mine", "-m", "intensity", "-d", TINY, "--size", 128)
+        assert code == 2
+        assert "measured with size 64, and this command says 128" in err
+
     def test_names_that_look_alike_have_files_of_their_own(self, bench: Bench, tmp_path: Path) -> None:
         names = ("scan v1", "scan_v1", "肝脏", "大脑", "A", "a")
         for place, name in enumerate(names):
