@@ -47,8 +47,8 @@ def add(
         UsageError: The name is taken or cannot be one.
         DataError: There is nothing at the path, or it is not understood.
     """
-    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_-]*", name):
-        raise UsageError(f"{name!r} cannot be a name: it is to be of letters, digits, _ and -.")
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_-]{0,99}", name):
+        raise UsageError(f"{name!r} cannot be a name: it is to be of letters, digits, _ and -, at most 100 of them.")
     card, folder, path = data_root / f"{name}.yaml", data_root / name, Path(expanded(path))
     masks = masks and Path(expanded(masks))
     if card.exists() or folder.exists() or folder.is_symlink():

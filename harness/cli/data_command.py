@@ -144,10 +144,11 @@ def add(
     as for the archives of its Google Drive folder, makes it that benchmark.
     """
     from ...datasets.adding import add as register
+    from ...datasets.bmad import NAMES
     from ...datasets.card import CardFile
     from ...datasets.splitting import PATIENT, SplitRule
     from ...datasets.volumes import Slicing, describe
-    from ..registry import open_dataset
+    from ..registry import datasets, open_dataset
     from .progress import console, stage_status
 
     for option in () if masks else ("axis", "window", "lesion", "trust", "patient", "seed", "shares"):
@@ -155,6 +156,8 @@ def add(
             raise UsageError(f"--{option} is for NIfTI volumes: say with --masks where their masks are.")
     slicing = Slicing(axis, window, lesion, trust_image=trust == "image")
     rule = SplitRule(patient or PATIENT, seed, shares)
+    if name in datasets() and name not in NAMES:
+        raise UsageError(f"{name} is the name of a dataset that is built in or from a plugin. Choose another one.")
     with stage_status() as report:
         made = register(name, path, data_root, report, masks, slicing, rule)
     console.print(f"{name} is registered: {made}", soft_wrap=True)
@@ -246,9 +249,12 @@ def phantom(names: tuple[str, ...], out: Path) -> None:
     from ..registry import open_dataset
     from .progress import console, stage_status
 
-    for spec in names or PHANTOMS:
+    folders = {spec: out / spec.partition(":")[0] for spec in names or PHANTOMS}
+    for folder in folders.values():
+        if list(folders.values()).count(folder) > 1:
+            raise UsageError(f"Two of these would be the folder {folder}. Write each to an --out of its own.")
+    for spec, folder in folders.items():
         dataset = open_dataset(spec, default_data_root())
-        folder = out / spec.partition(":")[0]
         with stage_status() as report:
             write_bmad(dataset, folder, partial(report, f"writing {spec}"))
         console.print(f"{folder.resolve()}", soft_wrap=True)

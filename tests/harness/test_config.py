@@ -6,8 +6,8 @@ from typing import Any
 import pytest
 
 from miasbench.harness.api import UsageError
+from miasbench.harness.cache import Cache
 from miasbench.harness.config import default_data_root, default_results, find_config, make_config, read_config
-from miasbench.methods.cache import Cache
 from miasbench.methods.weights import weights_folder
 
 LEAST = {"methods": ["intensity"], "dataset": ["phantom_brain_mri"]}

@@ -1021,6 +1021,13 @@ class TestData:
         code, out, _ = bench("run", "-m", "intensity", "-d", "here/phantom_liver_ct", "--size", 64)
         assert code == 0
 
+    def test_two_phantoms_of_one_folder_are_refused_before_one_is_written(self, bench: Bench, tmp_path: Path) -> None:
+        specs = [f"phantom_liver_ct:train={count},valid=4,test=6,size=64" for count in (3, 4)]
+        code, _, err = bench("data", "phantom", *specs, "--out", "here")
+        assert code == 2
+        assert "Two of these would be the folder here/phantom_liver_ct" in err
+        assert not (tmp_path / "here").exists()
+
     @pytest.mark.parametrize(
         ("name", "says"), [("phantom_livr_ct", "Did you mean 'phantom_liver_ct'?"), ("liver_ct", "phantom")]
     )

@@ -216,6 +216,14 @@ class TestAdd:
         assert code == 2
         assert "--masks goes with volumes" in err
 
+    def test_a_name_that_means_another_dataset_is_refused(self, bench: Bench, slices: Path) -> None:
+        code, _, err = bench("data", "add", "phantom_liver_ct", slices)
+        assert code == 2
+        assert "phantom_liver_ct is the name of a dataset that is built in or from a plugin" in err
+        code, _, err = bench("data", "add", "x" * 101, slices)
+        assert code == 2
+        assert "at most 100" in err
+
     def test_a_name_is_given_once(self, bench: Bench, slices: Path) -> None:
         bench("data", "add", "mine", slices)
         code, _, err = bench("data", "add", "mine", slices)
