@@ -22,6 +22,7 @@ import psutil
 from rich.console import Console
 
 from miasbench.harness.api import Dataset
+from miasbench.harness.cli.options import LocalPath
 from miasbench.harness.config import make_config
 from miasbench.harness.device import PeakMemory
 from miasbench.harness.frame import frame_image
@@ -243,7 +244,7 @@ def machine() -> str:
 @click.option("--images", default=DEFAULT_IMAGES, show_default=True, help="A dataset: a name, or a folder.")
 @click.option("--liver", default=LIVER_IMAGES, show_default=True, help="Images in the bank of liver's size.")
 @click.option("--brain", default=BRAIN_IMAGES, show_default=True, help="Images in the bank of brain's size.")
-@click.option("--out", type=click.Path(path_type=Path), default=DOCUMENT, show_default=True, help="The document.")
+@click.option("--out", type=LocalPath(), default=DOCUMENT, show_default=True, help="The document.")
 def main(images: str, liver: int, brain: int, out: Path) -> None:
     """Measure everything and write the document."""
     dataset = open_dataset(images, Path())

@@ -15,6 +15,7 @@ from rich.console import Console
 
 from miasbench.harness.api import Dataset
 from miasbench.harness.cache import Cache
+from miasbench.harness.cli.options import LocalPath
 from miasbench.harness.config import make_config
 from miasbench.harness.frame import frame_image, frame_mask, image_rectangle
 from miasbench.harness.masks import Overlap
@@ -99,8 +100,8 @@ def section(store: RunStore, dataset: Dataset, segmenting: Sequence[str]) -> str
 @click.command()
 @click.option("--images", multiple=True, default=PHANTOMS, show_default=True, help="A dataset: a name, or a folder.")
 @click.option("--prompts", default=",".join(PROMPTS), show_default=True, help="Beside the centroid box.")
-@click.option("--results", type=click.Path(path_type=Path), default=Path("bench-results"), show_default=True)
-@click.option("--out", type=click.Path(path_type=Path), default=DOCUMENT, show_default=True, help="The document.")
+@click.option("--results", type=LocalPath(), default=Path("bench-results"), show_default=True)
+@click.option("--out", type=LocalPath(), default=DOCUMENT, show_default=True, help="The document.")
 def main(images: Sequence[str], prompts: str, results: Path, out: Path) -> None:
     """Run everything that is not finished, and write the document."""
     segmenting = [REFERENCE, *(f"mias_sam[prompt={prompt}]" for prompt in prompts.split(",")), *CONTROLS]
