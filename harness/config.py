@@ -252,10 +252,10 @@ def _spelt(values: Mapping[str, Any], where: str) -> dict[str, Any]:
         if name in spelt:
             raise UsageError(f"Option {name} {where}: it belongs on the command line, as --{name}.")
     score = _with_underscores(_section("score", spelt.get("score"), where), where)
-    for name in ScoreConfig.model_fields:
-        if name in spelt and spelt[name] != score.setdefault(name, spelt[name]):
+    for name in spelt.keys() & ScoreConfig.model_fields.keys():
+        if name in score:
             raise UsageError(f"Option {name} is given twice {where}: {spelt[name]!r}, and {score[name]!r} below score.")
-        spelt.pop(name, None)
+        score[name] = spelt.pop(name)
     if "no_controls" in spelt:
         spelt["controls"] = not spelt.pop("no_controls")
     return spelt | {"score": score, "set": _settings(spelt.get("set"), where)}

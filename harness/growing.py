@@ -45,7 +45,7 @@ def grown(record: dict[str, Any], earlier: dict[str, Any], where: str) -> dict[s
     specs = _specs(earlier, before) | _specs(record, now)
     config = now | {
         "methods": list(dict.fromkeys([*before["methods"], *now["methods"]])),
-        "dataset": [specs[name] for name in datasets],
+        "dataset": [specs.get(name, name) for name in datasets],
         "seeds": list(dict.fromkeys([*before["seeds"], *now["seeds"]])),
         "set": before["set"] | now["set"],
     }
@@ -58,4 +58,4 @@ def _subject(cell: dict[str, Any]) -> tuple[str, str, int]:
 
 def _specs(record: dict[str, Any], config: dict[str, Any]) -> dict[str, str]:
     """The spec of each dataset, by its name; both are in the same order."""
-    return dict(zip(record["datasets"], dict.fromkeys(config["dataset"]), strict=True))
+    return dict(zip(record["datasets"], dict.fromkeys(config["dataset"]), strict=False))
