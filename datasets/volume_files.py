@@ -79,7 +79,9 @@ def explain_volumes(folder: Path) -> str:
             "bench data add NAME IMAGES --masks MASKS cuts the volumes into slices."
         )
     said = "bench data add NAME IMAGES --masks MASKS cuts NIfTI volumes into slices."
-    if len(place.parts) > 1:
+    if place.parts[0].lower().startswith("image"):  # as nnU-Net's imagesTr, beside labelsTr
+        said += f" Give its folders, such as {folder / place.parts[0]}."
+    elif len(place.parts) > 1:
         said += (
             f" It takes a folder of volumes and one of masks, where a mask has its volume's name. {place} is in a "
             "subfolder: link one volume and one mask of each patient into two such folders, as in ln -s "

@@ -1,6 +1,7 @@
 """NIfTI volumes as slices in BMAD's layout: patients are dealt out to the splits, and never shared by two."""
 
 import math
+import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -169,6 +170,14 @@ def describe(made: SlicedVolumes, dataset: Dataset) -> Iterator[str]:
     if made.patients.valid and len({case.label for case in dataset.cases("valid")}) < 2:
         lacks = "normal slices" if dataset.cases("valid")[0].label else "lesions"
         yield f"Note: The validation split has no {lacks}, from which some thresholds are chosen. Another seed may do."
+    begins = {patient: re.split(r"[-_. ]", patient)[0] for patient in patients}
+    counted = Counter(begins.values())
+    alike = [patient for patient in patients if 1 < counted[begins[patient]] < len(patients)]
+    if alike and len(patients) == sum(volumes.values()):
+        yield (
+            "Note: Each volume is taken for a patient of its own. If those whose names begin alike are of one, such as "
+            f"{alike[0]} and {alike[1]}, say so with --patient."
+        )
     yield from (f"Note: {note}" for note in made.notes())
 
 

@@ -201,6 +201,16 @@ class TestPatients:
         assert set.union(*patients) == {expected.format(number) for number in range(5)}
         assert sum(map(len, patients)) == 5
 
+    @pytest.mark.parametrize(("names", "alike"), [("p{0}_t{1}", True), ("case_{0}{1}", False), ("{0}{1}", False)])
+    def test_names_that_begin_alike_are_pointed_out(self, volumes: Path, names: str, alike: bool) -> None:
+        for file in list(volumes.rglob("*.nii.gz")):
+            file.rename(file.with_name(f"{names.format(*divmod(int(file.name[1]), 2))}.nii.gz"))
+        rule = SplitRule()
+        made = slice_them(volumes, lesion=(2,), rule=rule)
+        told = " ".join(describe(made, dataset_of(volumes, made, rule)))
+        assert ("such as p0_t0 and p0_t1, say so with --patient" in told) == alike
+        assert ("say so with --patient" in told) == alike
+
     def test_a_name_that_the_pattern_does_not_fit_is_refused(self, sessions: Path) -> None:
         for folder in ("images", "masks"):
             (sessions / folder / "sub-03_ses-1_FLAIR.nii.gz").rename(sessions / folder / "phantom.nii.gz")

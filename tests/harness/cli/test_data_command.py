@@ -431,6 +431,14 @@ class TestVolumes:
             assert "a folder of volumes and one of masks, where a mask has its volume's name" in said
             assert f"ln -s {tmp_path}/brats/BraTS_001/BraTS_001_flair.nii.gz IMAGES/BraTS_001.nii.gz" in said
 
+    def test_a_folder_around_those_of_images_and_masks_says_which_to_give(self, bench: Bench, tmp_path: Path) -> None:
+        for folder in ("imagesTr", "labelsTr"):
+            (tmp_path / "Task01" / folder).mkdir(parents=True)
+            (tmp_path / "Task01" / folder / "case.nii.gz").touch()
+        code, _, err = bench("data", "add", "mine", "Task01")
+        assert code == 2
+        assert f"Give its folders, such as {tmp_path}/Task01/imagesTr." in err
+
     @pytest.mark.parametrize(("ending", "said"), [("dcm", "dcm2niix"), ("nrrd", "SimpleITK"), ("mha", "SimpleITK")])
     def test_other_formats_say_what_to_do(self, bench: Bench, tmp_path: Path, ending: str, said: str) -> None:
         (tmp_path / "scans").mkdir()
