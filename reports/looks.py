@@ -166,7 +166,8 @@ def save(figure: Figure, folder: Path, name: str) -> list[Path]:
     set_fonts(figure)
     paths = [folder / f"{name}.pdf", folder / f"{name}.png"]
     # Without a date the same figure is the same file.
-    for path, options in zip(paths, ({"metadata": {"CreationDate": None}}, {"dpi": 300}), strict=True):
+    kinds: tuple[dict[str, Any], ...] = ({"metadata": {"CreationDate": None}}, {"dpi": 300})
+    for path, options in zip(paths, kinds, strict=True):
         drawn = io.BytesIO()
         figure.savefig(drawn, format=path.suffix[1:], **options)
         write_file(path, drawn.getvalue())

@@ -97,9 +97,9 @@ def test_dice_of_several_seeds_has_the_interval_that_the_caption_promises(
 
     def look(figure: Figure, folder: Path, name: str) -> list[Path]:
         (axis,) = figure.axes
-        lines = [line for line in axis.lines if len(line.get_xdata()) == 2 and line.get_linestyle() == style]
-        drawn["intervals"] = [tuple(line.get_xdata()) for line in lines]
-        drawn["ticks"] = [tuple(line.get_xdata()) for line in axis.lines if line.get_marker() == "|"]
+        lines = [(np.asarray(line.get_xdata()), line.get_linestyle(), line.get_marker()) for line in axis.lines]
+        drawn["intervals"] = [tuple(ends) for ends, dash, _ in lines if len(ends) == 2 and dash == style]
+        drawn["ticks"] = [tuple(values) for values, _, marker in lines if marker == "|"]
         return []
 
     monkeypatch.setattr("miasbench.reports.figures.save", look)
