@@ -10,7 +10,7 @@ import io
 import os
 import select
 import sys
-from typing import TextIO
+from typing import Any, TextIO
 
 from .files import PLAIN
 
@@ -44,7 +44,7 @@ def _lasting(stream: TextIO) -> TextIO:
 class _Lasting(io.RawIOBase):
     """Writes to a stream as long as somebody reads it, and from then on to nowhere, as all of this process does."""
 
-    def __init__(self, raw: io.RawIOBase) -> None:
+    def __init__(self, raw: Any) -> None:
         self._raw = raw
 
     def writable(self) -> bool:
@@ -56,19 +56,19 @@ class _Lasting(io.RawIOBase):
     def fileno(self) -> int:
         return self._raw.fileno()
 
-    def write(self, data: object) -> int:
-        content = bytes(data)  # pyright: ignore[reportArgumentType]  # a buffer
+    def write(self, data: Any) -> int:
+        content = bytes(data)
         try:
             while (written := self._raw.write(content)) is None:  # it is not to be waited for; so the wait is here
                 select.select([], [self.fileno()], [])
             return written
         except OSError as error:
-            if error.errno not in _GONE and self.fileno() != 2:  # nobody could be told of trouble with standard error
-                error.filename = "standard output"
-                raise
             nowhere = os.open(os.devnull, os.O_WRONLY)
             os.dup2(nowhere, self.fileno())
             os.close(nowhere)
+            if error.errno not in _GONE and self.fileno() != 2:  # nobody could be told of trouble with standard error
+                error.filename = "standard output"
+                raise
             return len(content)
 
 

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from ...results.store import RunStore
 
 _PAUSE = 30.0  # seconds between two lines about the same stage, where there is no terminal
-_NUMBERS = 75  # columns that a bar leaves to the label and the numbers beside it
+_BESIDE = 120  # columns that a bar leaves to the label and the numbers beside it
 
 # Names and paths may hold brackets, which are not to be taken for markup.
 console = Console(markup=False, highlight=False)
@@ -69,7 +69,7 @@ class CellProgress:
         self._progress = Progress(
             SpinnerColumn(_spinner, table_column=whole),
             _Label(),
-            BarColumn(max(5, min(40, console.width - _NUMBERS)), table_column=whole),
+            BarColumn(max(5, min(40, console.width - _BESIDE)), table_column=whole),
             MofNCompleteColumn(table_column=whole),
             TimeElapsedColumn(table_column=whole),
             TextColumn("left", table_column=whole),

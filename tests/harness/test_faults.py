@@ -34,7 +34,9 @@ def start(unruly: Path) -> Start:
         command = [sys.executable, "-c", f"{listening}; from miasbench.harness.cli import main; main()"]
         command += ["run", "--methods", methods, "--dataset", dataset, "--size", "64", "--results", str(results)]
         command += ["--threads", "1", "--executor", "local", *more]
-        return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+        return subprocess.Popen(
+            command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True
+        )
 
     return begin
 
@@ -109,17 +111,46 @@ def test_two_processes_on_one_folder_share_the_cells(tmp_path: Path, start: Star
 
 
 @pytest.mark.slow
-def test_interrupted_it_says_so_and_leaves_no_process(tmp_path: Path, start: Start) -> None:
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP], ids=lambda number: number.name)
+@pytest.mark.parametrize("everybody", [False, True], ids=["process", "group"])
+def test_interrupted_it_says_so_and_leaves_nothing(
+    tmp_path: Path, start: Start, number: signal.Signals, everybody: bool
+) -> None:
     process = start(tmp_path, methods="unruly[pause=0.3]")
     wait_for(lambda: kept(tmp_path), process)
+    assert_ends(process, number, everybody)
+    assert not [*tmp_path.rglob("*.tmp")]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=lambda number: number.name)
+def test_interrupted_while_the_fork_server_imports(tmp_path: Path, start: Start, number: signal.Signals) -> None:
+    process = start(tmp_path)
+    wait_for(lambda: len(psutil.Process(process.pid).children()) >= 2, process)  # one tracks resources
+    time.sleep(0.5)  # it is begun, and imports torch for longer than that
+    assert_ends(process, number, everybody=True)
+
+
+def assert_ends(process: subprocess.Popen[str], number: signal.Signals, everybody: bool) -> None:
+    """Sends a signal to a process, or as a terminal does to its group, and holds it to what is promised then."""
     workers = psutil.Process(process.pid).children(recursive=True)
-    process.send_signal(signal.SIGINT)
+    (os.killpg if everybody else os.kill)(process.pid, number)
     said, _ = process.communicate(timeout=60)
     assert process.returncode == 130
-    assert "Interrupted. What is finished is kept" in said
+    assert said.endswith("Interrupted. What is finished is kept; the same command goes on from there.\n")
     assert "Traceback" not in said
     _, alive = psutil.wait_procs(workers, timeout=20)
     assert not alive
+
+
+@pytest.mark.slow
+def test_a_reader_that_goes_away_does_not_stop_a_run(tmp_path: Path, start: Start) -> None:
+    process = start(tmp_path, methods="intensity,unruly[pause=0.01]")
+    assert process.stdout is not None
+    process.stdout.readline()
+    process.stdout.close()
+    assert process.wait(timeout=240) == 0
+    assert RunStore(next(tmp_path.iterdir())).read()["status"] == "done"
 
 
 @pytest.mark.usefixtures("unruly")
