@@ -145,12 +145,12 @@ def assert_ends(process: subprocess.Popen[str], number: signal.Signals, everybod
 
 @pytest.mark.slow
 def test_a_reader_that_goes_away_does_not_stop_a_run(tmp_path: Path, start: Start) -> None:
-    process = start(tmp_path, methods="intensity,unruly[pause=0.01]")
+    process = start(tmp_path / "results", methods="intensity,unruly[pause=0.01]")
     assert process.stdout is not None
     process.stdout.readline()
     process.stdout.close()
     assert process.wait(timeout=240) == 0
-    assert RunStore(next(tmp_path.iterdir())).read()["status"] == "done"
+    assert RunStore(next((tmp_path / "results").iterdir())).read()["status"] == "done"
 
 
 @pytest.mark.usefixtures("unruly")
