@@ -53,7 +53,7 @@ class Volume:
         shape = tuple(self._image.shape)
         while len(shape) > 3 and shape[-1] == 1:
             shape = shape[:-1]
-        if len(shape) != 3 or 0 in shape:
+        if len(shape) != 3 or min(shape) < 1:
             raise DataError(
                 f"{path} has the shape {_product(shape)}, and should have three dimensions. {_advice(shape)}"
             )
@@ -248,7 +248,7 @@ def _product(numbers: Any) -> str:
 
 
 def _advice(shape: tuple[int, ...]) -> str:
-    if 0 in shape:
+    if any(size < 1 for size in shape):
         return "It is empty."
     if len(shape) < 3:
         return "Save single pictures as PNG, in a layout that bench data add understands."
@@ -259,4 +259,5 @@ def _advice(shape: tuple[int, ...]) -> str:
 
 
 def _unreadable(path: Path, error: Exception) -> DataError:
-    return DataError(f"{path} cannot be read as a NIfTI volume ({error}). Copy it again from its source.")
+    reason = " ".join(str(error).split())
+    return DataError(f"{path} cannot be read as a NIfTI volume ({reason}). Copy it again from its source.")

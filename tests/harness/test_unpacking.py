@@ -7,6 +7,7 @@ import stat
 import tarfile
 import zipfile
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -28,7 +29,8 @@ def make_zip(path: Path, files: dict[str, bytes], mode: int = 0) -> Path:
 
 
 def make_tar(path: Path, files: dict[str, bytes], kind: bytes = tarfile.REGTYPE, target: str = "") -> Path:
-    with tarfile.open(path, f"w:{ending}" if (ending := path.suffix[1:]) != "tar" else "w") as archive:
+    mode: Any = "w" if path.suffix == ".tar" else f"w:{path.suffix[1:]}"
+    with tarfile.open(path, mode) as archive:
         for name, content in files.items():
             info = tarfile.TarInfo(name)
             info.type, info.linkname, info.size = kind, target, len(content)
