@@ -21,7 +21,7 @@ from miasbench.harness.frame import frame_image, frame_mask, image_rectangle
 from miasbench.harness.masks import Overlap
 from miasbench.harness.planning import make_plan
 from miasbench.harness.runner import execute
-from miasbench.harness.statistics import bootstrap_mean
+from miasbench.harness.statistics import mean_interval
 from miasbench.methods import weights
 from miasbench.methods.mias_sam.sam import Prompt, load_sam
 from miasbench.results.store import RunStore
@@ -62,7 +62,7 @@ def paired(cases: pd.DataFrame, method: str) -> str:
     mine, reference = (own[own["method"] == name].set_index("case") for name in (method, REFERENCE))
     joined = mine.join(reference[["dice"]], rsuffix="_reference", validate="one_to_one")
     difference = (joined["dice"] - joined["dice_reference"]).to_numpy()
-    low, high = bootstrap_mean(difference, joined["patient"].tolist())
+    low, high, _ = mean_interval(difference, joined["patient"].tolist(), (-1, 1))
     return f"{difference.mean():+.3f} [{low:+.3f}, {high:+.3f}]"
 
 

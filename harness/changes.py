@@ -6,9 +6,11 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 
+from ..results.seeds import seeds_part_of_difference, with_seeds
 from ..results.store import RunStore, scoring_of
+from ..results.tables import RANGES
 from .integrity import doubts
-from .statistics import bootstrap_mean, case_table
+from .statistics import case_table, mean_interval, seed_table
 
 PAIRED = ("dice", "iou", "recall", "hd95_px", "assd_px")
 """Metrics that are means over the anomalous images, so that two runs can be compared image by image."""
@@ -88,14 +90,19 @@ class _Pairs:
         self._runs = [dict(list(cases[~cases["oracle"]].groupby(keys, sort=False))) for cases in (a, b)]
 
     def interval(self, dataset: str, method: str, policy: str, metric: str) -> tuple[float, float]:
-        """The 95 % interval of the mean difference, patients being drawn; NaN where there is none."""
+        """The 95 % interval of the mean difference, over patients and seeds; NaN where there is none."""
         found = [run.get((dataset, method, policy)) for run in self._runs]
         if metric not in PAIRED or found[0] is None or found[1] is None:
             return float("nan"), float("nan")
-        a, b = (case_table(rows[rows["label"] == 1], metric)[method] for rows in found if rows is not None)
-        differences = (b - a).dropna()
-        patients = differences.index.get_level_values("patient")
-        return bootstrap_mean(differences.to_numpy(), patients.tolist())
+        a, b = (rows[rows["label"] == 1] for rows in found if rows is not None)
+        tables = [case_table(rows, metric) for rows in (a, b)]
+        differences = (tables[1] - tables[0])[method].dropna()
+        low, high = RANGES[metric]
+        bounds = low - high, high - low
+        patients = differences.index.get_level_values("patient").tolist()
+        interval = mean_interval(differences.to_numpy(), patients, bounds)
+        seeds = [seed_table(rows, differences.to_frame(), metric)[method] for rows in (b, a)]
+        return with_seeds(differences.mean(), interval[:2], [seeds_part_of_difference(*seeds)], bounds)
 
 
 def _better(row: Mapping[Any, Any]) -> float:

@@ -2,11 +2,20 @@
 
 from typing import NamedTuple
 
-import numpy as np
 import pandas as pd
 
-from ..results.tables import COMPARISON_CONVENTION, COMPARISONS, HEADLINE, RANK_CONVENTION, RANKS, headline, table
-from .statistics import bootstrap_mean, case_table, compare, rank_stability
+from ..results.seeds import OverSeeds, over_seeds
+from ..results.tables import (
+    COMPARISON_CONVENTION,
+    COMPARISONS,
+    HEADLINE,
+    RANGES,
+    RANK_CONVENTION,
+    RANKS,
+    headline,
+    table,
+)
+from .statistics import case_table, compare, mean_interval, rank_stability, seed_table
 
 
 class Comparison(NamedTuple):
@@ -33,19 +42,28 @@ def compare_methods(cases: pd.DataFrame) -> Comparison:
             methods = case_table(chosen)
             if methods.shape[1] < 2:
                 continue
-            pairs = compare(methods)
-            ranking = rank_stability(methods, pairs).join(_means(methods), on="method").sort_values("rank")
+            seeds = seed_table(chosen, methods)
+            pairs = compare(methods, seeds, RANGES["dice"])
+            means = _means(chosen, methods)
+            ranking = rank_stability(methods, pairs, seeds).join(means, on="method").sort_values("rank")
             names = {"dataset": dataset, "policy": policy}
             comparisons.append(pairs.assign(**names, convention=COMPARISON_CONVENTION)[list(COMPARISONS)])
             ranks.append(ranking.assign(**names, convention=RANK_CONVENTION)[list(RANKS)])
     return Comparison(pd.concat(comparisons, ignore_index=True), pd.concat(ranks, ignore_index=True))
 
 
-def _means(methods: pd.DataFrame) -> pd.DataFrame:
-    """Each method's mean over the cases that all methods have, with its interval over patients."""
-    complete = methods.dropna()
-    patients = complete.index.get_level_values("patient")
-    intervals = [bootstrap_mean(complete[method].to_numpy(), patients.tolist()) for method in complete]
-    low, high = np.array(intervals, float).reshape(-1, 2).T
-    counts = {"cases": len(complete), "patients": patients.nunique()}
-    return pd.DataFrame({"mean": complete.mean(), "ci_low": low, "ci_high": high, **counts}, index=complete.columns)
+def _means(cases: pd.DataFrame, methods: pd.DataFrame) -> pd.DataFrame:
+    """Each method's mean over the cases that all methods have, with its interval, by the rule for several seeds."""
+    complete = methods.dropna().index
+    kept = cases[cases["case"].isin(complete.get_level_values("case"))].dropna(subset=["dice"])
+    rows = []
+    for (method, _), own in kept.groupby(["method", "seed"], sort=False):
+        low, high, patients = mean_interval(own["dice"].to_numpy(), own["patient"].tolist(), RANGES["dice"])
+        rows.append((method, "dice", own["dice"].mean(), low, high, patients))
+    scores = pd.DataFrame(rows, columns=["method", "metric", "value", "ci_low", "ci_high", "patients"])
+    found = {method: over_seeds(own) for method, own in scores.groupby("method", sort=False)}
+    means = pd.DataFrame.from_dict(found, orient="index", columns=list(OverSeeds._fields)).reindex(methods.columns)
+    counts = {"cases": len(complete), "patients": complete.get_level_values("patient").nunique()}
+    return means.rename(columns={"value": "mean", "low": "ci_low", "high": "ci_high"}).assign(**counts)[
+        ["mean", "ci_low", "ci_high", "cases", "patients"]
+    ]

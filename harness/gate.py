@@ -35,7 +35,7 @@ from ..results.store import RunStore, scoring_of
 from ..results.tables import MASK_METRICS, headline
 from .api import UsageError
 from .registry import suggest
-from .statistics import bootstrap_mean, case_table
+from .statistics import case_table, mean_interval
 
 GATED = (
     *("dice", "iou", "precision", "recall", "lesion_recall", "dice_pooled", "dice_small", "dice_medium", "dice_large"),
@@ -349,7 +349,7 @@ def _of_other_seeds(metric: str, cell: BaselineCell, now_cell: BaselineCell) -> 
 
 
 def _paired(before: Mapping[str, Mapping[str, float]], now: Mapping[str, Mapping[str, float]]) -> tuple[float, ...]:
-    """The mean difference over the cases of both, and its 95 % interval when patients are drawn."""
+    """The mean difference over the cases of both, and its 95 % interval over patients."""
     pairs = [
         (patient, now[patient][case] - dice)
         for patient, cases in before.items()
@@ -359,8 +359,8 @@ def _paired(before: Mapping[str, Mapping[str, float]], now: Mapping[str, Mapping
     differences = np.array([difference for _, difference in pairs])
     if not len(differences):
         return (float("nan"),) * 3
-    low, high = bootstrap_mean(differences, [patient for patient, _ in pairs])
-    return float(differences.mean()), low, high
+    interval = mean_interval(differences, [patient for patient, _ in pairs], (-1, 1))
+    return float(differences.mean()), interval.low, interval.high
 
 
 def _check_runtime(cell: BaselineCell, now_cell: BaselineCell, factor: float) -> Finding:

@@ -5,28 +5,27 @@ policies have chosen, once for the masks.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from itertools import compress
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from ..results.store import StoredPrediction
-from ..results.tables import CASES, COSTS, CURVES, SCORES, CellTables, conventions, curve_convention, table
+from ..results.tables import CASES, COSTS, CURVES, RANGES, SCORES, CellTables, conventions, curve_convention, table
 from .api import Split
 from .config import ScoreConfig
 from .deciding import NO_POLICY, Decision, decide
 from .masks import MaskScores, Overlap, lesion_size
 from .metrics import PixelRanking, Ranking, rank_pixels
 from .scanning import Scanned, Scored, SplitTruths, Truths, scan
-from .statistics import PatientCurves, bootstrap_auroc, bootstrap_mean
+from .statistics import Interval, PatientCurves, auroc_interval, mean_interval
 
 NAN = float("nan")
 
 EXACT_PIXELS = 2**26
 """So many test pixels are ranked exactly by default; where there are more, up to `BINNED_VALUES` different values."""
 BINNED_VALUES = 2**21
-BOOTSTRAP_THRESHOLDS = 256
+PATIENT_THRESHOLDS = 256
 CURVE_THRESHOLDS = 512
 
 
@@ -117,17 +116,13 @@ def _limit(config: ScoreConfig, test: SplitTruths) -> int | None:
 
 
 class _PatientTally:
-    """Adds up each patient's part of the pooled pixel curves, for their bootstrap."""
+    """Adds up each patient's part of the pooled pixel curves, for their intervals."""
 
     def __init__(self, patients: Sequence[str], ranking: PixelRanking) -> None:
         names, self._index = np.unique(patients, return_inverse=True)
-        self._thresholds = np.append(_spread(ranking, BOOTSTRAP_THRESHOLDS), -np.inf)
+        self._thresholds = np.append(_spread(ranking, PATIENT_THRESHOLDS), -np.inf)
         shape = (len(names), len(self._thresholds))
         self._curves = PatientCurves(np.zeros(shape), np.zeros(shape), np.zeros(shape), np.zeros(len(names)))
-
-    @property
-    def count(self) -> int:
-        return len(self._curves.regions)
 
     def add(self, index: int, ranking: PixelRanking) -> None:
         """Adds an image, ranked by itself."""
@@ -138,7 +133,7 @@ class _PatientTally:
         self._curves.overlap[patient] += ranking.regions * ranking.overlap_at(self._thresholds)
         self._curves.regions[patient] += ranking.regions
 
-    def intervals(self, exact: Mapping[str, float]) -> dict[str, tuple[float, float]]:
+    def intervals(self, exact: Mapping[str, float]) -> dict[str, Interval]:
         return self._curves.intervals(exact)
 
 
@@ -173,7 +168,7 @@ def _map_scores(
         intervals |= pooled.intervals({"best_f1": exact["best_f1"]})
     rows = []
     for name, (value, bound) in values.items():
-        row = _score(NO_POLICY, name, value, len(stored), intervals[name], ranked.count)
+        row = _score(NO_POLICY, name, value, len(stored), intervals[name])
         rows.append(row | ({"note": f"binned: exact to {bound:.1e}"} if ranking.binned else {}))
     rows[-1] |= {"looks_at": "oracle", "oracle": True}
     return [*rows, _image_auroc(test, stored)]
@@ -181,9 +176,8 @@ def _map_scores(
 
 def _image_auroc(test: SplitTruths, stored: Sequence[StoredPrediction]) -> dict[str, Any]:
     scores, labels = np.array([one.prediction.image_score for one in stored]), test.labels == 1
-    interval = bootstrap_auroc(scores, labels, test.patients)
-    patients = len(set(test.patients))
-    return _score(NO_POLICY, "image_auroc", Ranking(scores, labels).auroc, len(stored), interval, patients)
+    interval = auroc_interval(scores, labels, test.patients)
+    return _score(NO_POLICY, "image_auroc", Ranking(scores, labels).auroc, len(stored), interval)
 
 
 def _mask_scores(
@@ -219,10 +213,7 @@ def _mask_scores(
     lesions = np.array([one.lesions for one in masks], int)
     hits = np.repeat([one.lesions_hit / one.lesions if one.lesions else NAN for one in masks], lesions)
     rows.append(_mean(decision.columns, "lesion_recall", hits, np.repeat(test.patients, lesions).tolist()))
-    patients = len(set(test.patients))
-    rows.append(
-        _score(decision.columns, "dice_pooled", Overlap.pooled(overlaps).dice, len(overlaps), patients=patients)
-    )
+    rows.append(_score(decision.columns, "dice_pooled", Overlap.pooled(overlaps).dice, len(overlaps)))
     return rows
 
 
@@ -233,10 +224,9 @@ def _valid_dice(
     anomalous = [index for index, truth in enumerate(valid.masks) if truth.overlap.any()]
     if not anomalous or (decision.thresholds is None and not own_masks):
         return _score(decision.columns, "dice_valid", NAN, 0)
-    patients = len({valid.cases[index].patient for index in anomalous})
     masks = [decision.mask("valid", index, stored[index].prediction) for index in anomalous]
     dice = [Overlap.of(mask, valid.masks[index].overlap).dice for mask, index in zip(masks, anomalous, strict=True)]
-    return _score(decision.columns, "dice_valid", float(np.mean(dice)), len(anomalous), patients=patients)
+    return _score(decision.columns, "dice_valid", float(np.mean(dice)), len(anomalous))
 
 
 def _dice(masks: Sequence[MaskScores]) -> np.ndarray:
@@ -247,25 +237,19 @@ def _mean(columns: dict[str, Any], metric: str, values: np.ndarray, patients: Se
     """A mean over what is not NaN, with its interval over patients."""
     kept = ~np.isnan(values)
     mean = float(values[kept].mean()) if kept.any() else NAN
-    count = len(set(compress(patients, kept)))
-    return _score(columns, metric, mean, int(kept.sum()), bootstrap_mean(values, patients), count)
+    return _score(columns, metric, mean, int(kept.sum()), mean_interval(values, patients, RANGES[metric]))
 
 
 def _score(
-    columns: dict[str, Any],
-    metric: str,
-    value: float,
-    n: int,
-    interval: tuple[float, float] = (NAN, NAN),
-    patients: float = NAN,
+    columns: dict[str, Any], metric: str, value: float, n: int, interval: Interval | None = None
 ) -> dict[str, Any]:
     return columns | {
         "metric": metric,
         "value": value,
-        "ci_low": interval[0],
-        "ci_high": interval[1],
+        "ci_low": interval.low if interval else NAN,
+        "ci_high": interval.high if interval else NAN,
         "n": n,
-        "patients": patients,
+        "patients": interval.patients if interval else NAN,
         "note": "",
     }
 

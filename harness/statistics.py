@@ -1,29 +1,154 @@
 """Intervals, comparisons and ranks that respect that slices of one patient are not independent.
 
-Patients are drawn with replacement, each with all its images (cluster bootstrap, Davison and Hinkley 1997, section
-3.8). A draw is how often each patient came up, so that every resampled sum is a matrix product of draws and sums of
-patients, and everything computed from the same patients shares its draws.
+An interval is Student's t around the score, with the deviation that the jackknife over patients gives: the score is
+computed once without each patient and all of the patient's images (Efron and Tibshirani 1993, chapter 11; for patients
+with unequal numbers of images MacKinnon, Nielsen and Webb, J. Appl. Econometrics 2023). The interval of a mean of one
+image per patient is that of the t-test. Where a score can only lie between two ends, such as 0 and 1, the interval is
+made on the logit scale: it stays within them, and the nearer to an end, the more lopsided it is.
+`benchmarks/coverage.py` measures how often the truth lies within; docs/scores.md has the figures.
+
+Ranks are bootstrapped: patients are drawn with replacement, each with all its images (cluster bootstrap, Davison and
+Hinkley 1997, section 3.8). A draw is how often each patient came up, so that every resampled sum is a matrix product of
+draws and sums of patients, and everything computed from the same patients shares its draws.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import combinations
-from typing import cast
+from math import inf, nan
+from typing import NamedTuple, cast
 
 import numpy as np
 import pandas as pd
+from scipy.special import expit, logit, stdtrit
 
+from ..results.seeds import LEVEL, seeds_part_of_difference, with_seeds
 from .metrics import AUPRO_LIMIT
 
 RESAMPLES = 10_000
-LEVEL = 0.95
 SIGNIFICANCE = 0.05
 POWER = 0.8
 
 _EXACT_UP_TO = 50  # patients; as SciPy
 _CHUNK = 1_000_000  # numbers held at once; bounds the memory, and fits the cache
 _DIGITS = 12  # DICE values that are equal on paper differ after the 15th digit, unequal ones before the 11th
+_ANYTHING = (-inf, inf)
+
+
+class Interval(NamedTuple):
+    """A 95 % interval of a score.
+
+    Attributes:
+        low, high: Its ends; NaN where fewer than two patients leave none.
+        patients: How many it stands on. Where lesions are held against what is normal, these are the patients with the
+            one or those with the other, whichever are fewer.
+    """
+
+    low: float
+    high: float
+    patients: int
+
+
+def mean_interval(values: np.ndarray, groups: Sequence[str], bounds: tuple[float, float] = _ANYTHING) -> Interval:
+    """The 95 % interval of a mean over cases, over patients.
+
+    Args:
+        values: float (N,); NaN values are left out.
+        groups: The patient of each value.
+        bounds: The smallest and the largest value that there can be.
+    """
+    kept = ~np.isnan(values)
+    names, index = np.unique(np.asarray(groups, dtype=str)[kept], return_inverse=True)
+    if len(names) < 2:
+        return Interval(nan, nan, len(names))
+    without = _means_without(np.bincount(index, weights=values[kept])[:, None], np.bincount(index))
+    low, high = _jackknife(values[kept].mean(keepdims=True), without, len(names), bounds)
+    return Interval(float(low[0]), float(high[0]), len(names))
+
+
+def auroc_interval(scores: np.ndarray, labels: np.ndarray, groups: Sequence[str]) -> Interval:
+    """The 95 % interval of the image AUROC, over patients.
+
+    Args:
+        scores: float (N,), finite; higher means more anomalous. Equal scores count one half.
+        labels: bool (N,).
+        groups: The patient of each image.
+
+    Returns:
+        Without ends where fewer than two patients have anomalous images, or fewer than two normal ones.
+    """
+    positive = labels.astype(bool)
+    names, index = np.unique(np.asarray(groups, dtype=str), return_inverse=True)
+    positives, negatives = (np.bincount(index[side], minlength=len(names)) for side in (positive, ~positive))
+    patients = min(np.count_nonzero(positives), np.count_nonzero(negatives))
+    if patients < 2:
+        return Interval(nan, nan, patients)
+    # A pair is an anomalous and a normal image; it is won where the anomalous one scores higher. Without a patient, the
+    # pairs of all its images are gone, among which those of two of its own images would be subtracted twice.
+    won = _won(scores, positive)
+    own = _won(scores, positive, index)
+    total = won[positive].sum()
+    gone = np.bincount(index, won - np.where(positive, own, 0), minlength=len(names))
+    without = (total - gone) / ((positives.sum() - positives) * (negatives.sum() - negatives))
+    auroc = total / (positives.sum() * negatives.sum())
+    low, high = _jackknife(np.array([auroc]), without[:, None], patients, (0, 1))
+    return Interval(float(low[0]), float(high[0]), patients)
+
+
+@dataclass(frozen=True)
+class PatientCurves:
+    """What each patient adds to the pooled pixel curves at K falling thresholds, the last of which takes in all pixels.
+
+    Attributes:
+        true: Lesion pixels at or above each threshold, (patients, K).
+        false: Normal pixels at or above each threshold, (patients, K).
+        overlap: Summed shares of lesions at or above each threshold, (patients, K): a pixel of a lesion of n pixels
+            weighs 1 / n.
+        regions: Number of lesions, (patients,).
+    """
+
+    true: np.ndarray
+    false: np.ndarray
+    overlap: np.ndarray
+    regions: np.ndarray
+
+    def intervals(self, exact: Mapping[str, float]) -> dict[str, Interval]:
+        """The 95 % intervals of the pooled pixel metrics, over patients.
+
+        K thresholds make the curves coarse. They only say how the metric changes when a patient is left out; the
+        interval is around the exact value.
+
+        Args:
+            exact: The metric over all patients and all thresholds, by name: of `pixel_auroc`, `pixel_ap`, `aupro` (up
+                to a false-positive rate of 0.3) and `best_f1`, those that are wanted.
+
+        Returns:
+            Without ends where fewer than two patients have lesions, or fewer than two normal pixels.
+        """
+        count = len(self.regions)
+        patients = min(np.count_nonzero(counts[:, -1]) for counts in (self.true, self.false))
+        if patients < 2:
+            return dict.fromkeys(exact, Interval(nan, nan, patients))
+        parts = [self._without(rows) for rows in _parts(count, self.true.shape[1])]
+        without = np.array([np.concatenate([part[name] for part in parts]) for name in exact]).T
+        low, high = _jackknife(np.array(list(exact.values())), without, patients, (0, 1))
+        return {name: Interval(float(low[at]), float(high[at]), patients) for at, name in enumerate(exact)}
+
+    def _without(self, rows: slice) -> dict[str, np.ndarray]:
+        """Every metric without each of some patients."""
+        true, false, overlap = (
+            _from_zero(curve.sum(axis=0) - curve[rows]) for curve in (self.true, self.false, self.overlap)
+        )
+        positives, negatives = true[:, -1:], false[:, -1:]
+        regions = (self.regions.sum() - self.regions[rows])[:, None]
+        precision = true / np.maximum(true + false, 1)
+        return {
+            "pixel_auroc": _auroc(true, false),
+            "pixel_ap": (np.diff(true) * precision[:, 1:]).sum(axis=1) / positives[:, 0],
+            "aupro": _area_to_limit(overlap / regions, false / negatives),
+            "best_f1": (2 * true / (true + false + positives)).max(axis=1),
+        }
 
 
 @lru_cache(maxsize=4)  # of one dataset: all patients, those with lesions, those with normal images
@@ -48,124 +173,6 @@ def patient_draws(count: int, *, resamples: int = RESAMPLES, seed: int = 0) -> n
     return draws
 
 
-def bootstrap_mean(
-    values: np.ndarray, groups: Sequence[str], *, resamples: int = RESAMPLES, level: float = LEVEL, seed: int = 0
-) -> tuple[float, float]:
-    """Percentile interval of a mean over cases, when patients are drawn with replacement.
-
-    Args:
-        values: float (N,); NaN values are left out.
-        groups: The patient of each value.
-        resamples: How often patients are drawn.
-        level: Coverage of the interval, 0 to 1.
-        seed: Of the draws.
-
-    Returns:
-        Low and high end; NaN with fewer than two patients.
-    """
-    kept = ~np.isnan(values)
-    names, index = np.unique(np.asarray(groups, dtype=str)[kept], return_inverse=True)
-    if len(names) < 2:
-        return float("nan"), float("nan")
-    draws = patient_draws(len(names), resamples=resamples, seed=seed)
-    sums = np.bincount(index, weights=values[kept])
-    return _interval(_drawn_means(draws, sums[:, None], np.bincount(index))[:, 0], level)
-
-
-def bootstrap_auroc(
-    scores: np.ndarray, labels: np.ndarray, groups: Sequence[str], *, resamples: int = RESAMPLES, seed: int = 0
-) -> tuple[float, float]:
-    """95 % percentile interval of the image AUROC, when patients are drawn with replacement.
-
-    Args:
-        scores: float (N,), finite; higher means more anomalous. Equal scores count one half.
-        labels: bool (N,).
-        groups: The patient of each image.
-        resamples: How often patients are drawn; draws with images of one label only are left out.
-        seed: Of the draws.
-
-    Returns:
-        Low and high end; NaN with fewer than two patients or where all images have the same label.
-    """
-    names, index = np.unique(np.asarray(groups, dtype=str), return_inverse=True)
-    if len(names) < 2:
-        return float("nan"), float("nan")
-    draws = patient_draws(len(names), resamples=resamples, seed=seed)
-    order = np.argsort(-scores, kind="stable")
-    ordered, positive = scores[order], labels[order].astype(bool)
-    ends = np.flatnonzero(np.append(ordered[1:] != ordered[:-1], True))  # equal scores switch together
-    drawn = np.empty(resamples)
-    for rows in _parts(resamples, len(scores)):
-        weights = draws[rows][:, index[order]].astype(np.float64)
-        true, false = (np.cumsum(weights * side, axis=1)[:, ends] for side in (positive, ~positive))
-        drawn[rows] = _auroc(_from_zero(true), _from_zero(false))
-    return _interval(drawn)
-
-
-@dataclass(frozen=True)
-class PatientCurves:
-    """What each patient adds to the pooled pixel curves at K falling thresholds, the last of which takes in all pixels.
-
-    Attributes:
-        true: Lesion pixels at or above each threshold, (patients, K).
-        false: Normal pixels at or above each threshold, (patients, K).
-        overlap: Summed shares of lesions at or above each threshold, (patients, K): a pixel of a lesion of n pixels
-            weighs 1 / n.
-        regions: Number of lesions, (patients,).
-    """
-
-    true: np.ndarray
-    false: np.ndarray
-    overlap: np.ndarray
-    regions: np.ndarray
-
-    def intervals(
-        self, exact: Mapping[str, float], *, resamples: int = RESAMPLES, seed: int = 0
-    ) -> dict[str, tuple[float, float]]:
-        """95 % percentile intervals of the pooled pixel metrics, when patients are drawn with replacement.
-
-        K thresholds make the curves coarse. What this takes from a metric it takes from its resamples as well, so the
-        interval is moved by the exact value less the coarse one, and cut to 0 to 1.
-
-        Args:
-            exact: The metric over all patients and all thresholds, by name: of `pixel_auroc`, `pixel_ap`, `aupro` (up
-                to a false-positive rate of 0.3) and `best_f1`, those that are wanted.
-            resamples: How often patients are drawn; draws without a lesion or without a normal pixel are left out.
-            seed: Of the draws.
-
-        Returns:
-            Low and high end by name; NaN with fewer than two patients, without lesions or without normal pixels.
-        """
-        count = len(self.regions)
-        if count < 2:
-            return dict.fromkeys(exact, (float("nan"), float("nan")))
-        draws = patient_draws(count, resamples=resamples, seed=seed)
-        coarse = self._pooled(np.ones((1, count), np.float32))
-        parts = [self._pooled(draws[rows].astype(np.float32)) for rows in _parts(resamples, max(self.true.shape))]
-        found = {}
-        for name, value in exact.items():
-            low, high = np.array(_interval(np.concatenate([part[name] for part in parts]))) + value - coarse[name]
-            found[name] = float(np.clip(low, 0, 1)), float(np.clip(high, 0, 1))
-        return found
-
-    def _pooled(self, weights: np.ndarray) -> dict[str, np.ndarray]:
-        """Every metric, (draws,), for float32 weights (draws, patients)."""
-        true, false, overlap = (
-            _from_zero(weights @ curve.astype(np.float32)) for curve in (self.true, self.false, self.overlap)
-        )
-        positives, negatives = true[:, -1:], false[:, -1:]
-        with np.errstate(invalid="ignore", divide="ignore"):  # a draw without lesions or without normal pixels
-            precision = true / np.maximum(true + false, 1)
-            scores = {
-                "pixel_auroc": _auroc(true, false),
-                "pixel_ap": (np.diff(true) * precision[:, 1:]).sum(axis=1) / positives[:, 0],
-                "aupro": _area_to_limit(overlap / (weights @ self.regions)[:, None], false / negatives),
-                "best_f1": (2 * true / (true + false + positives)).max(axis=1),
-            }
-        complete = (positives * negatives)[:, 0] > 0
-        return {name: np.where(complete, score, np.nan) for name, score in scores.items()}
-
-
 def case_table(cases: pd.DataFrame, values: str = "dice") -> pd.DataFrame:
     """Puts the methods of a dataset side by side, joined on case id; several seeds are averaged case by case.
 
@@ -187,7 +194,26 @@ def case_table(cases: pd.DataFrame, values: str = "dice") -> pd.DataFrame:
     return kept.pivot_table(index=["case", "patient"], columns="method", values=values, aggfunc="mean")
 
 
-def compare(table: pd.DataFrame, *, resamples: int = RESAMPLES, seed: int = 0) -> pd.DataFrame:
+def seed_table(cases: pd.DataFrame, table: pd.DataFrame, values: str = "dice") -> pd.DataFrame:
+    """Each seed's means over the cases that every method has.
+
+    Args:
+        cases: That the table was made of.
+        table: By `case_table`.
+        values: The column that was compared.
+
+    Returns:
+        Index seed; a column for each method, NaN where it was not run with a seed that others were run with.
+    """
+    complete = table.dropna().index.get_level_values("case")
+    kept = cases[cases["case"].isin(complete)].dropna(subset=[values])
+    means = kept.pivot_table(index="seed", columns="method", values=values, aggfunc="mean")
+    return means.reindex(columns=table.columns)
+
+
+def compare(
+    table: pd.DataFrame, seeds: pd.DataFrame | None = None, bounds: tuple[float, float] = _ANYTHING
+) -> pd.DataFrame:
     """Compares every two methods on the same cases.
 
     Differences are tested with Wilcoxon's signed-rank test on patient means, because images of one patient are not
@@ -196,27 +222,30 @@ def compare(table: pd.DataFrame, *, resamples: int = RESAMPLES, seed: int = 0) -
     few other patients decide alone. Up to 50 patients, the null distribution is enumerated with the ranks as they are,
     ties and zeros included; beyond, it is SciPy's normal approximation. Fewer than six patients can never reach 5 %.
 
+    The test knows of patients only. With several seeds, which it averages, the interval knows of both.
+
     Args:
         table: By `case_table`. Cases that not every method has are left out and counted.
-        resamples: How often patients are drawn.
-        seed: Of the draws.
+        seeds: By `seed_table`; `None` where there is one seed.
+        bounds: The smallest and the largest value that a case can have.
 
     Returns:
         A row for each pair, in the order of the columns; what fewer than two patients cannot tell is NaN:
 
         - `method_a`, `method_b`, `patients`, `cases`, `left_out` (cases);
         - `mean_a`, `mean_b`, `difference` (a less b): means over cases;
-        - `ci_low`, `ci_high`: 95 % percentile interval of the difference over drawn patients;
+        - `ci_low`, `ci_high`: 95 % interval of the difference, over patients, and over seeds where there are several;
         - `p`, and `p_holm` corrected for all pairs of the table (Holm, Scand. J. Stat. 1979);
         - `effect`: matched-pairs rank-biserial correlation, -1 to 1 (Kerby, Compr. Psychol. 2014): the share of the
           test's ranks in favour of a less the share in favour of b; zeros favour neither;
         - `detectable`: the smallest difference of patient means that would have been found with a power of 80 % at
           5 %, two-sided. It is the paired t-test's, uncorrected for the number of pairs; with many of them, the
           smallest difference that could have been found is larger;
-        - `tied`: whether the data cannot separate the two: `p_holm` is not below 5 %;
+        - `tied`: whether the data cannot separate the two: `p_holm` is not below 5 %, or the seeds of one of them
+          differ and the interval holds 0;
         - `test`: how it was tested.
     """
-    # Like scipy.stats below, up to a second to import, which only comparisons should pay.
+    # Up to a second to import, which only comparisons should pay.
     from statsmodels.stats.multitest import multipletests
     from statsmodels.stats.power import TTestPower
 
@@ -226,6 +255,7 @@ def compare(table: pd.DataFrame, *, resamples: int = RESAMPLES, seed: int = 0) -
     pairs = list(combinations(range(table.shape[1]), 2))
     first, second = np.array(pairs, int).reshape(-1, 2).T
     means = complete.mean().to_numpy()
+    difference = means[first] - means[second]
     frame = pd.DataFrame(
         {
             "method_a": table.columns[first],
@@ -235,14 +265,21 @@ def compare(table: pd.DataFrame, *, resamples: int = RESAMPLES, seed: int = 0) -
             "left_out": len(table) - len(complete),
             "mean_a": means[first],
             "mean_b": means[second],
-            "difference": means[first] - means[second],
+            "difference": difference,
         }
     )
     columns = ["ci_low", "ci_high", "p", "p_holm", "effect", "detectable"]
     if count < 2 or not pairs:
         return frame.assign(**dict.fromkeys(columns, float("nan")), tied=True, test="none: fewer than two patients")
-    drawn = _drawn_methods(sums, sizes, resamples, seed).T
-    low, high = np.array([_interval(drawn[a] - drawn[b]) for a, b in pairs]).T
+    ends = bounds[0] - bounds[1], bounds[1] - bounds[0]
+    without = np.round(_means_without(sums, sizes), _DIGITS)
+    low, high = _jackknife(difference, without[:, first] - without[:, second], count, ends)
+    if seeds is None:
+        parts = np.zeros(len(pairs))
+    else:
+        parts = np.array([seeds_part_of_difference(seeds.iloc[:, a], seeds.iloc[:, b]) for a, b in pairs])
+        together = zip(difference, low, high, parts, strict=True)
+        low, high = np.array([with_seeds(value, (one, other), [part], ends) for value, one, other, part in together]).T
     of_patients = sums / sizes[:, None]
     differences = np.round(of_patients[:, first] - of_patients[:, second], _DIGITS).T
     p, effect = np.array([_signed_rank(one) for one in differences]).T
@@ -251,19 +288,29 @@ def compare(table: pd.DataFrame, *, resamples: int = RESAMPLES, seed: int = 0) -
     detectable = effect_size * differences.std(axis=1, ddof=1)
     how = "exact" if count <= _EXACT_UP_TO else "normal approximation"
     corrected = f"Holm over {len(pairs)} pairs" if len(pairs) > 1 else "a single pair"
-    test = f"Wilcoxon signed-rank on patient means, zeros by Pratt, {how}, {corrected}"
+    averaged = (
+        "; seeds averaged, and tied too where the interval over seeds and patients holds 0" if parts.any() else ""
+    )
+    test = f"Wilcoxon signed-rank on patient means, zeros by Pratt, {how}, {corrected}{averaged}"
     numbers = dict(zip(columns, (low, high, p, p_holm, effect, detectable), strict=True))
-    return frame.assign(**numbers, tied=p_holm >= SIGNIFICANCE, test=test)
+    tied = (p_holm >= SIGNIFICANCE) | ((parts > 0) & (low <= 0) & (high >= 0))
+    return frame.assign(**numbers, tied=tied, test=test)
 
 
 def rank_stability(
-    table: pd.DataFrame, pairs: pd.DataFrame, *, resamples: int = RESAMPLES, seed: int = 0
+    table: pd.DataFrame,
+    pairs: pd.DataFrame,
+    seeds: pd.DataFrame | None = None,
+    *,
+    resamples: int = RESAMPLES,
+    seed: int = 0,
 ) -> pd.DataFrame:
-    """How far the ranking of methods depends on which patients happen to be in the test set.
+    """How far the ranking of methods depends on which patients happen to be in the test set, and on seeds.
 
     Args:
         table: By `case_table`. Cases that not every method has are left out.
         pairs: Of the same table, by `compare`.
+        seeds: By `seed_table`; each method's are drawn with replacement, as patients are. `None` where there is one.
         resamples: How often patients are drawn.
         seed: Of the draws.
 
@@ -272,7 +319,7 @@ def rank_stability(
 
         - `method`;
         - `rank` by the mean over cases, 1 is best; equal means share the mean of their ranks;
-        - `rank_low`, `rank_high`: 95 % percentile interval over drawn patients;
+        - `rank_low`, `rank_high`: 95 % percentile interval over draws;
         - `share_first`: share of draws in which it is first, 0 to 1; methods that tie in a draw divide it;
         - `rank_shares`: the same for every rank, a list that begins with `share_first`;
         - `tied_with_best`: whether it is first or the data cannot separate it from one that is.
@@ -286,9 +333,12 @@ def rank_stability(
     shares = np.full((methods, methods), np.nan)
     ends = np.full((methods, 2), np.nan)
     if len(sizes) >= 2:
-        worse = -_drawn_methods(sums, sizes, resamples, seed)
+        drawn = _drawn_means(patient_draws(len(sizes), resamples=resamples, seed=seed), sums, sizes)
+        if seeds is not None:
+            drawn += np.stack([_drawn_shift(seeds[name], resamples, seed + at + 1) for at, name in enumerate(seeds)], 1)
+        worse = -np.round(drawn, _DIGITS)  # equal methods are equal in every draw
         lowest, highest = (stats.rankdata(worse, method, axis=1) for method in ("min", "max"))
-        ends = np.array([_interval(of_method) for of_method in (lowest + highest).T / 2])
+        ends = _percentiles((lowest + highest) / 2)
         for rank in range(methods):
             here = (lowest <= rank + 1) & (rank + 1 <= highest)
             shares[:, rank] = (here / (highest - lowest + 1)).mean(axis=0)
@@ -305,6 +355,46 @@ def rank_stability(
             "tied_with_best": table.columns.isin([*best, *with_best["method_a"], *with_best["method_b"]]),
         }
     )
+
+
+def _jackknife(
+    values: np.ndarray, without: np.ndarray, patients: int, bounds: tuple[float, float]
+) -> tuple[np.ndarray, np.ndarray]:
+    """Both ends of Student's intervals.
+
+    Args:
+        values: Scores, (K,).
+        without: The same without each patient, (patients, K).
+        patients: How many the degrees of freedom are counted of, at least 2.
+        bounds: Of the scores.
+    """
+    count = len(without)
+    deviation = np.sqrt((count - 1) / count * ((without - without.mean(axis=0)) ** 2).sum(axis=0))
+    reach = stdtrit(patients - 1, (1 + LEVEL) / 2) * deviation
+    low, high = bounds
+    plain = values - reach, values + reach
+    if not np.isfinite(high - low):
+        return np.clip(plain[0], low, high), np.clip(plain[1], low, high)
+    slope = (values - low) * (high - values) / (high - low)  # of the score over its logit; none at an end
+    curved = (slope > 0) & (reach > 0)
+    middle, steps = logit(np.where(curved, (values - low) / (high - low), 0.5)), reach / np.where(curved, slope, 1)
+    ends = (low + (high - low) * expit(middle + side * steps) for side in (-1, 1))
+    first, last = (np.where(curved, end, np.clip(flat, low, high)) for end, flat in zip(ends, plain, strict=True))
+    return first, last
+
+
+def _means_without(sums: np.ndarray, sizes: np.ndarray) -> np.ndarray:
+    """Means over cases without each patient, (patients, K), from sums (patients, K) and sizes (patients,)."""
+    return (sums.sum(axis=0) - sums) / (sizes.sum() - sizes)[:, None]
+
+
+def _won(scores: np.ndarray, positive: np.ndarray, index: np.ndarray | None = None) -> np.ndarray:
+    """How many pairs of each image the anomalous one wins, ties by half; only pairs within groups, if there are any."""
+    images = pd.DataFrame({"group": 0 if index is None else index, "positive": positive, "score": scores})
+    same = images.groupby(["group", "positive"])["score"]
+    below = images.groupby("group")["score"].rank() - same.rank()  # images of the other label
+    anomalous = images.groupby("group")["positive"].transform("sum")
+    return np.where(positive, below, anomalous - below)
 
 
 def _parts(count: int, width: int) -> Iterator[slice]:
@@ -328,18 +418,15 @@ def _drawn_means(draws: np.ndarray, sums: np.ndarray, sizes: np.ndarray) -> np.n
     return means
 
 
-def _drawn_methods(sums: np.ndarray, sizes: np.ndarray, resamples: int, seed: int) -> np.ndarray:
-    """Means of methods over drawn patients, (draws, methods), rounded so that equal methods are equal in every draw."""
-    return np.round(_drawn_means(patient_draws(len(sizes), resamples=resamples, seed=seed), sums, sizes), _DIGITS)
+def _drawn_shift(values: pd.Series, resamples: int, seed: int) -> np.ndarray:
+    """By how much the mean of drawn seeds differs from that of all, (resamples,), from a value of each seed."""
+    kept = values.dropna().to_numpy()
+    return patient_draws(len(kept), resamples=resamples, seed=seed) @ (kept - kept.mean()) / len(kept)
 
 
-def _interval(drawn: np.ndarray, level: float = LEVEL) -> tuple[float, float]:
-    """Percentile interval of resampled values, (draws,); NaN values are left out."""
-    kept = drawn[~np.isnan(drawn)]
-    if not len(kept):
-        return float("nan"), float("nan")
-    low, high = np.quantile(kept, [(1 - level) / 2, (1 + level) / 2])
-    return float(low), float(high)
+def _percentiles(drawn: np.ndarray) -> np.ndarray:
+    """The ends of 95 % of resampled values, (K, 2), from (draws, K)."""
+    return np.quantile(drawn, [(1 - LEVEL) / 2, (1 + LEVEL) / 2], axis=0).T
 
 
 def _from_zero(curves: np.ndarray) -> np.ndarray:

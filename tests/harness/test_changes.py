@@ -8,7 +8,7 @@ from miasbench.harness.changes import Change, RunDifference, compare_runs
 from miasbench.harness.config import RunConfig
 from miasbench.harness.planning import make_plan
 from miasbench.harness.runner import execute
-from miasbench.harness.statistics import bootstrap_mean
+from miasbench.harness.statistics import mean_interval
 from miasbench.results.store import RunStore
 
 SET = "phantom_brain_mri:train=4,valid=3,test=8,size=64"
@@ -46,7 +46,7 @@ def test_differences_have_the_interval_of_pairs_and_options_are_told(base: RunSt
     a, b = (one[(one["policy"] == "valid_dice") & (one["label"] == 1)].set_index("case") for one in frames)
     difference = (b["dice"] - a["dice"]).dropna()
     assert dice["difference"] == pytest.approx(difference.mean())
-    expected = bootstrap_mean(difference.to_numpy(), a.loc[difference.index, "patient"].tolist())
+    expected = mean_interval(difference.to_numpy(), a.loc[difference.index, "patient"].tolist(), (-1, 1))[:2]
     assert (dice["ci_low"], dice["ci_high"]) == pytest.approx(expected)
     assert np.isnan(row(found, "pixel_auroc")["ci_low"])
     assert not found.scores["policy"].str.startswith("oracle").any()

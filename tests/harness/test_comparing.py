@@ -6,7 +6,8 @@ import pandas as pd
 import pytest
 
 from miasbench.harness.comparing import compare_methods
-from miasbench.harness.statistics import bootstrap_mean, case_table, compare
+from miasbench.harness.statistics import case_table, compare, mean_interval
+from miasbench.results.seeds import over_seeds
 from miasbench.results.tables import CASES, COMPARISONS, HEADLINE, RANKS, headline, table
 
 PATIENTS, SLICES = 12, 3
@@ -61,7 +62,9 @@ def test_numbers_are_those_of_statistics() -> None:
     pd.testing.assert_series_equal(found[expected.index], expected, check_names=False)
     row = ranks[(ranks["policy"] == "otsu") & (ranks["method"] == "good")].iloc[0]
     patients = methods.index.get_level_values("patient").tolist()
-    assert (row["ci_low"], row["ci_high"]) == bootstrap_mean(methods["good"].to_numpy(), patients)
+    assert (row["ci_low"], row["ci_high"]) == pytest.approx(
+        mean_interval(methods["good"].to_numpy(), patients, (0, 1))[:2]
+    )
     assert row["mean"] == pytest.approx(methods["good"].mean())
     assert (row["cases"], row["patients"]) == (PATIENTS * SLICES, PATIENTS)
 
@@ -79,3 +82,22 @@ def test_there_is_nothing_to_compare(cases: pd.DataFrame) -> None:
     comparisons, ranks = compare_methods(cases)
     assert (len(comparisons), len(ranks)) == (0, 0)
     assert (list(comparisons), list(ranks)) == (list(COMPARISONS), list(RANKS))
+
+
+def test_several_seeds_have_the_interval_that_their_scores_have() -> None:
+    """The mean of the seeds' intervals over patients and the seeds' own part, as in every other table."""
+    rng = np.random.default_rng(1)
+    parts, scores = [cases_of("once", rng.random(36), "otsu")], []
+    groups = [f"p{index // SLICES}" for index in range(36)]
+    for seed in range(3):
+        dice = np.clip(rng.random(36) + 0.1 * seed, 0, 1)
+        parts.append(cases_of("varies", dice, "otsu", seed=seed))
+        low, high, count = mean_interval(dice, groups, (0, 1))
+        scores.append({"metric": "dice", "value": dice.mean(), "ci_low": low, "ci_high": high, "patients": count})
+    comparisons, ranks = compare_methods(pd.concat(parts, ignore_index=True))
+    found = ranks.set_index("method").loc["varies"]
+    expected = over_seeds(pd.DataFrame(scores))
+    assert (found["mean"], found["ci_low"], found["ci_high"]) == pytest.approx((expected.value, *expected[2:4]))
+    assert (found["cases"], found["patients"]) == (36, 12)
+    assert "seeds averaged" in comparisons["test"].iloc[0]
+    assert len(comparisons) == 1

@@ -28,7 +28,7 @@ from miasbench.harness.frame import Truth, image_rectangle
 from miasbench.harness.masks import Lesions, MaskScores, Overlap
 from miasbench.harness.scanning import ScoringError, SplitTruths, Truths, load_truths
 from miasbench.harness.scoring import score_cell
-from miasbench.harness.statistics import bootstrap_mean
+from miasbench.harness.statistics import mean_interval
 from miasbench.harness.thresholds import Otsu
 from miasbench.results.store import StoredPrediction
 from miasbench.results.tables import CASES, CONVENTIONS, COSTS, CURVES, MASK_METRICS, SCORES, CellTables
@@ -145,7 +145,7 @@ def test_values_are_those_of_their_definitions() -> None:
         assert value(scores, cost) == pytest.approx(expected, nan_ok=True)
     row = scores[(scores["metric"] == "dice") & (scores["policy"] == "own")].iloc[0]
     patients = [case.patient for case in test.cases if case.label]
-    assert (row["ci_low"], row["ci_high"]) == bootstrap_mean(np.array(dices), patients)
+    assert (row["ci_low"], row["ci_high"]) == mean_interval(np.array(dices), patients, (0, 1))[:2]
     assert (row["n"], row["patients"]) == (6, len(set(patients)))
     everyone = len({case.patient for case in test.cases})
     assert set(scores.loc[scores["metric"].isin(["pixel_auroc", "image_auroc", "dice_pooled"]), "patients"]) == {

@@ -8,28 +8,33 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 from sklearn.metrics import average_precision_score, precision_recall_curve, roc_auc_score, roc_curve
+from statsmodels.regression.linear_model import OLS
 from statsmodels.stats.power import ttest_power
 
 from miasbench.harness.statistics import (
     PatientCurves,
-    bootstrap_auroc,
-    bootstrap_mean,
+    auroc_interval,
     case_table,
     compare,
+    mean_interval,
     patient_draws,
     rank_stability,
+    seed_table,
 )
-
-finite = st.floats(-1e3, 1e3)
+from miasbench.results.seeds import seeds_part
 
 
 def patients(count: int) -> list[str]:
     return [f"p{number}" for number in range(count)]
 
 
-def interval(values: Sequence[float]) -> tuple[float, float]:
-    low, high = np.nanquantile(values, [0.025, 0.975])
-    return float(low), float(high)
+def t_interval(value: float, without: Sequence[float], patients: int | None = None) -> tuple[float, float]:
+    """Student's interval by the jackknife on the logit scale, of a score between 0 and 1."""
+    count = len(without)
+    error = np.sqrt((count - 1) / count * np.square(without - np.mean(without)).sum())
+    reach = stats.t.ppf(0.975, (patients or count) - 1) * error / (value * (1 - value))
+    middle = np.log(value / (1 - value))
+    return tuple(float(1 / (1 + np.exp(-end))) for end in (middle - reach, middle + reach))
 
 
 def redrawn(draw: np.ndarray, index: np.ndarray) -> np.ndarray:
@@ -63,155 +68,169 @@ class TestPatientDraws:
         assert len(np.unique(draws, axis=0)) == 1_000
 
 
-class TestBootstrapMean:
-    def test_one_image_per_patient_is_the_plain_percentile_bootstrap(self) -> None:
-        values = np.random.default_rng(1).beta(2, 3, 40)
-        reference = stats.bootstrap(
-            (values,), np.mean, n_resamples=20_000, method="percentile", rng=np.random.default_rng(2)
-        ).confidence_interval
-        low, high = bootstrap_mean(values, patients(40), resamples=20_000)
-        assert (low, high) == pytest.approx((reference.low, reference.high), abs=0.003)
+class TestMeanInterval:
+    @pytest.mark.parametrize("count", [2, 3, 8, 60])
+    def test_one_image_per_patient_has_the_interval_of_the_t_test(self, count: int) -> None:
+        values = np.random.default_rng(count).normal(5, 2, count)
+        expected = stats.ttest_1samp(values, 0).confidence_interval()
+        assert mean_interval(values, patients(count)) == pytest.approx((expected.low, expected.high, count))
 
-    def test_one_image_per_patient_is_near_the_normal_interval(self) -> None:
-        values = np.random.default_rng(3).normal(5, 2, 400)
-        half = 1.96 * values.std() / np.sqrt(400)
-        assert bootstrap_mean(values, patients(400)) == pytest.approx(
-            (values.mean() - half, values.mean() + half), abs=0.02
-        )
+    def test_patients_of_equal_size_have_the_interval_of_the_t_test_on_their_means(self) -> None:
+        values = np.random.default_rng(1).random((7, 4))
+        expected = stats.ttest_1samp(values.mean(axis=1), 0).confidence_interval()
+        found = mean_interval(values.ravel(), np.repeat(patients(7), 4).tolist())
+        assert found == pytest.approx((expected.low, expected.high, 7))
 
-    def test_two_patients_can_be_enumerated(self) -> None:
-        """Two patients are drawn twice each with a chance of a quarter; the mean is over images, not over patients."""
-        values, groups = np.array([0.0, 0.0, 0.0, 1.0]), ["a", "a", "a", "b"]
-        assert bootstrap_mean(values, groups) == (0.0, 1.0)
-        assert bootstrap_mean(values, groups, level=0.4) == (0.25, 0.25)
+    def test_patients_of_unequal_size_are_each_left_out_in_turn(self) -> None:
+        rng = np.random.default_rng(2)
+        index = np.repeat(np.arange(9), rng.integers(1, 8, 9))
+        values = rng.random(9)[index] + 0.1 * rng.random(len(index))
+        without = np.array([values[index != one].mean() for one in range(9)])
+        reach = stats.t.ppf(0.975, 8) * np.sqrt(8 / 9 * np.square(without - without.mean()).sum())
+        found = mean_interval(values, index.astype(str).tolist())
+        assert found == pytest.approx((values.mean() - reach, values.mean() + reach, 9))
 
-    def test_level_sets_the_width(self) -> None:
-        values = np.random.default_rng(4).random(30)
-        widths = [np.diff(bootstrap_mean(values, patients(30), level=level))[0] for level in (0.5, 0.8, 0.95, 0.99)]
-        assert widths == sorted(widths)
-        assert widths[0] < widths[-1]
+    def test_many_patients_of_unequal_size_are_near_the_cluster_robust_interval(self) -> None:
+        rng = np.random.default_rng(3)
+        index = np.repeat(np.arange(300), rng.integers(1, 8, 300))
+        values = rng.random(300)[index] + 0.1 * rng.random(len(index))
+        fit = OLS(values, np.ones(len(values))).fit(cov_type="cluster", cov_kwds={"groups": index}, use_t=True)
+        assert mean_interval(values, index.astype(str).tolist())[:2] == pytest.approx(fit.conf_int()[0], rel=0.002)
+
+    def test_a_score_with_two_ends_has_its_interval_on_the_logit_scale(self) -> None:
+        values = np.random.default_rng(4).beta(0.5, 2, 6)
+        without = [np.delete(values, one).mean() for one in range(6)]
+        found = mean_interval(values, patients(6), (0, 1))
+        assert found[:2] == pytest.approx(t_interval(values.mean(), without))
+        assert mean_interval(2 * values - 1, patients(6), (-1, 1))[:2] == pytest.approx(2 * np.array(found[:2]) - 1)
+
+    @given(values=st.lists(st.floats(0, 1), min_size=2, max_size=12))
+    @settings(max_examples=50)
+    def test_lies_within_its_bounds_around_the_mean(self, values: list[float]) -> None:
+        low, high, _ = mean_interval(np.array(values), patients(len(values)), (0, 1))
+        assert 0 <= low <= np.mean(values) + 1e-9
+        assert np.mean(values) - 1e-9 <= high <= 1
+
+    def test_a_score_with_one_end_is_cut_there(self) -> None:
+        low, high, _ = mean_interval(np.array([0.0, 0, 12]), patients(3), (0, np.inf))
+        assert (low, high) == (0, pytest.approx(4 + stats.t.ppf(0.975, 2) * 4))
 
     def test_slices_of_one_patient_widen_the_interval(self) -> None:
         of_patients = np.random.default_rng(5).random(12)
         values = np.repeat(of_patients, 20)
-        clustered = bootstrap_mean(values, [f"p{number // 20}" for number in range(len(values))])
-        independent = bootstrap_mean(values, patients(len(values)))
+        clustered = mean_interval(values, [f"p{number // 20}" for number in range(len(values))])
+        assert clustered == pytest.approx(mean_interval(of_patients, patients(12)))
+        independent = mean_interval(values, patients(len(values)))
         ratio = (clustered[1] - clustered[0]) / (independent[1] - independent[0])
-        assert ratio == pytest.approx(np.sqrt(20), rel=0.15), "twelve patients are all there is to know"
-        assert clustered == pytest.approx(bootstrap_mean(of_patients, patients(12)), abs=1e-12)
-
-    @given(values=st.lists(finite, min_size=2, max_size=30), seed=st.integers(0, 100))
-    @settings(max_examples=30)
-    def test_lies_within_the_values_and_is_the_same_for_the_same_seed(self, values: list[float], seed: int) -> None:
-        array = np.array(values)
-        low, high = bootstrap_mean(array, patients(len(values)), resamples=200, seed=seed)
-        slack = 1e-9 * max(1.0, np.abs(array).max())
-        assert array.min() - slack <= low <= high <= array.max() + slack
-        assert (low, high) == bootstrap_mean(array, patients(len(values)), resamples=200, seed=seed)
-
-    def test_another_seed_draws_otherwise(self) -> None:
-        values = np.random.default_rng(6).random(25)
-        assert bootstrap_mean(values, patients(25), resamples=100) != bootstrap_mean(
-            values, patients(25), resamples=100, seed=1
-        )
+        assert ratio == pytest.approx(np.sqrt(20) * 2.2 / 1.97, rel=0.05), "twelve patients are all there is to know"
 
     def test_leaves_nan_values_out(self) -> None:
         values = np.random.default_rng(7).random(20)
         with_gaps = np.concatenate([values, np.full(5, np.nan)])
         groups = [*patients(20), "p0", "p1", "other", "other", "p19"]
-        assert bootstrap_mean(with_gaps, groups) == bootstrap_mean(values, patients(20))
+        assert mean_interval(with_gaps, groups) == mean_interval(values, patients(20))
 
     @pytest.mark.parametrize(
-        ("values", "groups"),
+        ("values", "groups", "count"),
         [
-            ([], []),
-            ([0.5], ["a"]),
-            ([0.5, 0.7, 0.1], ["a", "a", "a"]),
-            ([0.5, np.nan], ["a", "b"]),
-            ([np.nan, np.nan], ["a", "b"]),
+            ([], [], 0),
+            ([0.5], ["a"], 1),
+            ([0.5, 0.7, 0.1], ["a", "a", "a"], 1),
+            ([0.5, np.nan], ["a", "b"], 1),
+            ([np.nan, np.nan], ["a", "b"], 0),
         ],
     )
-    def test_no_interval_with_fewer_than_two_patients(self, values: list[float], groups: list[str]) -> None:
-        assert np.isnan(bootstrap_mean(np.array(values, float), groups)).all()
+    def test_no_interval_with_fewer_than_two_patients(self, values: list[float], groups: list[str], count: int) -> None:
+        low, high, found = mean_interval(np.array(values, float), groups)
+        assert np.isnan([low, high]).all()
+        assert found == count
 
-    def test_constant_values_have_an_interval_of_no_width(self) -> None:
-        assert bootstrap_mean(np.full(9, 0.25), patients(9)) == (0.25, 0.25)
+    @pytest.mark.parametrize("value", [0.0, 0.25, 1.0])
+    def test_constant_values_have_an_interval_of_no_width(self, value: float) -> None:
+        assert mean_interval(np.full(9, value), patients(9), (0, 1)) == (value, value, 9)
 
-    def test_many_patients_are_drawn_in_parts(self) -> None:
-        """With more draws than fit at once, the result is still one interval around the mean."""
-        values = np.random.default_rng(8).random(6_000)
-        low, high = bootstrap_mean(values, patients(6_000), resamples=3_000)
-        half = 1.96 * values.std() / np.sqrt(6_000)
-        assert (low, high) == pytest.approx((values.mean() - half, values.mean() + half), abs=0.002)
+    @pytest.mark.parametrize("count", [2, 3, 5, 8, 24])
+    @pytest.mark.parametrize("most", [1, 12])
+    def test_covers_the_mean_of_few_patients(self, count: int, most: int) -> None:
+        """Of 1,000 test sets, whose patients have one image or 1 to 12 similar ones, about 95 % have the truth within.
 
-    def test_is_what_a_loop_over_draws_gives(self) -> None:
-        rng = np.random.default_rng(9)
-        index = np.sort(np.append(rng.integers(6, size=20), np.arange(6)))
-        values = rng.random(len(index))
-        means = [values[redrawn(draw, index)].mean() for draw in patient_draws(6, resamples=300)]
-        found = bootstrap_mean(values, [f"p{number}" for number in index], resamples=300)
-        assert found == pytest.approx(interval(means), abs=1e-12)
-
-    def test_covers_the_mean_of_clustered_slices(self) -> None:
-        """Of 1,000 test sets of 40 patients, each with 1 to 12 similar slices, about 95 % have the truth within."""
-        rng = np.random.default_rng(10)
-        covered = {"patients": 0, "slices": 0}
+        A percentile bootstrap held it in 52, 75, 84, 88 and 94 % of them.
+        """
+        rng = np.random.default_rng(count)
+        covered = 0
         for _ in range(1_000):
-            index = np.repeat(np.arange(40), rng.integers(1, 13, 40))
-            values = rng.normal(0, 1, 40)[index] + rng.normal(0, 0.5, len(index))
-            for name, groups in (("patients", index), ("slices", np.arange(len(index)))):
-                low, high = bootstrap_mean(values, groups.astype(str).tolist(), resamples=400)
-                covered[name] += low <= 0 <= high
-        assert 920 <= covered["patients"] <= 965
-        assert covered["slices"] < 700, "what the bootstrap over slices would claim"
+            index = np.repeat(np.arange(count), rng.integers(1, most + 1, count))
+            values = rng.normal(0, 1, count)[index] + rng.normal(0, 0.5, len(index))
+            low, high, _ = mean_interval(values, index.astype(str).tolist())
+            covered += low <= 0 <= high
+        assert 925 <= covered <= 975
+
+    @pytest.mark.parametrize(("count", "least"), [(5, 0.88), (8, 0.91), (24, 0.93)])
+    @pytest.mark.parametrize("missed", [0.0, 0.5])
+    def test_covers_the_mean_of_skewed_dice(self, missed: float, count: int, least: float) -> None:
+        """Also where half of the patients' lesions are missed."""
+        rng = np.random.default_rng(count)
+        truth = (1 - missed) * 0.2
+        values = rng.beta(0.5, 2, (1_000, count)) * (rng.random((1_000, count)) >= missed)
+        intervals = [mean_interval(one, patients(count), (0, 1)) for one in values]
+        assert np.mean([low <= truth <= high for low, high, _ in intervals]) >= least
 
 
-class TestBootstrapAuroc:
-    def test_is_what_scikit_learn_gives_for_each_draw(self) -> None:
-        rng = np.random.default_rng(1)
+class TestAurocInterval:
+    @pytest.mark.parametrize("seed", range(3))
+    def test_is_what_scikit_learn_gives_without_each_patient(self, seed: int) -> None:
+        rng = np.random.default_rng(seed)
         index = np.sort(np.append(rng.integers(8, size=30), np.arange(8)))
         labels = rng.random(len(index)) < 0.4
         scores = np.round(rng.random(len(index)) + 0.3 * labels, 1)  # many ties
-        aurocs = [
-            roc_auc_score(labels[rows], scores[rows])
-            for rows in (redrawn(draw, index) for draw in patient_draws(8, resamples=300))
-            if 0 < labels[rows].sum() < len(rows)
-        ]
-        found = bootstrap_auroc(scores, labels, [f"p{number}" for number in index], resamples=300)
-        assert found == pytest.approx(interval(aurocs), abs=1e-9)
-
-    def test_draws_with_one_label_only_are_left_out(self) -> None:
-        """Of two patients, one anomalous, half the draws have both; in those the AUROC is 1."""
-        assert bootstrap_auroc(np.array([0.2, 0.9]), np.array([False, True]), ["a", "b"]) == (1, 1)
+        without = [float(roc_auc_score(labels[index != one], scores[index != one])) for one in range(8)]
+        of_labels = min(len(np.unique(index[labels])), len(np.unique(index[~labels])))
+        expected = t_interval(float(roc_auc_score(labels, scores)), without, of_labels)
+        found = auroc_interval(scores, labels, [f"p{number}" for number in index])
+        assert found == pytest.approx((*expected, of_labels))
 
     def test_does_not_depend_on_the_order_of_images(self) -> None:
         rng = np.random.default_rng(2)
         scores, labels, groups = rng.random(50), rng.random(50) < 0.5, np.array([f"p{n // 3}" for n in range(50)])
         mixed = rng.permutation(50)
-        found = bootstrap_auroc(scores, labels, groups.tolist(), resamples=200)
-        assert bootstrap_auroc(scores[mixed], labels[mixed], groups[mixed].tolist(), resamples=200) == found
+        found = auroc_interval(scores, labels, groups.tolist())
+        assert auroc_interval(scores[mixed], labels[mixed], groups[mixed].tolist()) == pytest.approx(found)
 
-    def test_many_images_are_scored_in_parts(self) -> None:
+    def test_many_images_have_delongs_error(self) -> None:
         rng = np.random.default_rng(3)
         labels = rng.random(3_000) < 0.5
         scores = rng.normal(size=3_000) + labels
-        low, high = bootstrap_auroc(scores, labels, patients(3_000), resamples=1_000)
+        low, high, _ = auroc_interval(scores, labels, patients(3_000))
         auroc = roc_auc_score(labels, scores)
-        assert (low, high) == pytest.approx((auroc - 0.0155, auroc + 0.0155), abs=0.003), "1.96 of DeLong's error"
+        assert (low, high) == pytest.approx((auroc - 0.0155, auroc + 0.0155), abs=0.001), "1.96 of DeLong's error"
+
+    def test_images_told_apart_without_fault_have_an_interval_of_no_width(self) -> None:
+        labels = np.array([0, 1, 0, 1], bool)
+        assert auroc_interval(np.array([0.1, 0.8, 0.2, 0.9]), labels, ["a", "a", "b", "b"]) == (1, 1, 2)
 
     @pytest.mark.parametrize(
-        ("labels", "groups"), [([], []), ([0, 1], ["a", "a"]), ([1, 1], ["a", "b"]), ([0, 0], ["a", "b"])]
+        ("labels", "groups", "count"),
+        [
+            ([], [], 0),
+            ([0, 1], ["a", "a"], 1),
+            ([1, 1], ["a", "b"], 0),
+            ([0, 0], ["a", "b"], 0),
+            ([0, 0, 0, 1], ["a", "b", "c", "c"], 1),
+        ],
     )
-    def test_no_interval_without_two_patients_and_two_labels(self, labels: list[int], groups: list[str]) -> None:
-        scores = np.arange(len(labels), dtype=float)
-        assert np.isnan(bootstrap_auroc(scores, np.array(labels, bool), groups, resamples=100)).all()
+    def test_no_interval_without_two_patients_of_each_label(
+        self, labels: list[int], groups: list[str], count: int
+    ) -> None:
+        low, high, found = auroc_interval(np.arange(len(labels), dtype=float), np.array(labels, bool), groups)
+        assert np.isnan([low, high]).all()
+        assert found == count
 
 
 EXACT = {"pixel_auroc": 0.5, "pixel_ap": 0.5, "aupro": 0.5, "best_f1": 0.5}
 
 
 class Pixels:
-    """Patients with one image and a few lesions each, and what the metrics are when patients are redrawn."""
+    """Patients with one image and a few lesions each, and what the metrics are without one of them."""
 
     def __init__(self, count: int, pixels: int, seed: int, levels: int | None = None) -> None:
         rng = np.random.default_rng(seed)
@@ -235,14 +254,13 @@ class Pixels:
         )
         return PatientCurves(true, false, overlap, self.regions)
 
-    def metrics(self, draw: np.ndarray) -> dict[str, float]:
-        rows = redrawn(draw, self.index)
+    def metrics(self, without: int = -1) -> dict[str, float]:
+        rows = self.index != without
         lesion, values = self.lesion[rows], self.values[rows]
-        if not lesion.any() or lesion.all():
-            return dict.fromkeys(EXACT, float("nan"))
         precision, recall, _ = precision_recall_curve(lesion, values)
         rate, _, thresholds = roc_curve(lesion, values, drop_intermediate=False)
-        overlap = np.array([self.share[rows][values >= at].sum() for at in thresholds]) / (draw @ self.regions)
+        overlap = np.array([self.share[rows][values >= at].sum() for at in thresholds])
+        overlap = overlap / np.delete(self.regions, [without] if without >= 0 else []).sum()
         grid = np.append(rate[rate < 0.3], 0.3)
         upto = np.append(overlap[rate < 0.3], np.interp(0.3, rate, overlap))
         with np.errstate(invalid="ignore"):
@@ -258,51 +276,57 @@ class Pixels:
 class TestPatientCurves:
     @pytest.mark.parametrize("levels", [None, 5, 30])
     @pytest.mark.parametrize("seed", range(2))
-    def test_with_every_threshold_they_are_what_scikit_learn_gives_for_each_draw(
+    def test_with_every_threshold_they_are_what_scikit_learn_gives_without_each_patient(
         self, seed: int, levels: int | None
     ) -> None:
         """Also where lesions and normal pixels share values, so that curves are no stairs."""
         pixels = Pixels(5, 30, seed, levels)
-        whole = pixels.metrics(np.ones(5, int))
-        drawn = [pixels.metrics(draw) for draw in patient_draws(5, resamples=150)]
-        found = pixels.curves(np.unique(pixels.values)).intervals(whole, resamples=150)
+        whole = pixels.metrics()
+        without = [pixels.metrics(one) for one in range(5)]
+        found = pixels.curves(np.unique(pixels.values)).intervals(whole)
         assert list(found) == list(whole)
         for name in whole:
-            assert found[name] == pytest.approx(interval([one[name] for one in drawn]), abs=1e-6), name
+            expected = t_interval(whole[name], [one[name] for one in without], 4)
+            assert found[name] == pytest.approx((*expected, 4)), name
 
-    def test_few_thresholds_are_made_up_for(self) -> None:
+    def test_few_thresholds_will_do(self) -> None:
         pixels = Pixels(20, 100, seed=4)
-        whole = pixels.metrics(np.ones(20, int))
-        fine = pixels.curves(pixels.values).intervals(whole, resamples=500)
+        whole = pixels.metrics()
+        fine = pixels.curves(pixels.values).intervals(whole)
         levels = np.quantile(pixels.values, np.linspace(0, 1, 40), method="lower")
-        coarse = pixels.curves(levels).intervals(whole, resamples=500)
+        coarse = pixels.curves(levels).intervals(whole)
         for name in whole:
             assert coarse[name] == pytest.approx(fine[name], abs=0.01), name
 
-    def test_move_with_the_exact_value_within_0_and_1(self) -> None:
+    def test_are_around_the_exact_value_within_0_and_1(self) -> None:
         curves = Pixels(6, 30, seed=5).curves(np.linspace(0, 1, 20))
-        middle, moved = (curves.intervals({"pixel_ap": value}, resamples=100)["pixel_ap"] for value in (0.4, 0.45))
-        assert np.subtract(moved, middle) == pytest.approx([0.05, 0.05])
-        assert curves.intervals({"pixel_ap": 1.0}, resamples=100)["pixel_ap"][1] == 1
-        assert curves.intervals({"pixel_ap": 0.0}, resamples=100)["pixel_ap"][0] == 0
+        for value in (0.02, 0.4, 0.98):
+            low, high, _ = curves.intervals({"pixel_ap": value})["pixel_ap"]
+            assert 0 < low < value < high < 1
+        assert curves.intervals({"pixel_ap": 1.0})["pixel_ap"][1] == 1
+        assert curves.intervals({"pixel_ap": 0.0})["pixel_ap"][0] == 0
 
-    def test_draws_without_a_lesion_or_without_a_normal_pixel_are_left_out(self) -> None:
-        """Drawn alone, one patient is all lesion, the other all normal; only together they have a metric."""
-        curves = PatientCurves(
-            np.array([[2, 2], [0, 0]]), np.array([[0, 0], [3, 6]]), np.array([[1.0, 1], [0, 0]]), np.array([1, 0])
-        )
-        together = {"pixel_auroc": 0.75, "pixel_ap": 0.4, "aupro": 0.8, "best_f1": 4 / 7}
-        for name, found in curves.intervals(together, resamples=100).items():
-            assert found == pytest.approx((together[name], together[name])), name
+    def test_many_patients_are_left_out_in_parts(self) -> None:
+        pixels = Pixels(300, 20, seed=6)
+        few, many = pixels.curves(np.linspace(0, 1, 30)), pixels.curves(np.linspace(0, 1, 6_000))
+        for name, found in many.intervals(EXACT).items():
+            assert found == pytest.approx(few.intervals(EXACT)[name], abs=0.01), name
 
     def test_no_interval_for_one_patient_or_without_lesions(self) -> None:
         one, zero = np.array([[1, 2]]), np.zeros((2, 2))
         nothing = dict.fromkeys(EXACT, float("nan"))
         alone = PatientCurves(one, one, one / 2, np.ones(1)).intervals(EXACT)
-        assert np.isnan(list(alone.values())).all()
-        healthy = PatientCurves(zero, np.array([[1, 2], [1, 2]]), zero, np.zeros(2)).intervals(nothing, resamples=50)
-        assert np.isnan(list(healthy.values())).all()
-        assert list(alone) == list(healthy) == list(EXACT)
+        assert list(alone) == list(EXACT)
+        assert all(np.isnan(found[:2]).all() and found.patients == 1 for found in alone.values())
+        healthy = PatientCurves(zero, np.array([[1, 2], [1, 2]]), zero, np.zeros(2)).intervals(nothing)
+        assert all(np.isnan(found[:2]).all() and found.patients == 0 for found in healthy.values())
+
+    def test_no_interval_where_one_patient_has_all_lesions(self) -> None:
+        """Without that patient there is no metric, and nobody knows how it differs from patient to patient."""
+        curves = PatientCurves(
+            np.array([[2, 2], [0, 0]]), np.array([[0, 5], [3, 6]]), np.array([[1.0, 1], [0, 0]]), np.array([1, 0])
+        )
+        assert all(np.isnan(found[:2]).all() and found.patients == 1 for found in curves.intervals(EXACT).values())
 
 
 def cases_of(methods: dict[str, np.ndarray], groups: Sequence[str], seed: int = 0) -> pd.DataFrame:
@@ -389,7 +413,7 @@ class TestCompare:
         groups = table.index.get_level_values("patient").tolist()
         for a, b, low, high in pairs[["method_a", "method_b", "ci_low", "ci_high"]].to_numpy():
             difference = (table[a] - table[b]).to_numpy()
-            assert (low, high) == pytest.approx(bootstrap_mean(difference, groups), abs=1e-9)
+            assert (low, high) == pytest.approx(mean_interval(difference, groups)[:2], abs=1e-9)
             assert low < difference.mean() < high
 
     @pytest.mark.parametrize(
@@ -413,7 +437,7 @@ class TestCompare:
 
     def test_p_is_near_the_normal_approximation_where_scipy_takes_it_for_ties(self) -> None:
         values = np.round(np.random.default_rng(4).normal(0.4, 1, 45), 1)
-        found = compare(table_of({"a": values, "b": 0 * values}, patients(45)), resamples=50).iloc[0]
+        found = compare(table_of({"a": values, "b": 0 * values}, patients(45))).iloc[0]
         assert found["p"] == pytest.approx(scipy_p(values), abs=0.003)
 
     def test_the_test_is_over_patients(self, table: pd.DataFrame, pairs: pd.DataFrame) -> None:
@@ -442,7 +466,7 @@ class TestCompare:
     @pytest.mark.parametrize("count", [2, 3, 6, 5_000])
     def test_detectable_difference_is_found_for_few_and_many_patients(self, count: int) -> None:
         values = np.random.default_rng(count).normal(size=count)
-        found = compare(table_of({"a": values, "b": 0 * values}, patients(count)), resamples=20).iloc[0]
+        found = compare(table_of({"a": values, "b": 0 * values}, patients(count))).iloc[0]
         assert ttest_power(found["detectable"] / values.std(ddof=1), count, 0.05) == pytest.approx(0.8, abs=1e-4)
 
     def test_equal_methods_are_tied(self) -> None:
@@ -469,7 +493,7 @@ class TestCompare:
     @settings(max_examples=8)
     def test_a_constant_more_is_a_constant_more(self, seed: int, shift: float) -> None:
         table = drawn_table(seed, methods="ab")
-        before, after = (compare(one, resamples=200).iloc[0] for one in (table, table.assign(a=table["a"] + shift)))
+        before, after = (compare(one).iloc[0] for one in (table, table.assign(a=table["a"] + shift)))
         for name in ("difference", "ci_low", "ci_high"):
             assert after[name] == pytest.approx(before[name] + shift, abs=1e-9)
         assert after["detectable"] == pytest.approx(before["detectable"])
@@ -478,7 +502,7 @@ class TestCompare:
     @settings(max_examples=8)
     def test_swapping_methods_turns_the_signs(self, seed: int) -> None:
         table = drawn_table(seed, methods="ab")
-        one, other = (compare(table[list(order)], resamples=200).iloc[0] for order in ("ab", "ba"))
+        one, other = (compare(table[list(order)]).iloc[0] for order in ("ab", "ba"))
         names = ["difference", "ci_low", "ci_high", "effect", "p", "detectable"]
         mirrored = [-other["difference"], -other["ci_high"], -other["ci_low"], -other["effect"], other["p"]]
         assert one[names].tolist() == pytest.approx([*mirrored, other["detectable"]])
@@ -492,7 +516,7 @@ class TestCompare:
         groups = [f"p{number // 2}" for number in range(20)]
         cases = cases_of({"a": rng.random(20), "b": rng.random(20), "c": rng.random(20)}, groups)
         tables = [case_table(cases), case_table(cases.sample(frac=1, random_state=seed))]
-        found = [compare(one, resamples=100) for one in tables]
+        found = [compare(one) for one in tables]
         pd.testing.assert_frame_equal(*found)
         pd.testing.assert_frame_equal(
             *(rank_stability(one, pairs, resamples=100) for one, pairs in zip(tables, found, strict=True))
@@ -530,6 +554,54 @@ class TestCompare:
         assert len(pairs) == 0
         assert rank_stability(table, pairs)["rank"].tolist() == [1] * len(methods)
 
+    def test_an_interval_of_several_seeds_is_over_seeds_too(self) -> None:
+        rng = np.random.default_rng(7)
+        values = rng.random(12)
+        cases = pd.concat(
+            [
+                cases_of({"a": values + 0.1 + shift, "b": values + rng.normal(0, 0.01, 12)}, patients(12), seed)
+                for seed, shift in enumerate([0.0, 0.05, -0.04])
+            ]
+        )
+        table = case_table(cases)
+        seeds = seed_table(cases, table)
+        assert seeds.index.tolist() == [0, 1, 2]
+        assert seeds["a"].tolist() == pytest.approx((values.mean() + np.array([0.1, 0.15, 0.06])).tolist())
+        alone, together = compare(table).iloc[0], compare(table, seeds).iloc[0]
+        reach = np.hypot(alone["ci_high"] - alone["difference"], seeds_part(seeds["a"] - seeds["b"]))
+        assert together["ci_high"] == pytest.approx(together["difference"] + reach)
+        assert together["ci_low"] == pytest.approx(together["difference"] - reach)
+        assert together["p"] == alone["p"] < 0.05
+        assert not alone["tied"]
+        assert together["tied"] == (together["ci_low"] <= 0)
+
+    def test_seeds_that_disagree_tie_what_patients_would_separate(self) -> None:
+        values = np.random.default_rng(8).random(12)
+        runs = [cases_of({"a": values + shift, "b": values}, patients(12), at) for at, shift in enumerate([0.3, 0.01])]
+        table = case_table(pd.concat(runs))
+        found = compare(table, seed_table(pd.concat(runs), table)).iloc[0]
+        assert (found["p"] < 0.001, bool(found["tied"])) == (True, True)
+        assert found["ci_low"] < 0 < found["ci_high"]
+        assert "seeds averaged" in found["test"]
+
+    def test_a_method_without_randomness_is_compared_with_one_of_several_seeds(self) -> None:
+        rng = np.random.default_rng(9)
+        values = rng.random(12)
+        seeds = [cases_of({"a": values + 0.2 + rng.normal(0, 0.02, 12)}, patients(12), seed) for seed in range(3)]
+        cases = pd.concat([cases_of({"b": values}, patients(12)), *seeds])
+        table = case_table(cases)
+        means = seed_table(cases, table)
+        assert means["b"].isna().tolist() == [False, True, True]
+        found, alone = compare(table, means).iloc[0], compare(table).iloc[0]
+        reach = np.hypot(alone["ci_high"] - alone["difference"], seeds_part(means["a"]))
+        assert found["ci_high"] - found["difference"] == pytest.approx(reach)
+        assert not found["tied"]
+
+    def test_one_seed_leaves_everything_as_it_is(self, table: pd.DataFrame, pairs: pd.DataFrame) -> None:
+        seeds = pd.DataFrame([table.mean()], index=[0])
+        pd.testing.assert_frame_equal(compare(table, seeds), pairs)
+        pd.testing.assert_frame_equal(rank_stability(table, pairs, seeds), rank_stability(table, pairs))
+
     def test_alike_methods_are_rarely_told_apart(self) -> None:
         """Of 120 pairs of methods that differ by chance from patient to patient, about 5 % have a p-value below 5 %."""
         rng = np.random.default_rng(6)
@@ -541,7 +613,7 @@ class TestCompare:
             values = rng.normal(size=(24, 15))[:, index] + 0.3 * rng.normal(size=(24, 60))
             for over, groups in (("patients", index), ("images", np.arange(60))):
                 table = table_of(dict(zip(names, values, strict=True)), groups.astype(str).tolist())
-                p = compare(table, resamples=20).set_index(["method_a", "method_b"]).loc[disjoint, "p"]
+                p = compare(table).set_index(["method_a", "method_b"]).loc[disjoint, "p"]
                 found[over] += int((p < 0.05).sum())
         assert 1 <= found["patients"] <= 12
         assert found["images"] > 30, "what a test over images would claim"
@@ -566,7 +638,7 @@ class TestRankStability:
         table = drawn_table(seed)
         if equal:
             table = table.assign(c=table["a"])
-        found = rank_stability(table, compare(table, resamples=100), resamples=100)
+        found = rank_stability(table, compare(table), resamples=100)
         shares = np.array(found["rank_shares"].tolist())
         assert shares.sum(axis=0) == pytest.approx(np.ones(4))
         assert shares.sum(axis=1) == pytest.approx(np.ones(4))
@@ -601,3 +673,19 @@ class TestRankStability:
         tied = pairs[pairs["tied"] & ((pairs["method_a"] == best) | (pairs["method_b"] == best))]
         found = rank_stability(table, pairs).set_index("method")["tied_with_best"]
         assert set(found.index[found]) == {best, *tied["method_a"], *tied["method_b"]}
+
+    def test_seeds_that_disagree_widen_the_range_of_ranks(self) -> None:
+        rng = np.random.default_rng(3)
+        values = rng.random(20)
+        cases = pd.concat(
+            [
+                cases_of({"a": values + shift, "b": values + 0.05}, patients(20), seed)
+                for seed, shift in enumerate((0, 0.2))
+            ]
+        )
+        table = case_table(cases)
+        pairs = compare(table)
+        alone, together = (rank_stability(table, pairs, one).iloc[0] for one in (None, seed_table(cases, table)))
+        assert (alone["rank"], alone["rank_low"], alone["rank_high"]) == (1, 1, 1)
+        assert (together["rank"], together["rank_low"], together["rank_high"]) == (1, 1, 2)
+        assert together["share_first"] == pytest.approx(0.75, abs=0.02), "a quarter of draws has the worse seed twice"
