@@ -205,7 +205,7 @@ class Method(ABC):
 
     A field that is annotated `Method` takes another method, given by its spec as in `sam_refine[base=patchcore]`, which
     has the same weights, device and seed. Hand `report` on to it, take over its `saved_seconds`, and add its
-    `weights_used`.
+    `weights_used`; a method is `stochastic` if the one inside it is.
 
     Attributes:
         spec: The text that asked for it, `name` or `name[option=value,…]`.
@@ -236,6 +236,14 @@ class Method(ABC):
         Then `predict_many` gets a whole split at once, and every row of the results is marked.
         """
         return False
+
+    @property
+    def stochastic(self) -> bool:
+        """Whether predictions depend on the seed.
+
+        Where they do not, in any digit, a run with several seeds runs the method once, with the first of them.
+        """
+        return True
 
     def controls(self) -> tuple[str, ...]:
         """Methods that belong beside this one, each `name` or `name[option=value,…]`.

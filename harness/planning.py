@@ -59,7 +59,8 @@ class Plan:
     """What a run will do; making it has checked everything that can be checked before the first image is predicted.
 
     `controls` has, for each method, those that are run beside it without having been asked for. `notes` has, for each
-    dataset, what its user should know before a score is believed.
+    dataset, what its user should know before a score is believed. `once` has the methods that are run with the first of
+    several seeds only, because nothing in them is random.
     """
 
     config: RunConfig
@@ -68,6 +69,7 @@ class Plan:
     cells: tuple[Cell, ...]
     controls: dict[str, tuple[str, ...]]
     notes: dict[str, tuple[str, ...]]
+    once: tuple[str, ...]
 
     @cached_property
     def environment(self) -> dict[str, Any]:
@@ -109,6 +111,7 @@ def make_plan(config: RunConfig, report: StageReport = lambda *_: None) -> Plan:
         method.report = report
         weights[name] = method.weights_used()
     report("checking every file of the datasets", 0, len(datasets))
+    seeds = list(dict.fromkeys(config.seeds))
     cells = [
         Cell(
             dataset=dataset.name,
@@ -125,11 +128,12 @@ def make_plan(config: RunConfig, report: StageReport = lambda *_: None) -> Plan:
         )
         for dataset in datasets.values()
         for name, method in methods.items()
-        for seed in dict.fromkeys(config.seeds)
+        for seed in (seeds if method.stochastic else seeds[:1])
     ]
+    once = tuple(name for name, method in methods.items() if len(seeds) > 1 and not method.stochastic)
     report("looking at the datasets", 0, 0)
     notes = {name: notes_on(dataset, report) for name, dataset in datasets.items()}
-    return Plan(config, device, datasets, tuple(cells), controls, notes)
+    return Plan(config, device, datasets, tuple(cells), controls, notes, once)
 
 
 def _located(config: RunConfig) -> RunConfig:

@@ -81,7 +81,7 @@ def auroc_interval(scores: np.ndarray, labels: np.ndarray, groups: Sequence[str]
     positive = labels.astype(bool)
     names, index = np.unique(np.asarray(groups, dtype=str), return_inverse=True)
     positives, negatives = (np.bincount(index[side], minlength=len(names)) for side in (positive, ~positive))
-    patients = min(np.count_nonzero(positives), np.count_nonzero(negatives))
+    patients = int(min(np.count_nonzero(positives), np.count_nonzero(negatives)))
     if patients < 2:
         return Interval(nan, nan, patients)
     # A pair is an anomalous and a normal image; it is won where the anomalous one scores higher. Without a patient, the
@@ -127,7 +127,7 @@ class PatientCurves:
             Without ends where fewer than two patients have lesions, or fewer than two normal pixels.
         """
         count = len(self.regions)
-        patients = min(np.count_nonzero(counts[:, -1]) for counts in (self.true, self.false))
+        patients = int(min(np.count_nonzero(counts[:, -1]) for counts in (self.true, self.false)))
         if patients < 2:
             return dict.fromkeys(exact, Interval(nan, nan, patients))
         parts = [self._without(rows) for rows in _parts(count, self.true.shape[1])]

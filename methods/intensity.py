@@ -21,6 +21,10 @@ class Intensity(Method):
 
     sigma: Annotated[float, Field(ge=0)] = 2.0
 
+    @property
+    def stochastic(self) -> bool:
+        return False
+
     def fit(self, images: Sequence[np.ndarray]) -> None:
         """Learns nothing."""
 

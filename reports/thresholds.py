@@ -107,7 +107,8 @@ def threshold_figure(
         The PNG's path.
     """
     curves, scores = (rows[rows["dataset"] == dataset] for rows in (curves, scores))
-    curves, scores = (rows[rows["seed"] == curves["seed"].min()] for rows in (curves, scores))
+    first = curves.groupby("method")["seed"].min()  # which may differ: what is not random is run with one seed only
+    curves, scores = (rows[rows["seed"] == rows["method"].map(first)] for rows in (curves, scores))
     table = threshold_table(scores)
     methods = list(dict.fromkeys(curves["method"]))
     policies = ordered_policies(table)

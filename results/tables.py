@@ -119,12 +119,12 @@ RANKS = {
     "convention": "str",
 }
 COMPARISON_CONVENTION = (
-    "images that both have, seeds averaged; interval over the patients that have a value; effect: rank-biserial, whose "
-    "denominator keeps the ranks of zeros"
+    "images that both have, seeds averaged; interval over the patients that have a value, and over seeds where there "
+    "are several; effect: rank-biserial, whose denominator keeps the ranks of zeros"
 )
 RANK_CONVENTION = (
-    "images that all methods have, seeds averaged; ends are percentiles over draws of patients, in each of which tied "
-    "methods share the mean of their ranks"
+    "images that all methods have, seeds averaged; ends are percentiles over draws of patients, and of seeds where "
+    "there are several; methods that tie in a draw share the mean of their ranks"
 )
 HEADLINE = "own or valid_dice"
 """The policy that methods are ranked by: the mask a method makes itself, and where it makes none, `valid_dice`."""

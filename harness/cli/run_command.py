@@ -184,6 +184,13 @@ def remarks(plan: Any) -> None:
             f"scored without an anomaly map; --no-controls leaves {'it' if one else 'them'} out.",
             style="yellow",
         )
+    if plan.once:
+        one = len(plan.once) == 1
+        console.print(
+            f"Note: {_listed(plan.once)} {'is' if one else 'are'} run once, with seed {plan.config.seeds[0]}, because "
+            f"nothing in {'it' if one else 'them'} is random: every seed would have the same scores.",
+            style="yellow",
+        )
     for name, notes in plan.notes.items():
         for note in notes:
             console.print(f"Note: {name}: {note}", style="yellow", soft_wrap=True)

@@ -34,6 +34,10 @@ class SamControl(SamMethod):
     gamma: Annotated[float, Field(ge=0)] = 5.0
     box_scale: Annotated[float, Field(gt=0)] = 1.5
 
+    @property
+    def stochastic(self) -> bool:
+        return False
+
     def fit(self, images: Sequence[np.ndarray]) -> None:
         """Loads SAM; normal images teach it nothing."""
         self._load_sam()

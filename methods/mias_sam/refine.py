@@ -41,6 +41,11 @@ class SamRefine(PromptedSam):
     def transductive(self) -> bool:
         return self.normalisation == "test_set" or self.base.transductive
 
+    @property
+    def stochastic(self) -> bool:
+        """Beside the base, it is which training images are held out for `normalisation=train`."""
+        return self.normalisation == "train" or self.base.stochastic
+
     def weights_used(self) -> tuple[Weights, ...]:
         self.base.report = self.report
         return tuple(dict.fromkeys(super().weights_used() + self.base.weights_used()))

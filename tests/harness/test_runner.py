@@ -24,6 +24,7 @@ from miasbench.harness.planning import make_plan
 from miasbench.harness.registry import Entry
 from miasbench.harness.runner import execute, rescore
 from miasbench.results.papers import published
+from miasbench.results.seeds import over_seeds
 from miasbench.results.store import ResultsError
 
 from .running import COSTS, TINY, assert_equal_runs, config, predictions, run, without_costs
@@ -34,12 +35,12 @@ pytestmark = pytest.mark.usefixtures("plugins")
 class TestRun:
     def test_leaves_tables_predictions_and_a_record(self, tmp_path: Path) -> None:
         store, outcomes = run(tmp_path, "scripted", "intensity", seeds=[0, 1])
-        assert [outcome.status for outcome in outcomes] == ["finished"] * 4
+        assert [outcome.status for outcome in outcomes] == ["finished"] * 3, "intensity has nothing that is random"
         scores = store.scores()
         assert set(scores["method"]) == {"scripted", "intensity"}
         assert set(scores["seed"]) == {0, 1}
         assert (scores["dataset"] == TINY).all()
-        assert len(predictions(store)) == 4 * 10
+        assert len(predictions(store)) == 3 * 10
         record = store.read()
         assert record["status"] == "done"
         assert record["config"]["dataset"] == [TINY]
@@ -57,6 +58,26 @@ class TestRun:
         plan = make_plan(config(tmp_path, "mias_sam", "patchcore", "intensity", controls=False))
         kinds = {cell.method: [(weights.kind, len(weights.sha256)) for weights in cell.weights] for cell in plan.cells}
         assert kinds == {"mias_sam": [("embedded", 64)], "patchcore": [("embedded", 64)], "intensity": []}
+
+    def test_methods_without_randomness_are_run_with_the_first_seed_only(self, tmp_path: Path) -> None:
+        methods = ("wrapping[inside=intensity]", "sam_refine[base=intensity]", "intensity", "sam_control")
+        plan = make_plan(config(tmp_path, *methods, seeds=[3, 1, 3], controls=False))
+        seeds = {name: [cell.seed for cell in plan.cells if cell.method == name] for name in methods}
+        assert seeds == {methods[0]: [3, 1]} | {name: [3] for name in methods[1:]}
+        assert plan.once == methods[1:]
+        single = make_plan(config(tmp_path, *methods, seeds=[3], controls=False))
+        assert (single.once, {cell.seed for cell in single.cells}) == ((), {3})
+
+    def test_tables_hold_one_cell_beside_several_seeds(self, tmp_path: Path) -> None:
+        store, _ = run(tmp_path, "scripted", "intensity", seeds=[0, 1, 2])
+        ranks = store.ranks().query("policy == 'valid_dice'").set_index("method")
+        dice = store.scores().query("metric == 'dice' and policy == 'valid_dice'")
+        for method, own in dice.groupby("method"):
+            found = over_seeds(own)
+            assert (found.seeds, np.isnan(found.std)) == ((1, True) if method == "intensity" else (3, False))
+            shown = ranks.loc[method, ["mean", "ci_low", "ci_high"]].tolist()
+            assert shown == pytest.approx([found.value, found.low, found.high])
+        assert rescore(store) == []
 
     def test_seeds_change_what_is_random(self, tmp_path: Path) -> None:
         store, _ = run(tmp_path, seeds=[0, 1, 0])
@@ -325,10 +346,11 @@ class TestControls:
         store, _ = run(tmp_path, "controlled", "scripted", seeds=[1, 2])
         scores = store.scores()
         assert scores["method"].drop_duplicates().tolist() == ["controlled", "scripted", *self.ADDED]
-        assert (scores.groupby("method")["seed"].unique().map(list) == [[1, 2]] * 4).all()
+        seeds = scores.groupby("method", sort=False)["seed"].unique().map(list)
+        assert seeds.tolist() == [[1, 2], [1, 2], [1], [1, 2]], "intensity has nothing that is random"
         record = store.read()
         assert record["config"]["methods"] == ["controlled", "scripted"]
-        assert len(record["cells"]) == 8
+        assert len(record["cells"]) == 7
         assert rescore(store) == []
 
     def test_are_built_like_the_methods_asked_for(
