@@ -139,3 +139,14 @@ def test_dice_has_one_scale_in_all_panels(tmp_path: Path, monkeypatch: pytest.Mo
     assert len(limits) == 3
     assert set(limits) == {(0.0, limits[0][1])}
     assert limits[0][1] > high["dice"].max(), "no curve is cut"
+
+
+def test_the_figure_shows_methods_whose_first_seeds_differ(tmp_path: Path) -> None:
+    """A method in which nothing is random is run with the first seed alone, which need not be the smallest."""
+    once, others = curves(), scores()
+    once.loc[once["method"] == "b", "seed"] = others.loc[others["method"] == "b", "seed"] = 5
+    sizes = [
+        Image.open(threshold_figure(*tables, "liver_ct", tmp_path / str(at))).size
+        for at, tables in enumerate([(curves(), scores()), (once, others)])
+    ]
+    assert sizes[0] == sizes[1], "as many panels"
