@@ -117,7 +117,7 @@ def main(images: Sequence[str], prompts: str, results: Path, out: Path) -> None:
     parts = [
         "# What the prompt is worth",
         "Made by `python -m benchmarks.quality`. Embedded weights (LiteMedSAM), which are not the paper's; mean DICE "
-        "of anomalous images. The intervals are 95 %, by resampling patients.",
+        "of anomalous images. The intervals are 95 %, over patients.",
         *(section(plan.store, dataset, segmenting) for dataset in plan.datasets.values()),
     ]
     out.parent.mkdir(parents=True, exist_ok=True)

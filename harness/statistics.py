@@ -23,7 +23,8 @@ import numpy as np
 import pandas as pd
 from scipy.special import expit, logit, stdtrit
 
-from ..results.seeds import LEVEL, seeds_part_of_difference, with_seeds
+from ..results.seeds import seeds_part_of_difference, with_seeds
+from ..results.tables import LEVEL
 from .metrics import AUPRO_LIMIT
 
 RESAMPLES = 10_000
@@ -151,7 +152,7 @@ class PatientCurves:
         }
 
 
-@lru_cache(maxsize=4)  # of one dataset: all patients, those with lesions, those with normal images
+@lru_cache(maxsize=1)  # all policies of a dataset share the patients
 def patient_draws(count: int, *, resamples: int = RESAMPLES, seed: int = 0) -> np.ndarray:
     """Draws patients with replacement, as many as there are.
 
@@ -421,7 +422,8 @@ def _drawn_means(draws: np.ndarray, sums: np.ndarray, sizes: np.ndarray) -> np.n
 def _drawn_shift(values: pd.Series, resamples: int, seed: int) -> np.ndarray:
     """By how much the mean of drawn seeds differs from that of all, (resamples,), from a value of each seed."""
     kept = values.dropna().to_numpy()
-    return patient_draws(len(kept), resamples=resamples, seed=seed) @ (kept - kept.mean()) / len(kept)
+    draws = np.random.default_rng(seed).multinomial(len(kept), np.full(len(kept), 1 / len(kept)), size=resamples)
+    return draws @ (kept - kept.mean()) / len(kept)
 
 
 def _percentiles(drawn: np.ndarray) -> np.ndarray:

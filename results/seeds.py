@@ -18,9 +18,7 @@ import numpy as np
 import pandas as pd
 from scipy.special import stdtrit
 
-from .tables import FEW_PATIENTS, RANGES
-
-LEVEL = 0.95
+from .tables import FEW_PATIENTS, LEVEL, RANGES
 
 
 class OverSeeds(NamedTuple):
@@ -31,7 +29,7 @@ class OverSeeds(NamedTuple):
         std: Their standard deviation, with the number of seeds less one in its denominator; NaN with fewer than two.
         low, high: The ends of the 95 % interval; NaN where a seed has none.
         seeds: How many have a value.
-        patients: Whose images the score is over, the fewest of any seed; NaN where that is not known.
+        patients: How many the interval stands on, the fewest of any seed; NaN where that is not known.
     """
 
     value: float

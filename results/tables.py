@@ -1,9 +1,9 @@
 """The tidy tables of a run: `cases` and `scores`, the curves to draw, and how methods compare.
 
 `cases`, `scores` and `curves` begin with the columns that name a cell. Scores that involve no threshold carry the
-policy `none`; the method's own, threshold-free mask is the policy `own`. A score is over `n` values of so many
-`patients`, NaN where it is not over images, or where an older version did not say. `oracle` marks rows that were chosen
-on the test set's own masks: an upper bound, never a result. A failed cell is one row of `scores` with its `error`.
+policy `none`; the method's own, threshold-free mask is the policy `own`. A score is of `n` values, and its interval
+stands on so many `patients`, NaN where it has none or an older version did not say. `oracle` marks rows chosen on the
+test set's own masks: an upper bound, never a result. A failed cell is one row of `scores` with its `error`.
 
 `comparisons` and `ranks` are of all methods of a run on one dataset, under one policy; `HEADLINE` takes each method at
 its best legal mask.
@@ -196,6 +196,9 @@ RANGES = (
     | {"regret": (-1.0, 1.0)}
 )
 """The smallest and the largest value that a metric can have; no interval goes beyond."""
+
+LEVEL = 0.95
+"""How often an interval should hold the truth."""
 
 FEW_PATIENTS = 8
 """An interval over fewer patients than this is marked where it is shown: docs/scores.md says how far it holds."""

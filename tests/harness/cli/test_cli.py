@@ -936,6 +936,21 @@ class TestWrongUsage:
 
 
 @pytest.mark.usefixtures("plugins")
+class TestSeeds:
+    def test_methods_that_are_run_once_are_named(self, bench: Bench) -> None:
+        _, out, _ = run_tiny(bench, "--seeds", "2,1", methods="intensity,scripted")
+        said = " ".join(out.split())
+        assert "Note: intensity is run once, with seed 2, because nothing in it is random: every seed would" in said
+        dice = out[out.index("mean DICE") : out.index("anomaly maps")]
+        intensity, scripted = (
+            next(line for line in dice.splitlines() if name in line) for name in ("│ intensity", "│ scripted")
+        )
+        assert ("±" in intensity, "±" in scripted) == (False, True)
+        _, out, _ = run_tiny(bench, "--seeds", "2", methods="intensity,scripted")
+        assert "run once" not in out
+
+
+@pytest.mark.usefixtures("plugins")
 class TestControls:
     def test_are_announced_once_with_the_way_to_leave_them_out(self, bench: Bench) -> None:
         code, out, _ = run_tiny(bench, methods="controlled,controlled[pause=0]")
