@@ -1,6 +1,7 @@
 """The command line as a user meets it: exit codes, messages, output."""
 
 import json
+import os
 import re
 import shlex
 import shutil
@@ -1014,6 +1015,24 @@ class TestTrouble:
         code, out, _ = run_tiny(bench, methods="intensity,scripted")
         assert code == 0
         assert "1 of 2 cells were finished before" in out
+
+    def test_a_user_without_a_home_folder_and_a_name(self, bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+        pwd = pytest.importorskip("pwd")
+
+        def nobody(number: int) -> None:
+            raise KeyError(f"getpwuid(): uid not found: {number}")
+
+        monkeypatch.setattr(pwd, "getpwuid", nobody)
+        for name in ("HOME", "USER", "LOGNAME", "LNAME", "USERNAME"):
+            monkeypatch.setenv(name, "")
+            monkeypatch.delenv(name)
+        code, out, err = run_tiny(bench)
+        assert code == 0, err
+        assert "mean DICE of anomalous images" in out
+        assert err.startswith("Note: this user has no home folder.")
+        assert err.count("\n") == 1
+        assert "HOME" not in os.environ
+        assert not Path("~").exists()
 
     def test_a_full_disk(self, bench: Bench, plugins: Any, full_disk: Callable[..., None]) -> None:
         plugins.hook = lambda count: full_disk()
