@@ -26,13 +26,15 @@ Path(sys.argv[1]).touch()
 """
 
 
-def say(end: Path, times: int = 1, shell: str = "", **variables: str) -> subprocess.CompletedProcess[bytes]:
+def say(
+    end: Path, times: int = 1, shell: str = "", variables: dict[str, str] | None = None
+) -> subprocess.CompletedProcess[bytes]:
     script = end.with_name("says.py")
     script.write_text(SAYS, encoding="utf-8")
     command = [sys.executable, str(script), str(end), str(times)]
     if shell:
         command = ["sh", "-c", f'"$@" {shell}', "sh", *command]
-    return subprocess.run(command, capture_output=True, check=False, env={**os.environ, **variables})
+    return subprocess.run(command, capture_output=True, check=False, env=os.environ | (variables or {}))
 
 
 @pytest.mark.parametrize(
@@ -48,7 +50,7 @@ def say(end: Path, times: int = 1, shell: str = "", **variables: str) -> subproc
     ids=lambda variables: " ".join(f"{name}={value}" for name, value in variables.items()),
 )
 def test_what_an_encoding_lacks_is_written_in_plain_characters(tmp_path: Path, variables: dict[str, str]) -> None:
-    done = say(tmp_path / "end", **variables)
+    done = say(tmp_path / "end", variables=variables)
     assert done.returncode == 0, done.stderr
     encoding = variables["PYTHONIOENCODING"].partition(":")[0] or "ascii"
     for text in (done.stdout.decode(encoding), done.stderr.decode(encoding)):
