@@ -516,7 +516,7 @@ class TestRuns:
         store = self.run(tmp_path, ["intensity"])
         scores = store.scores()
         store.write_table("scores", scores[scores["metric"] != "aupro"])
-        tolerance = DEFAULT_TOLERANCES | {"image_auroc": Absolute(0.02)}
+        tolerance = DEFAULT_TOLERANCES | {"pixel_ap": Absolute(0.02)}
         with pytest.raises(UsageError, match=r"This gate could not fail\. aupro: there is no aupro\."):
             make_baseline(store, tolerance)
         assert set(make_baseline(store, tolerance, ["aupro"]).tolerance) == set(tolerance) - {"aupro"}
