@@ -16,7 +16,7 @@ PATIENTS = (2, 3, 5, 8, 12, 24, 60)
 ENDLESS = 20_000  # patients
 SHARE = (0.0, 1.0)
 DIFFERENCE = (-1.0, 1.0)
-POOLED = ("pixel_auroc", "pixel_ap", "aupro", "best_f1")
+POOLED: tuple[str, ...] = ("pixel_auroc", "pixel_ap", "aupro", "best_f1")
 Random = np.random.Generator
 Levels = Callable[[Random, int], np.ndarray]
 
