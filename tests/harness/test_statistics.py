@@ -34,7 +34,8 @@ def t_interval(value: float, without: Sequence[float], patients: int | None = No
     error = np.sqrt((count - 1) / count * np.square(without - np.mean(without)).sum())
     reach = stats.t.ppf(0.975, (patients or count) - 1) * error / (value * (1 - value))
     middle = np.log(value / (1 - value))
-    return tuple(float(1 / (1 + np.exp(-end))) for end in (middle - reach, middle + reach))
+    low, high = 1 / (1 + np.exp(-(middle + reach * np.array([-1, 1]))))
+    return float(low), float(high)
 
 
 def redrawn(draw: np.ndarray, index: np.ndarray) -> np.ndarray:
