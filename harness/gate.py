@@ -34,6 +34,7 @@ from ..results.seeds import over_seeds
 from ..results.store import RunStore, scoring_of
 from ..results.tables import MASK_METRICS, headline
 from .api import UsageError
+from .integrity import doubts
 from .registry import suggest
 from .statistics import case_table, mean_interval
 
@@ -46,7 +47,7 @@ GATED = (
 NEGLIGIBLE = 0.001
 """A paired difference this small is no finding, however sure: another processor's rounding can make it."""
 EVERY = "all"
-"""The dataset and the method of a finding that is about a tolerance."""
+"""The dataset and the method of a finding that is about a tolerance, or about the run's tables."""
 _QUICK = 1.0  # calibration workloads, a few milliseconds; what takes less cannot be timed well enough to be judged
 
 
@@ -60,6 +61,7 @@ class Measured:
         datasets: All that the run was to measure.
         planned: All cells that the run was to measure.
         empty: Whether nothing was finished, with any seed.
+        doubts: What speaks against the tables that all this was read from.
     """
 
     cells: tuple[BaselineCell, ...]
@@ -67,6 +69,7 @@ class Measured:
     datasets: frozenset[str]
     planned: frozenset[tuple[str, str]]
     empty: bool = False
+    doubts: tuple[str, ...] = ()
 
 
 def measure(store: RunStore, metrics: Iterable[str]) -> Measured:
@@ -119,7 +122,9 @@ def measure(store: RunStore, metrics: Iterable[str]) -> Measured:
                 code=entry["code"],
             )
         )
-    return Measured(tuple(cells), failures, frozenset(record["datasets"]), frozenset(planned), empty)
+    return Measured(
+        tuple(cells), failures, frozenset(record["datasets"]), frozenset(planned), empty, tuple(doubts(store))
+    )
 
 
 def make_baseline(store: RunStore, tolerance: Mapping[str, Tolerance], optional: Collection[str] = ()) -> Baseline:
@@ -131,8 +136,8 @@ def make_baseline(store: RunStore, tolerance: Mapping[str, Tolerance], optional:
         optional: Those of them that are left out where they can judge nothing.
 
     Raises:
-        UsageError: Not every cell of the run is finished, or the gate could not fail: a tolerance judges no cell, or a
-            cell is judged by none.
+        UsageError: Not every cell of the run is finished, its tables are not what it wrote, or the gate could not fail:
+            a tolerance judges no cell, or a cell is judged by none.
         ResultsError: It has no record or no tables.
     """
     measured = measure(store, tolerance)
@@ -141,6 +146,11 @@ def make_baseline(store: RunStore, tolerance: Mapping[str, Tolerance], optional:
         raise UsageError(
             f"{' · '.join(min(unfinished))} of the run {store.name} is not finished: a baseline is made of a run "
             "without failures. The same bench run command goes on where it stopped."
+        )
+    if measured.doubts:
+        raise UsageError(
+            f"{measured.doubts[0]} A baseline is not made of tables that were changed. bench verify says more, and "
+            f"bench score {store.folder} makes them again from the predictions."
         )
     baseline = Baseline(store.name, dict(tolerance), measured.cells)
     # Held against itself: what is not judged now never will be.
@@ -198,7 +208,7 @@ def check(baseline: Baseline, measured: Measured) -> list[Finding]:
     Returns:
         For every cell of the baseline, one finding if it cannot be compared, and else one for each tolerance, after
         those for its configuration and its code if they have changed. Cells that the baseline does not know follow, and
-        what is judged by no tolerance or judges no cell.
+        what is judged by no tolerance or judges no cell, and what speaks against the run's tables.
     """
     now = {cell.key: cell for cell in measured.cells}
     known = {cell.key for cell in baseline.cells}
@@ -210,7 +220,11 @@ def check(baseline: Baseline, measured: Measured) -> list[Finding]:
     ]
     new = [key for key in now if key not in known and key not in measured.failures]
     findings += [Finding("new", *key, "cell", None, None, "is not in the baseline") for key in new]
-    return findings + list(_nothing_judged(baseline, findings))
+    findings += list(_nothing_judged(baseline, findings))
+    told = "bench verify says more, bench score makes them again."
+    return findings + [
+        Finding("tables changed", EVERY, EVERY, "tables", None, None, f"{doubt} {told}") for doubt in measured.doubts
+    ]
 
 
 def _nothing_judged(baseline: Baseline, findings: Sequence[Finding]) -> Iterator[Finding]:
@@ -328,14 +342,15 @@ def _judge(
 def _of_other_seeds(metric: str, cell: BaselineCell, now_cell: BaselineCell) -> tuple[float, str]:
     """How far a score may differ because its seeds do, and what is to be said of them.
 
-    Twice the standard error of a difference of two means over seeds, from the deviations over seeds of both; 0 where
-    the seeds are the same, and where no deviation is known.
+    Twice the standard error of a difference of two means over seeds, from the baseline's deviation over seeds: what is
+    judged must not widen what it is judged by, as a seed that collapsed would. Only where the baseline has a single
+    seed, the deviation is the run's. 0 where the seeds are the same, and where no deviation is known.
     """
     if set(cell.seeds) == set(now_cell.seeds):
         return 0.0, ""
     counts = len(cell.seeds), len(now_cell.seeds)
     deviations = cell.scores[metric].deviation, now_cell.scores[metric].deviation
-    known = [(count - 1, one) for count, one in zip(counts, deviations, strict=True) if one is not None]
+    known = [one for one in deviations if one is not None]
     said = [
         f"{', '.join(map(str, seeds))}{'' if deviation is None else f' (deviation {deviation:.3f})'}"
         for seeds, deviation in zip((now_cell.seeds, cell.seeds), reversed(deviations), strict=True)
@@ -343,8 +358,7 @@ def _of_other_seeds(metric: str, cell: BaselineCell, now_cell: BaselineCell) -> 
     text = f"; seeds are {said[0]}, were {said[1]}"
     if not known:
         return 0.0, f"{text}: how far seeds differ is not known from one each; run the same seeds, or several"
-    variance = sum(degrees * one**2 for degrees, one in known) / sum(degrees for degrees, _ in known)
-    allowance = 2 * float(np.sqrt(variance * sum(1 / count for count in counts)))
+    allowance = 2 * known[0] * float(np.sqrt(sum(1 / count for count in counts)))
     return allowance, f"{text}: {allowance:.3f} more is allowed for other seeds"
 
 

@@ -23,9 +23,16 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Has the baseline collected beside the tests that were asked for."""
-    if config.getoption("--bench-baseline"):
+    """Has the baseline collected beside the tests that were asked for.
+
+    Raises:
+        pytest.UsageError: It is empty, as a variable that is not set: all would pass, and nothing was judged.
+    """
+    given = config.getoption("--bench-baseline")
+    if given:
         config.args.append(str(_baseline(config)))
+    elif given is not None:
+        raise pytest.UsageError("--bench-baseline is empty: name the file of a baseline.")
 
 
 def pytest_collect_file(file_path: Path, parent: pytest.Collector) -> "BaselineFile | None":

@@ -23,6 +23,7 @@ _SENTENCES: dict[Kind, str] = {
     "missing": "missing: the baseline has it, the run does not.",
     "dataset changed": "on a dataset that has changed: scores are of other images, and not compared.",
     "configuration changed": "configured in another way than in the baseline.",
+    "tables changed": "against tables that are not what the run wrote: their numbers cannot be believed.",
     "regression": "worse by more than the tolerance: a regression.",
     "slower": "slower by more than the tolerance, also for this machine: a regression.",
     "nothing judged": "without anything to judge, so that the gate could not fail: make the baseline again, with a "

@@ -154,6 +154,7 @@ Kind = Literal[
     "slower",
     "dataset changed",
     "configuration changed",
+    "tables changed",
     "missing",
     "crashed",
 ]
@@ -165,6 +166,7 @@ FAILURES: tuple[Kind, ...] = (
     "slower",
     "dataset changed",
     "configuration changed",
+    "tables changed",
     "missing",
     "crashed",
 )
@@ -176,7 +178,7 @@ class Finding:
     """One thing that the gate looked at.
 
     Attributes:
-        what: A metric, `runtime`, or `cell` for the cell as a whole.
+        what: A metric, `runtime`, `cell` for the cell as a whole, or `tables` for those of the run.
         before: In the baseline, `None` where there is no number.
         now: In the run, likewise.
         text: What was found, in words.

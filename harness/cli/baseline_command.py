@@ -44,8 +44,7 @@ def command(run: str, results: UPath, out: Path, tolerances: tuple[str, ...]) ->
     from ...results.baseline import DEFAULT_TOLERANCES, Tolerance, read_baseline, write_baseline
     from ...results.store import find_run
     from ..gate import make_baseline, parse_tolerances
-    from ..integrity import doubts
-    from .progress import console, print_doubts
+    from .progress import console
 
     given = parse_tolerances(tolerances)
     kept = read_baseline(out).tolerance if out.exists() else DEFAULT_TOLERANCES
@@ -55,7 +54,6 @@ def command(run: str, results: UPath, out: Path, tolerances: tuple[str, ...]) ->
     baseline = make_baseline(store, wanted, optional=defaults)
     write_baseline(out, baseline)
     cells = len(baseline.cells)
-    print_doubts(doubts(store))
     for name in wanted.keys() - baseline.tolerance.keys():
         console.print(f"No tolerance for {name}, which judges nothing here.", style="yellow")
     console.print(

@@ -21,6 +21,7 @@ _CODES = {
     "missing": USAGE,
     "dataset changed": USAGE,
     "configuration changed": USAGE,
+    "tables changed": USAGE,
     "regression": REGRESSION,
     "slower": REGRESSION,
     "nothing judged": NOTHING_JUDGED,
@@ -37,7 +38,7 @@ Examples:
 Exit codes, the first that applies:
   4  nothing was measured: no cell of the run was finished
   3  a cell crashed
-  2  a cell is missing, or its dataset or configuration has changed
+  2  a cell is missing, its dataset or configuration has changed, or the run's tables are not what it wrote
   1  a score fell by more than its tolerance, or an image takes too long
   5  nothing was judged: a tolerance judged no cell, or no tolerance judged a cell
   0  none of these
@@ -61,16 +62,15 @@ def command(run: str, baseline: Path, results: UPath, markdown: Path | None, git
     It fails when a score falls below the baseline by more than the file's tolerance, when an image takes longer by more
     than a factor (in units of a calibration workload that every cell measures, so that a slower machine is no
     regression), and, in other words and with other exit codes, when a cell crashed or is missing, when its dataset or
-    configuration is no longer the same, or when there was nothing to judge. RUN is a run's folder, its name, the
-    beginning of its name, or `latest`.
+    configuration is no longer the same, when the run's tables were changed, or when there was nothing to judge. RUN is
+    a run's folder, its name, the beginning of its name, or `latest`.
     """
     from ...reports.gate import gate_markdown, gate_table, junit_xml
     from ...results.baseline import find_baseline, read_baseline
     from ...results.store import find_run
     from ..files import naming, write_whole
     from ..gate import check, measure
-    from ..integrity import doubts
-    from .progress import console, print_doubts
+    from .progress import console
 
     summary = os.environ.get("GITHUB_STEP_SUMMARY")
     if github and not summary:
@@ -81,7 +81,6 @@ def command(run: str, baseline: Path, results: UPath, markdown: Path | None, git
     findings = check(expected, measured)
     accept = shlex.join(["bench", "baseline", str(store.folder), "--out", str(file)])
     console.print(gate_table(findings, accept))
-    print_doubts(doubts(store))
     text = gate_markdown(findings, accept)
     if github and summary:
         with naming(Path(summary)), Path(summary).open("a", encoding="utf-8") as file:

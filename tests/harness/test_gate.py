@@ -203,6 +203,19 @@ class TestNothingJudged:
         assert 'errors="2" skipped="1"' in junit_xml(found)
 
 
+class TestChangedTables:
+    DOUBT = "scores.parquet of run is not what the run wrote: its checksum is another."
+
+    def test_are_no_pass_anywhere(self) -> None:
+        found = check(baseline(), measured(CELL, doubts=(self.DOUBT,)))
+        (changed,) = [one for one in found if one.failed]
+        assert (changed.kind, changed.what) == ("tables changed", "tables")
+        assert changed.text.startswith(self.DOUBT)
+        assert exit_code(found) == 2
+        assert gate_markdown(found, "accept").startswith("### Benchmark gate: failed")
+        assert 'errors="1"' in junit_xml(found)
+
+
 class TestSeeds:
     def over(self, seeds: tuple[int, ...], value: float, deviation: float | None) -> BaselineCell:
         score = Score("valid_dice", value, None, None, deviation)
@@ -232,6 +245,17 @@ class TestSeeds:
     def test_seeds_that_differ_too_much_leave_nothing_to_judge(self) -> None:
         found = self.finding(self.over((0, 1), 0.3, 0.4), self.over((2, 3), 0.1, 0.4))
         assert found.kind == "not judged"
+
+    def test_seeds_that_differ_widen_nothing_that_they_are_judged_by(self) -> None:
+        # One of three seeds has collapsed: 0.8, 0.8, 0.
+        found = self.finding(self.over((0, 1, 2), 0.8, 0.01), self.over((3, 4, 5), 0.533, 0.462))
+        assert found.kind == "regression"
+        assert "(deviation 0.462), were 0, 1, 2 (deviation 0.010): 0.016 more" in found.text
+
+    def test_the_deviation_of_a_run_serves_where_the_baseline_has_one_seed(self) -> None:
+        # 2 * 0.03 * sqrt(1 + 1 / 3)
+        found = self.finding(self.over((0,), 0.5, None), self.over((1, 2, 3), 0.46, 0.03))
+        assert (found.kind, "0.069 more" in found.text) == ("ok", True)
 
     def test_one_seed_each_names_both(self) -> None:
         found = self.finding(CELL, replace(scored("dice", -0.3), seeds=(1,)))
@@ -322,7 +346,7 @@ def finding(kind: Kind, text: str = "text") -> Finding:
 class TestReports:
     def test_exit_codes_go_by_the_most_serious(self) -> None:
         codes = [exit_code([finding(kind)]) for kind in FAILURES]
-        assert codes == [5, 1, 1, 2, 2, 2, 3]
+        assert codes == [5, 1, 1, 2, 2, 2, 2, 3]
         assert exit_code([finding(kind) for kind in FAILURES]) == 3
         assert exit_code([finding("regression"), finding("missing")]) == 2
         assert exit_code([finding("regression"), finding("nothing judged")]) == 1

@@ -124,8 +124,8 @@ def test_swapped_predictions_are_found(store: RunStore) -> None:
     other.write_bytes(content)
     found = verify_run(store)
     assert not about(found, "seal")
-    assert about(found, "the prediction has")
-    assert about(found, "the predictions give")
+    assert about(found, f"{one.name} cannot be read (it is that of the case {other.stem})")
+    assert about(found, f"{other.name} cannot be read (it is that of the case {one.stem})")
 
 
 def test_another_prediction_without_a_broken_seal_is_found(store: RunStore) -> None:

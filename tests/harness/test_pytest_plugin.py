@@ -73,6 +73,13 @@ def test_what_judges_nothing_fails_and_what_is_new_is_skipped(tmp_path: Path, ke
     assert "1 failed, 1 passed, 1 skipped" in out
 
 
+def test_an_empty_option_is_refused(tmp_path: Path) -> None:
+    code, out = run_pytest(tmp_path, "--bench-baseline", "")
+    assert code == 4
+    assert "--bench-baseline is empty" in out
+    assert "passed" not in out
+
+
 @pytest.mark.parametrize("content", [None, "{}"])
 def test_a_baseline_that_is_none_is_one_message(
     tmp_path: Path, kept: tuple[Path, Baseline], content: str | None

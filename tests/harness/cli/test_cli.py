@@ -812,6 +812,7 @@ class TestVerify:
         bench("run", "-m", "intensity", "-d", "./mine", "--size", 64)
         (run,) = find_runs(tmp_path / "bench-results")
         shutil.copytree(str(run.folder), tmp_path / "theirs")
+        assert bench("baseline", "theirs", "--out", "b.json")[0] == 0
         code, out, err = bench("verify", "theirs")
         assert (code, err) == (0, "")
         assert "all that could be checked agrees" in out
@@ -825,6 +826,12 @@ class TestVerify:
         for command in (["show", "theirs"], ["compare", run.folder, "theirs"], ["report", "theirs", "--out", "out"]):
             assert said in bench(*command)[1]
         assert "Nothing else differs" not in bench("compare", run.folder, "theirs")[1]
+        code, out, _ = bench("check", "theirs", "--baseline", "b.json")
+        assert code == 2
+        assert "1 × against tables that are not what the run wrote" in out
+        code, _, err = bench("baseline", "theirs")
+        assert code == 2
+        assert "bench score theirs makes them again" in err
 
     def test_a_dataset_that_was_moved_is_named(self, bench: Bench, tmp_path: Path) -> None:
         write_bmad(phantom_brain_mri(Path(), train=3, valid=4, test=6, size=64), tmp_path / "mine")
