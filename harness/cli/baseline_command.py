@@ -43,7 +43,7 @@ def command(run: str, results: UPath, out: Path, tolerances: tuple[str, ...]) ->
     """
     from ...results.baseline import DEFAULT_TOLERANCES, Tolerance, read_baseline, write_baseline
     from ...results.store import find_run
-    from ..gate import make_baseline, parse_tolerances
+    from ..gate import against_itself, make_baseline, parse_tolerances
     from .progress import console
 
     given = parse_tolerances(tolerances)
@@ -56,6 +56,10 @@ def command(run: str, results: UPath, out: Path, tolerances: tuple[str, ...]) ->
     cells = len(baseline.cells)
     for name in wanted.keys() - baseline.tolerance.keys():
         console.print(f"No tolerance for {name}, which judges nothing here.", style="yellow")
+    for one in against_itself(baseline):
+        if one.kind == "not judged":
+            told = f"{one.dataset} · {one.method}: {one.what} is not judged there: {one.text}."
+            console.print(told, style="yellow", soft_wrap=True)
     console.print(
         f"Baseline of {cells} {'cell' if cells == 1 else 'cells'} of the run {baseline.run}: {out}", soft_wrap=True
     )

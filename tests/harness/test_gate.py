@@ -203,6 +203,20 @@ class TestNothingJudged:
         assert 'errors="2" skipped="1"' in junit_xml(found)
 
 
+class TestPairedOfTwoPatients:
+    def test_two_patients_whose_falls_differ_leave_an_interval_in_which_all_could_be_lost(self) -> None:
+        before = {"a": {"a-0": 1.0}, "b": {"b-0": 1.0}}
+        now = {"a": {"a-0": 0.1}, "b": {"b-0": 0.24}}
+        cells = [
+            replace(CELL, dice=dice, scores={"dice": Score("valid_dice", value, None, None)})
+            for dice, value in ((before, 1.0), (now, 0.17))
+        ]
+        found = check(Baseline("run", {"dice": "paired"}, (cells[0],)), measured(cells[1]))
+        assert found[0].kind == "not judged"
+        assert "too wide, a loss of all dice would be no regression in it" in found[0].text
+        assert exit_code(found) == 5
+
+
 class TestChangedTables:
     DOUBT = "scores.parquet of run is not what the run wrote: its checksum is another."
 

@@ -750,6 +750,16 @@ class TestGate:
         assert "Nothing is worse" not in out
         assert (tmp_path / "gate.md").read_text().startswith("### Benchmark gate: failed")
 
+    def test_a_baseline_names_the_cells_that_a_tolerance_does_not_judge(self, bench: Bench, tmp_path: Path) -> None:
+        for name in ("mine", "bare"):
+            write_bmad(phantom_brain_mri(Path(), train=3, valid=4, test=6, size=64), tmp_path / name)
+        shutil.rmtree(tmp_path / "bare" / "valid")
+        bench("run", "-m", "intensity", "-d", "./mine", "-d", "./bare", "--size", 64)
+        code, out, _ = bench("baseline", "--tolerance", "dice=0.05")
+        assert code == 0
+        assert "bare · intensity: dice is not judged there: there is no dice" in out
+        assert "mine · intensity" not in out
+
     def test_a_test_of_one_patient_cannot_be_paired(self, bench: Bench, tmp_path: Path) -> None:
         run_tiny(bench)  # all of its lesions are one patient's
         code, _, err = bench("baseline", "--tolerance", "dice=paired")
