@@ -10,7 +10,7 @@ from ..results.seeds import seeds_part_of_difference, with_seeds
 from ..results.store import RunStore, scoring_of
 from ..results.tables import RANGES
 from .integrity import doubts
-from .statistics import case_table, mean_interval, seed_table
+from .statistics import mean_interval
 
 PAIRED = ("dice", "iou", "recall", "hd95_px", "assd_px")
 """Metrics that are means over the anomalous images, so that two runs can be compared image by image."""
@@ -94,14 +94,14 @@ class _Pairs:
         found = [run.get((dataset, method, policy)) for run in self._runs]
         if metric not in PAIRED or found[0] is None or found[1] is None:
             return float("nan"), float("nan")
-        a, b = (rows[rows["label"] == 1] for rows in found if rows is not None)
-        tables = [case_table(rows, metric) for rows in (a, b)]
-        differences = (tables[1] - tables[0])[method].dropna()
+        a, b = (rows[rows["label"] == 1].dropna(subset=[metric]) for rows in found if rows is not None)
+        means = [rows.groupby(["case", "patient"])[metric].mean() for rows in (a, b)]
+        differences = (means[1] - means[0]).dropna()
         low, high = RANGES[metric]
         bounds = low - high, high - low
-        patients = differences.index.get_level_values("patient").tolist()
-        interval = mean_interval(differences.to_numpy(), patients, bounds)
-        seeds = [seed_table(rows, differences.to_frame(), metric)[method] for rows in (b, a)]
+        cases, patients = (differences.index.get_level_values(level) for level in ("case", "patient"))
+        interval = mean_interval(differences.to_numpy(), patients.tolist(), bounds)
+        seeds = [rows[rows["case"].isin(cases)].groupby("seed")[metric].mean() for rows in (b, a)]
         return with_seeds(differences.mean(), interval[:2], [seeds_part_of_difference(*seeds)], bounds)
 
 

@@ -18,7 +18,7 @@ from miasbench.results.tables import failed_cell
 
 from .. import plugins
 
-TINY = "phantom_brain_mri:train=3,valid=4,test=6,size=64"
+TINY = "phantom_brain_mri:train=2,valid=2,test=4,size=64"
 STATES = ("finished", "failed", "running", "missing")
 READERS = {
     "show": ["show", "RUN", "--published"],
@@ -41,7 +41,7 @@ SLOW = {
 def whole(tmp_path_factory: pytest.TempPathFactory) -> tuple[RunStore, Path]:
     """A run of two methods and two seeds, and its baseline."""
     root = tmp_path_factory.mktemp("whole")
-    values: dict[str, Any] = {"methods": ["scripted", "trained"], "dataset": [TINY], "size": 64}
+    values: dict[str, Any] = {"methods": ["scripted", "trained"], "dataset": [TINY], "size": 32}
     values |= {"seeds": [0, 1], "device": "cpu", "weights": "embedded", "results": root / "results"}
     with pytest.MonkeyPatch.context() as patch:
         for method in (plugins.Scripted, plugins.Trained):
