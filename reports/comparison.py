@@ -71,17 +71,20 @@ def in_words(ranking: pd.DataFrame, pairs: pd.DataFrame) -> Iterator[str]:
     yield f"{first['test']}; {first['patients']} patients, {first['cases']} images that all methods have."
     # A signed-rank test's smallest p, two-sided, when all patients favour the same method.
     if len(pairs) * 2.0 ** (1 - int(first["patients"])) >= _SIGNIFICANCE:
+        several = len(pairs) > 1
         yield (
-            f"{first['patients']} patients are too few for {len(pairs)} pairs: even where every patient favours the "
-            "same method, the two are tied. Fewer methods make fewer pairs."
+            f"{first['patients']} patients are too few for {f'{len(pairs)} pairs' if several else 'this test'}: even "
+            "where every patient favours the same method, the two are tied. "
+            + ("Fewer methods make fewer pairs." if several else "Only more patients can tell them apart.")
         )
     with_best = pairs[(pairs["method_a"] == best["method"]) | (pairs["method_b"] == best["method"])]
     if with_best["detectable"].notna().any():
         least, most = with_best["detectable"].min(), with_best["detectable"].max()
-        yield (
-            f"Differences to it below {least:.3f} to {most:.3f}, depending on the method, would have been missed "
-            "more often than once in five times, even without the correction for many pairs."
-        )
+        below = f"{least:.3f}"
+        if f"{most:.3f}" != below:
+            below += f" to {most:.3f}, depending on the method,"
+        corrected = ", even without the correction for many pairs" if len(pairs) > 1 else ""
+        yield f"Differences to it below {below} would have been missed more often than once in five times{corrected}."
 
 
 def _rank_table(dataset: str, policy: str, ranking: pd.DataFrame, caption: str) -> FittedTable:

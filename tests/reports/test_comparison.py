@@ -77,6 +77,16 @@ def test_too_few_patients_are_pointed_out(patients: int, enough: bool) -> None:
     assert any("are too few for 3 pairs" in sentence for sentence in sentences) != enough
 
 
+def test_words_about_one_pair_speak_of_one() -> None:
+    ranks, pairs = tables()
+    sentences = list(in_words(ranks[:2], pairs[:1].assign(patients=3, detectable=0.83)))
+    assert sentences[-2:] == [
+        "3 patients are too few for this test: even where every patient favours the same method, the two are tied. "
+        "Only more patients can tell them apart.",
+        "Differences to it below 0.830 would have been missed more often than once in five times.",
+    ]
+
+
 def test_one_patient_tells_nothing() -> None:
     missing = dict.fromkeys(("ci_low", "ci_high", "rank_low", "rank_high", "share_first"), np.nan)
     ranks = table([rank("a", 1, 0.4, tied=True, **missing), rank("b", 2, 0.3, tied=True, **missing)], RANKS)
