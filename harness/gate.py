@@ -329,7 +329,9 @@ def _judge(
         difference = round(now_cell.scores[metric].value - cell.scores[metric].value, DIGITS)
         low = high = difference
         margin = tolerance.absolute
-        text = f"{difference:+.3f}, tolerance {margin:g}"
+        # A loss of 0.0103 is not to look like one of 0.010, which a tolerance of 0.01 allows.
+        digits = DIGITS if round(abs(difference), 3) == margin != abs(difference) else 3
+        text = f"{difference:+.{digits}f}, tolerance {margin:g}"
     else:
         difference, low, high = _paired(cell.dice, now_cell.dice)
         margin = NEGLIGIBLE

@@ -242,6 +242,10 @@ class TestSeeds:
         found = self.finding(self.over((0, 1), 0.5, 0.1), self.over((1, 0), 0.47, 0.1))
         assert (found.kind, found.text) == ("regression", "-0.030, tolerance 0.02")
 
+    def test_a_loss_just_above_its_tolerance_is_not_rounded_to_it(self) -> None:
+        found = self.finding(self.over((0,), 0.5, None), self.over((0,), 0.4797, None))
+        assert (found.kind, found.text) == ("regression", "-0.020300, tolerance 0.02")
+
     def test_other_seeds_are_allowed_twice_the_standard_error(self) -> None:
         # 2 * 0.03 * sqrt(1 / 4 + 1 / 4)
         before = self.over((0, 1, 2, 3), 0.5, 0.03)
