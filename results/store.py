@@ -485,8 +485,12 @@ def find_run(name: str, results: Path | UPath) -> RunStore:
         return runs[0]
     matching = [run for run in runs if run.name == name] or [run for run in runs if run.name.startswith(name)]
     if len(matching) != 1:
-        what = "No run" if not matching else "More than one run"
-        raise ResultsError(f"{what} in {results} answers to {name!r}. There: {', '.join(run.name for run in runs)}.")
+        names = ", ".join(run.name for run in matching or runs)
+        raise ResultsError(
+            f"{len(matching)} runs in {results} have names that begin with {name!r}: {names}. Give more of the name."
+            if matching
+            else f"No run in {results} has the name {name!r}, or a name that begins so. There: {names}."
+        )
     return matching[0]
 
 

@@ -503,14 +503,20 @@ class TestFindRun:
     def test_by_path(self, results: Path, tmp_path: Path) -> None:
         assert find_run(str(results / "liver"), tmp_path / "elsewhere").read()["name"] == "liver"
 
-    @pytest.mark.parametrize(("name", "says"), [("brain", "More than one run"), ("heart", "No run")])
-    def test_lists_what_there_is(self, results: Path, name: str, says: str) -> None:
+    @pytest.mark.parametrize(
+        ("name", "says", "listed"),
+        [
+            ("brain", "2 runs", "'brain': brain-2, brain-1. Give"),
+            ("heart", "No run", "There: brain-2, brain-1, liver."),
+        ],
+    )
+    def test_lists_what_there_is(self, results: Path, name: str, says: str, listed: str) -> None:
         with pytest.raises(ResultsError) as caught:
             find_run(name, results)
         message = str(caught.value)
         assert message.startswith(says)
         assert repr(name) in message
-        assert "brain-2, brain-1, liver" in message
+        assert listed in message
         assert "brain-no-run" not in message
 
     @pytest.mark.parametrize("exists", [True, False])
