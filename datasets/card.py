@@ -115,7 +115,7 @@ class SlicedVolumes(_Keys):
         if not self.patients.valid:
             few = self.patients.train + self.patients.test
             needed = SplitRule(shares=self.shares).patients_needed("valid", few)
-            more = f": with these shares it takes {needed}" if needed else ""
+            more = f": with these shares it takes {needed}; bench data add --shares sets others" if needed else ""
             yield f"{few} patients leave none for the validation split, from which thresholds are chosen{more}."
 
 

@@ -273,7 +273,7 @@ class Reading:
         if facts.smooth.count and lesion is None:
             yield (
                 f"{facts.smooth.told('mask', 'has', 'have')} more grey levels than labels have, or a format that "
-                f"changes them (JPEG): what is {HALF} or above, of 255, is lesion."
+                f"changes grey levels (JPEG): a pixel of {HALF} or above, of 255, is lesion, a lower one is not."
             )
         if facts.lossy.count and lesion == "any":
             yield (

@@ -80,7 +80,7 @@ def explain_volumes(folder: Path) -> str:
         )
     said = "bench data add NAME IMAGES --masks MASKS cuts NIfTI volumes into slices."
     if place.parts[0].lower().startswith("image"):  # as nnU-Net's imagesTr, beside labelsTr
-        said += f" Give its folders, such as {folder / place.parts[0]}."
+        said += f" Here, IMAGES is {folder / place.parts[0]}."
     elif len(place.parts) > 1:
         said += (
             f" It takes a folder of volumes and one of masks, where a mask has its volume's name. {place} is in a "
@@ -123,8 +123,9 @@ def _below(folder: Path) -> Iterator[Path]:
 def _explain_lost(lost: list[str], labels: dict[str, Path], volumes: dict[str, Path], images: Path) -> str:
     """Why masks have no volume: their names differ by a suffix, or otherwise."""
     mask = lost[0]
-    said = f"The mask {labels[mask]} has no volume of its name in {images}"
-    said += f", nor have {len(lost) - 1} other masks." if len(lost) > 1 else "."
+    said = f"The mask {labels[mask]} has no volume of its name in {images}."
+    if lost[1:]:
+        said += f" The same is true of {len(lost) - 1} other {'masks' if lost[2:] else 'mask'}."
     longer = sorted(name for name in volumes if _is_suffixed(name, mask))
     shorter = max((name for name in volumes if _is_suffixed(mask, name)), key=len, default="")
     near = difflib.get_close_matches(mask, volumes, n=1, cutoff=0)[0]

@@ -151,20 +151,20 @@ def describe(made: SlicedVolumes, dataset: Dataset) -> Iterator[str]:
         " x ".join(f"{size:g}" for size in sizes) for sizes in (made.smallest_voxel_mm, made.largest_voxel_mm)
     )
     grey = (
-        "{:g} to {:g}".format(*made.window)
+        "black is {:g} and white {:g}".format(*made.window)
         if made.window
         else (
-            "the {:g} to the {:g} percentile of each volume's voxels above its minimum".format(
+            "black is the {:g} and white the {:g} percentile of each volume's voxels above its minimum".format(
                 *made.window_percentiles or ()
             )
         )
     )
-    yield f"Slices are {made.axis}, their voxels {' to '.join(sizes)} mm, their grey from black to white {grey}."
+    yield f"Slices are {made.axis}, their voxels {' to '.join(sizes)} mm; {grey}."
     lesion = "any above 0" if made.lesion == "positive" else ", ".join(map(str, made.lesion))
     rounded = f", rounded by up to {made.label_rounding:.2g}" if made.label_rounding else ""
     yield f"Labels found: {_listed(made.labels)}{rounded}; a lesion is {lesion}."
     yield (
-        f"Left out: {made.lesion_slices_left_out} slices with a lesion, of patients that train; "
+        f"Left out: {made.lesion_slices_left_out} slices with a lesion, of training patients; "
         f"{made.constant_slices_left_out} slices of one grey value."
     )
     if made.patients.valid and len({case.label for case in dataset.cases("valid")}) < 2:

@@ -425,7 +425,7 @@ class TestGrey:
         assert made.lesion_slices_left_out == 6 * 2
         assert made.constant_slices_left_out == 10
         told = " ".join(describe(made, open_folder(volumes / "out")))
-        assert "Left out: 12 slices with a lesion, of patients that train; 10 slices of one grey value." in told
+        assert "Left out: 12 slices with a lesion, of training patients; 10 slices of one grey value." in told
 
 
 @pytest.mark.parametrize("ones", [1, 2])
@@ -485,7 +485,7 @@ class TestNames:
         for file in (volumes / "images").glob("*_0001_0000.nii.gz"):
             file.rename(file.with_name(f"{file.name[:2]}_0001.nii.gz"))
         told = refusal(volumes)
-        for text in ("nor have 9 other masks", "nnU-Net", "p0_0000.nii.gz", "without '_0000'", "Leave out '_0001'"):
+        for text in ("true of 9 other masks.", "nnU-Net", "p0_0000.nii.gz", "without '_0000'", "Leave out '_0001'"):
             assert text in told
 
     def test_of_masks_with_a_suffix(self, volumes: Path) -> None:

@@ -327,7 +327,7 @@ class TestVolumes:
             "4 patients train, 1 validate, 2 test; seed 3, shares 0.6 0.1 0.3.",
             "Slices are axial, their voxels 0.7 x 0.7 x 5 mm",
             "Labels found: 0 (in 14), 2 (in 14); a lesion is 2.",
-            "Left out: 16 slices with a lesion, of patients that train; 0 slices of one grey value.",
+            "Left out: 16 slices with a lesion, of training patients; 0 slices of one grey value.",
             "mine: 32 train, 12 valid, 24 test images",
         ):
             assert text in " ".join(out.split())
@@ -437,7 +437,7 @@ class TestVolumes:
             (tmp_path / "Task01" / folder / "case.nii.gz").touch()
         code, _, err = bench("data", "add", "mine", "Task01")
         assert code == 2
-        assert f"Give its folders, such as {tmp_path}/Task01/imagesTr." in err
+        assert f"Here, IMAGES is {tmp_path}/Task01/imagesTr." in err
 
     @pytest.mark.parametrize(("ending", "said"), [("dcm", "dcm2niix"), ("nrrd", "SimpleITK"), ("mha", "SimpleITK")])
     def test_other_formats_say_what_to_do(self, bench: Bench, tmp_path: Path, ending: str, said: str) -> None:
