@@ -40,8 +40,8 @@ def difference_tables(
         parts.append(table)
     parts.append(
         Text(
-            "Seeds are averaged. Intervals are of the difference image by image, patients being drawn; where they do "
-            "not hold zero, better or worse is said. Of costs, the ratio B / A is shown."
+            "Seeds are averaged. An interval is of the mean difference image by image, over patients; where it does "
+            "not contain 0, the last column says better or worse. For costs, the ratio B / A is shown."
         )
     )
     return Group(*parts)

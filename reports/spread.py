@@ -14,7 +14,9 @@ from ..results.tables import FEW_PATIENTS
 FEW = "‡"
 DEVIATION_NOTE = "±: standard deviation over seeds."
 INTERVAL_NOTE = "Ranges: 95 % intervals over patients, and over seeds where there are several."
-FEW_NOTE = f"{FEW}: an interval over fewer than {FEW_PATIENTS} patients, which holds less often than 95 %."
+FEW_NOTE = (
+    f"{FEW}: an interval over fewer than {FEW_PATIENTS} patients, which contains the true mean less often than 95 %."
+)
 
 
 def deviation(std: float, digits: int) -> str:
