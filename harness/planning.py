@@ -189,7 +189,8 @@ def _check_settings(config: RunConfig, methods: Iterable[Method]) -> None:
     names = {registry.parse_method(part.spec).name for part in parts}
     unknown = sorted(set(config.set) - names)
     if unknown:
-        raise UsageError(f"Options are set for {unknown[0]!r}, which is not run. {registry.suggest(unknown[0], names)}")
+        near = registry.suggest(unknown[0], names).replace("Known:", "This run has:")
+        raise UsageError(f"Options are set for {unknown[0]!r}, which is not run. {near}")
     for option, value in config.training.items():
         if not any(option in registry.option_types(type(part)) for part in parts):
             raise UsageError(

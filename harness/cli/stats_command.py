@@ -52,7 +52,11 @@ def command(run: str, results: UPath, policy: str | None, methods: str | None, p
             )
         comparisons, ranks = compare_methods(cases[cases["method"].isin(chosen)])
     if ranks.empty:
-        raise UsageError("There are no two methods on the same dataset with lesion masks: there is nothing to compare.")
+        measured = ", ".join(sorted(cases["method"].unique())) or "no method"
+        raise UsageError(
+            f"The run {store.name} has no two methods on the same dataset with lesion masks: there is nothing to "
+            f"compare. It measured {measured}; bench list runs shows the others."
+        )
     if wanted not in set(ranks["policy"]):
         raise UsageError(f"No two methods have masks by {wanted!r}. {suggest(wanted, ranks['policy'].unique())}")
     measured = extents([store.read()], cases, store.scores())
