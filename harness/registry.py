@@ -439,7 +439,8 @@ def _entry(point: EntryPoint) -> Entry:
 
 def _find(name: str, known: Mapping[str, Entry], kind: str) -> Entry:
     if name not in known:
-        raise UsageError(f"There is no {kind} {name!r}. {suggest(name, known)}")
+        more = " A folder is named by its path, such as ./NAME." if kind == "dataset" else ""
+        raise UsageError(f"There is no {kind} {name!r}. {suggest(name, known)}{more}")
     return known[name]
 
 

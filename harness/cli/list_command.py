@@ -36,7 +36,10 @@ def list_methods(markdown: bool) -> None:
 
 @command.command("datasets")
 def list_datasets() -> None:
-    """List datasets, built in, from plugins and registered; any folder in BMAD's layout is one too."""
+    """List datasets, built in, from plugins and registered; any folder in BMAD's layout is one too.
+
+    Registered ones are those in $MIASBENCH_DATA or the user's data folder; for another --data-root, set MIASBENCH_DATA.
+    """
     known = registered(default_data_root()) | datasets()
     _print([(name, entry.summary) for name, entry in known.items()])
 
