@@ -304,10 +304,11 @@ class TestWritingWholeOrNotAtAll:
     def test_a_full_disk_keeps_the_old_record(self, tmp_path: Path, full_disk: Callable[[], None]) -> None:
         run = RunStore(tmp_path / "run")
         run.write(RECORD)
+        kept = run.read()
         full_disk()
         with pytest.raises(OSError, match="No space left"):
             run.write(RECORD | {"status": "done"})
-        assert run.read() == RECORD
+        assert run.read() == kept == RECORD | {"seal": kept["seal"]}
         assert files(tmp_path) == ["run/run.json"]
 
     def test_a_full_disk_keeps_the_old_tables(self, tmp_path: Path, full_disk: Callable[[], None]) -> None:
