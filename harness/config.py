@@ -1,5 +1,6 @@
 """What a run is asked to do: the options of `bench run`, from the command line or a YAML file."""
 
+import datetime
 import os
 import re
 from collections.abc import Iterable, Iterator, Mapping
@@ -14,12 +15,17 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 from upath import UPath
 
 from .api import UsageError
+from .files import explain
 from .paths import expanded, folder_of
 from .registry import split_datasets, split_list, suggest
 
 COMMAND_LINE = "on the command line"
 _ON_THE_COMMAND_LINE_ONLY = ("config", "force")
 _MOST_SEEDS = 1000
+_EXAMPLES = {
+    "methods": "for example mias_sam,patchcore; bench list methods shows what there is",
+    "dataset": "for example phantom_brain_mri; bench list datasets shows what there is",
+}
 
 
 def default_data_root() -> Path:
@@ -30,6 +36,17 @@ def default_data_root() -> Path:
 def default_results() -> UPath:
     """Where runs are kept: `$MIASBENCH_RESULTS`, or `bench-results` in the current folder."""
     return UPath(expanded(os.environ.get("MIASBENCH_RESULTS") or "bench-results"))
+
+
+class _Loader(yaml.SafeLoader):
+    """Reads YAML in which no key is written twice, as the last one would win without a word."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        written = [key.value for key, _ in node.value]
+        twice = [key for key, _ in node.value if written.count(key.value) > 1]
+        if twice:
+            raise yaml.MarkedYAMLError(problem=f"{twice[-1].value} is given twice", problem_mark=twice[-1].start_mark)
+        return super().construct_mapping(node, deep)
 
 
 class ScoreConfig(BaseModel):
@@ -112,6 +129,12 @@ def _run_name(name: str) -> str:
     return name
 
 
+def _as_text(value: Any) -> Any:
+    """What YAML takes for a number or a date, such as 2026-11-27, as the user wrote it."""
+    is_date = isinstance(value, datetime.date) and not isinstance(value, datetime.datetime)
+    return str(value) if is_date or type(value) is int else value
+
+
 _Methods = BeforeValidator(lambda value: split_list(value) if isinstance(value, str) else value)
 _Datasets = BeforeValidator(lambda value: split_datasets(value) if isinstance(value, str) else value)
 _Home = BeforeValidator(lambda value: expanded(value) if isinstance(value, str | Path) else value)
@@ -150,7 +173,7 @@ class RunConfig(BaseModel):
     device: Literal["auto", "cpu", "cuda"] = "auto"
     data_root: Annotated[Path, _Home] = Field(default_factory=default_data_root)
     results: Results = Field(default_factory=default_results)
-    name: Annotated[str, AfterValidator(_run_name)] | None = None
+    name: Annotated[str, BeforeValidator(_as_text), AfterValidator(_run_name)] | None = None
     limit: Annotated[int, Field(ge=0)] = 0
     size: Annotated[int, Field(ge=32, le=4096)] = 256
     maps: Literal["float32", "float16", "none"] = "float32"
@@ -199,9 +222,11 @@ def read_config(path: Path) -> dict[str, Any]:
         UsageError: It cannot be read, is not YAML, or is not a mapping.
     """
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError) as error:
-        raise UsageError(f"The run file {path} cannot be read: {error}") from error
+        content = yaml.load(path.read_text(encoding="utf-8"), _Loader)
+    except OSError as error:
+        raise UsageError(f"The run file cannot be read. {explain(error, '--config')}") from error
+    except UnicodeDecodeError as error:
+        raise UsageError(f"The run file {path} cannot be read: it is not UTF-8. Save it as UTF-8.") from error
     except yaml.YAMLError as error:
         raise UsageError(f"The run file {path} is not YAML: {' '.join(str(error).split())}") from error
     if not isinstance(content, dict):
@@ -231,8 +256,11 @@ def make_config(values: Mapping[str, Any], where: str, given: Mapping[str, Any] 
     try:
         return RunConfig.model_validate(options)
     except ValidationError as error:
-        first = error.errors()[0]
+        # A missing option may be one whose name is misspelt.
+        first = min(error.errors(), key=lambda each: each["type"] != "extra_forbidden")
         name = ".".join(str(part) for part in first["loc"])
+        if first["type"] == "missing":
+            raise UsageError(f"Option {name} {where}: it is required, {_EXAMPLES[name]}.") from error
         place = COMMAND_LINE if _holds(given, first["loc"]) else where
         if first["type"] == "extra_forbidden":
             known = ScoreConfig.model_fields if len(first["loc"]) > 1 else _known()
@@ -268,7 +296,7 @@ def _with_underscores(values: Mapping[Any, Any], where: str) -> dict[str, Any]:
         if name in spelt:
             raise UsageError(f"Option {name} is given twice {where}, with - and with _.")
         spelt[name] = value
-    return spelt
+    return {name: value for name, value in spelt.items() if value is not None}  # null stands for the default
 
 
 def _section(name: str, value: Any, where: str) -> Mapping[Any, Any]:

@@ -14,10 +14,6 @@ from contextlib import contextmanager, suppress
 
 import click
 
-from ..api import BenchError
-from ..files import explain
-from ..streams import open_streams
-
 _COMMANDS = {
     "run": "Run methods on datasets, score them, and print the table.",
     "score": "Compute thresholds and metrics again from stored predictions.",
@@ -77,14 +73,24 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if not sys.warnoptions:
         warnings.simplefilter("ignore")
         os.environ["PYTHONWARNINGS"] = "ignore"  # in the processes of cells
-    open_streams()
-    with _ended_by_signals():
-        code = _run(arguments)
+    try:
+        with _ended_by_signals():
+            code = _run(arguments)
+    except (KeyboardInterrupt, click.Abort):
+        _end_children()
+        click.echo("Interrupted. What is finished is kept; the same command goes on from there.", err=True)
+        code = INTERRUPTED
     sys.exit(code)
 
 
 def _run(arguments: Sequence[str] | None) -> int:
     """Runs the command line, says what went wrong, and returns the exit code."""
+    # These take a moment to import, and whoever presses Ctrl-C meanwhile is not to be shown where Python was.
+    from ..api import BenchError
+    from ..files import explain
+    from ..streams import open_streams
+
+    open_streams()
     try:
         with _at_home():
             code = cli.main(list(arguments) if arguments is not None else None, "bench", standalone_mode=False)
@@ -100,10 +106,6 @@ def _run(arguments: Sequence[str] | None) -> int:
     except OSError as error:
         click.echo(f"Error: {explain(error)}", err=True)
         return USAGE
-    except (KeyboardInterrupt, click.Abort):
-        _end_children()
-        click.echo("Interrupted. What is finished is kept; the same command goes on from there.", err=True)
-        return INTERRUPTED
     return code or OK
 
 

@@ -7,7 +7,6 @@ from typing import Any
 import click
 from click.core import ParameterSource
 
-from ..api import UsageError
 from ..config import COMMAND_LINE, find_config, make_config, read_config
 from ..registry import check_names, split_datasets
 from . import FAILED_CELLS, NOTHING_MEASURED, OK
@@ -134,12 +133,6 @@ def command(ctx: click.Context, config: Path | None, force: bool, **options: Any
     values = read_config(find_config(config)) if config else {}
     if "dataset" in given:  # each is a text of its own, as it may be repeated
         given["dataset"] = [spec for text in given["dataset"] for spec in split_datasets(text)]
-    for needed, example, what in (
-        ("methods", "--methods mias_sam,patchcore", "methods"),
-        ("dataset", "--dataset phantom_brain_mri", "datasets"),
-    ):
-        if not (given.get(needed) or values.get(needed)):
-            raise UsageError(f"Which {needed}? Say for example {example}; bench list {what} shows what there is.")
     run_config = make_config(values, f"in {config}" if config else COMMAND_LINE, given)
     check_names(run_config.methods, run_config.dataset, run_config.data_root)
 

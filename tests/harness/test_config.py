@@ -254,9 +254,9 @@ def _holds(content: bytes) -> Callable[[Path], None]:
 @pytest.mark.parametrize(
     ("make", "says"),
     [
-        (_missing, "cannot be read"),
-        (_folder, "cannot be read"),
-        (_holds(b"methods: \xff\xfe"), "cannot be read"),
+        (_missing, "there is no such file"),
+        (_folder, "it is a folder and not a file"),
+        (_holds(b"methods: \xff\xfe"), "Save it as UTF-8"),
         (_holds(b"methods: [intensity\nseeds: 1"), "is not YAML"),
         (_holds(b"methods: !!python/object:os.system {}"), "is not YAML"),
         (_holds(b"a: 1\n---\nb: 2\n"), "is not YAML"),
@@ -272,7 +272,8 @@ def test_a_run_file_that_is_none(make: Callable[[Path], None], says: str, tmp_pa
     with pytest.raises(UsageError) as caught:
         read_config(path)
     message = str(caught.value)
-    assert message.startswith(f"The run file {path} ")
+    assert message.startswith("The run file ")
+    assert str(path) in message
     assert says in message
     assert "\n" not in message
 
@@ -282,6 +283,31 @@ def test_where_the_yaml_breaks_is_said(tmp_path: Path) -> None:
     path.write_text("methods: [intensity]\nseeds: {0\n")
     with pytest.raises(UsageError, match=r"line \d+"):
         read_config(path)
+
+
+def test_a_key_that_is_written_twice_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "run.yaml"
+    path.write_text("size: 64\nmethods: [intensity]\nset: {intensity: {sigma: 1, sigma: 3}}\n")
+    with pytest.raises(UsageError, match=r"sigma is given twice .*line 3"):
+        read_config(path)
+
+
+def test_null_stands_for_the_default() -> None:
+    nulls = {"limit": None, "results": None, "seeds": None, "set": None, "score": {"padding": None}}
+    assert make_config(LEAST | nulls, WHERE) == make_config(LEAST, WHERE)
+
+
+@pytest.mark.parametrize(("written", "read"), [("2026", "2026"), ("2026-11-27", "2026-11-27")])
+def test_a_name_may_look_like_a_number_or_a_date(written: str, read: str, tmp_path: Path) -> None:
+    path = tmp_path / "run.yaml"
+    path.write_text(f"methods: intensity\ndataset: ./a\nname: {written}\n")
+    assert make_config(read_config(path), WHERE).name == read
+
+
+@pytest.mark.parametrize(("written", "meant"), [("method", "methods"), ("datasets", "dataset")])
+def test_a_needed_option_that_is_misspelt_is_said_to_be_unknown_and_not_missing(written: str, meant: str) -> None:
+    message = refused({written: LEAST[meant], **{key: value for key, value in LEAST.items() if key != meant}})
+    assert message.startswith(f"Unknown option {written!r} {WHERE}. Did you mean {meant!r}?")
 
 
 def test_a_key_that_is_no_text_is_refused() -> None:

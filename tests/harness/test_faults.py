@@ -143,6 +143,17 @@ def assert_ends(process: subprocess.Popen[str], number: signal.Signals, everybod
     assert not alive
 
 
+def test_interrupted_while_the_command_itself_is_imported_it_shows_no_traceback() -> None:
+    heard = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)"
+    # numpy is the first of what takes a moment.
+    late = "import sys; sys.meta_path.insert(0, type('F', (), {'find_spec': find})())"
+    find = "def find(self, name, *_):\n if name == 'numpy':\n  sys.meta_path.pop(0); signal.raise_signal(signal.SIGINT)"
+    program = f"{heard}\n{find}\n{late}\nfrom miasbench.harness.cli import main; main(['list', 'policies'])"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (130, "")
+    assert done.stderr.strip() == "Interrupted. What is finished is kept; the same command goes on from there."
+
+
 @pytest.mark.slow
 def test_a_reader_that_goes_away_does_not_stop_a_run(tmp_path: Path, start: Start) -> None:
     process = start(tmp_path / "results", methods="intensity,unruly[pause=0.01]")

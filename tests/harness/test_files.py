@@ -43,10 +43,10 @@ def test_any_name_becomes_text(name: bytes, text: str) -> None:
 
 @pytest.mark.parametrize("encoding", ["ascii", "latin-1", "cp932", "cp1252", "utf-8"])
 def test_any_text_can_be_written_in_any_encoding(encoding: str) -> None:
-    text = "mean · 0.5 ± 0.1 – 3 × 4 … † Läsion 空 \udce9"
+    text = "mean · 0.5 ± 0.1 – 3 × 4 … † ‡ Läsion 空 \udce9"
     assert "\ufffd" not in text.encode(encoding, PLAIN).decode(encoding)
     assert "Läsion" in text.encode("cp1252", PLAIN).decode("cp1252")
-    assert text.encode("ascii", PLAIN) == b"mean - 0.5 +- 0.1 - 3 x 4 ... + L\\xe4sion \\u7a7a \\xe9"
+    assert text.encode("ascii", PLAIN) == b"mean - 0.5 +- 0.1 - 3 x 4 ... + # L\\xe4sion \\u7a7a \\xe9"
 
 
 class TestLock:
