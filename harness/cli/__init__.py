@@ -130,13 +130,17 @@ def _end_children() -> None:
     import psutil
 
     # Who has no patience says it twice, and is not to be shown where Python was when it heard that.
+    heard = None
     if threading.current_thread() is threading.main_thread():
+        heard = signal.signal(signal.SIGINT, signal.SIG_IGN)
         atexit.register(signal.signal, signal.SIGINT, signal.SIG_IGN)
     children = psutil.Process().children(recursive=True)
     for child in children:
         with suppress(psutil.NoSuchProcess):
             child.terminate()
     psutil.wait_procs(children, timeout=0.5)
+    if heard is not None:
+        signal.signal(signal.SIGINT, heard)
 
 
 @contextmanager

@@ -155,6 +155,19 @@ def test_interrupted_while_the_command_itself_is_imported_it_shows_no_traceback(
 
 
 @pytest.mark.slow
+def test_interrupted_again_while_its_processes_end_it_shows_no_traceback(tmp_path: Path, start: Start) -> None:
+    process = start(tmp_path, methods="unruly[pause=0.3]")
+    wait_for(lambda: kept(tmp_path), process)
+    for _ in range(20):
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGINT)
+        time.sleep(0.05)
+    said, _ = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert "Traceback" not in said
+
+
+@pytest.mark.slow
 def test_a_reader_that_goes_away_does_not_stop_a_run(tmp_path: Path, start: Start) -> None:
     process = start(tmp_path / "results", methods="intensity,unruly[pause=0.01]")
     assert process.stdout is not None
