@@ -68,12 +68,15 @@ def in_words(ranking: pd.DataFrame, pairs: pd.DataFrame) -> Iterator[str]:
     if behind:
         yield f"It is better than {_listed(behind) if len(behind) <= _NAMED else f'the other {len(behind)} methods'}."
     first = pairs.iloc[0]
-    yield f"{first['test']}; {first['patients']} patients, {first['cases']} images that all methods have."
+    patients = f"{first['patients']} {'patient' if first['patients'] == 1 else 'patients'}"
+    images = f"{first['cases']} {'image' if first['cases'] == 1 else 'images'}"
+    yield f"{first['test']}; {patients}, {images} that all methods have."
     # A signed-rank test's smallest p, two-sided, when all patients favour the same method.
     if len(pairs) * 2.0 ** (1 - int(first["patients"])) >= _SIGNIFICANCE:
         several = len(pairs) > 1
         yield (
-            f"{first['patients']} patients are too few for {f'{len(pairs)} pairs' if several else 'this test'}: even "
+            f"{patients} {'is' if first['patients'] == 1 else 'are'} too few for "
+            f"{f'{len(pairs)} pairs' if several else 'this test'}: even "
             "where every patient favours the same method, the two are tied. "
             + ("Fewer methods make fewer pairs." if several else "Only more patients can tell them apart.")
         )

@@ -87,6 +87,13 @@ def test_words_about_one_pair_speak_of_one() -> None:
     ]
 
 
+def test_words_about_one_patient_speak_of_one() -> None:
+    ranks, pairs = tables()
+    sentences = list(in_words(ranks[:2], pairs[:1].assign(patients=1, cases=1)))
+    assert "a signed-rank test; 1 patient, 1 image that all methods have." in sentences
+    assert [one for one in sentences if one.startswith("1 patient is too few for this test: ")]
+
+
 def test_one_patient_tells_nothing() -> None:
     missing = dict.fromkeys(("ci_low", "ci_high", "rank_low", "rank_high", "share_first"), np.nan)
     ranks = table([rank("a", 1, 0.4, tied=True, **missing), rank("b", 2, 0.3, tied=True, **missing)], RANKS)
