@@ -9,7 +9,7 @@ from typing import Any
 
 from ..results.store import ResultsError, RunStore
 from ..results.tables import concatenate
-from .api import SPLITS
+from .api import SPLITS, UsageError
 from .cells import PREDICTED, CellTask, Outcome, Report, now, run_cell, score_stored, scored_by
 from .claims import Claims
 from .comparing import compare_methods
@@ -121,18 +121,26 @@ def rescore(
         The names of cells that keep their old scores, because their predictions were not kept.
 
     Raises:
-        UsageError: A dataset in `moved` is not the one of the run.
+        UsageError: A dataset in `moved` is not the one of the run; or the scores should be others, and a cell kept no
+            predictions that they could be made of.
         DataError: A dataset is missing, or no longer the one of the run.
         ResultsError: A prediction is damaged.
     """
     record = store.read()
     config = make_config(record["config"], f"in {store.folder / 'run.json'}")
-    config = config.model_copy(update={"score": score or config.score})
+    before = config.score
+    config = config.model_copy(update={"score": score or before})
     datasets = all_recorded_datasets(store, moved)
     cells = [cell_from_record(entry) for entry in record["cells"]]
     ends = {cell.name: end for cell in cells if (end := store.cell(cell.name).read()) is not None}
     finished = [cell for cell in cells if ends.get(cell.name, {}).get("status") == "finished"]
     kept = [cell for cell in finished if ends[cell.name]["maps"] != "none"]
+    gone = [cell for cell in finished if cell not in kept]
+    if gone and score not in (None, before):
+        raise UsageError(
+            f"{gone[0].name} of {store.name} kept no maps (--maps none), so it cannot be scored in another way than it "
+            "was. Run it again with --maps float32 and these options, or leave the options out."
+        )
 
     def score_again(cell: Cell, truths: dict[str, Truths]) -> str:
         task, end = CellTask(config, cell, store.folder, record["environment"]["command"]), ends[cell.name]
@@ -150,7 +158,7 @@ def rescore(
                 report(scored, "finished", 1, 1)
     write_run_tables(store, [cell.name for cell in cells])
     store.write(record | {"config": record["config"] | {"score": config.score.model_dump()}})
-    return [cell.name for cell in finished if cell not in kept]
+    return [cell.name for cell in gone]
 
 
 def write_run_tables(store: RunStore, cells: Sequence[str]) -> None:

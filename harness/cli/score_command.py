@@ -71,6 +71,5 @@ def command(
         unchanged = runner.rescore(store, score, progress.report, places)
     print_run(store)
     if unchanged:
-        console.print(
-            f"{len(unchanged)} cells keep their old scores: their maps were not kept (--maps none).", style="yellow"
-        )
+        told = "1 cell keeps its old scores" if len(unchanged) == 1 else f"{len(unchanged)} cells keep their old scores"
+        console.print(f"{told}: maps were not kept (--maps none).", style="yellow")

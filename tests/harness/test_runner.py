@@ -678,6 +678,13 @@ class TestRescore:
         assert rescore(store) == before["cell"].unique().tolist()
         pd.testing.assert_frame_equal(store.scores(), before)
 
+    def test_takes_no_other_settings_where_maps_are_gone(self, tmp_path: Path) -> None:
+        store, _ = run(tmp_path, maps="none")
+        record = store.read()
+        with pytest.raises(UsageError, match="kept no maps"):
+            rescore(store, ScoreConfig(padding="count"))
+        assert store.read() == record
+
     def test_refuses_other_data(self, tmp_path: Path) -> None:
         write_bmad(phantom_brain_mri(Path(), train=3, valid=4, test=6, size=64), tmp_path / "data")
         store, _ = run(tmp_path / "results", dataset=[str(tmp_path / "data")])

@@ -244,9 +244,13 @@ class TestRun:
         code, out, _ = run_tiny(bench, "--maps", "none")
         assert code == 0
         assert "new thresholds and metrics cannot be computed from this run" in out
-        code, out, _ = bench("score", "--fixed-threshold", 100)
+        code, _, err = bench("score", "--fixed-threshold", 100)
+        assert code == 2
+        assert "kept no maps (--maps none), so it cannot be scored in another way" in err
+        code, out, _ = bench("score")
         assert code == 0
-        assert "keep their old scores" in out
+        assert "1 cell keeps its old scores" in out
+        assert bench("verify")[0] == 0
 
     def test_a_run_file_holds_every_option(self, bench: Bench, tmp_path: Path) -> None:
         options: dict[str, Any] = {
