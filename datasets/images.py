@@ -55,8 +55,8 @@ class MaskPixels:
     """A mask as its file has it. Transparent pixels count as black, which is the background.
 
     Attributes:
-        levels: uint8 or uint16 (H, W): grey levels, in colour the brightest channel; of a palette that begins with
-            black and has colours, their indices.
+        levels: uint8 or uint16 (H, W): grey levels, in colour the luminance, so that colours which mean different
+            classes differ; of a palette that begins with black and has colours, their indices.
         grey: uint8 (H, W): how bright a pixel is.
         lossy: Whether the file's format does not keep grey levels as they were.
         turned: Whether EXIF says that the mask is to be turned or mirrored when it is shown.
@@ -163,7 +163,10 @@ def mask_pixels(path: Path) -> MaskPixels:
                 f"The mask {path} has no black background, only {', '.join(colours)}, and which of them is lesion is "
                 "unknown. Save it with white lesions on black."
             )
-        return MaskPixels(_indices(image, grey), grey, lossy, turned)
+        luminance = np.asarray(Image.fromarray(np.ascontiguousarray(rgba[..., :3])).convert("L"))
+        levels = (luminance * (rgba[..., 3] / 255)).round().astype(np.uint8)
+        levels[(grey > 0) & (levels == 0)] = 1
+        return MaskPixels(_indices(image, levels), grey, lossy, turned)
 
 
 def look_at(path: Path) -> ImageTraits:

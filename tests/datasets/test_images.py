@@ -317,3 +317,10 @@ def test_too_many_pixels_are_refused_before_they_are_decoded(tmp_path: Path, sid
     for read in (read_grey, read_mask, inspect):
         with pytest.raises(DataError, match=r"huge\.png has more than 67,108,864 pixels, which is the limit"):
             read(path)
+
+
+def test_colours_of_several_classes_have_levels_of_their_own(tmp_path: Path) -> None:
+    pixels = np.zeros((4, 4, 3), dtype=np.uint8)
+    pixels[0], pixels[1] = (255, 0, 0), (0, 255, 0)
+    Image.fromarray(pixels).save(tmp_path / "x.png")
+    assert mask_pixels(tmp_path / "x.png").counts == {0: 8, 76: 4, 150: 4}
