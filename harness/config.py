@@ -23,8 +23,8 @@ COMMAND_LINE = "on the command line"
 _ON_THE_COMMAND_LINE_ONLY = ("config", "force")
 _MOST_SEEDS = 1000
 _EXAMPLES = {
-    "methods": "for example mias_sam,patchcore; bench list methods shows what there is",
-    "dataset": "for example phantom_brain_mri; bench list datasets shows what there is",
+    "methods": "for example --methods mias_sam,patchcore; bench list methods shows what there is",
+    "dataset": "for example --dataset phantom_brain_mri; bench list datasets shows what there is",
 }
 
 
