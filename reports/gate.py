@@ -54,6 +54,8 @@ def gate_table(findings: Sequence[Finding], accept: str) -> RenderableType:
             style = "red" if finding.failed else "green" if finding.kind == "improved" else ""
             table.add_row(*_row(finding), style=style)
         parts.append(table)
+    failed = any(finding.failed for finding in findings)
+    parts.append(Text(f"The gate {_verdict(findings)}.", style="bold red" if failed else "bold green"))
     return Group(*parts, *(Text(sentence) for sentence in in_words(findings, accept)))
 
 
@@ -66,7 +68,7 @@ def gate_markdown(findings: Sequence[Finding], accept: str) -> str:
     """
     fine = [finding for finding in findings if finding.kind == "ok"]
     notable = [finding for finding in findings if finding.kind != "ok"]
-    lines = [f"### Benchmark gate: {'failed' if any(one.failed for one in findings) else 'passed'}", ""]
+    lines = [f"### Benchmark gate: {_verdict(findings)}", ""]
     lines += [*(f"- {sentence}" for sentence in in_words(findings, f"`{accept}`")), ""]
     lines += _markdown_tables(notable)
     if fine:
@@ -104,7 +106,11 @@ def in_words(findings: Sequence[Finding], accept: str) -> Iterator[str]:
     if not any(finding.failed for finding in findings):
         yield "Nothing is worse than the baseline by more than its tolerance."
     if any(counts[kind] for kind in _TO_ACCEPT):
-        yield f"To make this run the new baseline: {accept}"
+        yield f"If that is what you want, this makes the run the new baseline: {accept}"
+
+
+def _verdict(findings: Sequence[Finding]) -> str:
+    return "failed" if any(finding.failed for finding in findings) else "passed"
 
 
 def _by_dataset(findings: Sequence[Finding]) -> dict[str, list[Finding]]:

@@ -745,12 +745,14 @@ class TestGate:
         code, out, _ = bench("baseline")
         assert code == 0
         assert "No tolerance for dice, which judges nothing here." in out
-        assert bench("check", "--baseline", "baseline.json")[0] == 0
+        code, out, _ = bench("check", "--baseline", "baseline.json")
+        assert (code, "The gate passed." in out) == (0, True)
         kept = json.loads((tmp_path / "baseline.json").read_text())
         kept["tolerance"] = {"dice": {"absolute": 0.05}}  # as 0.1.0 wrote it
         (tmp_path / "baseline.json").write_text(json.dumps(kept))
         code, out, _ = bench("check", "--baseline", "baseline.json", "--markdown", "gate.md", "--junit", "gate.xml")
         assert code == 5
+        assert "The gate failed." in out
         assert "2 × without anything to judge" in out
         assert "Nothing is worse" not in out
         assert (tmp_path / "gate.md").read_text().startswith("### Benchmark gate: failed")
