@@ -337,7 +337,7 @@ def _differences(name: str, found: pd.DataFrame, expected: pd.DataFrame, source:
     shared = one.index.intersection(other.index)
     one, other = one.loc[shared], other.loc[shared]
     for column in [column for column in one if column in other]:
-        for place in np.flatnonzero(~_alike(one[column], other[column])):
+        for place in np.flatnonzero(~_alike(one[column], other[column])).tolist():
             value, wanted = _said(one[column].iloc[place]), _said(other[column].iloc[place])
             yield f"{file}, {_row(shared[place])}, {column}: it is {value}, {source} {wanted}."
 

@@ -63,7 +63,7 @@ def recorded_datasets(store: RunStore, moved: Mapping[str, str] = NOWHERE_ELSE) 
     specs = dict(zip(names, dict.fromkeys(config.dataset), strict=False))
     found = RecordedDatasets({}, {})
     for name in names:
-        then, where = record["datasets"][name], moved.get(name) or specs.get(name, name)
+        then, where = record["datasets"][name], moved[name] if name in moved else specs.get(name, name)
         try:
             dataset = _open(where, name, config)
             if dataset.fingerprint != then["fingerprint"]:

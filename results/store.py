@@ -161,7 +161,7 @@ class CellStore:
                 try:
                     target.hardlink_to(path)
                 except OSError:  # there is one already, or the file system has no links
-                    write_whole(target, path.read_bytes())
+                    write_file(target, path.read_bytes())
 
     def write_error(self, text: str) -> None:
         """Keeps the traceback of a cell that failed."""

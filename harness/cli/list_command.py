@@ -9,6 +9,7 @@ import click
 from upath import UPath
 
 from ..config import default_data_root
+from ..files import explain
 from ..methods_page import methods_page
 from ..registry import METHODS, all_policies, datasets, methods, registered
 from .options import RESULTS
@@ -62,8 +63,8 @@ def list_runs(results: UPath) -> None:
     for run in runs:
         try:
             record, state = run.read(), run.state()
-        except ResultsError as error:
-            click.echo(f"{run.name}  {error}")
+        except (ResultsError, OSError) as error:  # the others are listed all the same
+            click.echo(f"{run.name}  {explain(error) if isinstance(error, OSError) else error}")
             continue
         names = ", ".join(record["config"]["methods"])
         click.echo(f"{run.name}  {record['created']}  {state}  {names}")

@@ -31,7 +31,7 @@ def patients(count: int) -> list[str]:
 def t_interval(value: float, without: Sequence[float], patients: int | None = None) -> tuple[float, float]:
     """Student's interval by the jackknife on the logit scale, of a score between 0 and 1."""
     count = len(without)
-    error = np.sqrt((count - 1) / count * np.square(without - np.mean(without)).sum())
+    error = np.sqrt((count - 1) / count * np.square(np.asarray(without) - np.mean(without)).sum())
     reach = stats.t.ppf(0.975, (patients or count) - 1) * error / (value * (1 - value))
     middle = np.log(value / (1 - value))
     low, high = 1 / (1 + np.exp(-(middle + reach * np.array([-1, 1]))))
