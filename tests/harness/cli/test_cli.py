@@ -126,8 +126,8 @@ class TestHelp:
 class TestAnUnfinishedRun:
     @pytest.fixture
     def killed(self, bench: Bench, tmp_path: Path) -> RunStore:
-        """A run of three cells, of which a killed process has left two: nothing in `intensity` is random."""
-        run_tiny(bench, "--seeds", "0,1", "--limit", 4, "--epochs", 1, methods="intensity,ae")
+        """A run of four cells, of which a killed process has left three; nothing in `intensity` is random."""
+        run_tiny(bench, "--seeds", "0-2", "--limit", 4, "--epochs", 1, methods="intensity,ae")
         (run,) = find_runs(tmp_path / "bench-results")
         record = run.read()
         run.cell(record["cells"][-1]["name"]).reopen()
@@ -147,20 +147,20 @@ class TestAnUnfinishedRun:
             arguments += ["--out", tmp_path / "out"]
         code, out, _ = bench(command, *arguments)
         assert code == 0
-        assert f"{killed.name} is unfinished: 2 of 3 cells" in out
+        assert f"{killed.name} is unfinished: 3 of 4 cells" in out
         if command == "report":
             for file in ("report.html", "tables/tables.md", "tables/dice.tex"):
-                assert "unfinished: 2 of 3 cells" in (tmp_path / "out" / file).read_text()
+                assert "unfinished: 3 of 4 cells" in (tmp_path / "out" / file).read_text()
 
     def test_it_runs_only_while_a_process_holds_a_lock(self, bench: Bench, killed: RunStore) -> None:
-        assert "unfinished: 2 of 3 cells" in bench("list", "runs")[1]
+        assert "unfinished: 3 of 4 cells" in bench("list", "runs")[1]
         lock = killed.cell(killed.read()["cells"][-1]["name"]).lock()
         assert lock is not None
         with lock:
-            assert "running: 2 of 3 cells" in bench("list", "runs")[1]
+            assert "running: 3 of 4 cells" in bench("list", "runs")[1]
         with killed.lock():
-            assert "running: 2 of 3 cells" in bench("list", "runs")[1]
-        assert "unfinished: 2 of 3 cells" in bench("list", "runs")[1]
+            assert "running: 3 of 4 cells" in bench("list", "runs")[1]
+        assert "unfinished: 3 of 4 cells" in bench("list", "runs")[1]
 
     def test_a_finished_run_is_done(self, bench: Bench, killed: RunStore) -> None:
         killed.write(killed.read() | {"status": "done"})
