@@ -66,7 +66,7 @@ def survey(dataset: Dataset, report: StageReport = lambda *_: None) -> tuple[Sur
         key = cache_key("survey of a dataset", code_version(()), dataset.fingerprint)
     kept = cache.find(key) if key else None
     if kept is not None:
-        with suppress(OSError, ValueError, KeyError, zipfile.BadZipFile), np.load(kept) as arrays:
+        with suppress(OSError, ValueError, KeyError, zipfile.BadZipFile), np.load(kept, allow_pickle=False) as arrays:
             return Survey(**{field.name: arrays[field.name] for field in fields(Survey)}), []
     found, problems = _read(dataset, report)
     if key and not problems:

@@ -592,7 +592,7 @@ class TestBeforeTheRun:
     def test_two_datasets_of_one_name(self, tmp_path: Path) -> None:
         for place in ("a", "b"):
             write_bmad(phantom_brain_mri(Path(), train=3, valid=4, test=6, size=64), tmp_path / place / "brain")
-        with pytest.raises(UsageError, match="the same name: brain, brain"):
+        with pytest.raises(UsageError, match="Two datasets have the name brain: "):
             make_plan(config(tmp_path, dataset=[str(tmp_path / "a" / "brain"), str(tmp_path / "b" / "brain")]))
 
     def test_a_broken_file_is_named_before_anything_runs(self, tmp_path: Path) -> None:

@@ -406,7 +406,7 @@ class TestRun:
         run = RunStore(tmp_path / "brain-1234")
         run.write(RECORD)
         assert run.name == "brain-1234"
-        assert run.read() == RECORD
+        assert run.read() == RECORD | {"seal": run.read()["seal"]}
         assert run.cell("x").folder == tmp_path / "brain-1234" / "cells" / "x"
 
     def test_scores_of_an_older_version_know_of_no_patients(self, tmp_path: Path) -> None:
@@ -443,7 +443,7 @@ class TestRun:
     def test_without_a_table_says_what_to_do(self, tmp_path: Path, name: str) -> None:
         run = RunStore(tmp_path / "run")
         run.write(RECORD)
-        with pytest.raises(ResultsError, match=f"no table {name}.parquet: finish it"):
+        with pytest.raises(ResultsError, match=f"no table {name}.parquet .done.: finish it"):
             getattr(run, name)()
 
     @pytest.mark.parametrize(

@@ -252,7 +252,7 @@ class TestRun:
     def test_maps_none_says_what_cannot_be_done_any_more(self, bench: Bench) -> None:
         code, out, _ = run_tiny(bench, "--maps", "none")
         assert code == 0
-        assert "new thresholds and metrics cannot be computed from this run" in out
+        assert "new thresholds and metrics cannot be computed from this run" in " ".join(out.split())
         code, _, err = bench("score", "--fixed-threshold", 100)
         assert code == 2
         assert "kept no maps (--maps none), so it cannot be scored in another way" in err
@@ -359,7 +359,7 @@ class TestRun:
         assert code == 0, err
         assert [run.name for run in find_runs(tmp_path / "bench-results")] == [from_file.name]
         record = from_file.read()
-        assert len(record["cells"]) == 8
+        assert len(record["cells"]) == 4, "nothing in intensity is random: one seed is enough"
         assert record["config"]["dataset"] == [str(tmp_path / "a"), str(tmp_path / "x, y")]
 
     def test_a_run_is_scored_and_reported_from_any_folder(
@@ -417,7 +417,7 @@ class TestRun:
         (first,) = find_runs(tmp_path / "bench-results")
         code, out, err = run_tiny(bench, "--seeds", "0-1", methods="intensity,intensity[sigma=1]")
         assert code == 0, err
-        assert "1 of 4 cells were finished before" in out
+        assert "1 of 2 cells were finished before" in out
         assert f"1 of these was taken from the run {first.name}." in out
         second = find_runs(tmp_path / "bench-results")[0]
         assert second.name != first.name
@@ -807,7 +807,7 @@ class TestGate:
         run_tiny(bench)
         code, out, _ = bench(*check)
         assert code == 2
-        assert "the dataset mine is not in the run" in " ".join(out.split())
+        assert "the dataset mine is not in the run" in " ".join(out.replace("│", " ").split())
         assert "worse" not in out
         run_tiny(bench, "--set", "intensity.sigma=20")
         code, out, _ = bench(*check)
