@@ -59,7 +59,7 @@ def recorded_datasets(store: RunStore, moved: Mapping[str, str] = NOWHERE_ELSE) 
     """
     record = store.read()
     config = make_config(record["config"], f"in {store.folder / 'run.json'}")
-    names = list(record["datasets"])
+    names: list[str] = list(record["datasets"])
     specs = dict(zip(names, dict.fromkeys(config.dataset), strict=False))
     found = RecordedDatasets({}, {})
     for name in names:
