@@ -218,6 +218,8 @@ def _work(pipe: Connection, task: CellTask, variables: dict[str, str], threads: 
 
     try:
         tell(_run(task, threads, lambda *told: tell(told)))
+    except KeyboardInterrupt:  # what a training loop makes of the end that it was asked for
+        sys.exit(1)
     except Exception as error:
         tell(error)
 
