@@ -8,11 +8,16 @@ import signal
 import sys
 import tempfile
 import threading
+import time
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
+from typing import TYPE_CHECKING
 
 import click
+
+if TYPE_CHECKING:
+    import psutil
 
 _COMMANDS = {
     "run": "Run methods on datasets, score them, and print the table.",
@@ -138,9 +143,21 @@ def _end_children() -> None:
     for child in children:
         with suppress(psutil.NoSuchProcess):
             child.terminate()
-    psutil.wait_procs(children, timeout=0.5)
+    # Their exit codes are left to multiprocessing, which cannot start a fork server again when another took them.
+    until = time.monotonic() + 0.5
+    while time.monotonic() < until and any(_lives(child) for child in children):
+        time.sleep(0.01)
     if heard is not None:
         signal.signal(signal.SIGINT, heard)
+
+
+def _lives(process: "psutil.Process") -> bool:
+    import psutil
+
+    try:
+        return process.status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
 
 
 @contextmanager

@@ -17,6 +17,7 @@ import yaml
 from miasbench.datasets.phantom import phantom_brain_mri, write_bmad
 from miasbench.harness.cli import cli, main
 from miasbench.harness.cli.options import LocalPath
+from miasbench.harness.local import prepare
 from miasbench.harness.runner import write_run_tables
 from miasbench.results.store import RunStore, find_runs
 
@@ -179,7 +180,7 @@ class TestAnUnfinishedRun:
     def test_how_little_was_measured_stands_above_the_table(self, bench: Bench, killed: RunStore) -> None:
         counts = r"4 test images of \d patients \(2 normal, 2 anomalous of \d patients?\)"
         how = "64 x 64 pixels; limit 4, a part of the dataset; seeds 0, 1"
-        assert re.search(f"{counts}; {how}", bench("show")[1])
+        assert re.search(f"{counts}; {how}", " ".join(bench("show")[1].split()))
 
 
 class TestRun:
@@ -1049,6 +1050,15 @@ class TestTrouble:
         code, out, _ = run_tiny(bench, methods="intensity,scripted")
         assert code == 0
         assert "1 of 2 cells were finished before" in out
+
+    def test_an_interruption_leaves_a_process_that_can_start_others(self, bench: Bench, plugins: Any) -> None:
+        def stop(count: int) -> None:
+            raise KeyboardInterrupt
+
+        prepare(["intensity"])
+        plugins.hook = stop
+        assert run_tiny(bench, methods="scripted")[0] == 130
+        prepare(["intensity"])
 
     def test_a_user_without_a_home_folder_and_a_name(self, bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
         pwd = pytest.importorskip("pwd")
