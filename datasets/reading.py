@@ -12,9 +12,9 @@ from scipy.ndimage import maximum_filter, minimum_filter
 from ..harness.api import Case, DataError
 from ..harness.cache import Cache, cache_key
 from .card import CardFile
-from .images import HALF, look_at, mask_pixels, read_mask, read_pixels, to_8_bits
+from .images import HALF, MaskPixels, look_at, mask_pixels, read_mask, read_pixels, to_8_bits
 
-_VERSION = "3"  # to be raised when Facts, or how they are found, change
+_VERSION = "4"  # to be raised when Facts, or how they are found, change
 _DEPTHS = (8, 10, 12, 14, 16)  # bits of scanners
 _BRIGHT = 224  # of 255; what black and white saved with loss or smoothed have of white
 _MIDDLE = 48, 208  # and what they have at edges only
@@ -22,6 +22,7 @@ _FLAT = 24  # grey levels between the darkest and the brightest of 3 x 3 pixels 
 _CLASS = 0.005  # flat pixels in the middle, of those and the bright ones: of a class 0.012 and more, of edges 0.0002
 _SMALL_LABEL = 64
 _SHOWN = 12  # grey levels
+_NO_LABELS = "more grey levels than labels have, or a format that changes them (JPEG)"
 
 
 class Some(BaseModel):
@@ -54,6 +55,7 @@ class Facts(BaseModel):
         coloured: Images whose channels differ.
         turned: Images and masks that EXIF says are to be turned.
         levels: Of masks that hold labels, those that hold each.
+        dark: Those of them with several labels, of which a cut at half would lose some.
         smooth: Masks that do not.
         lossy: Those of them whose format does not keep levels as they were.
         bright: How many pixels of those are white.
@@ -71,6 +73,7 @@ class Facts(BaseModel):
     coloured: Some = Some()
     turned: Some = Some()
     levels: dict[int, Some] = {}
+    dark: Some = Some()
     smooth: Some = Some()
     lossy: Some = Some()
     bright: int = 0
@@ -174,13 +177,18 @@ class Reading:
     def _unclear(self) -> str:
         """Why masks that do not hold labels cannot be cut at half; nothing where they can."""
         facts = self.facts
+        if facts.dark.count and facts.smooth.count:
+            return (
+                f"{facts.dark.told('mask', 'holds', 'hold')} labels darker than half of white, and "
+                f"{facts.smooth.told('mask', 'has', 'have')} {_NO_LABELS}, so that what is lesion is unknown. Save "
+                f"all masks as PNG with the same labels, and say on a card which of {_listed(facts.levels)} mean lesion, such as `lesion: [{min(facts.levels)}]`."
+            )
         if facts.flat <= _CLASS * (facts.flat + facts.bright) and (facts.bright or not facts.brightest):
             return ""
         return (
-            f"{self.facts.smooth.told('mask', 'has', 'have')} more grey levels than labels have, or a format that "
-            "changes them (JPEG), and not black and white alone, so that what is lesion is unknown. Save masks as PNG "
-            "with a grey level for each class, or with 0 and 255. If every level above 0 is lesion, say `lesion: any` "
-            "on a card."
+            f"{facts.smooth.told('mask', 'has', 'have')} {_NO_LABELS}, and not black and white alone, so that "
+            "what is lesion is unknown. Save masks as PNG with a grey level for each class, or with 0 and 255. If every "
+            "level above 0 is lesion, say `lesion: any` on a card."
         )
 
     @property
@@ -216,6 +224,8 @@ class Reading:
                 if mask.has_labels:
                     for level in mask.counts.keys() - {0}:
                         facts.levels.setdefault(level, Some()).add(path)
+                    if not mask.is_binary and _has_dark_labels(mask):
+                        facts.dark.add(path)
                 else:
                     facts.smooth.add(path)
                     if mask.lossy:
@@ -264,16 +274,22 @@ class Reading:
         elif len(levels) > 1:
             rarest = min(levels, key=lambda level: facts.levels[level].count)
             border = levels[-1] == 255 and levels[-2] < _SMALL_LABEL
+            alone = " where a mask holds one alone" if facts.smooth.count and lesion is None else ""
             yield (
                 f"Masks hold {len(levels):,} grey levels beside 0 ({holders}; {rarest} in "
-                f"{facts.levels[rarest].example}), and all of them are "
-                f"lesion.{' 255 beside small labels often marks a border.' if border else ''} If some are not, say on "
-                f"a card which are, such as `lesion: [{levels[0] if border else levels[-1]}]`."
+                f"{facts.levels[rarest].example}), and all of them are lesion{alone}."
+                f"{' 255 beside small labels often marks a border.' if border else ''} If some are not, say on a card "
+                f"which are, such as `lesion: [{levels[0] if border else levels[-1]}]`."
+            )
+        if facts.smooth.count and isinstance(lesion, tuple):
+            yield (
+                f"{facts.smooth.told('mask', 'has', 'have')} {_NO_LABELS}. Of them too, what has exactly the card's "
+                "grey levels is lesion, be it at an edge only."
             )
         if facts.smooth.count and lesion is None:
             yield (
-                f"{facts.smooth.told('mask', 'has', 'have')} more grey levels than labels have, or a format that "
-                f"changes grey levels (JPEG): a pixel of {HALF} or above, of 255, is lesion, a lower one is not."
+                f"{facts.smooth.told('mask', 'has', 'have')} {_NO_LABELS}: in masks of more than one "
+                f"level beside 0 a pixel of {HALF} or above, of 255, is lesion, a lower one is not."
             )
         if facts.lossy.count and lesion == "any":
             yield (
@@ -291,6 +307,13 @@ def _flat(grey: np.ndarray) -> int:
     """How many pixels are neither black nor white, and at no edge, as those of a class are."""
     spread = maximum_filter(grey, 3) - minimum_filter(grey, 3)
     return int(np.count_nonzero((spread <= _FLAT) & (grey >= _MIDDLE[0]) & (grey < _MIDDLE[1])))
+
+
+def _has_dark_labels(mask: MaskPixels) -> bool:
+    """Whether areas, or all there is, are darker than half; what loss leaves beside white changes at each pixel."""
+    dark = (mask.levels > 0) & (mask.grey < HALF)
+    areas = maximum_filter(mask.levels, 3) == minimum_filter(mask.levels, 3)
+    return bool((dark & areas).any()) or bool(dark.any() and mask.grey.max() < HALF)
 
 
 def _lost(path: str) -> str:

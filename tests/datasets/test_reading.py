@@ -116,8 +116,62 @@ def test_masks_saved_with_loss_are_cut_at_half(tmp_path: Path, save: Saver) -> N
 def test_all_masks_are_cut_at_half_if_one_needs_it(tmp_path: Path) -> None:
     root = made(tmp_path / "d", recoded)
     few = root / "test/Ungood/anomaly_mask/testUngood0_0.png"
-    png(np.where(disc(25), 255, 0).astype(np.uint8) + (disc(3) & ~disc(25)) * np.uint8(3), few)  # noise of one level
+    noise = np.random.default_rng(0).integers(0, 2, (SIDE, SIDE)) * (disc(3) & ~disc(25)) * 3  # of one level
+    png(np.where(disc(25), 255, noise).astype(np.uint8), few)
     np.testing.assert_array_equal(anomalous(open_folder(root))[3], disc(25))
+
+
+def labelled(mask: np.ndarray, path: Path) -> None:
+    png(np.where(mask, 1 + np.arange(SIDE)[None] // 8 % 3, 0).astype(np.uint8), path)  # 1, 2 and 3
+
+
+def bordered(mask: np.ndarray, path: Path) -> None:
+    png(np.where(mask, np.where(np.roll(mask, 2, 0), 1, 255), 0).astype(np.uint8), path)
+
+
+def thin(mask: np.ndarray, path: Path) -> None:
+    png(np.where(mask & (np.arange(SIDE)[None] % 4 == 0), 1 + np.arange(SIDE)[:, None] % 2, 0).astype(np.uint8), path)
+
+
+def deep_labels(mask: np.ndarray, path: Path) -> None:
+    png(np.where(mask, 1 + np.arange(SIDE)[None] // 8 % 3, 0).astype(np.uint16), path)
+
+
+def translucent(mask: np.ndarray, path: Path) -> None:
+    alpha = gaussian_filter(mask * 255.0, 1).astype(np.uint8)
+    Image.fromarray(np.dstack([np.full_like(alpha, 255), alpha])).save(path)
+
+
+@pytest.mark.parametrize("other", [jpeg, recoded, smooth, translucent])
+@pytest.mark.parametrize("save", [labelled, bordered, thin, deep_labels])
+def test_labels_are_not_cut_at_half_because_another_mask_is(tmp_path: Path, save: Saver, other: Saver) -> None:
+    root = made(tmp_path / "d", save)
+    odd = root / "test/Ungood/anomaly_mask/testUngood1_0.png"
+    odd.unlink()
+    other(disc(26), odd)
+    dataset = open_folder(root)
+    text = problems(dataset)
+    assert f"5 masks (such as {root / 'valid/Ungood/anomaly_mask/validUngood0_0.png'}) hold labels darker" in text
+    assert f"1 mask ({odd.with_suffix('')}." in text
+    assert "`lesion: [1]`" in text
+    with pytest.raises(DataError, match="Save all masks as PNG with the same labels"):
+        anomalous(dataset)
+
+
+def test_a_smooth_mask_whose_labels_a_card_names_is_told(tmp_path: Path) -> None:
+    root = made(tmp_path / "d", labelled)
+    smooth(disc(26), root / "test/Ungood/anomaly_mask/testUngood1_0.png")
+    _, note = carded(root, "lesion: [1]").notes()
+    assert note.startswith(f"1 mask ({root / 'test/Ungood/anomaly_mask/testUngood1_0.png'}) has more grey levels")
+
+
+@pytest.mark.parametrize("level", [1, 255])
+def test_masks_of_one_label_are_read_beside_lossy_ones(tmp_path: Path, level: int) -> None:
+    root = made(tmp_path / "d", lambda mask, path: png(mask.astype(np.uint8) * level, path))
+    jpeg(disc(26), root / "test/Ungood/anomaly_mask/testUngood1_0.png")
+    (root / "test/Ungood/anomaly_mask/testUngood1_0.png").unlink()
+    for number, (mask, truth) in enumerate(zip(anomalous(open_folder(root)), truths(), strict=True)):
+        assert 2 * (mask & truth).sum() / (mask.sum() + truth.sum()) > (0.97 if number == 4 else 0.999)
 
 
 @pytest.mark.parametrize("others", [(128,), (85, 170), (64, 128, 191)])
