@@ -12,11 +12,12 @@ import numpy as np
 from ..harness.api import SPLITS, BrokenDatasetError, Case, DataError, Dataset, Sample, Split
 from ..harness.files import path_text
 from .card import CardFile, SplitFolders, Splits
-from .hints import entries, holding, instead, mvtec, subfolder
+from .hints import dataset_near, entries, holding, holds_splits, mvtec, subfolder
 from .images import ENDINGS, inspect
 from .pairing import masks_among, pairing_problems
 from .passing import passed_over
 from .reading import Reading
+from .volume_files import explain_volumes
 
 # The first name is BMAD's own, the others are met elsewhere; upper and lower case are the same.
 _SPLIT_NAMES: dict[Split, tuple[str, ...]] = {
@@ -279,13 +280,17 @@ def _recognise(root: Path) -> tuple[Path, Splits]:
         chain += inside
     # Of a chain such as Liver/Train/hist_DIY, found in BMAD's own archive, the folder with the most splits is meant.
     counts = [sum(subfolder(folder, names) is not None for names in _SPLIT_NAMES.values()) for folder in chain]
+    folder = chain[counts.index(max(counts))]
+    needed = [_SPLIT_NAMES["train"], _SPLIT_NAMES["test"]]
+    if not holds_splits(folder, needed) and (near := dataset_near(root, needed)):
+        raise DataError(near)
     if max(counts) == 0:
+        volumes = explain_volumes(root)
         raise DataError(
             f"No train, valid or test folder was found in {root}; it {holding(root)} "
             f"These layouts are understood: {_LAYOUTS}. For another one, write a card (.yaml) that names the folders."
-            f"{instead(root, [_SPLIT_NAMES['train'], _SPLIT_NAMES['test']])}"
+            f"{f' {volumes}' if volumes else ''}"
         )
-    folder = chain[counts.index(max(counts))]
     train, valid, test = (_split_folders(folder, names) for names in _SPLIT_NAMES.values())
     return folder, Splits(train=SplitFolders(normal=train.normal), valid=valid, test=test)
 

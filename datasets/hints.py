@@ -1,15 +1,18 @@
 """What is in a folder, and what a user may have meant by one in which no images are found."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from itertools import islice
 from pathlib import Path
 
 from ..harness.api import DataError
 from .images import ENDINGS
-from .volume_files import explain_volumes
 
 _MVTEC_MASKS = ("ground_truth",)
 _SHOWN = 8  # names in a folder
+_DEPTH = 4  # folders of a dataset within each other, such as test/Ungood/img
+_BELOW = 2  # folders between the one given and a dataset's, such as those of an archive
 
 
 def subfolder(folder: Path, names: Sequence[str]) -> Path | None:
@@ -18,6 +21,13 @@ def subfolder(folder: Path, names: Sequence[str]) -> Path | None:
         return None
     there = {path.name.lower(): path for path in entries(folder) if path.is_dir()}
     return next((there[name.lower()] for name in names if name.lower() in there), None)
+
+
+def holds_splits(folder: Path, splits: Sequence[Sequence[str]]) -> bool:
+    """Whether a folder has a subfolder for each split, whatever of their names it has."""
+    with suppress(DataError):
+        return all(subfolder(folder, names) for names in splits)
+    return False
 
 
 def entries(folder: Path) -> list[Path]:
@@ -66,15 +76,31 @@ def mvtec(root: Path, test: Path, normal: Sequence[str]) -> str:
     )
 
 
-def instead(root: Path, splits: Sequence[Sequence[str]]) -> str:
-    """What to do with a folder that holds volumes, or several datasets; nothing where it holds neither.
+def dataset_near(root: Path, splits: Sequence[Sequence[str]]) -> str:
+    """Which folder to give instead of one around several datasets, or of a part of one; nothing where it is neither.
 
     Args:
         root: The folder.
         splits: For each split that a dataset must have, the names its folder may have.
     """
-    volumes = explain_volumes(root)
-    if volumes:
-        return f" {volumes}"
-    datasets = [path for path in entries(root) if all(subfolder(path, names) for names in splits)]
-    return f" {datasets[0]} has such folders: give that one." if datasets else ""
+    known = {name for names in splits for name in names}
+    path = root.resolve()
+    for part, whole in list(zip((path, *path.parents), path.parents, strict=False))[:_DEPTH]:
+        if part.name.lower() in known and holds_splits(whole, splits):
+            return f"{root} is a part of the dataset {whole}: give that folder."
+    found = list(islice(_datasets(root, splits, _BELOW), 2))
+    if not found:
+        return ""
+    return (
+        f"{root} holds {f'datasets, such as {found[0]}' if found[1:] else f'a dataset, {found[0]}'}: give that folder."
+    )
+
+
+def _datasets(folder: Path, splits: Sequence[Sequence[str]], depth: int) -> Iterator[Path]:
+    """The folders with these splits in a folder, and so many levels further below."""
+    with suppress(DataError):  # what cannot be read holds no dataset to use
+        for path in entries(folder):
+            if holds_splits(path, splits):
+                yield path
+            elif depth and path.is_dir():
+                yield from _datasets(path, splits, depth - 1)

@@ -181,13 +181,14 @@ class Reading:
             return (
                 f"{facts.dark.told('mask', 'holds', 'hold')} labels darker than half of white, and "
                 f"{facts.smooth.told('mask', 'has', 'have')} {_NO_LABELS}, so that what is lesion is unknown. Save "
-                f"all masks as PNG with the same labels, and say on a card which of {_listed(facts.levels)} mean lesion, such as `lesion: [{min(facts.levels)}]`."
+                f"all masks as PNG with the same labels, and say on a card which of {_listed(facts.levels)} mean "
+                f"lesion, such as `lesion: [{min(facts.levels)}]`."
             )
         if facts.flat <= _CLASS * (facts.flat + facts.bright) and (facts.bright or not facts.brightest):
             return ""
         return (
-            f"{facts.smooth.told('mask', 'has', 'have')} {_NO_LABELS}, and not black and white alone, so that "
-            "what is lesion is unknown. Save masks as PNG with a grey level for each class, or with 0 and 255. If every "
+            f"{facts.smooth.told('mask', 'has', 'have')} {_NO_LABELS}, and not black and white alone, so that what "
+            "is lesion is unknown. Save masks as PNG with a grey level for each class, or with 0 and 255. If every "
             "level above 0 is lesion, say `lesion: any` on a card."
         )
 

@@ -373,10 +373,36 @@ def test_volumes_are_pointed_to_data_add(tmp_path: Path) -> None:
     assert "bench data add NAME IMAGES --masks MASKS cuts NIfTI volumes into slices" in problem(tmp_path)
 
 
-def test_a_folder_of_several_datasets_is_named(tmp_path: Path, make_bmad: Maker) -> None:
+@pytest.mark.parametrize("place", ["{}", "archives/{}", "{}/wrapped"])
+@pytest.mark.parametrize("beside", [[], ["docs", "train"]])
+def test_a_folder_of_several_datasets_is_told_in_one_sentence(
+    tmp_path: Path, make_bmad: Maker, place: str, beside: list[str]
+) -> None:
     for name in ("brain", "liver"):
-        make_bmad(tmp_path / name)
-    assert f"{tmp_path}/brain has such folders: give that one." in problem(tmp_path)
+        make_bmad(tmp_path / place.format(name))
+    for name in beside:
+        (tmp_path / name).mkdir()
+    expected = f"{tmp_path} holds datasets, such as {tmp_path / place.format('brain')}: give that folder."
+    assert problem(tmp_path) == expected
+
+
+def test_a_folder_that_holds_a_dataset_among_others_is_told(tmp_path: Path, make_bmad: Maker) -> None:
+    make_bmad(tmp_path / "brain")
+    (tmp_path / "docs").mkdir()
+    assert problem(tmp_path) == f"{tmp_path} holds a dataset, {tmp_path}/brain: give that folder."
+
+
+@pytest.mark.parametrize("part", ["test", "train", "test/Ungood", "test/Ungood/img"])
+def test_a_part_of_a_dataset_is_told(tmp_path: Path, make_bmad: Maker, part: str) -> None:
+    make_bmad(tmp_path)
+    assert problem(tmp_path / part) == f"{tmp_path / part} is a part of the dataset {tmp_path}: give that folder."
+
+
+def test_a_dataset_without_validation_that_holds_another_is_read(tmp_path: Path, make_bmad: Maker) -> None:
+    make_bmad(tmp_path)
+    shutil.rmtree(tmp_path / "valid")
+    make_bmad(tmp_path / "old")
+    assert open_folder(tmp_path).cases("train")
 
 
 def test_names_that_are_no_text_are_read(tmp_path: Path, make_bmad: Maker) -> None:
