@@ -13,6 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 from ..harness.api import SPLITS, Card, DataError
 from ..harness.files import write_whole
 from ..harness.paths import expanded
+from ..harness.yaml_files import read_yaml
 from .splitting import SplitRule
 
 
@@ -179,7 +180,7 @@ class CardFile(_Keys):
             DataError: It is not YAML, or a key is unknown, missing or of a wrong type; the text lists all of them.
         """
         try:
-            return cls.model_validate(yaml.safe_load(path.read_text(encoding="utf-8")) or {})
+            return cls.model_validate(read_yaml(path) or {})
         except ValidationError as error:
             wrong = "; ".join(_explain(each["loc"], each["type"], each["msg"]) for each in error.errors())
             raise DataError(f"The card {path} is not right: {wrong}.") from error

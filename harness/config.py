@@ -18,6 +18,7 @@ from .api import UsageError
 from .files import explain
 from .paths import expanded, folder_of
 from .registry import split_datasets, split_list, suggest
+from .yaml_files import read_yaml
 
 COMMAND_LINE = "on the command line"
 _ON_THE_COMMAND_LINE_ONLY = ("config", "force")
@@ -36,17 +37,6 @@ def default_data_root() -> Path:
 def default_results() -> UPath:
     """Where runs are kept: `$MIASBENCH_RESULTS`, or `bench-results` in the current folder."""
     return UPath(expanded(os.environ.get("MIASBENCH_RESULTS") or "bench-results"))
-
-
-class _Loader(yaml.SafeLoader):
-    """Reads YAML in which no key is written twice, as the last one would win without a word."""
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        written = [key.value for key, _ in node.value]
-        twice = [key for key, _ in node.value if written.count(key.value) > 1]
-        if twice:
-            raise yaml.MarkedYAMLError(problem=f"{twice[-1].value} is given twice", problem_mark=twice[-1].start_mark)
-        return super().construct_mapping(node, deep)
 
 
 class ScoreConfig(BaseModel):
@@ -222,7 +212,7 @@ def read_config(path: Path) -> dict[str, Any]:
         UsageError: It cannot be read, is not YAML, or is not a mapping.
     """
     try:
-        content = yaml.load(path.read_text(encoding="utf-8"), _Loader)
+        content = read_yaml(path)
     except OSError as error:
         raise UsageError(f"The run file cannot be read. {explain(error, '--config')}") from error
     except UnicodeDecodeError as error:
