@@ -26,6 +26,8 @@ _SENTENCES: dict[Kind, str] = {
     "tables changed": "against tables that are not what the run wrote: their numbers cannot be believed.",
     "regression": "worse by more than the tolerance: a regression.",
     "slower": "slower by more than the tolerance, also for this machine: a regression.",
+    "unsure": "with a large loss, of which the patients are too few or too different to be sure: look at their images, "
+    "or take a tolerance such as dice=0.02, which needs no interval.",
     "nothing judged": "without anything to judge, so that the gate could not fail: make the baseline again, with a "
     "tolerance that can be broken, or take what judges nothing out of the file.",
     "not judged": "not judged.",

@@ -3,6 +3,7 @@
 Values are rounded to six digits, so that the file stays small and reads well in a diff.
 """
 
+import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -17,7 +18,8 @@ RUNTIME = "runtime"
 """The tolerance that is no metric's: milliseconds per image, measured in calibration workloads."""
 
 _STRICT = ConfigDict(extra="forbid")
-_Finite = Annotated[float, Field(allow_inf_nan=False)]  # nothing is below NaN: a gate would pass whatever comes
+# Nothing is below NaN, and everything is above -1: a gate would pass whatever comes.
+_Share = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
 
 
 class BaselineError(BenchError):
@@ -61,10 +63,10 @@ class Score:
     """
 
     policy: str
-    value: _Finite
-    ci_low: _Finite | None
-    ci_high: _Finite | None
-    deviation: _Finite | None = None
+    value: _Share
+    ci_low: _Share | None
+    ci_high: _Share | None
+    deviation: _Share | None = None
 
 
 @with_config(_STRICT)
@@ -110,7 +112,7 @@ class BaselineCell:
     configuration: dict[str, Any]
     scores: dict[str, Score]
     runtime: Runtime | None
-    dice: dict[str, dict[str, _Finite]]
+    dice: dict[str, dict[str, _Share]]
     code: str = ""
 
     @property
@@ -149,6 +151,7 @@ Kind = Literal[
     "new",
     "code changed",
     "not judged",
+    "unsure",
     "nothing judged",
     "regression",
     "slower",
@@ -161,6 +164,7 @@ Kind = Literal[
 JUDGED: tuple[Kind, ...] = ("ok", "improved", "regression", "slower")
 """What tells that a score or a runtime was held against its tolerance."""
 FAILURES: tuple[Kind, ...] = (
+    "unsure",
     "nothing judged",
     "regression",
     "slower",
@@ -207,18 +211,28 @@ def read_baseline(path: Path) -> Baseline:
     """Reads a baseline.
 
     Raises:
-        BaselineError: It cannot be read, or is not a baseline.
+        BaselineError: It cannot be read, or is not a baseline; the text names the cell and the value that is wrong.
     """
     try:
-        return TypeAdapter(Baseline).validate_json(path.read_bytes())
+        content = path.read_bytes()
     except OSError as error:
         raise BaselineError(
             f"The baseline {path} cannot be read ({error.strerror}). Make one with bench baseline RUN --out {path}."
         ) from error
+    try:
+        return TypeAdapter(Baseline).validate_json(content)
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"]) or "the file"
-        raise BaselineError(f"{path} is not a baseline of this version: {where}: {first['msg']}.") from error
+        if len(first["loc"]) > 2 and first["loc"][0] == "cells":
+            cell = json.loads(content)["cells"][first["loc"][1]]
+            where += f" of {cell.get('dataset')} · {cell.get('method')}"
+        value = first["input"]
+        got = "" if isinstance(value, (dict, list, bytes)) else f", not {value}"
+        raise BaselineError(
+            f"{path} is not a baseline of this version: {where}: {first['msg']}{got}. Take its last version that was "
+            f"good, or delete it and make another with bench baseline RUN --out {path}."
+        ) from error
 
 
 def write_baseline(path: Path, baseline: Baseline) -> None:

@@ -197,6 +197,11 @@ RANGES = (
 )
 """The smallest and the largest value that a metric can have; no interval goes beyond."""
 
+COLLAPSED = {"pixel_auroc": 0.5, "image_auroc": 0.5, "aupro": 0.15}
+"""What is left, where it is not 0, of a score of which higher is better once a method has collapsed: it gives every
+pixel and every image the same value, and no masks. `pixel_ap` falls to the share of lesion pixels, which is seldom
+known; 0 is safely below."""
+
 LEVEL = 0.95
 """How often an interval should hold the truth."""
 

@@ -71,7 +71,7 @@ def cli() -> None:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Runs the command line and exits: 0 ok, 1 a regression, 2 wrong usage or something missing, 3 some cells failed, 4
-    nothing was measured, 5 the gate had nothing to judge, 130 interrupted.
+    nothing was measured, 5 the gate had nothing to judge or was unsure, 130 interrupted.
     """  # noqa: D205
     # Libraries' own progress bars would tear ours apart, and their warnings are not for users of this command.
     os.environ.setdefault("TQDM_DISABLE", "1")

@@ -25,6 +25,7 @@ _CODES = {
     "regression": REGRESSION,
     "slower": REGRESSION,
     "nothing judged": NOTHING_JUDGED,
+    "unsure": NOTHING_JUDGED,
 }
 
 
@@ -40,7 +41,8 @@ Exit codes, the first that applies:
   3  a cell crashed
   2  a cell is missing, its dataset or configuration has changed, or the run's tables are not what it wrote
   1  a score fell by more than its tolerance, or an image takes too long
-  5  nothing was judged: a tolerance judged no cell, or no tolerance judged a cell
+  5  nothing was judged: a tolerance judged no cell, or no tolerance judged a cell; or dice=paired cannot be sure of a
+     large loss
   0  none of these
 """,
 )

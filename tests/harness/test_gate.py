@@ -13,6 +13,7 @@ from miasbench.harness.cli.check_command import exit_code
 from miasbench.harness.config import RunConfig
 from miasbench.harness.device import calibrate
 from miasbench.harness.gate import GATED, Measured, check, make_baseline, measure, parse_tolerances
+from miasbench.harness.metrics import PixelTally, Ranking
 from miasbench.harness.planning import make_plan
 from miasbench.harness.runner import execute
 from miasbench.reports.gate import gate_markdown, in_words, junit_xml
@@ -33,6 +34,7 @@ from miasbench.results.baseline import (
     write_baseline,
 )
 from miasbench.results.store import RunStore
+from miasbench.results.tables import COLLAPSED
 
 DICE = {f"p{patient}": {f"p{patient}-{case}": 0.5 + 0.02 * patient for case in range(2)} for patient in range(6)}
 CELL = BaselineCell(
@@ -165,6 +167,35 @@ class TestNothingJudged:
         better = scored("dice", 0.95)
         assert self.kinds({"dice": Absolute(tolerance)}, now=better) == ["improved"]
 
+    @pytest.mark.parametrize(
+        ("metric", "value", "collapsed"), [("pixel_auroc", 0.9, 0.5), ("image_auroc", 0.9, 0.5), ("aupro", 0.55, 0.15)]
+    )
+    def test_a_tolerance_that_the_score_of_a_constant_map_would_not_break(
+        self, metric: str, value: float, collapsed: float
+    ) -> None:
+        cell = replace(CELL, scores={metric: Score("none", value, None, None)})
+        found = check(Baseline("run", {metric: Absolute(0.4)}, (cell,)), measured(cell))
+        assert [one.kind for one in found] == ["not judged", "nothing judged", "nothing judged"]
+        told = f"not even {metric} {collapsed:g}, a total collapse, would be a regression (+0.000, tolerance 0.4)"
+        assert found[0].text == told
+        assert exit_code(found) == 5
+        assert self.kinds({metric: Absolute(0.39)}, cell, cell) == ["ok"]
+
+    def test_a_score_that_has_collapsed_already(self) -> None:
+        chance = replace(CELL, scores={"image_auroc": Score("none", 0.49, None, None)})
+        assert "nothing judged" in self.kinds({"image_auroc": Absolute(0.02)}, chance, chance)
+
+    def test_a_collapse_is_what_a_constant_map_scores(self) -> None:
+        truth = np.zeros((20, 20), bool)
+        truth[3:8, 3:9] = True
+        tally = PixelTally()
+        tally.add(np.full((20, 20), 0.7, np.float32), truth)
+        pixels, images = tally.ranking(), Ranking(np.full(8, 0.7), np.arange(8) < 3)
+        assert {"pixel_auroc": pixels.auroc, "image_auroc": images.auroc, "aupro": pytest.approx(pixels.aupro())} == (
+            COLLAPSED
+        )
+        assert pixels.average_precision == truth.mean()
+
     def test_a_paired_dice_that_is_zero_already(self) -> None:
         zero = paired(*(-DICE[patient][f"{patient}-0"] for patient in DICE))
         assert "nothing judged" in self.kinds({"dice": "paired"}, zero, zero)
@@ -191,6 +222,33 @@ class TestNothingJudged:
             with pytest.raises(BaselineError, match="is not a baseline"):
                 read_baseline(tmp_path / "b.json")
 
+    @pytest.mark.parametrize(
+        ("old", "new", "says"),
+        [
+            (
+                '"value": 0.55',
+                '"value": -0.3',
+                r"cells.0.scores.dice.value of liver · padim: .* equal to 0, not -0.3\.",
+            ),
+            ('"value": 0.9', '"value": 1.2', r"cells.0.scores.pixel_auroc.value of liver · padim: .* to 1, not 1.2\."),
+            ('"ci_low": 0.5,', '"ci_low": -5,', r"cells.0.scores.dice.ci_low of liver · padim: .* to 0, not -5\."),
+            ('"deviation": null', '"deviation": -1', r"cells.0.scores.dice.deviation of liver · padim"),
+            ('"p0-1": 0.5', '"p0-1": 50', r"cells.0.dice.p0.p0-1 of liver · padim: .* to 1, not 50\."),
+        ],
+    )
+    def test_a_baseline_with_a_score_outside_its_range_is_none(
+        self, tmp_path: Path, old: str, new: str, says: str
+    ) -> None:
+        file = tmp_path / "b.json"
+        write_baseline(file, baseline())
+        text = file.read_text()
+        assert old in text
+        file.write_text(text.replace(old, new, 1))
+        with pytest.raises(BaselineError, match=says) as error:
+            read_baseline(file)
+        assert str(error.value).startswith(f"{file} is not a baseline")
+        assert str(error.value).endswith(f"or delete it and make another with bench baseline RUN --out {file}.")
+
     @pytest.mark.parametrize("empty", [{"cells": ()}, {"tolerance": {}}])
     def test_an_empty_baseline_is_none(self, empty: dict[str, Any]) -> None:
         with pytest.raises(ValueError, match="it judges nothing"):
@@ -203,18 +261,52 @@ class TestNothingJudged:
         assert 'errors="2" skipped="1"' in junit_xml(found)
 
 
-class TestPairedOfTwoPatients:
-    def test_two_patients_whose_falls_differ_leave_an_interval_in_which_all_could_be_lost(self) -> None:
-        before = {"a": {"a-0": 1.0}, "b": {"b-0": 1.0}}
-        now = {"a": {"a-0": 0.1}, "b": {"b-0": 0.24}}
-        cells = [
-            replace(CELL, dice=dice, scores={"dice": Score("valid_dice", value, None, None)})
-            for dice, value in ((before, 1.0), (now, 0.17))
-        ]
-        found = check(Baseline("run", {"dice": "paired"}, (cells[0],)), measured(cells[1]))
+class TestPairedOfFewPatients:
+    """DICE by patient, with `dice=paired`."""
+
+    def found(self, before: list[float], now: list[float], **other: Any) -> list[Finding]:
+        cells = []
+        for values in (before, now):
+            dice = {f"p{patient}": {"a": value} for patient, value in enumerate(values)}
+            score = Score("valid_dice", float(np.mean(values)), None, None)
+            cells.append(replace(CELL, dice=dice, scores=CELL.scores | {"dice": score}))
+        return check(Baseline("run", {"dice": "paired"} | other, (cells[0],)), measured(cells[1]))
+
+    @pytest.mark.parametrize(
+        ("before", "now", "interval"),
+        [
+            ([1.0, 1.0], [0.1, 0.24], "paired 95 % interval -0.999 to +0.932"),
+            ([1.0, 1.0, 1.0], [0.2, 0.2, 1.0], ""),
+            ([1.0, 1.0, 1.0, 1.0], [0.2, 0.2, 0.2, 1.0], ""),
+            ([1.0, 1.0, 1.0, 1.0, 1.0], [0.2, 0.2, 0.2, 1.0, 1.0], ""),
+            ([1.0], [0.17], "a paired interval takes two patients or more"),
+        ],
+    )
+    def test_a_large_loss_that_they_cannot_be_sure_of_does_not_pass(
+        self, before: list[float], now: list[float], interval: str
+    ) -> None:
+        for other in ({}, {"pixel_auroc": Absolute(0.02)}):
+            found = self.found(before, now, **other)
+            assert found[0].kind == "unsure"
+            assert interval in found[0].text
+            assert found[0].text.endswith("a quarter of the dice or more is lost, if these patients can be believed")
+            assert exit_code(found) == 5
+            assert gate_markdown(found, "accept").startswith("### Benchmark gate: failed")
+
+    def test_a_small_loss_that_they_cannot_be_sure_of_passes(self) -> None:
+        assert [one.kind for one in self.found([0.9, 0.8, 0.7, 0.9], [0.8, 0.85, 0.6, 0.9])] == ["ok"]
+
+    def test_a_loss_that_they_agree_on_is_a_regression(self) -> None:
+        assert exit_code(self.found([1.0, 1.0, 1.0], [0.2, 0.25, 0.2])) == 1
+
+    def test_an_interval_in_which_all_could_be_lost_judges_nothing(self) -> None:
+        found = self.found([0.5, 0.5], [0.45, 0.55])
         assert found[0].kind == "not judged"
         assert "too wide, a loss of all dice would be no regression in it" in found[0].text
         assert exit_code(found) == 5
+
+    def test_a_dice_of_nothing_is_not_a_large_loss(self) -> None:
+        assert self.found([0.0, 0.0], [0.0, 0.0])[0].kind == "not judged"
 
 
 class TestChangedTables:
@@ -364,7 +456,7 @@ def finding(kind: Kind, text: str = "text") -> Finding:
 class TestReports:
     def test_exit_codes_go_by_the_most_serious(self) -> None:
         codes = [exit_code([finding(kind)]) for kind in FAILURES]
-        assert codes == [5, 1, 1, 2, 2, 2, 2, 3]
+        assert codes == [5, 5, 1, 1, 2, 2, 2, 2, 3]
         assert exit_code([finding(kind) for kind in FAILURES]) == 3
         assert exit_code([finding("regression"), finding("missing")]) == 2
         assert exit_code([finding("regression"), finding("nothing judged")]) == 1
@@ -450,7 +542,8 @@ class TestTolerances:
             ("runtime=1", "a factor above 1"),
             ("dice=nan", "at least 0"),
             ("dice=1", "nothing could break it. Give less, like dice=0.02."),
-            ("pixel_auroc=1.5", "nothing could break it"),
+            ("pixel_auroc=0.5", "is at most 1, and 0.5 once a method has collapsed, so that nothing could break it."),
+            ("aupro=0.85", "is at most 1, and 0.15 once a method has collapsed"),
         ],
     )
     def test_that_are_wrong_are_refused(self, text: str, says: str) -> None:
@@ -564,7 +657,7 @@ class TestRuns:
         assert set(make_baseline(store, tolerance, ["aupro"]).tolerance) == set(tolerance) - {"aupro"}
         with pytest.raises(UsageError, match=r"The run has .*pixel_auroc"):
             make_baseline(store, {"aupro": Absolute(0.02), "runtime": Factor(2)}, ["aupro"])
-        with pytest.raises(UsageError, match="not even a dice of 0 would be a regression"):
+        with pytest.raises(UsageError, match="not even dice 0, a total collapse, would be a regression"):
             make_baseline(store, {"dice": Absolute(0.99)})
 
     def test_a_failed_run_makes_no_baseline(self, tmp_path: Path) -> None:

@@ -49,7 +49,7 @@ def test_each_cell_is_a_test_beside_those_of_the_project(tmp_path: Path, kept: t
 def test_a_drop_and_a_missing_cell_fail_in_their_own_words(tmp_path: Path, kept: tuple[Path, Baseline]) -> None:
     results, baseline = kept
     (cell,) = baseline.cells
-    better = {name: replace(score, value=score.value + 0.5) for name, score in cell.scores.items()}
+    better = {name: replace(score, value=min(1.0, score.value + 0.5)) for name, score in cell.scores.items()}
     cells = (replace(cell, scores=better), replace(cell, method="padim"), replace(cell, dataset="liver"))
     write_baseline(tmp_path / "b.json", replace(baseline, cells=cells))
     code, out = run_pytest(tmp_path, "--bench-baseline", "b.json", "--bench-results", str(results))
