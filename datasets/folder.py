@@ -3,7 +3,6 @@
 import hashlib
 import re
 import unicodedata
-from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -16,6 +15,7 @@ from .hints import dataset_near, entries, holding, holds_splits, mvtec, subfolde
 from .images import ENDINGS, inspect
 from .pairing import masks_among, pairing_problems
 from .passing import passed_over
+from .patients import patients_in_names
 from .reading import Reading
 from .volume_files import explain_volumes
 
@@ -119,7 +119,9 @@ class FolderDataset(Dataset):
         """
         self._raise(self._reading.problems)
         volumes = self._card_file.volumes.notes() if self._card_file.volumes else ()
-        return (*volumes, *self._reading.notes(), *self._passed_over(), *self._patients_in_names())
+        cases = [case for split in SPLITS for case in self._cases[split]]
+        patients = patients_in_names(cases) if self._card_file.patient is None else ()
+        return (*volumes, *self._reading.notes(), *self._passed_over(), *patients)
 
     def _passed_over(self) -> Iterator[str]:
         cases = [case for split in SPLITS for case in self._cases[split]]
@@ -129,19 +131,6 @@ class FolderDataset(Dataset):
             return passed_over(self._root, [self._root], used)
         places = [place for split in SPLITS for place in getattr(self._splits, split).places()]
         return passed_over(self._root, [self._root / place for place in places if (self._root / place).is_dir()], used)
-
-    def _patients_in_names(self) -> Iterator[str]:
-        """What to say where each image is a patient, though their names begin alike."""
-        cases = [case for split in SPLITS for case in self._cases[split]]
-        if self._card_file.patient is not None or len({case.patient for case in cases}) < len(cases):
-            return
-        begins = Counter(re.sub(r"[-. ]\w*\d+$", "", case.patient) for case in cases)
-        if len(begins) >= 2 and min(begins.values()) >= 2:
-            name, begin = cases[0].patient, re.sub(r"[-. ]\w*\d+$", "", cases[0].patient)
-            yield (
-                f"Each of the {len(cases):,} images counts as a patient of its own, but names such as {name} look as "
-                f"if {begin} is the patient, of several images. If so, say it on a card: `patient: '^(.+)[-. ]'`."
-            )
 
     def _normal_masks(self) -> list[Path]:
         """Masks of normal images, where a recognised layout has some; they are not used."""

@@ -175,20 +175,66 @@ def test_bids_names_tell_patients(tmp_path: Path, make_bmad: Maker, write: Maker
     assert patients["mysub-3_4"] == "mysub-3"
 
 
-def test_names_that_look_like_patients_of_several_images_are_told(tmp_path: Path, make_bmad: Maker) -> None:
-    make_bmad(tmp_path)
-    for number, path in enumerate(sorted(tmp_path.rglob("img/*.png"))):
-        name = f"case{number // 3}-slice{number % 3:02}.png"
-        masks = path.parents[1] / "anomaly_mask"
-        if masks.is_dir():
-            (masks / path.name).rename(masks / name)
+def named(root: Path, names: str) -> Path:
+    """Renames the images of a dataset, three to a patient, and their masks."""
+    for number, path in enumerate(sorted(root.rglob("img/*.png"))):
+        name = names.format(patient=number // 3, image=number % 3)
+        mask = path.parents[1] / "anomaly_mask" / path.name
+        if mask.exists():
+            mask.rename(mask.with_name(name))
         path.rename(path.with_name(name))
+    return root
+
+
+def test_names_that_look_like_patients_of_several_images_are_told(tmp_path: Path, make_bmad: Maker) -> None:
+    named(make_bmad(tmp_path), "scan{patient}-slice{image:02}.png")
     (note,) = open_folder(tmp_path).notes()
-    assert note.startswith("Each of the 11 images counts as a patient of its own, but names such as case")
+    assert note.startswith("Each of the 11 images counts as a patient of its own, but names such as scan")
     (tmp_path / "card.yaml").write_text("{name: x, patient: '^(.+)-'}")
     dataset = open_folder(tmp_path / "card.yaml")
     assert len({case.patient for split in SPLITS for case in dataset.cases(split)}) == 4
     assert dataset.notes() == ()
+
+
+@pytest.mark.parametrize(
+    ("names", "pattern", "taken"),
+    [
+        ("Patient{patient:02}Slice{image}.png", r"(?i)(patient[-_. ]?\d+)", 11),
+        ("{image}_pat{patient}.png", r"(?i)(pat[-_. ]?\d+)", 3),
+        ("P{patient:03}-slice-{image}.png", r"(?i)(^p[-_. ]?\d+)", 11),
+        ("z{image}_subject_{patient}.png", r"(?i)(subject[-_. ]?\d+)", 3),
+        ("Case {patient} ({image}).png", r"(?i)(case[-_. ]?\d+)", 11),
+    ],
+)
+def test_a_patient_in_the_names_that_is_not_taken_for_one_is_told(
+    tmp_path: Path, make_bmad: Maker, names: str, pattern: str, taken: int
+) -> None:
+    root = named(make_bmad(tmp_path / "d"), names)
+    (note,) = open_folder(root).notes()
+    assert f"{taken} patients instead of 4." in note
+    assert note.endswith(f"say on a card: `patient: '{pattern}'`.")
+    dataset = open_folder(card(tmp_path, f"name: mine\nroot: d\npatient: '{pattern}'"))
+    assert dataset.notes() == ()
+    assert len({case.patient for split in SPLITS for case in dataset.cases(split)}) == 4
+
+
+@pytest.mark.parametrize("names", ["case{patient}_s{image}.png", "00{patient}_p{image}.png", "p{patient}_{image}.png"])
+def test_a_patient_in_the_names_that_is_taken_for_one_needs_no_word(
+    tmp_path: Path, make_bmad: Maker, names: str
+) -> None:
+    assert open_folder(named(make_bmad(tmp_path), names)).notes() == ()
+
+
+def test_the_pattern_for_a_patient_fits_all_names(tmp_path: Path, make_bmad: Maker) -> None:
+    root = named(make_bmad(tmp_path / "d"), "{image}_pat{patient}.png")
+    for number, path in enumerate((root / "train/good/img").iterdir()):
+        path.rename(path.with_name(f"healthy_{number // 2}_{number % 2}.png"))
+    before = [case.patient for case in open_folder(root).cases("train")]
+    (note,) = open_folder(root).notes()
+    pattern = note.partition("`patient: '")[2].removesuffix("'`.")
+    dataset = open_folder(card(tmp_path, f"name: mine\nroot: d\npatient: '{pattern}'"))
+    assert [case.patient for case in dataset.cases("train")] == before
+    assert {case.patient for case in dataset.cases("test")} <= {"pat0", "pat1", "pat2", "pat3"}
 
 
 # Files that are passed over

@@ -1,0 +1,48 @@
+"""Who the patient of an image may be, as its name looks, where nobody has said it."""
+
+import re
+from collections import Counter
+from collections.abc import Iterator, Sequence
+
+from ..harness.api import Case
+
+_WORD = re.compile(r"(?i)(patient|subject|case|(?<![a-z])(?:pat|pt|subj?|person)|^p)[-_. ]?\d+")
+_LAST_NUMBER = re.compile(r"[-. ]\w*\d+$")
+
+
+def patients_in_names(cases: Sequence[Case]) -> Iterator[str]:
+    """Says where names look as if several images were of one patient, and not those that are taken for it.
+
+    Args:
+        cases: Their patients are what names gave without a pattern.
+
+    Yields:
+        A sentence, with the pattern for a card.
+    """
+    names = [case.id.rpartition("/")[2] for case in cases]
+    taken = [case.patient for case in cases]
+    words = [_WORD.search(name) for name in names]
+    likely = [word.group() if word else patient for word, patient in zip(words, taken, strict=True)]
+    apart = set(zip(likely, taken, strict=True))
+    if 1 < len(set(likely)) < len(cases) and not len(apart) == len(set(likely)) == len(set(taken)):
+        shown = next(index for index, word in enumerate(words) if word and word.group() != taken[index])
+        yield (
+            f"Names such as {names[shown]} look as if {likely[shown]} were the patient, and {taken[shown]} is taken "
+            f"for it: {len(set(taken)):,} patients instead of {len(set(likely)):,}. What is of one patient belongs in "
+            f"one split, and intervals draw patients. If it is so, say on a card: `patient: '{_pattern(words)}'`."
+        )
+    elif len(set(taken)) == len(cases):
+        begins = Counter(_LAST_NUMBER.sub("", patient) for patient in taken)
+        if len(begins) >= 2 and min(begins.values()) >= 2:
+            yield (
+                f"Each of the {len(cases):,} images counts as a patient of its own, but names such as {taken[0]} look "
+                f"as if {_LAST_NUMBER.sub('', taken[0])} is the patient, of several images. If so, say it on a card: "
+                "`patient: '^(.+)[-. ]'`."
+            )
+
+
+def _pattern(words: Sequence[re.Match[str] | None]) -> str:
+    """A pattern that finds what was found, and in other names what is the patient by default."""
+    found = "|".join(sorted({"^p" if word.group(1) in "pP" else word.group(1).lower() for word in words if word}))
+    numbered = rf"(?:{found})[-_. ]?\d+" if "|" in found else rf"{found}[-_. ]?\d+"
+    return rf"(?i)({numbered})" if all(words) else rf"(?i)({numbered}|^(?!.*{numbered})(?:.+(?=_)|.+))"
