@@ -81,3 +81,10 @@ RESULTS = click.option(
     "--results", type=ResultsFolder(), metavar="DIR", default=default_results, help="Where runs are kept."
 )
 RUN = click.argument("run", default="latest", shell_complete=complete_run)
+MOVED = click.option(
+    "--dataset",
+    "moved",
+    multiple=True,
+    metavar="NAME=PATH",
+    help="Where a dataset is now, held against the run's fingerprint; may be repeated.  [default: where it was]",
+)

@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING
 import click
 from upath import UPath
 
-from .options import RESULTS, LocalPath, complete_policy, complete_run
-from .score_command import MOVED
+from .options import MOVED, RESULTS, LocalPath, complete_policy, complete_run
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -4,15 +4,7 @@ import click
 from upath import UPath
 
 from ..config import make_config
-from .options import RESULTS, RUN
-
-MOVED = click.option(
-    "--dataset",
-    "moved",
-    multiple=True,
-    metavar="NAME=PATH",
-    help="Where a dataset is now, held against the run's fingerprint; may be repeated.  [default: where it was]",
-)
+from .options import MOVED, RESULTS, RUN
 
 
 @click.command(

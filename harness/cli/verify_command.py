@@ -4,8 +4,7 @@ import click
 from upath import UPath
 
 from . import OK, REGRESSION
-from .options import RESULTS, RUN
-from .score_command import MOVED
+from .options import MOVED, RESULTS, RUN
 
 
 @click.command(
