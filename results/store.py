@@ -389,10 +389,6 @@ class RunStore:
         locks = (*(self.cell(name).folder / ".lock" for name in names), self.folder / ".lock")
         return RunState(ended, len(names), any(map(_is_held, locks)))
 
-    def write_table(self, name: str, table: pd.DataFrame) -> None:
-        """Writes one table, as `write_tables`."""
-        self.write_tables({name: table})
-
     def write_tables(self, tables: Mapping[str, pd.DataFrame]) -> None:
         """Writes tables of the run, in Parquet and in CSV, and their checksums into its record, where it has one."""
         record = read_json(self.folder / "run.json")
@@ -454,10 +450,12 @@ class RunStore:
         """
         path = self.folder / f"{name}.parquet"
         if not path.exists():
-            raise ResultsError(
-                f"The run {self.folder} has no table {path.name} ({self.state()}): finish it with the same command, or "
-                f"compute its tables again with bench score {self.name}."
-            )
+            state = self.state()
+            if state.done:
+                remedy = f"bench score {self.folder} makes it again from the predictions"
+            else:
+                remedy = f"the run is {state}. The same command goes on where it stopped"
+            raise ResultsError(f"The run {self.folder} has no table {path.name}: {remedy}.")
         return _read_parquet(path)
 
 

@@ -75,8 +75,7 @@ def test_better_is_said_by_what_the_metric_means(base: RunStore, tmp_path: Path,
     cases, scores = other.cases(), other.scores()
     cases[metric] += 0.5
     scores.loc[scores["metric"] == metric, "value"] += 0.5
-    other.write_table("cases", cases)
-    other.write_table("scores", scores)
+    other.write_tables({"cases": cases, "scores": scores})
     found = compare_runs(base, other)
     assert row(found, metric, "valid_dice")["better"] == (sign > 0)
     assert row(compare_runs(other, base), metric, "valid_dice")["better"] == (sign < 0)

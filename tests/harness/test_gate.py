@@ -650,7 +650,7 @@ class TestRuns:
     def test_a_baseline_leaves_defaults_out_that_judge_nothing_and_refuses_others(self, tmp_path: Path) -> None:
         store = self.run(tmp_path, ["intensity"])
         scores = store.scores()
-        store.write_table("scores", scores[scores["metric"] != "aupro"])
+        store.write_tables({"scores": scores[scores["metric"] != "aupro"]})
         tolerance = DEFAULT_TOLERANCES | {"pixel_ap": Absolute(0.02)}
         with pytest.raises(UsageError, match=r"This gate could not fail\. aupro: there is no aupro\."):
             make_baseline(store, tolerance)

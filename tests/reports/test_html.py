@@ -79,7 +79,7 @@ def test_names_from_data_stay_text(run: RunStore, tmp_path: Path) -> None:
     shutil.copytree(run.folder, copy.folder)
     for name, table in (("cases", run.cases()), ("scores", run.scores()), ("curves", run.curves())):
         evil = table.assign(method=table["method"].replace("ae", EVIL))
-        copy.write_table(name, evil.assign(case=EVIL + evil["case"]) if "case" in evil else evil)
+        copy.write_tables({name: evil.assign(case=EVIL + evil["case"]) if "case" in evil else evil})
     record = run.read()
     record["cells"][0]["method"] = record["environment"]["command"] = EVIL
     copy.write(record)

@@ -27,7 +27,7 @@ def run(folder: Path, *cells: tuple[str, str], score: dict[str, Any] | None = No
             row(columns, **{"dataset": dataset, "method": method, "dataset_fingerprint": dataset, "size": 256} | known)
             for dataset, method in cells
         ]
-        store.write_table(name, table(rows, columns))
+        store.write_tables({name: table(rows, columns)})
     return store
 
 

@@ -313,11 +313,11 @@ class TestWritingWholeOrNotAtAll:
 
     def test_a_full_disk_keeps_the_old_tables(self, tmp_path: Path, full_disk: Callable[[], None]) -> None:
         run = RunStore(tmp_path / "run")
-        run.write_table("scores", failed_cell(CELL, "first").scores)
+        run.write_tables({"scores": failed_cell(CELL, "first").scores})
         before = {name: (tmp_path / name).read_bytes() for name in files(tmp_path)}
         full_disk()
         with pytest.raises(OSError, match="No space left"):
-            run.write_table("scores", failed_cell(CELL, "second").scores)
+            run.write_tables({"scores": failed_cell(CELL, "second").scores})
         assert {name: (tmp_path / name).read_bytes() for name in files(tmp_path)} == before
 
     def test_an_interruption_while_replacing_leaves_nothing(
@@ -412,7 +412,7 @@ class TestRun:
     def test_scores_of_an_older_version_know_of_no_patients(self, tmp_path: Path) -> None:
         run, scores = RunStore(tmp_path / "run"), full_table(SCORES)
         older = scores.drop(columns="patients")
-        run.write_table("scores", older)
+        run.write_tables({"scores": older})
         cell = run.cell("x")
         cell.write_tables(CellTables(table([], CASES), older, table([], CURVES)))
         for read in (run.scores(), cell.read_tables().scores):
@@ -421,7 +421,7 @@ class TestRun:
     @pytest.mark.parametrize("name", TABLES)
     def test_parquet_and_csv_hold_the_same(self, tmp_path: Path, name: str) -> None:
         run, content = RunStore(tmp_path / "run"), full_table(TABLES[name])
-        run.write_table(name, content)
+        run.write_tables({name: content})
         pd.testing.assert_frame_equal(getattr(run, name)(), content)
         text = {column for column in content if content[column].dtype == "str"}
         csv = pd.read_csv(
@@ -435,16 +435,27 @@ class TestRun:
     def test_ranks_keep_their_lists(self, tmp_path: Path) -> None:
         run = RunStore(tmp_path / "run")
         row = {name: {"str": "a", "int64": 1, "bool": True, "float64": 0.5}.get(kind) for name, kind in RANKS.items()}
-        run.write_table("ranks", table([row | {"rank_shares": [0.25, 0.75]}], RANKS))
+        run.write_tables({"ranks": table([row | {"rank_shares": [0.25, 0.75]}], RANKS)})
         assert run.ranks()["rank_shares"].iloc[0].tolist() == [0.25, 0.75]
         assert pd.read_csv(run.folder / "ranks.csv")["rank_shares"].iloc[0] == "[0.25, 0.75]"
 
     @pytest.mark.parametrize("name", [*TABLES, "ranks"])
     def test_without_a_table_says_what_to_do(self, tmp_path: Path, name: str) -> None:
         run = RunStore(tmp_path / "run")
-        run.write(RECORD)
-        with pytest.raises(ResultsError, match=f"no table {name}.parquet .done.: finish it"):
+        run.write(RECORD | {"status": "done"})
+        with pytest.raises(ResultsError) as error:
             getattr(run, name)()
+        remedy = f"bench score {run.folder} makes it again from the predictions."
+        assert str(error.value) == f"The run {run.folder} has no table {name}.parquet: {remedy}"
+
+    def test_without_a_table_of_an_unfinished_run_says_how_far_it_is(self, tmp_path: Path) -> None:
+        run = RunStore(tmp_path / "run")
+        entry: dict[str, Any] = dict.fromkeys(("dataset", "fingerprint", "method", "device", "maps", "code"), "a")
+        entry |= {"options": {}, "weights": [], "seed": 0, "size": 64, "transductive": False}
+        run.write(RECORD | {"cells": [{"name": name} | entry for name in "ab"]})
+        run.cell("a").write({"status": "finished"})
+        with pytest.raises(ResultsError, match=r"scores\.parquet: the run is unfinished: 1 of 2 cells\. The same"):
+            run.scores()
 
     @pytest.mark.parametrize(
         "content",
