@@ -71,6 +71,7 @@ class SlicedVolumes(_Keys):
         label_rounding: How far the label furthest from a whole number was from it.
         trust: What says where a mask lies: its own `header`, or that of its `image`.
         forms_disagree: How many volumes have an sform and a qform that disagree; the sform was taken.
+        unplaced: How many volumes have no geometry in their header; voxels were taken as they lie.
         smallest_voxel_mm: The least size of a voxel in any volume to the right, to anterior and to superior.
         largest_voxel_mm: The greatest.
         seed: Of the draw that dealt patients out to the splits.
@@ -93,6 +94,7 @@ class SlicedVolumes(_Keys):
     label_rounding: float
     trust: Literal["header", "image"]
     forms_disagree: int
+    unplaced: int = 0
     smallest_voxel_mm: tuple[float, float, float]
     largest_voxel_mm: tuple[float, float, float]
     seed: int
@@ -110,6 +112,11 @@ class SlicedVolumes(_Keys):
             yield f"{self.without_mask} volumes have no mask and are taken for normal."
         if self.forms_disagree:
             yield f"The sform and the qform of {self.forms_disagree} volumes disagree, and the sform is taken."
+        if self.unplaced:
+            yield (
+                f"The headers of {self.unplaced} volumes have no geometry (an identity, or no form), so that "
+                "orientation and spacing are unknown: voxels are taken as they lie."
+            )
         if self.passed_over:
             files = ", ".join(f"{number} {ending}" for ending, number in self.passed_over.items())
             yield f"Files beside the volumes are passed over: {files}."

@@ -88,6 +88,13 @@ class Volume:
         except (AttributeError, ValueError, np.linalg.LinAlgError):  # another format than NIfTI; a broken form
             return False
 
+    @property
+    def is_placed(self) -> bool:
+        """Whether the header says where voxels lie: it has an sform or a qform, and that is not the identity."""
+        header = self._image.header
+        coded = [header.get(form, 1) for form in ("sform_code", "qform_code")]  # other formats than NIfTI have none
+        return any(coded) and not np.array_equal(self.affine, np.eye(4))
+
     def voxels(self) -> np.ndarray:
         """The values, float32, as they are stored.
 

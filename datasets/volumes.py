@@ -57,6 +57,7 @@ class _Survey:
     rounding: float = 0.0
     spacings: list[np.ndarray] = field(default_factory=list)
     forms_disagree: int = 0
+    unplaced: int = 0
 
 
 def slice_volumes(
@@ -108,7 +109,8 @@ def slice_volumes(
             ("train/good", f"no normal slices to learn from: every slice of {of_splits.train} patients shows a lesion"),
             (
                 "test/Ungood",
-                f"no lesions to find: {of_splits.test} patients have none. Another seed deals them out otherwise",
+                f"no lesions to find: {of_splits.test} patients have none, and without one there is no DICE. Another "
+                "seed deals them out otherwise",
             ),
         ):
             if not (inside / needed).is_dir():
@@ -125,6 +127,7 @@ def slice_volumes(
         label_rounding=survey.rounding,
         trust="image" if slicing.trust_image else "header",
         forms_disagree=survey.forms_disagree,
+        unplaced=survey.unplaced,
         smallest_voxel_mm=tuple(spacings.min(axis=0).tolist()),
         largest_voxel_mm=tuple(spacings.max(axis=0).tolist()),
         seed=rule.seed,
@@ -170,6 +173,12 @@ def describe(made: SlicedVolumes, dataset: Dataset) -> Iterator[str]:
     if made.patients.valid and len({case.label for case in dataset.cases("valid")}) < 2:
         lacks = "normal slices" if dataset.cases("valid")[0].label else "lesions"
         yield f"Note: The validation split has no {lacks}, from which some thresholds are chosen. Another seed may do."
+    ill = {case.patient for case in dataset.cases("test") if case.label}
+    if len(ill) == 1:
+        yield (
+            f"Note: The lesions of the test split are of one patient, {ill.pop()}: DICE has no interval, and methods "
+            "cannot be told apart. Another --seed, or --shares with more for the test, may do."
+        )
     begins = {patient: re.split(r"[-_. ]", patient)[0] for patient in patients}
     counted = Counter(begins.values())
     alike = [patient for patient in patients if 1 < counted[begins[patient]] < len(patients)]
@@ -190,6 +199,7 @@ def _survey(pairs: Mapping[str, tuple[Path, Path | None]], slicing: Slicing, rep
             volume = Volume(path)
             survey.spacings.append(volume.spacing[np.argsort(volume.to_body[:, 0])])
             survey.forms_disagree += volume.forms_disagree
+            survey.unplaced += not volume.is_placed
             if mask:
                 labelled = Volume(mask)
                 _turn(labelled, volume, slicing)

@@ -148,6 +148,7 @@ def add(
     from ...datasets.card import CardFile
     from ...datasets.splitting import PATIENT, SplitRule
     from ...datasets.volumes import Slicing, describe
+    from ..leaks import one_patient_note
     from ..registry import datasets, open_dataset
     from .progress import console, stage_status
 
@@ -165,7 +166,8 @@ def add(
     if made.suffix == ".yaml":
         console.print("Add its licence, citation and modality to that card: results carry them.")
         volumes = CardFile.read(made).volumes
-        for line in describe(volumes, dataset) if volumes else ():
+        alone = one_patient_note(dataset)
+        for line in describe(volumes, dataset) if volumes else [f"Note: {alone}"] if alone else []:
             console.print(line, soft_wrap=True)
     _print_counts(dataset)
 

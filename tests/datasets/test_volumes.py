@@ -2,6 +2,7 @@
 
 import sys
 from collections.abc import Callable
+from itertools import repeat
 from pathlib import Path
 
 import nibabel
@@ -12,12 +13,13 @@ from PIL import Image
 from miasbench.datasets.card import CardFile, SlicedVolumes
 from miasbench.datasets.folder import FolderDataset, open_folder
 from miasbench.datasets.nifti import MissingNibabelError
-from miasbench.datasets.splitting import SplitRule
+from miasbench.datasets.splitting import PATIENT, SplitRule
 from miasbench.datasets.volume_files import has_volumes
 from miasbench.datasets.volumes import Slicing, describe, slice_volumes
 from miasbench.harness.api import SPLITS, DataError, UsageError
 
 SHAPE = (12, 10, 6)
+PATIENTS = [f"p{number}" for number in range(10)]
 TILTED = np.array([[-0.68, 0.12, 0.3, 40], [-0.1, -0.66, 1.1, 55], [0.11, -0.15, 4.86, -20], [0, 0, 0, 1]])
 """An oblique affine of voxels of about 0.7 x 0.7 x 5 mm, stored to the left, posterior and superior."""
 
@@ -257,6 +259,27 @@ class TestPatients:
         assert "6 patients leave none for the validation split" in told
         assert "it takes 7" in told
 
+    def test_lesions_of_one_patient_to_test_are_told(self, volumes: Path) -> None:
+        for number in range(9):
+            (volumes / "masks" / f"p{number}.nii.gz").unlink()
+        rule = next(rule for rule in map(SplitRule, repeat(PATIENT), range(20)) if rule.deal(PATIENTS)["p9"] == "test")
+        told = list(describe(slice_them(volumes, lesion=(2,), rule=rule), open_folder(volumes / "out")))
+        assert any(
+            line.startswith("Note: The lesions of the test split are of one patient, p9: DICE has no interval")
+            for line in told
+        )
+        for number in range(8):
+            save(volumes / "masks" / f"p{number}.nii.gz", read(volumes / "masks" / "p9.nii.gz"))
+        told = list(describe(slice_them(volumes, "more", lesion=(2,), rule=rule), open_folder(volumes / "more")))
+        assert not any("of one patient" in line for line in told)
+
+    def test_no_lesion_to_test_is_refused(self, volumes: Path) -> None:
+        for number in range(9):
+            (volumes / "masks" / f"p{number}.nii.gz").unlink()
+        rule = next(rule for rule in map(SplitRule, repeat(PATIENT), range(20)) if rule.deal(PATIENTS)["p9"] != "test")
+        told = refusal(volumes, lesion=(2,), rule=rule)
+        assert "no lesions to find: 3 patients have none, and without one there is no DICE" in told
+
     def test_one_patient_is_too_few(self, sessions: Path) -> None:
         assert "Of 1 patients none is left for the test split" in refusal(
             sessions, lesion=(2,), rule=SplitRule(r"(sub)")
@@ -366,6 +389,25 @@ class TestGeometry:
         if folder == "masks":
             assert "--trust image" in told
             assert slice_them(volumes, lesion=(2,), trust_image=True).trust == "image"
+
+    @pytest.mark.parametrize(
+        ("affine", "code", "unplaced"),
+        [(np.eye(4), 2, True), (TILTED, 2, False), (TILTED, 0, True), (np.diag([1, 1, 5, 1]), 1, False)],
+    )
+    def test_volumes_without_geometry_are_told(
+        self, volumes: Path, affine: np.ndarray, code: int, unplaced: bool
+    ) -> None:
+        for file in list(volumes.rglob("*.nii.gz")):
+            image = nibabel.Nifti1Image(read(file), None)
+            image.header.set_sform(affine, code)
+            nibabel.save(nibabel.Nifti1Image(read(file), None, image.header), file)
+        made = slice_them(volumes, lesion=(2,))
+        assert made.unplaced == (10 if unplaced else 0)
+        said = (
+            "The headers of 10 volumes have no geometry (an identity, or no form), so that orientation and spacing "
+            "are unknown: voxels are taken as they lie."
+        )
+        assert (said in dataset_of(volumes, made, SplitRule()).notes()) == unplaced
 
     def test_an_sform_and_a_qform_that_disagree_are_counted_and_named(self, volumes: Path) -> None:
         for name in ("images/p1", "masks/p1"):

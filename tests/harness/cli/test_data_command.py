@@ -143,6 +143,15 @@ class TestAdd:
         assert code == 2
         assert "Did you mean 'mine'?" in err
 
+    def test_a_folder_that_tests_one_patient_is_told(self, bench: Bench, slices: Path) -> None:
+        assert "Note: " not in bench("data", "add", "whole", slices)[1]
+        for folder in ("good/img", "Ungood/img", "Ungood/anomaly_mask"):
+            for number, path in enumerate(sorted((slices / "test" / folder).iterdir())):
+                path.rename(path.with_stem(f"p1_{folder[0]}{number}"))
+        code, out, _ = bench("data", "add", "mine", slices)
+        assert code == 0
+        assert "Note: All 6 test images are of one patient, p1, as far as names tell." in out
+
     @pytest.mark.parametrize("separator", ["/", "\\"])
     @pytest.mark.parametrize("around", [Path(), Path("mine"), Path("a/b c/mine")])
     def test_an_archive_is_unpacked(
