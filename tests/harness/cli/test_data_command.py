@@ -356,6 +356,7 @@ class TestVolumes:
             "label_rounding": 0.0,
             "trust": "header",
             "forms_disagree": 0,
+            "unplaced": 0,
             "smallest_voxel_mm": [0.7, 0.7, 5.0],
             "largest_voxel_mm": [0.7, 0.7, 5.0],
             "seed": 3,
