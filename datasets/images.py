@@ -38,13 +38,13 @@ class ImageTraits(NamedTuple):
     """What a number may depend on without the grey levels showing it.
 
     Attributes:
-        highest: The largest value of a grey image of more than 8 bits; otherwise `None`.
+        values: int (K,): the values that a grey image of more than 8 bits has, in order; of others, none.
         cut: Whether the image is in colour of 16 bits a channel, of which Pillow reads the upper 8.
         coloured: Whether the channels differ.
         turned: Whether EXIF says that the image is to be turned or mirrored when it is shown.
     """
 
-    highest: int | None
+    values: np.ndarray
     cut: bool
     coloured: bool
     turned: bool
@@ -60,12 +60,14 @@ class MaskPixels:
         grey: uint8 (H, W): how bright a pixel is.
         lossy: Whether the file's format does not keep grey levels as they were.
         turned: Whether EXIF says that the mask is to be turned or mirrored when it is shown.
+        palette: uint8 (K, 3), the colours if levels are indices of a palette.
     """
 
     levels: np.ndarray
     grey: np.ndarray
     lossy: bool
     turned: bool
+    palette: np.ndarray | None = None
 
     @cached_property
     def counts(self) -> dict[int, int]:
@@ -166,7 +168,10 @@ def mask_pixels(path: Path) -> MaskPixels:
         luminance = np.asarray(Image.fromarray(np.ascontiguousarray(rgba[..., :3])).convert("L"))
         levels = (luminance * (rgba[..., 3] / 255)).round().astype(np.uint8)
         levels[(grey > 0) & (levels == 0)] = 1
-        return MaskPixels(_indices(image, levels), grey, lossy, turned)
+        palette = _palette_of_labels(image)
+        if palette is not None:
+            levels = np.where(levels > 0, np.asarray(image), 0).astype(np.uint8)
+        return MaskPixels(levels, grey, lossy, turned, palette)
 
 
 def look_at(path: Path) -> ImageTraits:
@@ -180,7 +185,8 @@ def look_at(path: Path) -> ImageTraits:
         deep = _is_deep(image)
         cut = not deep and image.mode not in ("1", "L", "P") and _bits(image, data) > 8
         coloured = image.mode not in ("1", "L", "LA") and not deep and _is_coloured(image)
-        return ImageTraits(int(np.asarray(image).max()) if deep else None, cut, coloured, _is_turned(image))
+        values = np.bincount(np.asarray(image).ravel()) if deep else np.array([], dtype=int)
+        return ImageTraits(np.flatnonzero(values), cut, coloured, _is_turned(image))
 
 
 def inspect(path: Path) -> tuple[str, tuple[int, int]]:
@@ -291,9 +297,9 @@ def _colours(rgba: np.ndarray) -> list[str]:
     return [f"#{bytes(colours[index]).hex()}" for index in np.argsort(-counts, kind="stable")]
 
 
-def _indices(image: Image.Image, grey: np.ndarray) -> np.ndarray:
-    """A palette's indices as levels, with 0 for the background, if they are labels; otherwise the grey levels."""
-    palette = np.array(image.getpalette("RGB") or [], dtype=np.uint8).reshape(-1, 3) if image.mode == "P" else None
-    if palette is None or palette[:1].any() or (palette == palette[:, :1]).all():
-        return grey
-    return np.where(grey > 0, np.asarray(image), 0).astype(np.uint8)
+def _palette_of_labels(image: Image.Image) -> np.ndarray | None:
+    """The palette, uint8 (K, 3), if its indices are labels, with 0 for the background; otherwise `None`."""
+    if image.mode != "P":
+        return None
+    palette = np.array(image.getpalette("RGB") or [], dtype=np.uint8).reshape(-1, 3)
+    return None if palette[:1].any() or (palette == palette[:, :1]).all() else palette

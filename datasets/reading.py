@@ -14,13 +14,16 @@ from ..harness.cache import Cache, cache_key
 from .card import CardFile
 from .images import HALF, MaskPixels, look_at, mask_pixels, read_mask, read_pixels, to_8_bits
 
-_VERSION = "4"  # to be raised when Facts, or how they are found, change
+_VERSION = "5"  # to be raised when Facts, or how they are found, change
 _DEPTHS = (8, 10, 12, 14, 16)  # bits of scanners
 _BRIGHT = 224  # of 255; what black and white saved with loss or smoothed have of white
 _MIDDLE = 48, 208  # and what they have at edges only
 _FLAT = 24  # grey levels between the darkest and the brightest of 3 x 3 pixels that are no edge
 _CLASS = 0.005  # flat pixels in the middle, of those and the bright ones: of a class 0.012 and more, of edges 0.0002
 _SMALL_LABEL = 64
+_BORDER = "#e0e0c0"  # in the palette of Pascal VOC
+_NEGATIVE = 2**16 - 2**14  # from here on up, 16 bits may be negative numbers without their sign
+_NARROW = 16  # of 256 grey levels; images that have no more lie far above 0
 _SHOWN = 12  # grey levels
 _NO_LABELS = "more grey levels than labels have, or a format that changes them (JPEG)"
 
@@ -51,10 +54,14 @@ class Facts(BaseModel):
         shallow: Images of 8 bits.
         deep: Images in grey of more.
         highest: The largest value of those.
+        lowest: The smallest one above 0.
+        wrapped: Those of them whose negative values lost their sign.
         cut: Images in colour of 16 bits a channel.
         coloured: Images whose channels differ.
         turned: Images and masks that EXIF says are to be turned.
         levels: Of masks that hold labels, those that hold each.
+        pixels: How many pixels have each.
+        colours: Of those that are indices of a palette, what they look like.
         dark: Those of them with several labels, of which a cut at half would lose some.
         smooth: Masks that do not.
         lossy: Those of them whose format does not keep levels as they were.
@@ -69,10 +76,14 @@ class Facts(BaseModel):
     shallow: int = 0
     deep: Some = Some()
     highest: int = 0
+    lowest: int = 2**16
+    wrapped: Some = Some()
     cut: Some = Some()
     coloured: Some = Some()
     turned: Some = Some()
     levels: dict[int, Some] = {}
+    pixels: dict[int, int] = {}
+    colours: dict[int, set[str]] = {}
     dark: Some = Some()
     smooth: Some = Some()
     lossy: Some = Some()
@@ -150,17 +161,27 @@ class Reading:
         problems = list(facts.problems)
         held = _listed(facts.levels)
         if isinstance(lesion, tuple):
+            renumbered = next((level for level, colours in facts.colours.items() if len(colours) > 1), None)
             absent = [level for level in lesion if level not in {0, *facts.levels}]
             if facts.lossy.count:
                 problems.append(_lost(facts.lossy.example))
+            elif renumbered is not None:
+                problems.append(
+                    f"The masks' palettes are numbered in different ways: {renumbered} is "
+                    f"{' and '.join(sorted(facts.colours[renumbered]))}, so that the card's lesion levels do not tell "
+                    "classes. Save masks as grey PNG, with the same level for a class in all of them."
+                )
             elif absent and self._masks and not facts.smooth.count:
                 problems.append(f"The card says that {_listed(absent)} is lesion, but the masks hold {held or 'none'}.")
         elif lesion is None and self._unclear:
             problems.append(self._unclear)
         elif lesion is None and len(facts.levels) > 1 and not facts.background and not facts.smooth.count:
+            most = max(facts.pixels, key=facts.pixels.__getitem__)
+            share = facts.pixels[most] / sum(facts.pixels.values())
             problems.append(
-                f"No mask has a pixel of 0, so that all would be lesion; they hold the grey levels {held}. Say on a "
-                f"card which of them mean lesion, such as `lesion: [{max(facts.levels)}]`."
+                f"No mask has a pixel of 0, so that all would be lesion; they hold the grey levels {held}, and {most}, "
+                f"with {100 * share:.0f} % of the pixels, looks like their background. Say on a card which of them "
+                f"mean lesion, such as `lesion: [{self._likely_lesion(facts.levels.keys() - {most})}]`."
             )
         return problems
 
@@ -193,6 +214,19 @@ class Reading:
         )
 
     @property
+    def _border(self) -> int | None:
+        """The label that is, by custom, a border between classes and no class."""
+        levels = sorted(self.facts.levels)
+        if len(levels) > 1 and levels[-1] == 255 and levels[-2] < _SMALL_LABEL:
+            return 255
+        return next((level for level, colours in self.facts.colours.items() if _BORDER in colours), None)
+
+    def _likely_lesion(self, levels: Iterable[int]) -> int:
+        """An example for a card."""
+        classes = set(levels) - {self._border}
+        return min(classes) if classes and self._border is not None else max(levels)
+
+    @property
     def _key(self) -> str:
         """Of the facts: it changes with any file."""
         files = [self._images, self._masks, self._spare]
@@ -204,12 +238,14 @@ class Reading:
         for path in self._images:
             with _told(facts.problems):
                 traits = look_at(path)
-                if traits.highest is None:
+                if not traits.values.size:
                     facts.shallow += 1
                 else:
                     facts.deep.add(path)
-                    facts.highest = max(facts.highest, traits.highest)
+                    facts.highest = max(facts.highest, int(traits.values[-1]))
+                    facts.lowest = int(min(facts.lowest, *traits.values[traits.values > 0][:1]))
                 for holds, some in (
+                    (_is_wrapped(traits.values), facts.wrapped),
                     (traits.cut, facts.cut),
                     (traits.coloured, facts.coloured),
                     (traits.turned, facts.turned),
@@ -225,6 +261,9 @@ class Reading:
                 if mask.has_labels:
                     for level in mask.counts.keys() - {0}:
                         facts.levels.setdefault(level, Some()).add(path)
+                        facts.pixels[level] = facts.pixels.get(level, 0) + mask.counts[level]
+                        if mask.palette is not None:
+                            facts.colours.setdefault(level, set()).add(f"#{mask.palette[level].tobytes().hex()}")
                     if not mask.is_binary and _has_dark_labels(mask):
                         facts.dark.add(path)
                 else:
@@ -246,10 +285,23 @@ class Reading:
             bits, top = self._bits, 2**self._bits - 1
             why = "as the card says" if self._card.bits else f"the fewest of {_listed(_DEPTHS)} that hold all"
             beside = f" {facts.shallow:,} images of 8 bits are taken as they are." if facts.shallow else ""
+            shown = (facts.highest - facts.lowest) * 255 // top + 1
+            remedy = (
+                f"All values but 0 are above {facts.lowest - 1:,}, an offset such as that of Hounsfield units stored "
+                f"without a sign, which leaves {shown} of 256 grey levels: subtract it from all images, and save them "
+                "again."
+                if shown <= _NARROW and facts.highest > facts.lowest
+                else f"A card can say how many bits mean something, such as `bits: {12 if bits != 12 else 16}`."
+            )
             yield (
                 f"{facts.deep.told('image', 'has', 'have')} more than 8 bits, with values up to {facts.highest:,}: 0 "
-                f"to {top:,} become 0 to 255 ({bits} bits, {why}).{beside} A card can say how many bits mean "
-                f"something, such as `bits: {12 if bits != 12 else 16}`."
+                f"to {top:,} become 0 to 255 ({bits} bits, {why}).{beside} {remedy}"
+            )
+        if facts.wrapped.count:
+            yield (
+                f"{facts.wrapped.told('image', 'has', 'have')} values near 0 and near 65,535 and none in between, as "
+                "negative numbers have that were saved without their sign: what should be black is white. Add 1,024, "
+                "or what makes the lowest value 0, before saving them without a sign."
             )
         if facts.cut.count:
             yield (
@@ -268,19 +320,24 @@ class Reading:
     def _notes_on_masks(self) -> Iterator[str]:
         facts, lesion = self.facts, self._card.lesion
         levels = sorted(facts.levels)
-        holders = ", ".join(f"{level} in {facts.levels[level].count:,}" for level in levels[:_SHOWN])
+        holders = ", ".join(
+            f"{' '.join([str(level), *sorted(facts.colours.get(level, ()))])} in {facts.levels[level].count:,}"
+            for level in levels[:_SHOWN]
+        )
         holders += f" and {len(levels) - _SHOWN:,} more" if len(levels) > _SHOWN else ""
         if isinstance(lesion, tuple):
             yield f"Lesion is where masks are {_listed(lesion)}, as the card says; beside 0 they hold {holders}."
         elif len(levels) > 1:
             rarest = min(levels, key=lambda level: facts.levels[level].count)
-            border = levels[-1] == 255 and levels[-2] < _SMALL_LABEL
+            border = {
+                None: "",
+                255: " 255 beside small labels often marks a border.",
+            }.get(self._border, f" {self._border} has the colour of borders in Pascal VOC.")
             alone = " where a mask holds one alone" if facts.smooth.count and lesion is None else ""
             yield (
                 f"Masks hold {len(levels):,} grey levels beside 0 ({holders}; {rarest} in "
-                f"{facts.levels[rarest].example}), and all of them are lesion{alone}."
-                f"{' 255 beside small labels often marks a border.' if border else ''} If some are not, say on a card "
-                f"which are, such as `lesion: [{levels[0] if border else levels[-1]}]`."
+                f"{facts.levels[rarest].example}), and all of them are lesion{alone}.{border} If some are "
+                f"not, say on a card which are, such as `lesion: [{self._likely_lesion(levels)}]`."
             )
         if facts.smooth.count and isinstance(lesion, tuple):
             yield (
@@ -308,6 +365,12 @@ def _flat(grey: np.ndarray) -> int:
     """How many pixels are neither black nor white, and at no edge, as those of a class are."""
     spread = maximum_filter(grey, 3) - minimum_filter(grey, 3)
     return int(np.count_nonzero((spread <= _FLAT) & (grey >= _MIDDLE[0]) & (grey < _MIDDLE[1])))
+
+
+def _is_wrapped(values: np.ndarray) -> bool:
+    """Whether values of 16 bits, in order, are near 0 on both sides, as those of signed ones whose sign was lost."""
+    below = values[values < _NEGATIVE]
+    return len(values) - len(below) > 1 and int(below.max(initial=0)) < 2**16 - _NEGATIVE
 
 
 def _has_dark_labels(mask: MaskPixels) -> bool:

@@ -33,7 +33,7 @@ def pixel_notes(dataset: Dataset, found: Survey) -> Iterator[str]:
     cases = all_cases(dataset)
     seen = [cases[index] for index in found.index]
     if dataset.card.annotation == "mask":
-        yield from _lesion_notes(seen, found.lesion)
+        yield from _lesion_notes(seen, found.lesion, chosen=dataset.card.lesion is not None)
     if len(seen) and np.median(found.spread) < _FEW_LEVELS:
         dark = np.median(found.grey[:, 1]) < _DARK
         yield (
@@ -56,7 +56,7 @@ def pixel_notes(dataset: Dataset, found: Survey) -> Iterator[str]:
         )
 
 
-def _lesion_notes(cases: Sequence[Case], lesion: np.ndarray) -> Iterator[str]:
+def _lesion_notes(cases: Sequence[Case], lesion: np.ndarray, *, chosen: bool) -> Iterator[str]:
     label = np.array([case.label for case in cases], dtype=int)
     empty, full = (label == 1) & (lesion == 0), lesion == 1
     large, ill = (lesion > _MOST) & ~full, (label == 0) & (lesion > 0)
@@ -83,7 +83,12 @@ def _lesion_notes(cases: Sequence[Case], lesion: np.ndarray) -> Iterator[str]:
         yield (
             f"{told(large, 'mask', 'masks', 'covers', 'cover')} more than half of the image. "
             + (
-                "They look inverted: save them the other way round, or as PNG with `lesion: [0]` on a card."
+                "They look inverted: "
+                + (
+                    "choose other grey levels with `lesion` on the card."
+                    if chosen
+                    else "save them the other way round, or as PNG with `lesion: [0]` on a card."
+                )
                 if inverted
                 else "Are they inverted?"
             )

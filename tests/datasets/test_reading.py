@@ -1,6 +1,7 @@
 """How the files of a dataset become pixels, and what is said of it."""
 
 import io
+import re
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -259,6 +260,45 @@ def test_masks_without_a_background_are_refused(tmp_path: Path) -> None:
         np.testing.assert_array_equal(mask, truth)
 
 
+@pytest.mark.parametrize(
+    ("levels", "background", "lesion"), [((1, 255, 255), 1, 255), ((255, 1, 1), 255, 1), ((1, 255, 2), 1, 2)]
+)
+def test_the_background_of_masks_without_black_is_told(
+    tmp_path: Path, levels: tuple[int, int, int], background: int, lesion: int
+) -> None:
+    def save(mask: np.ndarray, path: Path) -> None:
+        outside, border, inside = levels
+        png(np.where(mask, np.where(np.roll(mask, 2, 0), inside, border), outside).astype(np.uint8), path)
+
+    text = problems(open_folder(made(tmp_path / "d", save)))
+    assert f"{background}, with 94 % of the pixels, looks like their background" in text
+    assert f"such as `lesion: [{lesion}]`" in text
+
+
+def palette_gif(mask: np.ndarray, path: Path, colour: tuple[int, int, int] = (0, 128, 0)) -> None:
+    """Pascal VOC's class 2, with a border of 255, which are saved as 1 and 2."""
+    image = Image.fromarray(np.where(mask, np.where(np.roll(mask, 2, 0), 2, 255), 0).astype(np.uint8), "L")
+    image.putpalette([0, 0, 0, 0, 0, 64, *colour, *[0] * 3 * 252, 224, 224, 192])
+    image.save(path.with_suffix(".gif"))
+
+
+def test_a_border_that_was_renumbered_is_told_by_its_colour(tmp_path: Path) -> None:
+    root = made(tmp_path / "d", palette_gif)
+    (note,) = open_folder(root).notes()
+    assert "(1 #008000 in 6, 2 #e0e0c0 in 6;" in note
+    assert "2 has the colour of borders in Pascal VOC." in note
+    assert "such as `lesion: [1]`" in note
+    for mask, truth in zip(anomalous(carded(root, "lesion: [1]")), truths(), strict=True):
+        np.testing.assert_array_equal(mask, truth & np.roll(truth, 2, 0))
+
+
+def test_labels_are_not_chosen_from_palettes_of_different_numbers(tmp_path: Path) -> None:
+    root = made(tmp_path / "d", palette_gif)
+    palette_gif(disc(26), root / "test/Ungood/anomaly_mask/testUngood1_0.png", (128, 0, 0))
+    text = problems(carded(root, "lesion: [1]"))
+    assert "palettes are numbered in different ways: 1 is #008000 and #800000" in text
+
+
 def test_inverted_masks_can_be_turned_by_a_card(tmp_path: Path) -> None:
     root = made(tmp_path / "d", lambda mask, path: white(~mask, path))
     dataset = carded(root, "lesion: [0]")
@@ -383,3 +423,29 @@ def test_images_that_exif_turns_are_told(tmp_path: Path) -> None:
     white(disc(25), mask)
     (note,) = open_folder(root).notes()
     assert note.startswith(f"1 file ({path}) is to be turned or mirrored when shown, as EXIF says")
+
+
+def unsigned(offset: int) -> Saver:
+    """A CT of -1,000 to 920 Hounsfield units, which an offset makes positive."""
+    return lambda image, path: png((image.astype(np.int32) * 8 - 1000 + offset).astype(np.uint16), path)
+
+
+@pytest.mark.parametrize("corners", [False, True])
+def test_an_offset_that_takes_the_grey_levels_is_told(tmp_path: Path, corners: bool) -> None:
+    def save(image: np.ndarray, path: Path) -> None:
+        pixels = (image.astype(np.int32) * 8 - 1000 + 33_000).astype(np.uint16)
+        pixels[:4, :4] *= not corners
+        png(pixels, path)
+
+    (note,) = open_folder(made(tmp_path / "d", save_image=save)).notes()
+    assert re.search(r"All values but 0 are above 32,0\d\d, an offset such as that of Hounsfield units", note)
+    assert "leaves 8 of 256 grey levels: subtract it" in note
+    assert "`bits: 12`" not in note
+
+
+def test_negative_numbers_that_lost_their_sign_are_told(tmp_path: Path) -> None:
+    _, note = open_folder(made(tmp_path / "d", save_image=unsigned(0))).notes()
+    assert note.startswith("11 images (such as ")
+    assert "negative numbers have that were saved without their sign" in note
+    (note,) = open_folder(made(tmp_path / "e", save_image=unsigned(1024))).notes()
+    assert "12 bits" in note

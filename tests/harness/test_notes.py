@@ -3,6 +3,7 @@
 import io
 import shutil
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
@@ -114,6 +115,10 @@ def test_masks_that_cover_most_of_the_image_are_told() -> None:
     assert note == "1 mask (such as m0.png) covers more than half of the image. Are they inverted?"
     (note,) = notes_on(Drawn((1, ~SMALL), (1, ~SMALL), (1, SMALL)))
     assert "They look inverted: save them the other way round, or as PNG with `lesion: [0]`" in note
+    dataset = Drawn((1, ~SMALL), (1, ~SMALL), (1, SMALL))
+    dataset.card = replace(dataset.card, lesion=(255,))
+    (note,) = notes_on(dataset)
+    assert note.endswith("They look inverted: choose other grey levels with `lesion` on the card.")
 
 
 def test_normal_images_with_a_lesion_are_told() -> None:
