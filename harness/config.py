@@ -16,7 +16,7 @@ from upath import UPath
 
 from .api import UsageError
 from .files import explain
-from .paths import expanded, folder_of
+from .paths import DEVICES, expanded, folder_of
 from .registry import split_datasets, split_list, suggest
 from .yaml_files import read_yaml
 
@@ -116,6 +116,10 @@ def _seeds(value: Any) -> Any:
 def _run_name(name: str) -> str:
     if not re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9_.+=-]{0,99}", name) or name == "latest":
         raise ValueError("it should be of letters, digits and _.+=-, at most 100 of them, and not latest")
+    if DEVICES.search(name) or name.endswith("."):
+        raise ValueError(
+            "Windows can have no folder of this name, so that a run of it could not be shared; take another"
+        )
     return name
 
 

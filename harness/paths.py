@@ -1,9 +1,13 @@
-"""Where the user's paths lead: the one place that reads `~`."""
+"""Where the user's paths lead: the one place that reads `~`; and names that no file can have everywhere."""
 
 import os
+import re
 from pathlib import Path
 
 from .api import UsageError
+
+DEVICES = re.compile(r"^(con|prn|aux|nul|com[0-9]|lpt[0-9])(\.|$)", re.IGNORECASE)
+"""Names that Windows keeps for devices, with or without an ending."""
 
 
 def expanded(path: str | os.PathLike[str]) -> str:

@@ -36,14 +36,13 @@ from upath import UPath
 
 from ..harness.api import BenchError, Prediction
 from ..harness.files import PLAIN, Lock, write_whole
-from ..harness.paths import expanded
+from ..harness.paths import DEVICES, expanded
 from .tables import CellTables, concatenate, with_patients
 
 _LONGEST = 80  # characters of a slug
 _DIGITS = 10  # of its hash
 _SAFE = re.compile(r"[a-z0-9_+=]([a-z0-9_.+=-]*[a-z0-9_+=-])?")
 _HASHED = re.compile(rf"-[0-9a-f]{{{_DIGITS}}}$")  # as another text's slug may end
-_RESERVED = re.compile(r"^(con|prn|aux|nul|com[0-9]|lpt[0-9])(\.|$)", re.IGNORECASE)  # devices of Windows
 _KEPT_PIXELS = 2**27  # of anomaly maps, half a gigabyte
 _SEAL = 64  # hexadecimal digits of a SHA-256
 
@@ -503,10 +502,10 @@ def slug(text: str) -> str:
     Text that can be a file name everywhere stays as it is: lower-case letters, digits and `_.+=-`, at most 80 of them.
     Any other text is cleaned, shortened, and ends in a hash of all of it. Room is left for what callers put around it.
     """
-    if _SAFE.fullmatch(text) and len(text) <= _LONGEST and not (_HASHED.search(text) or _RESERVED.search(text)):
+    if _SAFE.fullmatch(text) and len(text) <= _LONGEST and not (_HASHED.search(text) or DEVICES.search(text)):
         return text
     digest = hashlib.sha256(text.encode(errors="surrogatepass")).hexdigest()
-    return _RESERVED.sub(r"\1_\2", readable(text, _LONGEST - _DIGITS - 1)) + f"-{digest[:_DIGITS]}"
+    return DEVICES.sub(r"\1_\2", readable(text, _LONGEST - _DIGITS - 1)) + f"-{digest[:_DIGITS]}"
 
 
 def readable(text: str, length: int) -> str:
