@@ -13,6 +13,7 @@ from .names import short_names
 from .spread import FEW, FEW_NOTE
 from .tables import caption, data_notes
 
+SHARED_RANKS = "Half a rank, such as 1.5: methods with the same DICE share the mean of their ranks."
 _NAMED = 3  # methods, before they are counted
 _SIGNIFICANCE = 0.05  # of the tests in `comparisons`
 
@@ -45,6 +46,8 @@ def comparison_tables(
             parts.append(_pair_table(of_dataset))
         if (ranking["patients"] < FEW_PATIENTS).any():
             parts.append(Text(FEW_NOTE, style="dim"))
+        if (ranking[["rank", "rank_low", "rank_high"]] % 1 > 0).any(axis=None):
+            parts.append(Text(SHARED_RANKS, style="dim"))
         parts += [Text(sentence) for sentence in in_words(ranking, of_dataset)]
         parts += data_notes(extent)
         parts.append(Text())

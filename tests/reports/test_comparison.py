@@ -6,7 +6,7 @@ import pandas as pd
 import pytest
 from rich.console import Console
 
-from miasbench.reports.comparison import comparison_tables, in_words
+from miasbench.reports.comparison import SHARED_RANKS, comparison_tables, in_words
 from miasbench.results.tables import COMPARISONS, RANKS, table
 
 
@@ -48,6 +48,14 @@ def test_the_ranking_says_who_is_tied() -> None:
     assert "0.300 to 0.500" in lines["a[x=1]"]
     assert "1 to 2.5" in lines["a[x=1]"]
     assert "75%" in lines["a[x=1]"]
+
+
+def test_a_half_rank_is_explained_where_there_is_one() -> None:
+    ranks, pairs = tables()
+    whole = {"rank_low": 1.0, "rank_high": 2.0}
+    assert SHARED_RANKS in shown(ranks, pairs)
+    assert SHARED_RANKS in shown(ranks.assign(**whole | {"rank": [1.5, 1.5, 3.0]}), pairs)
+    assert SHARED_RANKS not in shown(ranks.assign(**whole), pairs)
 
 
 def test_pairs_are_shown_when_asked_for() -> None:
