@@ -51,6 +51,9 @@ def command(run: str, results: UPath, policy: str | None, methods: str | None, p
                 f"The run {store.name} has no {unknown[0]!r}. {suggest(unknown[0], cases['method'].unique())}"
             )
         comparisons, ranks = compare_methods(cases[cases["method"].isin(chosen)])
+    policies = {HEADLINE, *cases.loc[~cases["oracle"], "policy"]}
+    if wanted not in policies:
+        raise UsageError(f"The run {store.name} has no masks by {wanted!r} to compare. {suggest(wanted, policies)}")
     if ranks.empty:
         measured = ", ".join(sorted(cases["method"].unique())) or "no method"
         raise UsageError(
