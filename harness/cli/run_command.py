@@ -1,13 +1,14 @@
 """`bench run`."""
 
-from collections.abc import Iterable
+import shlex
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 import click
 from click.core import ParameterSource
 
-from ..config import COMMAND_LINE, find_config, make_config, read_config
+from ..config import COMMAND_LINE, default_results, find_config, make_config, read_config
 from ..registry import check_names, split_datasets
 from . import FAILED_CELLS, NOTHING_MEASURED, OK
 from .options import LocalPath, ResultsFolder, complete_config, complete_dataset, complete_methods, complete_run
@@ -162,7 +163,21 @@ def command(ctx: click.Context, config: Path | None, force: bool, **options: Any
         for outcome in failed:
             path = plan.store.cell(outcome.cell.name).folder.resolve() / "error.txt"
             console.print(f"  {path}", soft_wrap=True)
+    if further := " · ".join(_further(plan.store)):
+        console.print(f"Next: {further}", style="dim", soft_wrap=True)
     return OK if not failed else NOTHING_MEASURED if len(failed) == len(outcomes) else FAILED_CELLS
+
+
+def _further(store: Any) -> Iterator[str]:
+    """The commands that have more to say of a run, as a shell takes them."""
+    run = store.name if store.folder.parent.resolve() == default_results().resolve() else str(store.folder)
+    scores = store.scores()
+    if (scores["value"].notna() & (scores["metric"] == "dice") & ~scores["oracle"]).any():
+        yield shlex.join(["bench", "report", run, "--out", "paper"])
+        if isinstance(store.folder, Path):  # figures are drawn beside the run
+            yield shlex.join(["bench", "thresholds", run])
+    if not store.ranks().empty:
+        yield shlex.join(["bench", "stats", run])
 
 
 def remarks(plan: Any) -> None:

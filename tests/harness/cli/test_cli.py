@@ -326,6 +326,18 @@ class TestRun:
         assert code == 0
         assert out.count("mean DICE of anomalous images") == 3
 
+    def test_the_next_commands_are_named_as_they_can_be_given(self, bench: Bench, tmp_path: Path) -> None:
+        _, out, _ = run_tiny(bench, "--name", "one")
+        assert out.endswith("\nNext: bench report one --out paper · bench thresholds one\n"), (
+            "one method has none beside it"
+        )
+        _, out, _ = run_tiny(bench, "--results", "my runs", "--name", "two", methods="intensity[sigma=1],intensity")
+        *_, last = out.splitlines()
+        run = f"'{tmp_path}/my runs/two'"
+        commands = f"report {run} --out paper", f"thresholds {run}", f"stats {run}"
+        assert last == "Next: " + " · ".join(f"bench {command}" for command in commands)
+        assert [bench(*shlex.split(command))[0] for command in commands[1:]] == [0, 0]
+
     def test_variants_of_a_method(self, bench: Bench, tmp_path: Path) -> None:
         methods = "intensity[sigma=1], intensity[ sigma=2 ],intensity"
         code, out, err = run_tiny(bench, "--set", "intensity.sigma=3", methods=methods)
@@ -529,6 +541,9 @@ class TestReading:
         code, _, err = bench("stats")
         assert code == 2
         assert "no two methods on the same dataset" in err
+        code, _, err = bench("stats", "--policy", "otus")
+        assert code == 2
+        assert "has no masks by 'otus' to compare. Did you mean 'otsu'?" in err
         run_tiny(bench, methods="intensity[sigma=1],intensity[sigma=4]")
         code, _, err = bench("stats", "--policy", "otus")
         assert code == 2
