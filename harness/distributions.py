@@ -1,6 +1,7 @@
 """The source of plugins: which files a distribution installs, their hash, and the commit of their repository.
 
 A plugin's version seldom changes while its author works on it, so it does not tell one state of its code from another.
+Settings and weights that lie beside the code change its predictions as the code does: every file counts.
 """
 
 import hashlib
@@ -8,13 +9,14 @@ import importlib.util
 import json
 import subprocess
 from collections.abc import Iterable, Iterator, Mapping
+from functools import cache
 from importlib.metadata import Distribution, entry_points
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from .registry import GROUPS
 
-_SOURCES = {".py", ".so", ".pyd"}
+_CODE = (".py", ".so", ".pyd")
 
 
 def plugins() -> dict[str, Distribution]:
@@ -65,33 +67,50 @@ def git_commit(file: Path) -> str | None:
 def _commit(distribution: Distribution) -> str | None:
     """The commit that pip has installed from, or that of the checkout an editable install points to."""
     installed = json.loads(distribution.read_text("direct_url.json") or "{}").get("vcs_info", {}).get("commit_id")
-    packages = {name.partition("/")[0]: file for name, file in _sources(distribution).items()}
+    packages = {name.partition("/")[0]: file for name, file in _sources(distribution).items() if name.endswith(_CODE)}
     return installed or next((commit for file in packages.values() if (commit := git_commit(file))), None)
 
 
 def _hash(distribution: Distribution) -> str:
     digest = hashlib.sha256()
     for name, file in sorted(_sources(distribution).items()):
-        digest.update(name.encode() + b"\0" + hashlib.sha256(file.read_bytes()).digest())
+        state = file.stat()
+        digest.update(name.encode() + b"\0" + _content_hash(file, state.st_size, state.st_mtime_ns))
     return digest.hexdigest()[:12]
 
 
+@cache
+def _content_hash(file: Path, size: int, changed_ns: int) -> bytes:
+    """The SHA-256 of a file as it is at this size and time of change: every cell asks, and weights may be large."""
+    with file.open("rb") as content:
+        return hashlib.file_digest(content, "sha256").digest()
+
+
 def _sources(distribution: Distribution) -> Mapping[str, Path]:
-    """The files of code that a distribution installs, by their path where it is imported from.
+    """The files that a distribution installs, by their path where it is imported from.
 
     They are those that it lists. Of an editable install, which lists only what points to them, they are those in the
     folders of its `.pth` files and in the packages that `top_level.txt` names. Packages of entry points count always.
     """
     listed = {str(file): Path(str(distribution.locate_file(file))) for file in distribution.files or ()}
-    sources = {name: file for name, file in listed.items() if file.suffix in _SOURCES}
+    sources = {name: file for name, file in listed.items() if _is_source(name)}
     modules = {point.module for point in distribution.entry_points if point.group in GROUPS}
-    if not any("/" in name for name in sources):
+    if not any("/" in name and name.endswith(_CODE) for name in sources):
         modules |= set((distribution.read_text("top_level.txt") or "").split())
     for path in listed.values():
         sources |= dict(_behind(path)) if path.suffix == ".pth" else {}
     for module in sorted(modules):
         sources |= dict(_package(module))
     return {name: file.resolve() for name, file in sources.items() if file.is_file()}
+
+
+def _is_source(name: str) -> bool:
+    """Whether a file is what its author wrote: not how or where it was installed, nor what Python has made of it."""
+    made = name.endswith((".pyc", ".pth")) or any(
+        part == "__pycache__" or part.startswith((".", "__editable__")) or part.endswith((".dist-info", ".egg-info"))
+        for part in PurePosixPath(name).parts
+    )
+    return not made
 
 
 def _package(module: str) -> Iterator[tuple[str, Path]]:
@@ -120,7 +139,7 @@ def _behind(path_file: Path) -> Iterator[tuple[str, Path]]:
     lines = path_file.read_text(encoding="utf-8", errors="replace").splitlines() if path_file.is_file() else []
     for folder in (path_file.parent / line for line in lines if line and not line.startswith(("import ", "#"))):
         for entry in sorted(folder.iterdir()) if folder.is_dir() else ():
-            if entry.suffix in _SOURCES:
+            if entry.suffix in _CODE:
                 yield entry.name, entry
             elif (entry / "__init__.py").is_file():
                 yield from _below(entry, entry.name)
@@ -128,5 +147,6 @@ def _behind(path_file: Path) -> Iterator[tuple[str, Path]]:
 
 def _below(folder: Path, name: str) -> Iterator[tuple[str, Path]]:
     for file in sorted(folder.rglob("*")):
-        if file.suffix in _SOURCES:
-            yield f"{name}/{file.relative_to(folder).as_posix()}", file
+        path = f"{name}/{file.relative_to(folder).as_posix()}"
+        if _is_source(path):
+            yield path, file

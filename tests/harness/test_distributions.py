@@ -72,12 +72,14 @@ def install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Install
         (package / "methods" / "core.py").write_text("SIGN = 1.0\n")
         (package / "policies.py").write_text(POLICY)
         (package / "data.py").write_text(DATASET)
+        (package / "methods" / "settings.yaml").write_text("sign: 1\n")
+        (package / "weights.bin").write_bytes(bytes(2**20))
         (root / "toy_shared.py").write_text("SHARED = 1\n")
         info = site / "toy_plugin-1.0.dist-info"
         info.mkdir(parents=True)
         (info / "METADATA").write_text("Metadata-Version: 2.1\nName: toy-plugin\nVersion: 1.0\n")
         (info / "entry_points.txt").write_text(POINTS)
-        listed = [file.relative_to(site) for file in site.rglob("*.py")]
+        listed = [file.relative_to(site) for file in site.rglob("*") if file.is_file()]
         if how == "pth":
             (site / "_toy_plugin.pth").write_text(f"{root}\n")
             listed.append(Path("_toy_plugin.pth"))
@@ -106,7 +108,13 @@ def forget() -> None:
 
 
 @pytest.mark.parametrize("how", ["wheel", "pth", "finder"])
-@pytest.mark.parametrize("changed", ["toy_plugin/methods/core.py", "toy_plugin/new.py", "toy_shared.py"])
+@pytest.mark.parametrize(
+    "changed",
+    [
+        *("toy_plugin/methods/core.py", "toy_plugin/new.py", "toy_shared.py"),
+        *("toy_plugin/methods/settings.yaml", "toy_plugin/weights.bin"),
+    ],
+)
 def test_any_file_that_a_distribution_installs_is_in_its_hash(install: Install, how: str, changed: str) -> None:
     package = install(how)
     (before,) = with_source(["toy-plugin 1.0"])
@@ -117,6 +125,19 @@ def test_any_file_that_a_distribution_installs_is_in_its_hash(install: Install, 
     if how == "wheel" and changed == "toy_shared.py":
         file.write_text("SHARED = 2\n")
     assert with_source(["toy-plugin 1.0"]) != [before]
+
+
+@pytest.mark.parametrize("how", ["wheel", "pth", "finder"])
+def test_what_python_and_tools_leave_behind_is_in_no_hash(install: Install, tmp_path: Path, how: str) -> None:
+    package = install(how)
+    before = with_source(["toy-plugin 1.0"])
+    (package / "__pycache__").mkdir()
+    for left in (package / "__pycache__" / "core.cpython-311.pyc", package / "core.pyc", package / ".DS_Store"):
+        left.write_bytes(b"x")
+    (tmp_path / "site" / "toy_plugin-1.0.dist-info" / "INSTALLER").write_text("uv\n")
+    if how == "finder":
+        (tmp_path / "site" / "__editable___toy_plugin_finder.py").write_text("MAPPING = {'toy_plugin': '/elsewhere'}\n")
+    assert with_source(["toy-plugin 1.0"]) == before
 
 
 def test_methods_datasets_and_policies_are_of_the_code_that_uses_them(install: Install) -> None:
