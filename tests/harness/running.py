@@ -1,10 +1,12 @@
 """Small runs, and what tests of runs compare."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
+from miasbench.harness.api import Case, Dataset, Sample, Split
 from miasbench.harness.cells import Outcome
 from miasbench.harness.config import RunConfig
 from miasbench.harness.planning import make_plan
@@ -13,6 +15,24 @@ from miasbench.results.store import RunStore
 
 TINY = "phantom_brain_mri:train=3,valid=4,test=6,size=64"
 COSTS = ("fit_seconds", "predict_ms", "calibration_ms", "peak_memory_mib", "peak_gpu_memory_mib")
+
+
+class Wrapped(Dataset):
+    """All of another dataset, for tests that change a part of it."""
+
+    def __init__(self, whole: Dataset) -> None:
+        self.name, self.card = whole.name, whole.card
+        self.whole = whole
+
+    @property
+    def fingerprint(self) -> str:
+        return self.whole.fingerprint
+
+    def cases(self, split: Split) -> Sequence[Case]:
+        return self.whole.cases(split)
+
+    def load(self, case: Case) -> Sample:
+        return self.whole.load(case)
 
 
 def config(results: Path | str, *methods: str, **options: Any) -> RunConfig:

@@ -23,7 +23,8 @@ from miasbench.harness.registry import Entry
 from miasbench.harness.runner import execute
 from miasbench.results.store import RunStore
 
-TINY = "phantom_brain_mri:train=3,valid=4,test=6,size=64"
+from .running import TINY, Wrapped
+
 REAL = ("intensity", "patchcore", "padim", "ae[epochs=1]")
 
 
@@ -72,24 +73,16 @@ class Recording(Method):
             yield Prediction(image.astype(np.float32), 0.0)
 
 
-class Loaded(Dataset):
+class Loaded(Wrapped):
     """A dataset that tells each time a case is read."""
 
-    def __init__(self, dataset: Dataset, loaded: list[tuple[str, Any]]) -> None:
-        self.name, self.card = dataset.name, dataset.card
-        self.whole = dataset
+    def __init__(self, whole: Dataset, loaded: list[tuple[str, Any]]) -> None:
+        super().__init__(whole)
         self.loaded = loaded
-
-    @property
-    def fingerprint(self) -> str:
-        return self.whole.fingerprint
-
-    def cases(self, split: Split) -> Sequence[Case]:
-        return self.whole.cases(split)
 
     def load(self, case: Case) -> Sample:
         self.loaded.append(("load", case))
-        return self.whole.load(case)
+        return super().load(case)
 
 
 @pytest.fixture

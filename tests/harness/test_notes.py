@@ -22,25 +22,15 @@ from miasbench.harness.subset import Subset
 from miasbench.harness.survey import look_alikes, survey
 from miasbench.harness.verifying import verify
 
-from .running import config
+from .running import Wrapped, config
 
 
-class Noted(Dataset):
+class Noted(Wrapped):
     """A dataset with something to say."""
 
     def __init__(self) -> None:
-        self.whole = phantom_brain_mri(Path(), train=3, valid=4, test=6, size=64)
-        self.name, self.card = "noted", self.whole.card
-
-    @property
-    def fingerprint(self) -> str:
-        return self.whole.fingerprint
-
-    def cases(self, split: Split) -> Sequence[Case]:
-        return self.whole.cases(split)
-
-    def load(self, case: Case) -> Sample:
-        return self.whole.load(case)
+        super().__init__(phantom_brain_mri(Path(), train=3, valid=4, test=6, size=64))
+        self.name = "noted"
 
     def notes(self) -> tuple[str, ...]:
         return ("2 files are passed over.",)
@@ -164,6 +154,7 @@ CHANGES: dict[str, Callable[[Image.Image], Image.Image]] = {
     "the same": lambda image: image,
     "compressed": again,
     "half as large": lambda image: image.resize((64, 64), Image.Resampling.BILINEAR),
+    "mirrored": lambda image: image.transpose(Image.Transpose.FLIP_LEFT_RIGHT),
     "brighter": lambda image: image.point([min(255, round(1.1 * grey + 10)) for grey in range(256)]),
     "darker": lambda image: image.point([round(255 * (grey / 255) ** 1.3) for grey in range(256)]),
     "blurred": lambda image: image.filter(ImageFilter.GaussianBlur(0.8)),
