@@ -290,7 +290,7 @@ class Reading:
                 f"All values but 0 are above {facts.lowest - 1:,}, an offset such as that of Hounsfield units stored "
                 f"without a sign, which leaves {shown} of 256 grey levels: subtract it from all images, and save them "
                 "again."
-                if shown <= _NARROW and facts.highest > facts.lowest
+                if shown <= _NARROW and facts.highest // 2 < facts.lowest < facts.highest
                 else f"A card can say how many bits mean something, such as `bits: {12 if bits != 12 else 16}`."
             )
             yield (

@@ -447,5 +447,10 @@ def test_negative_numbers_that_lost_their_sign_are_told(tmp_path: Path) -> None:
     _, note = open_folder(made(tmp_path / "d", save_image=unsigned(0))).notes()
     assert note.startswith("11 images (such as ")
     assert "negative numbers have that were saved without their sign" in note
-    (note,) = open_folder(made(tmp_path / "e", save_image=unsigned(1024))).notes()
-    assert "12 bits" in note
+
+
+@pytest.mark.parametrize("bits", [12, 16])
+def test_positive_numbers_near_0_have_no_offset_and_no_lost_sign(tmp_path: Path, bits: int) -> None:
+    (note,) = carded(made(tmp_path / "d", save_image=unsigned(1024)), f"bits: {bits}").notes()
+    assert f"({bits} bits, as the card says)" in note
+    assert "offset" not in note
