@@ -6,8 +6,8 @@ from contextlib import suppress
 from pathlib import Path
 
 from ..harness.api import BrokenDatasetError, DataError, StageReport, UsageError
+from ..harness.download.unpacking import ENDINGS, NothingWantedError, is_archive, unpack
 from ..harness.paths import expanded
-from ..harness.unpacking import ENDINGS, NothingWantedError, is_archive, unpack
 from .bmad import NAMES, belongs_to
 from .card import CardFile
 from .folder import open_folder

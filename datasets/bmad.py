@@ -5,8 +5,8 @@ from collections.abc import Callable
 from pathlib import Path, PurePosixPath
 
 from ..harness.api import DataError, StageReport
-from ..harness.fetching import fetch, file_checksum
-from ..harness.unpacking import unpack
+from ..harness.download.fetching import fetch, file_checksum
+from ..harness.download.unpacking import unpack
 from .card import CardFile
 from .folder import FolderDataset
 from .hints import subfolder

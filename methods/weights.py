@@ -9,7 +9,7 @@ from typing import Literal
 import platformdirs
 
 from ..harness.api import StageReport, Weights, WeightsError
-from ..harness.fetching import OFFLINE, FetchError, fetch, file_checksum, is_offline
+from ..harness.download.fetching import OFFLINE, FetchError, fetch, file_checksum, is_offline
 from ..harness.files import Lock, write_whole
 from ..harness.paths import folder_of
 

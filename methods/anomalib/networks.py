@@ -21,8 +21,8 @@ from anomalib.models.image.reverse_distillation import torch_model as reverse_di
 from anomalib.utils.path import get_pretrained_weights_dir
 
 from ...harness.api import DataError, Weights, WeightsError
-from ...harness.fetching import FetchError, fetch
-from ...harness.unpacking import unpack
+from ...harness.download.fetching import FetchError, fetch
+from ...harness.download.unpacking import unpack
 from .. import reverse
 from ..backbones import BACKBONES
 from ..weights import checksum, describe, hold_to_first_use, timm_file

@@ -19,8 +19,8 @@ from anomalib.models.image.efficient_ad.torch_model import SmallPatchDescription
 from PIL import Image
 from safetensors.torch import save_file
 
-from miasbench.harness import fetching
 from miasbench.harness.api import Method, UsageError, Weights, WeightsError
+from miasbench.harness.download import fetching
 from miasbench.harness.registry import build_method
 from miasbench.methods import training
 from miasbench.methods.anomalib import networks

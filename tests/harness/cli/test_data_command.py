@@ -21,8 +21,8 @@ from PIL import Image
 from miasbench.datasets import bmad
 from miasbench.datasets.folder import open_folder
 from miasbench.datasets.phantom import phantom_brain_mri, write_bmad
-from miasbench.harness import fetching
 from miasbench.harness.cli import main
+from miasbench.harness.download import fetching
 from miasbench.results.store import find_runs
 
 Bench = Callable[..., tuple[int, str, str]]

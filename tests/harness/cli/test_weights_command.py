@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 import requests
 
-from miasbench.harness import fetching
 from miasbench.harness.cli import main
+from miasbench.harness.download import fetching
 from miasbench.methods import weights
 from miasbench.methods.weights import FILES, Download
 

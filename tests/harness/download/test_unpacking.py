@@ -11,9 +11,9 @@ from typing import Any
 
 import pytest
 
-from miasbench.harness import fetching
 from miasbench.harness.api import BenchError, DataError
-from miasbench.harness.unpacking import is_archive, unpack
+from miasbench.harness.download import fetching
+from miasbench.harness.download.unpacking import is_archive, unpack
 
 FILES = {"set/train/good/a 1.png": b"one", "set/test/Ungood/Ä.png": b"two" * 1000}
 
@@ -87,7 +87,7 @@ def test_an_error_of_the_disk_is_not_taken_for_one_of_the_archive(
         raise OSError(errno.ENOSPC, "No space left on device", "a.png")
 
     archive = make_zip(tmp_path / "set.zip", FILES)
-    monkeypatch.setattr("miasbench.harness.unpacking._write", full)
+    monkeypatch.setattr("miasbench.harness.download.unpacking._write", full)
     with pytest.raises(OSError, match="No space left"):
         unpack(archive, tmp_path / "out")
     assert [path.name for path in tmp_path.iterdir()] == ["set.zip"]

@@ -14,8 +14,8 @@ from pathlib import Path
 
 import requests
 
-from .api import BenchError, StageReport
-from .files import Lock, explain
+from ..api import BenchError, StageReport
+from ..files import Lock, explain
 
 OFFLINE = "MIASBENCH_OFFLINE"
 _ATTEMPTS = 5  # in a row without one byte more, once any has come; before that, two

@@ -13,9 +13,9 @@ from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 from typing import IO, NamedTuple
 
-from .api import DataError, StageReport
+from ..api import DataError, StageReport
+from ..files import write_folder
 from .fetching import require_space
-from .files import write_folder
 
 ENDINGS = (".zip", ".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz")
 _RATIO = 200  # images are compressed already; what grows more than this is a bomb

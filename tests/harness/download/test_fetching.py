@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from miasbench.harness import fetching
-from miasbench.harness.fetching import FetchError, fetch
+from miasbench.harness.download import fetching
+from miasbench.harness.download.fetching import FetchError, fetch
 
 CONTENT = bytes(range(256)) * 4096  # 1 MiB
 OTHER = CONTENT[::-1]
