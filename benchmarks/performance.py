@@ -24,8 +24,8 @@ from rich.console import Console
 from miasbench.harness.api import Dataset
 from miasbench.harness.cli.options import LocalPath
 from miasbench.harness.config import make_config
+from miasbench.harness.data.frame import frame_image
 from miasbench.harness.device import PeakMemory
-from miasbench.harness.frame import frame_image
 from miasbench.harness.planning import make_plan
 from miasbench.harness.provenance import environment
 from miasbench.harness.registry import build_method, open_dataset

@@ -17,7 +17,7 @@ from miasbench.harness.api import Dataset
 from miasbench.harness.cache import Cache
 from miasbench.harness.cli.options import LocalPath
 from miasbench.harness.config import make_config
-from miasbench.harness.frame import frame_image, frame_mask, image_rectangle
+from miasbench.harness.data.frame import frame_image, frame_mask, image_rectangle
 from miasbench.harness.masks import Overlap
 from miasbench.harness.planning import make_plan
 from miasbench.harness.runner import execute

@@ -16,9 +16,9 @@ from ..results.store import CellStore, RunStore, StoredPrediction
 from ..results.tables import CONVENTIONS, CellTables, failed_cell
 from .api import BenchError, Case, Dataset, Diagnostic, Method, Prediction, Split
 from .config import RunConfig, ScoreConfig
+from .data.frame import frame_image
 from .device import PeakMemory, calibrate, is_out_of_memory, seed_everything, synchronize
 from .files import explain, path_text
-from .frame import frame_image
 from .planning import Cell, build_method
 from .provenance import environment, scoring_version
 from .scanning import Truths, load_truths

@@ -8,7 +8,7 @@ import numpy as np
 from ..results.store import RunStore, scoring_of
 from .api import Dataset
 from .config import make_config
-from .frame import frame_image, frame_mask, image_rectangle
+from .data.frame import frame_image, frame_mask, image_rectangle
 from .recorded import NOWHERE_ELSE, recorded_datasets
 
 

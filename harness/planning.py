@@ -15,11 +15,11 @@ from ..results.store import RunStore, readable
 from . import registry
 from .api import BenchError, Dataset, Method, StageReport, UsageError, Weights
 from .config import RunConfig
+from .data.notes import notes_on
+from .data.subset import Subset
 from .device import resolve_device
-from .notes import notes_on
 from .paths import absolute
 from .provenance import cell_version, command_line, environment
-from .subset import Subset
 
 
 @dataclass(frozen=True)

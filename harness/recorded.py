@@ -8,7 +8,7 @@ from ..results.store import RunStore
 from . import registry
 from .api import BenchError, DataError, Dataset, UsageError
 from .config import RunConfig, make_config
-from .subset import Subset
+from .data.subset import Subset
 
 NOWHERE_ELSE: Mapping[str, str] = MappingProxyType({})
 

@@ -14,9 +14,9 @@ from .cells import PREDICTED, CellTask, Outcome, Report, now, run_cell, score_st
 from .claims import Claims
 from .comparing import compare_methods
 from .config import ScoreConfig, make_config
+from .data.leaks import shared_patients
 from .files import explain
 from .growing import grown
-from .leaks import shared_patients
 from .planning import Cell, Plan, cell_from_record
 from .provenance import usable_cores
 from .recorded import NOWHERE_ELSE, all_recorded_datasets

@@ -9,7 +9,7 @@ import numpy as np
 from ..results.store import StoredPrediction
 from .api import BenchError, Case, Dataset, LabelledMaps, Split
 from .config import ScoreConfig
-from .frame import Rectangle, Truth, frame_mask, image_rectangle
+from .data.frame import Rectangle, Truth, frame_mask, image_rectangle
 from .masks import Lesions
 from .metrics import DiceCurve, DiceTally, PixelRanking, PixelTally, rank_pixels
 

@@ -148,7 +148,7 @@ def add(
     from ...datasets.card import CardFile
     from ...datasets.splitting import PATIENT, SplitRule
     from ...datasets.volumes import Slicing, describe
-    from ..leaks import one_patient_note
+    from ..data.leaks import one_patient_note
     from ..registry import datasets, open_dataset
     from .progress import console, stage_status
 
@@ -191,8 +191,8 @@ def verify(name: str, out: Path | None, data_root: Path) -> int:
     import csv
     import io
 
+    from ..data.verifying import verify as look
     from ..registry import open_dataset
-    from ..verifying import verify as look
     from .progress import console, stage_status
 
     with stage_status() as report:

@@ -7,7 +7,7 @@ import pytest
 from miasbench.datasets.folder import open_folder
 from miasbench.datasets.phantom import phantom_brain_mri, write_bmad
 from miasbench.harness.config import RunConfig, ScoreConfig
-from miasbench.harness.frame import frame_image, frame_mask
+from miasbench.harness.data.frame import frame_image, frame_mask
 from miasbench.harness.picturing import framed_images
 from miasbench.harness.planning import make_plan
 from miasbench.harness.runner import execute

@@ -24,7 +24,7 @@ from miasbench.harness.api import (
     ValidationPolicy,
 )
 from miasbench.harness.config import ScoreConfig
-from miasbench.harness.frame import Truth, image_rectangle
+from miasbench.harness.data.frame import Truth, image_rectangle
 from miasbench.harness.masks import Lesions, MaskScores, Overlap
 from miasbench.harness.scanning import ScoringError, SplitTruths, Truths, load_truths
 from miasbench.harness.scoring import score_cell

@@ -3,7 +3,7 @@
 import re
 from itertools import combinations
 
-from .api import SPLITS, Dataset, Split
+from ..api import SPLITS, Dataset, Split
 
 _SHOWN = 3  # names of a pair of splits
 _OF_A_PATIENT = 3  # anomalous images; more of the same patient, and of no other, look like a name that all share

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import cast
 
-from .api import BrokenDatasetError, Case, Dataset, Split, StageReport
+from ..api import BrokenDatasetError, Case, Dataset, Split, StageReport
 from .leaks import one_patient_note, shared_patients, visits_note
 from .notes import pixel_notes
 from .survey import Survey, all_cases, look_alikes, survey

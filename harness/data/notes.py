@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-from .api import SPLITS, Case, Dataset, StageReport
+from ..api import SPLITS, Case, Dataset, StageReport
 from .leaks import one_patient_note, shared_patients_note, visits_note
 from .subset import Subset
 from .survey import Survey, all_cases, look_alikes, survey

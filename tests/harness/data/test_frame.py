@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from miasbench.harness.frame import frame_image, frame_mask, image_rectangle
+from miasbench.harness.data.frame import frame_image, frame_mask, image_rectangle
 
 sides = st.integers(1, 60)
 sizes = st.integers(32, 80)

@@ -3,7 +3,7 @@
 import hashlib
 from collections.abc import Sequence
 
-from .api import Case, Dataset, Sample, Split
+from ..api import Case, Dataset, Sample, Split
 
 
 class Subset(Dataset):

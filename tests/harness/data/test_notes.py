@@ -15,12 +15,12 @@ from miasbench.datasets.folder import open_folder
 from miasbench.datasets.phantom import phantom_brain_mri, write_bmad
 from miasbench.harness import registry
 from miasbench.harness.api import Card, Case, Dataset, Sample, Split
-from miasbench.harness.notes import notes_on
+from miasbench.harness.data.notes import notes_on
+from miasbench.harness.data.subset import Subset
+from miasbench.harness.data.survey import look_alikes, survey
+from miasbench.harness.data.verifying import verify
 from miasbench.harness.planning import make_plan
 from miasbench.harness.runner import execute
-from miasbench.harness.subset import Subset
-from miasbench.harness.survey import look_alikes, survey
-from miasbench.harness.verifying import verify
 
 from .running import Wrapped, config
 

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from miasbench.harness.api import Card, Case, Dataset, Sample, Split
-from miasbench.harness.subset import Subset
+from miasbench.harness.data.subset import Subset
 
 
 class Listed(Dataset):

@@ -16,8 +16,8 @@ from miasbench.datasets.phantom import phantom_brain_mri, write_bmad
 from miasbench.harness import registry
 from miasbench.harness.api import Case, Dataset, Method, Prediction, Sample, Split
 from miasbench.harness.config import RunConfig
-from miasbench.harness.frame import frame_image
-from miasbench.harness.leaks import shared_patients, shared_patients_note, visits_note
+from miasbench.harness.data.frame import frame_image
+from miasbench.harness.data.leaks import shared_patients, shared_patients_note, visits_note
 from miasbench.harness.planning import Plan, make_plan
 from miasbench.harness.registry import Entry
 from miasbench.harness.runner import execute
