@@ -9,7 +9,7 @@ from functools import partial
 
 import numpy as np
 
-from miasbench.harness.metrics import rank_pixels
+from miasbench.harness.scoring.ranking import rank_pixels
 from miasbench.harness.statistics import Interval, PatientCurves, auroc_interval, mean_interval
 
 PATIENTS = (2, 3, 5, 8, 12, 24, 60)

@@ -10,7 +10,7 @@ from monai.metrics.hausdorff_distance import compute_hausdorff_distance
 from monai.metrics.surface_distance import compute_average_surface_distance
 from scipy.ndimage import gaussian_filter
 
-from miasbench.harness.masks import Lesions, MaskScores, surface_distances
+from miasbench.harness.scoring.masks import Lesions, MaskScores, surface_distances
 
 Benchmark = Callable[..., Any]
 Pairs = list[tuple[np.ndarray, np.ndarray]]

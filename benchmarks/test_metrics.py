@@ -15,7 +15,7 @@ import pytest
 from scipy.ndimage import gaussian_filter
 from sklearn.metrics import roc_auc_score
 
-from miasbench.harness.metrics import DiceTally, PixelTally, dice_curve, rank_pixels
+from miasbench.harness.scoring.ranking import DiceTally, PixelTally, dice_curve, rank_pixels
 
 Benchmark = Any  # called with more than a function: pedantic, extra_info
 

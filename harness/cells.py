@@ -21,8 +21,8 @@ from .device import PeakMemory, calibrate, is_out_of_memory, seed_everything, sy
 from .files import explain, path_text
 from .planning import Cell, build_method
 from .provenance import environment, scoring_version
-from .scanning import Truths, load_truths
-from .scoring import score_cell
+from .scoring.cell_scores import score_cell
+from .scoring.scanning import Truths, load_truths
 
 PREDICTED: tuple[Split, ...] = ("valid", "test")
 

@@ -18,10 +18,10 @@ from .api import BenchError, Dataset
 from .cells import PREDICTED, CellTask, Report, scored_by, stored_scores
 from .comparing import compare_methods
 from .config import RunConfig, make_config
-from .metrics import Ranking
 from .planning import cell_from_record, key_of
 from .recorded import NOWHERE_ELSE, recorded_datasets
-from .scanning import Truths
+from .scoring.ranking import Ranking
+from .scoring.scanning import Truths
 
 _KEYS = {
     "cases": ["cell", "policy", "case"],

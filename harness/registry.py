@@ -107,12 +107,12 @@ DATASETS = {
     "phantom_retina_oct": Entry("miasbench.datasets.phantom:phantom_retina_oct", "Generated OCT B-scans"),
 }
 POLICIES = {
-    "normal_quantile": Entry("miasbench.harness.thresholds:NormalQuantile", "Normal images: their 99 % quantile"),
-    "normal_mean_std": Entry("miasbench.harness.thresholds:NormalMeanStd", "Normal images: mean + 3 deviations"),
-    "valid_dice": Entry("miasbench.harness.thresholds:ValidDice", "Validation: the best mean DICE"),
-    "valid_f1": Entry("miasbench.harness.thresholds:ValidF1", "Validation: the best F1 of all pixels"),
-    "otsu": Entry("miasbench.harness.thresholds:Otsu", "The image itself: Otsu's threshold of its map"),
-    "oracle_dice": Entry("miasbench.harness.thresholds:OracleDice", "The test set's masks: an upper bound"),
+    "normal_quantile": Entry("miasbench.harness.scoring.policies:NormalQuantile", "Normal images: their 99 % quantile"),
+    "normal_mean_std": Entry("miasbench.harness.scoring.policies:NormalMeanStd", "Normal images: mean + 3 deviations"),
+    "valid_dice": Entry("miasbench.harness.scoring.policies:ValidDice", "Validation: the best mean DICE"),
+    "valid_f1": Entry("miasbench.harness.scoring.policies:ValidF1", "Validation: the best F1 of all pixels"),
+    "otsu": Entry("miasbench.harness.scoring.policies:Otsu", "The image itself: Otsu's threshold of its map"),
+    "oracle_dice": Entry("miasbench.harness.scoring.policies:OracleDice", "The test set's masks: an upper bound"),
 }
 GIVEN_POLICIES = {
     "own": Entry("", "Nothing: the mask that the method itself makes"),

@@ -20,7 +20,7 @@ from .growing import grown
 from .planning import Cell, Plan, cell_from_record
 from .provenance import usable_cores
 from .recorded import NOWHERE_ELSE, all_recorded_datasets
-from .scanning import Truths, load_truths
+from .scoring.scanning import Truths, load_truths
 
 Executor = Callable[[Plan, Claims, Report], Generator[Outcome]]
 """Takes cells from the claims until there are none, runs them, releases each, and yields how it ended."""

@@ -25,7 +25,7 @@ from scipy.special import expit, logit, stdtrit
 
 from ..results.seeds import seeds_part_of_difference, with_seeds
 from ..results.tables import LEVEL
-from .metrics import AUPRO_LIMIT
+from .scoring.ranking import AUPRO_LIMIT
 
 RESAMPLES = 10_000
 SIGNIFICANCE = 0.05

@@ -13,9 +13,9 @@ from miasbench.harness.cli.check_command import exit_code
 from miasbench.harness.config import RunConfig
 from miasbench.harness.device import calibrate
 from miasbench.harness.gate import GATED, Measured, check, make_baseline, measure, parse_tolerances
-from miasbench.harness.metrics import PixelTally, Ranking
 from miasbench.harness.planning import make_plan
 from miasbench.harness.runner import execute
+from miasbench.harness.scoring.ranking import PixelTally, Ranking
 from miasbench.reports.gate import gate_markdown, in_words, junit_xml
 from miasbench.results.baseline import (
     DEFAULT_TOLERANCES,

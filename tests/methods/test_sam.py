@@ -10,7 +10,7 @@ from skimage.measure import label
 
 from miasbench.datasets.phantom import phantom_brain_mri
 from miasbench.harness.cache import Cache
-from miasbench.harness.masks import Overlap
+from miasbench.harness.scoring.masks import Overlap
 from miasbench.methods.mias_sam import sam as module
 from miasbench.methods.mias_sam.sam import Prompt, Sam, load_sam
 from miasbench.methods.weights import SAM

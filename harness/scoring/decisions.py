@@ -6,8 +6,8 @@ from typing import Any, cast
 
 import numpy as np
 
-from . import registry
-from .api import (
+from .. import registry
+from ..api import (
     BenchError,
     ImagePolicy,
     NormalsPolicy,
@@ -18,9 +18,9 @@ from .api import (
     UsageError,
     ValidationPolicy,
 )
-from .metrics import rounded_up
+from .policies import Fixed
+from .ranking import rounded_up
 from .scanning import Scanned
-from .thresholds import Fixed
 
 NO_POLICY = {"policy": "none", "looks_at": "nothing", "oracle": False, "threshold": float("nan")}
 OWN = NO_POLICY | {"policy": "own"}

@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 from skimage.measure import label as label_regions
 from sklearn.metrics import average_precision_score, f1_score, precision_recall_curve, roc_auc_score
 
-from miasbench.harness import metrics
-from miasbench.harness.metrics import (
+from miasbench.harness.scoring import ranking as metrics
+from miasbench.harness.scoring.ranking import (
     AUPRO_LIMIT,
     MIN_LIMIT,
     DiceCurve,

@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 from sklearn.metrics import average_precision_score, roc_auc_score
 
-from miasbench.harness import registry, scoring
+from miasbench.harness import registry
 from miasbench.harness.api import (
     Card,
     Case,
@@ -25,11 +25,12 @@ from miasbench.harness.api import (
 )
 from miasbench.harness.config import ScoreConfig
 from miasbench.harness.data.frame import Truth, image_rectangle
-from miasbench.harness.masks import Lesions, MaskScores, Overlap
-from miasbench.harness.scanning import ScoringError, SplitTruths, Truths, load_truths
-from miasbench.harness.scoring import score_cell
+from miasbench.harness.scoring import cell_scores as scoring
+from miasbench.harness.scoring.cell_scores import score_cell
+from miasbench.harness.scoring.masks import Lesions, MaskScores, Overlap
+from miasbench.harness.scoring.policies import Otsu
+from miasbench.harness.scoring.scanning import ScoringError, SplitTruths, Truths, load_truths
 from miasbench.harness.statistics import mean_interval
-from miasbench.harness.thresholds import Otsu
 from miasbench.results.store import StoredPrediction
 from miasbench.results.tables import CASES, CONVENTIONS, COSTS, CURVES, MASK_METRICS, SCORES, CellTables
 

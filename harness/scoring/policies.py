@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 from skimage.filters import threshold_otsu
 
-from .api import (
+from ..api import (
     ImagePolicy,
     LabelledMaps,
     NormalsPolicy,

@@ -9,7 +9,7 @@ from scipy.ndimage import binary_erosion
 from skimage.measure import label as label_regions
 from sklearn.metrics import f1_score, jaccard_score, precision_score, recall_score
 
-from miasbench.harness.masks import Lesions, MaskScores, Overlap, lesion_size, surface_distances
+from miasbench.harness.scoring.masks import Lesions, MaskScores, Overlap, lesion_size, surface_distances
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*always_return_as_numpy:FutureWarning")
 

@@ -6,12 +6,12 @@ from typing import Any
 
 import numpy as np
 
-from ..results.store import StoredPrediction
-from .api import BenchError, Case, Dataset, LabelledMaps, Split
-from .config import ScoreConfig
-from .data.frame import Rectangle, Truth, frame_mask, image_rectangle
+from ...results.store import StoredPrediction
+from ..api import BenchError, Case, Dataset, LabelledMaps, Split
+from ..config import ScoreConfig
+from ..data.frame import Rectangle, Truth, frame_mask, image_rectangle
 from .masks import Lesions
-from .metrics import DiceCurve, DiceTally, PixelRanking, PixelTally, rank_pixels
+from .ranking import DiceCurve, DiceTally, PixelRanking, PixelTally, rank_pixels
 
 
 class ScoringError(BenchError):

@@ -15,8 +15,16 @@ from miasbench.harness.api import (
     PolicyUnavailableError,
     ValidationPolicy,
 )
-from miasbench.harness.metrics import dice_curve, rank_pixels
-from miasbench.harness.thresholds import Fixed, NormalMeanStd, NormalQuantile, OracleDice, Otsu, ValidDice, ValidF1
+from miasbench.harness.scoring.policies import (
+    Fixed,
+    NormalMeanStd,
+    NormalQuantile,
+    OracleDice,
+    Otsu,
+    ValidDice,
+    ValidF1,
+)
+from miasbench.harness.scoring.ranking import dice_curve, rank_pixels
 
 POLICIES = (NormalQuantile(), NormalMeanStd(), ValidDice(), ValidF1(), Otsu(), Fixed(0.5), OracleDice())
 

@@ -10,15 +10,15 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from ..results.store import StoredPrediction
-from ..results.tables import CASES, COSTS, CURVES, RANGES, SCORES, CellTables, conventions, curve_convention, table
-from .api import Split
-from .config import ScoreConfig
-from .deciding import NO_POLICY, Decision, decide
+from ...results.store import StoredPrediction
+from ...results.tables import CASES, COSTS, CURVES, RANGES, SCORES, CellTables, conventions, curve_convention, table
+from ..api import Split
+from ..config import ScoreConfig
+from ..statistics import Interval, PatientCurves, auroc_interval, mean_interval
+from .decisions import NO_POLICY, Decision, decide
 from .masks import MaskScores, Overlap, lesion_size
-from .metrics import PixelRanking, Ranking, rank_pixels
+from .ranking import PixelRanking, Ranking, rank_pixels
 from .scanning import Scanned, Scored, SplitTruths, Truths, scan
-from .statistics import Interval, PatientCurves, auroc_interval, mean_interval
 
 NAN = float("nan")
 
