@@ -9,8 +9,8 @@ from functools import partial
 
 import numpy as np
 
+from miasbench.harness.analysis.statistics import Interval, PatientCurves, auroc_interval, mean_interval
 from miasbench.harness.scoring.ranking import rank_pixels
-from miasbench.harness.statistics import Interval, PatientCurves, auroc_interval, mean_interval
 
 PATIENTS = (2, 3, 5, 8, 12, 24, 60)
 ENDLESS = 20_000  # patients

@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 from rich.console import Console
 
+from miasbench.harness.analysis.statistics import mean_interval
 from miasbench.harness.api import Dataset
 from miasbench.harness.cache import Cache
 from miasbench.harness.cli.options import LocalPath
@@ -21,7 +22,6 @@ from miasbench.harness.data.frame import frame_image, frame_mask, image_rectangl
 from miasbench.harness.planning import make_plan
 from miasbench.harness.runner import execute
 from miasbench.harness.scoring.masks import Overlap
-from miasbench.harness.statistics import mean_interval
 from miasbench.methods import weights
 from miasbench.methods.mias_sam.sam import Prompt, load_sam
 from miasbench.results.store import RunStore

@@ -9,7 +9,7 @@ import pytest
 from sklearn.metrics import roc_auc_score
 from sklearn.utils import resample
 
-from miasbench.harness.statistics import (
+from miasbench.harness.analysis.statistics import (
     PatientCurves,
     auroc_interval,
     case_table,

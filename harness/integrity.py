@@ -14,12 +14,12 @@ import pandas as pd
 
 from ..results.store import CellStore, ResultsError, RunStore
 from ..results.tables import concatenate
+from .analysis.ranks import compare_methods
+from .analysis.recorded import NOWHERE_ELSE, recorded_datasets
 from .api import BenchError, Dataset
 from .cells import PREDICTED, CellTask, Report, scored_by, stored_scores
-from .comparing import compare_methods
 from .config import RunConfig, make_config
 from .planning import cell_from_record, key_of
-from .recorded import NOWHERE_ELSE, recorded_datasets
 from .scoring.ranking import Ranking
 from .scoring.scanning import Truths
 

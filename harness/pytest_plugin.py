@@ -48,9 +48,9 @@ class BaselineFile(pytest.File):
     def collect(self) -> Iterator["CellItem"]:
         from ..results.baseline import read_baseline
         from ..results.store import find_run
+        from .analysis.gate import check, measure
         from .api import BenchError
         from .config import default_results, results_folder
-        from .gate import check, measure
 
         try:
             baseline = read_baseline(self.path)

@@ -70,8 +70,8 @@ def command(run: str, baseline: Path, results: UPath, markdown: Path | None, git
     from ...reports.gate import gate_markdown, gate_table, junit_xml
     from ...results.baseline import find_baseline, read_baseline
     from ...results.store import find_run
+    from ..analysis.gate import check, measure
     from ..files import naming, write_whole
-    from ..gate import check, measure
     from .progress import console
 
     summary = os.environ.get("GITHUB_STEP_SUMMARY")

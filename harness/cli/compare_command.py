@@ -40,8 +40,8 @@ def command(a: str, b: str, results: UPath, everything: bool, csv: Path | None) 
     from ...results.extent import extents
     from ...results.store import find_run
     from ...results.tables import headline
+    from ..analysis.run_difference import compare_runs
     from ..api import UsageError
-    from ..changes import compare_runs
     from ..files import write_whole
     from .progress import console, print_doubts, print_unfinished
 

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from ...results.store import RunStore
-    from ..picturing import FramedImages
+    from ..analysis.case_images import FramedImages
 
 
 @click.command(
@@ -72,10 +72,10 @@ def command(
     from ...results.joining import join_runs
     from ...results.store import find_run
     from ...results.tables import HEADLINE, masks_by
+    from ..analysis.ranks import compare_methods
+    from ..analysis.recorded import moved_datasets
     from ..api import UsageError
-    from ..comparing import compare_methods
     from ..integrity import doubts
-    from ..recorded import moved_datasets
     from ..registry import suggest
     from .progress import console, print_doubts, print_unfinished, stage_status
 
@@ -142,7 +142,7 @@ def _images(
     stores: "Sequence[RunStore]", moved: Mapping[str, str]
 ) -> "tuple[dict[tuple[str, str], FramedImages], list[str]]":
     """What reads the test images of each run's datasets, and why those of some cannot be had."""
-    from ..picturing import framed_images
+    from ..analysis.case_images import framed_images
 
     images, missing = {}, []
     for run in stores:

@@ -50,7 +50,7 @@ def command(
     """
     from ...results.store import find_run
     from .. import runner
-    from ..recorded import moved_datasets
+    from ..analysis.recorded import moved_datasets
     from .progress import CellProgress, console, print_run
 
     store = find_run(run, results)

@@ -36,8 +36,8 @@ def command(run: str, results: UPath, policy: str | None, methods: str | None, p
     from ...results.extent import extents
     from ...results.store import find_run
     from ...results.tables import HEADLINE
+    from ..analysis.ranks import compare_methods
     from ..api import UsageError
-    from ..comparing import compare_methods
     from ..registry import split_list, suggest
     from .progress import console, print_unfinished
 

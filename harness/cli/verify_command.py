@@ -31,8 +31,8 @@ def command(run: str, results: UPath, moved: tuple[str, ...]) -> int:
     again in memory. Nothing is changed. RUN is a run's folder, its name, the beginning of its name, or `latest`.
     """
     from ...results.store import find_run
+    from ..analysis.recorded import moved_datasets
     from ..integrity import verify_run
-    from ..recorded import moved_datasets
     from .progress import CellProgress, console
 
     store = find_run(run, results)

@@ -12,9 +12,9 @@ import pandas as pd
 
 from ...results.store import StoredPrediction
 from ...results.tables import CASES, COSTS, CURVES, RANGES, SCORES, CellTables, conventions, curve_convention, table
+from ..analysis.statistics import Interval, PatientCurves, auroc_interval, mean_interval
 from ..api import Split
 from ..config import ScoreConfig
-from ..statistics import Interval, PatientCurves, auroc_interval, mean_interval
 from .decisions import NO_POLICY, Decision, decide
 from .masks import MaskScores, Overlap, lesion_size
 from .ranking import PixelRanking, Ranking, rank_pixels

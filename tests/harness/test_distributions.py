@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
+from miasbench.harness.analysis.gate import check, make_baseline, measure
 from miasbench.harness.cells import Outcome
 from miasbench.harness.distributions import git_commit, plugin_records, with_source
-from miasbench.harness.gate import check, make_baseline, measure
 from miasbench.harness.provenance import code_version, environment, scoring_version
 from miasbench.results.baseline import DEFAULT_TOLERANCES
 from miasbench.results.store import RunStore

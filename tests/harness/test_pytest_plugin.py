@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from miasbench.harness.analysis.gate import make_baseline
 from miasbench.harness.config import RunConfig
-from miasbench.harness.gate import make_baseline
 from miasbench.harness.planning import make_plan
 from miasbench.harness.runner import execute
 from miasbench.results.baseline import DEFAULT_TOLERANCES, Baseline, write_baseline

@@ -6,8 +6,8 @@ import pandas as pd
 import pytest
 from PIL import Image
 
+from miasbench.harness.analysis.case_images import Framed
 from miasbench.harness.api import Prediction
-from miasbench.harness.picturing import Framed
 from miasbench.reports.galleries import chosen_cases, galleries, picture
 from miasbench.reports.looks import COLUMN
 from miasbench.results.store import RunStore, StoredPrediction

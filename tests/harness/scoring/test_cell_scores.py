@@ -9,6 +9,7 @@ import pytest
 from sklearn.metrics import average_precision_score, roc_auc_score
 
 from miasbench.harness import registry
+from miasbench.harness.analysis.statistics import mean_interval
 from miasbench.harness.api import (
     Card,
     Case,
@@ -30,7 +31,6 @@ from miasbench.harness.scoring.cell_scores import score_cell
 from miasbench.harness.scoring.masks import Lesions, MaskScores, Overlap
 from miasbench.harness.scoring.policies import Otsu
 from miasbench.harness.scoring.scanning import ScoringError, SplitTruths, Truths, load_truths
-from miasbench.harness.statistics import mean_interval
 from miasbench.results.store import StoredPrediction
 from miasbench.results.tables import CASES, CONVENTIONS, COSTS, CURVES, MASK_METRICS, SCORES, CellTables
 

@@ -8,11 +8,11 @@ from xml.etree import ElementTree
 import numpy as np
 import pytest
 
+from miasbench.harness.analysis.gate import GATED, Measured, check, make_baseline, measure, parse_tolerances
 from miasbench.harness.api import UsageError
 from miasbench.harness.cli.check_command import exit_code
 from miasbench.harness.config import RunConfig
 from miasbench.harness.device import calibrate
-from miasbench.harness.gate import GATED, Measured, check, make_baseline, measure, parse_tolerances
 from miasbench.harness.planning import make_plan
 from miasbench.harness.runner import execute
 from miasbench.harness.scoring.ranking import PixelTally, Ranking

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from ..results.baseline import (
+from ...results.baseline import (
     DIGITS,
     JUDGED,
     RUNTIME,
@@ -31,12 +31,12 @@ from ..results.baseline import (
     Score,
     Tolerance,
 )
-from ..results.seeds import over_seeds
-from ..results.store import RunStore, scoring_of
-from ..results.tables import COLLAPSED, MASK_METRICS, headline
-from .api import UsageError
-from .integrity import doubts
-from .registry import suggest
+from ...results.seeds import over_seeds
+from ...results.store import RunStore, scoring_of
+from ...results.tables import COLLAPSED, MASK_METRICS, headline
+from ..api import UsageError
+from ..integrity import doubts
+from ..registry import suggest
 from .statistics import case_table, mean_interval
 
 GATED = (

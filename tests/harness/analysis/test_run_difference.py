@@ -4,11 +4,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from miasbench.harness.changes import Change, RunDifference, compare_runs
+from miasbench.harness.analysis.run_difference import Change, RunDifference, compare_runs
+from miasbench.harness.analysis.statistics import mean_interval
 from miasbench.harness.config import RunConfig
 from miasbench.harness.planning import make_plan
 from miasbench.harness.runner import execute
-from miasbench.harness.statistics import mean_interval
 from miasbench.results.store import RunStore
 
 SET = "phantom_brain_mri:train=4,valid=3,test=8,size=64"

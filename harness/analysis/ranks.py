@@ -4,8 +4,8 @@ from typing import NamedTuple
 
 import pandas as pd
 
-from ..results.seeds import OverSeeds, over_seeds
-from ..results.tables import (
+from ...results.seeds import OverSeeds, over_seeds
+from ...results.tables import (
     COMPARISON_CONVENTION,
     COMPARISONS,
     HEADLINE,

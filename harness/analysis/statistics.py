@@ -23,9 +23,9 @@ import numpy as np
 import pandas as pd
 from scipy.special import expit, logit, stdtrit
 
-from ..results.seeds import seeds_part_of_difference, with_seeds
-from ..results.tables import LEVEL
-from .scoring.ranking import AUPRO_LIMIT
+from ...results.seeds import seeds_part_of_difference, with_seeds
+from ...results.tables import LEVEL
+from ..scoring.ranking import AUPRO_LIMIT
 
 RESAMPLES = 10_000
 SIGNIFICANCE = 0.05

@@ -4,11 +4,11 @@ from collections.abc import Collection, Iterable, Mapping
 from types import MappingProxyType
 from typing import NamedTuple
 
-from ..results.store import RunStore
-from . import registry
-from .api import BenchError, DataError, Dataset, UsageError
-from .config import RunConfig, make_config
-from .data.subset import Subset
+from ...results.store import RunStore
+from .. import registry
+from ..api import BenchError, DataError, Dataset, UsageError
+from ..config import RunConfig, make_config
+from ..data.subset import Subset
 
 NOWHERE_ELSE: Mapping[str, str] = MappingProxyType({})
 

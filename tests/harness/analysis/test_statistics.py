@@ -11,7 +11,7 @@ from sklearn.metrics import average_precision_score, precision_recall_curve, roc
 from statsmodels.regression.linear_model import OLS
 from statsmodels.stats.power import ttest_power
 
-from miasbench.harness.statistics import (
+from miasbench.harness.analysis.statistics import (
     PatientCurves,
     auroc_interval,
     case_table,

@@ -5,8 +5,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from miasbench.harness.comparing import compare_methods
-from miasbench.harness.statistics import case_table, compare, mean_interval
+from miasbench.harness.analysis.ranks import compare_methods
+from miasbench.harness.analysis.statistics import case_table, compare, mean_interval
 from miasbench.results.seeds import over_seeds
 from miasbench.results.tables import CASES, COMPARISONS, HEADLINE, RANKS, headline, table
 

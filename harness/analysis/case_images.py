@@ -5,10 +5,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ..results.store import RunStore, scoring_of
-from .api import Dataset
-from .config import make_config
-from .data.frame import frame_image, frame_mask, image_rectangle
+from ...results.store import RunStore, scoring_of
+from ..api import Dataset
+from ..config import make_config
+from ..data.frame import frame_image, frame_mask, image_rectangle
 from .recorded import NOWHERE_ELSE, recorded_datasets
 
 
