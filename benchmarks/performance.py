@@ -25,11 +25,11 @@ from miasbench.harness.api import Dataset
 from miasbench.harness.cli.options import LocalPath
 from miasbench.harness.config import make_config
 from miasbench.harness.data.frame import frame_image
-from miasbench.harness.device import PeakMemory
-from miasbench.harness.planning import make_plan
-from miasbench.harness.provenance import environment
 from miasbench.harness.registry import build_method, open_dataset
-from miasbench.harness.runner import execute
+from miasbench.harness.running.device import PeakMemory
+from miasbench.harness.running.planning import make_plan
+from miasbench.harness.running.provenance import environment
+from miasbench.harness.running.runner import execute
 from miasbench.methods import weights
 from miasbench.methods.mias_sam.index import FACTORIES, PROBES
 from miasbench.methods.mias_sam.memory_bank import MemoryBank, anomaly_map, patch_descriptors

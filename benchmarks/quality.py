@@ -19,8 +19,8 @@ from miasbench.harness.cache import Cache
 from miasbench.harness.cli.options import LocalPath
 from miasbench.harness.config import make_config
 from miasbench.harness.data.frame import frame_image, frame_mask, image_rectangle
-from miasbench.harness.planning import make_plan
-from miasbench.harness.runner import execute
+from miasbench.harness.running.planning import make_plan
+from miasbench.harness.running.runner import execute
 from miasbench.harness.scoring.masks import Overlap
 from miasbench.methods import weights
 from miasbench.methods.mias_sam.sam import Prompt, load_sam

@@ -35,8 +35,8 @@ from ...results.seeds import over_seeds
 from ...results.store import RunStore, scoring_of
 from ...results.tables import COLLAPSED, MASK_METRICS, headline
 from ..api import UsageError
-from ..integrity import doubts
 from ..registry import suggest
+from ..running.integrity import doubts
 from .statistics import case_table, mean_interval
 
 GATED = (

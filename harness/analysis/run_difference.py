@@ -9,7 +9,7 @@ import pandas as pd
 from ...results.seeds import seeds_part_of_difference, with_seeds
 from ...results.store import RunStore, scoring_of
 from ...results.tables import RANGES
-from ..integrity import doubts
+from ..running.integrity import doubts
 from .statistics import mean_interval
 
 PAIRED = ("dice", "iou", "recall", "hd95_px", "assd_px")

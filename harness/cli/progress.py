@@ -63,7 +63,7 @@ class CellProgress:
     """
 
     def __init__(self, cells: int) -> None:
-        from ..cells import ENDS
+        from ..running.cells import ENDS
 
         whole = Column(no_wrap=True)
         self._progress = Progress(
@@ -155,7 +155,7 @@ def print_run(store: "RunStore") -> None:
     """Prints the tables of a run, of how much they are, what speaks against them, and where its files are."""
     from ...reports.tables import run_tables
     from ...results.extent import extents
-    from ..integrity import doubts
+    from ..running.integrity import doubts
 
     scores = store.scores()
     console.print(run_tables(scores, extents([store.read()], store.cases(), scores)))

@@ -75,8 +75,8 @@ def command(
     from ..analysis.ranks import compare_methods
     from ..analysis.recorded import moved_datasets
     from ..api import UsageError
-    from ..integrity import doubts
     from ..registry import suggest
+    from ..running.integrity import doubts
     from .progress import console, print_doubts, print_unfinished, stage_status
 
     stores = [find_run(name, results) for name in runs or ("latest",)]

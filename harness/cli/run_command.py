@@ -137,7 +137,7 @@ def command(ctx: click.Context, config: Path | None, force: bool, **options: Any
     run_config = make_config(values, f"in {config}" if config else COMMAND_LINE, given)
     check_names(run_config.methods, run_config.dataset, run_config.data_root)
 
-    from .. import cluster, local, planning, runner
+    from ..running import cluster, local, planning, runner
     from .progress import CellProgress, console, print_run, stage_status
 
     if run_config.executor == "local":

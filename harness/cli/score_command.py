@@ -49,8 +49,8 @@ def command(
     RUN is a run's folder, its name, the beginning of its name, or `latest`.
     """
     from ...results.store import find_run
-    from .. import runner
     from ..analysis.recorded import moved_datasets
+    from ..running import runner
     from .progress import CellProgress, console, print_run
 
     store = find_run(run, results)

@@ -32,7 +32,7 @@ def command(run: str, results: UPath, moved: tuple[str, ...]) -> int:
     """
     from ...results.store import find_run
     from ..analysis.recorded import moved_datasets
-    from ..integrity import verify_run
+    from ..running.integrity import verify_run
     from .progress import CellProgress, console
 
     store = find_run(run, results)

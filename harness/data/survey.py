@@ -14,7 +14,7 @@ from scipy.ndimage import gaussian_filter
 
 from ..api import SPLITS, BenchError, Case, DataError, Dataset, StageReport
 from ..cache import Cache, cache_key
-from ..provenance import code_version
+from ..running.provenance import code_version
 
 _SIDE = 32  # of the small pictures that are compared
 _SMOOTHING = 2.0  # pixels of those; what is smoother is alike in all heads, and left out

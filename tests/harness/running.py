@@ -7,10 +7,10 @@ from typing import Any
 import pandas as pd
 
 from miasbench.harness.api import Case, Dataset, Sample, Split
-from miasbench.harness.cells import Outcome
 from miasbench.harness.config import RunConfig
-from miasbench.harness.planning import make_plan
-from miasbench.harness.runner import Executor, execute, inline
+from miasbench.harness.running.cells import Outcome
+from miasbench.harness.running.planning import make_plan
+from miasbench.harness.running.runner import Executor, execute, inline
 from miasbench.results.store import RunStore
 
 TINY = "phantom_brain_mri:train=3,valid=4,test=6,size=64"

@@ -12,8 +12,8 @@ from pathlib import Path
 import psutil
 import pytest
 
-from miasbench.harness.planning import make_plan
-from miasbench.harness.runner import execute
+from miasbench.harness.running.planning import make_plan
+from miasbench.harness.running.runner import execute
 from miasbench.results.store import ResultsError, RunStore
 
 from .running import TINY, assert_equal_runs, config, predictions, run

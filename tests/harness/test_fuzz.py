@@ -18,7 +18,7 @@ from miasbench.datasets.phantom import phantom_brain_mri, write_bmad
 from miasbench.harness.api import BenchError
 from miasbench.harness.cli import main
 from miasbench.harness.config import make_config, read_config
-from miasbench.harness.planning import make_plan
+from miasbench.harness.running.planning import make_plan
 from miasbench.results.store import RunStore
 
 from .running import TINY, run

@@ -11,8 +11,8 @@ import pytest
 
 from miasbench.harness.analysis.gate import make_baseline
 from miasbench.harness.config import RunConfig
-from miasbench.harness.planning import make_plan
-from miasbench.harness.runner import execute
+from miasbench.harness.running.planning import make_plan
+from miasbench.harness.running.runner import execute
 from miasbench.results.baseline import DEFAULT_TOLERANCES, Baseline, write_baseline
 
 PLUGIN = "miasbench.harness.pytest_plugin"

@@ -10,8 +10,8 @@ from sklearn.metrics import roc_auc_score
 from miasbench.datasets.phantom import phantom_retina_oct
 from miasbench.harness.api import Method, Prediction, Weights
 from miasbench.harness.data.frame import frame_image, frame_mask
-from miasbench.harness.device import seed_everything
 from miasbench.harness.registry import build_method
+from miasbench.harness.running.device import seed_everything
 from miasbench.methods.backbones import BACKBONES
 from miasbench.methods.coreset import Coreset
 

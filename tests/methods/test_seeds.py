@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from miasbench.harness.api import Method, Prediction
-from miasbench.harness.device import seed_everything
 from miasbench.harness.registry import build_method
+from miasbench.harness.running.device import seed_everything
 from miasbench.methods.mias_sam import sam_method
 
 from .blur_sam import BlurSam

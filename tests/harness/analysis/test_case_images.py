@@ -9,8 +9,8 @@ from miasbench.datasets.phantom import phantom_brain_mri, write_bmad
 from miasbench.harness.analysis.case_images import framed_images
 from miasbench.harness.config import RunConfig, ScoreConfig
 from miasbench.harness.data.frame import frame_image, frame_mask
-from miasbench.harness.planning import make_plan
-from miasbench.harness.runner import execute
+from miasbench.harness.running.planning import make_plan
+from miasbench.harness.running.runner import execute
 from miasbench.results.store import RunStore
 
 

@@ -12,9 +12,9 @@ from miasbench.harness.analysis.gate import GATED, Measured, check, make_baselin
 from miasbench.harness.api import UsageError
 from miasbench.harness.cli.check_command import exit_code
 from miasbench.harness.config import RunConfig
-from miasbench.harness.device import calibrate
-from miasbench.harness.planning import make_plan
-from miasbench.harness.runner import execute
+from miasbench.harness.running.device import calibrate
+from miasbench.harness.running.planning import make_plan
+from miasbench.harness.running.runner import execute
 from miasbench.harness.scoring.ranking import PixelTally, Ranking
 from miasbench.reports.gate import gate_markdown, in_words, junit_xml
 from miasbench.results.baseline import (

@@ -17,8 +17,8 @@ import yaml
 from miasbench.datasets.phantom import phantom_brain_mri, write_bmad
 from miasbench.harness.cli import cli, main
 from miasbench.harness.cli.options import LocalPath
-from miasbench.harness.local import prepare
-from miasbench.harness.runner import write_run_tables
+from miasbench.harness.running.local import prepare
+from miasbench.harness.running.runner import write_run_tables
 from miasbench.results.store import RunStore, find_runs
 
 TINY = "phantom_brain_mri:train=3,valid=4,test=6,size=64"

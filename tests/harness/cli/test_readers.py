@@ -11,8 +11,8 @@ import pytest
 from miasbench.harness import registry
 from miasbench.harness.cli import main
 from miasbench.harness.config import RunConfig
-from miasbench.harness.planning import make_plan
-from miasbench.harness.runner import execute, write_run_tables
+from miasbench.harness.running.planning import make_plan
+from miasbench.harness.running.runner import execute, write_run_tables
 from miasbench.results.store import RunStore
 from miasbench.results.tables import failed_cell
 

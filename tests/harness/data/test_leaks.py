@@ -18,9 +18,9 @@ from miasbench.harness.api import Case, Dataset, Method, Prediction, Sample, Spl
 from miasbench.harness.config import RunConfig
 from miasbench.harness.data.frame import frame_image
 from miasbench.harness.data.leaks import shared_patients, shared_patients_note, visits_note
-from miasbench.harness.planning import Plan, make_plan
 from miasbench.harness.registry import Entry
-from miasbench.harness.runner import execute
+from miasbench.harness.running.planning import Plan, make_plan
+from miasbench.harness.running.runner import execute
 from miasbench.results.store import RunStore
 
 from .running import TINY, Wrapped

@@ -19,8 +19,8 @@ from miasbench.harness.data.notes import notes_on
 from miasbench.harness.data.subset import Subset
 from miasbench.harness.data.survey import look_alikes, survey
 from miasbench.harness.data.verifying import verify
-from miasbench.harness.planning import make_plan
-from miasbench.harness.runner import execute
+from miasbench.harness.running.planning import make_plan
+from miasbench.harness.running.runner import execute
 
 from .running import Wrapped, config
 

@@ -7,20 +7,20 @@ from dataclasses import asdict, replace
 from functools import partial
 from typing import Any
 
-from ..results.store import ResultsError, RunStore
-from ..results.tables import concatenate
-from .analysis.ranks import compare_methods
-from .analysis.recorded import NOWHERE_ELSE, all_recorded_datasets
-from .api import SPLITS, UsageError
+from ...results.store import ResultsError, RunStore
+from ...results.tables import concatenate
+from ..analysis.ranks import compare_methods
+from ..analysis.recorded import NOWHERE_ELSE, all_recorded_datasets
+from ..api import SPLITS, UsageError
+from ..config import ScoreConfig, make_config
+from ..data.leaks import shared_patients
+from ..files import explain
+from ..scoring.scanning import Truths, load_truths
 from .cells import PREDICTED, CellTask, Outcome, Report, now, run_cell, score_stored, scored_by
 from .claims import Claims
-from .config import ScoreConfig, make_config
-from .data.leaks import shared_patients
-from .files import explain
 from .growing import grown
 from .planning import Cell, Plan, cell_from_record
 from .provenance import usable_cores
-from .scoring.scanning import Truths, load_truths
 
 Executor = Callable[[Plan, Claims, Report], Generator[Outcome]]
 """Takes cells from the claims until there are none, runs them, releases each, and yields how it ended."""

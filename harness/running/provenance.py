@@ -12,11 +12,18 @@ from typing import Any
 
 import psutil
 
-from .api import Dataset, Method
+from ..api import Dataset, Method
+from ..registry import BUILT_IN, dataset_entry, method_entry, parse_method, policies, with_inner
 from .distributions import git_commit, plugin_records, with_source
-from .registry import BUILT_IN, dataset_entry, method_entry, parse_method, policies, with_inner
 
-_ROOMS = ("harness/api.py", "harness/data/frame.py", "harness/cells.py", "harness/cache.py", "methods", "datasets")
+_ROOMS = (
+    "harness/api.py",
+    "harness/data/frame.py",
+    "harness/running/cells.py",
+    "harness/cache.py",
+    "methods",
+    "datasets",
+)
 _SCORED_BY = ("deciding", "frame", "masks", "metrics", "scanning", "scoring", "statistics", "thresholds")
 _SCORING = (*(f"harness/{name}.py" for name in _SCORED_BY), "results/tables.py")
 _HYPERPARAMETERS = ("target", "anomalib", "options", "schedule", "input_size")  # of a card

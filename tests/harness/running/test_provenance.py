@@ -4,7 +4,7 @@ import shlex
 
 import pytest
 
-from miasbench.harness.provenance import command_line
+from miasbench.harness.running.provenance import command_line
 
 
 def test_a_command_can_be_given_to_a_shell_as_it_is_recorded(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -12,17 +12,17 @@ from typing import Any, Literal, NamedTuple, get_args
 import numpy as np
 from upath import UPath
 
-from ..results.store import CellStore, RunStore, StoredPrediction
-from ..results.tables import CONVENTIONS, CellTables, failed_cell
-from .api import BenchError, Case, Dataset, Diagnostic, Method, Prediction, Split
-from .config import RunConfig, ScoreConfig
-from .data.frame import frame_image
+from ...results.store import CellStore, RunStore, StoredPrediction
+from ...results.tables import CONVENTIONS, CellTables, failed_cell
+from ..api import BenchError, Case, Dataset, Diagnostic, Method, Prediction, Split
+from ..config import RunConfig, ScoreConfig
+from ..data.frame import frame_image
+from ..files import explain, path_text
+from ..scoring.cell_scores import score_cell
+from ..scoring.scanning import Truths, load_truths
 from .device import PeakMemory, calibrate, is_out_of_memory, seed_everything, synchronize
-from .files import explain, path_text
 from .planning import Cell, build_method
 from .provenance import environment, scoring_version
-from .scoring.cell_scores import score_cell
-from .scoring.scanning import Truths, load_truths
 
 PREDICTED: tuple[Split, ...] = ("valid", "test")
 

@@ -12,7 +12,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from .api import BenchError, Case, Dataset, Split, UsageError
+from ..api import BenchError, Case, Dataset, Split, UsageError
+from ..config import RunConfig
 from .cells import (
     PREDICTED,
     CellTask,
@@ -28,7 +29,6 @@ from .cells import (
     warm_up,
 )
 from .claims import Claims
-from .config import RunConfig
 from .device import PeakMemory, seed_everything
 from .planning import Plan, build_method, open_datasets
 from .provenance import asked_threads, cell_version

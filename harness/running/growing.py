@@ -2,8 +2,8 @@
 
 from typing import Any
 
-from .api import UsageError
-from .config import make_config
+from ..api import UsageError
+from ..config import make_config
 
 _SHARED = ("size", "limit", "data_root")  # what all cells of a run have in common, beside how they are scored
 

@@ -5,9 +5,9 @@ from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
-from ..results.store import find_runs
+from ...results.store import find_runs
+from ..files import Lock
 from .cells import CellTask, Outcome, Report, is_kept
-from .files import Lock
 from .planning import Plan
 
 _PATIENCE = 0.5  # seconds between two looks at what others are doing

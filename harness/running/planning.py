@@ -11,14 +11,14 @@ from typing import Any
 from pydantic import TypeAdapter
 from upath import UPath
 
-from ..results.store import RunStore, readable
-from . import registry
-from .api import BenchError, Dataset, Method, StageReport, UsageError, Weights
-from .config import RunConfig
-from .data.notes import notes_on
-from .data.subset import Subset
+from ...results.store import RunStore, readable
+from .. import registry
+from ..api import BenchError, Dataset, Method, StageReport, UsageError, Weights
+from ..config import RunConfig
+from ..data.notes import notes_on
+from ..data.subset import Subset
+from ..paths import absolute
 from .device import resolve_device
-from .paths import absolute
 from .provenance import cell_version, command_line, environment
 
 

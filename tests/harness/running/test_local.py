@@ -8,9 +8,9 @@ from typing import Any
 import psutil
 import pytest
 
-from miasbench.harness.local import local, prepare
-from miasbench.harness.planning import make_plan
-from miasbench.harness.runner import execute
+from miasbench.harness.running.local import local, prepare
+from miasbench.harness.running.planning import make_plan
+from miasbench.harness.running.runner import execute
 from miasbench.results.store import ResultsError
 
 from .running import assert_equal_runs, config, run

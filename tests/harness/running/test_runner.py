@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 
 from miasbench.datasets.phantom import phantom_brain_mri, write_bmad
-from miasbench.harness import cells, registry
+from miasbench.harness import registry
 from miasbench.harness.api import (
     BenchError,
     DataError,
@@ -20,9 +20,10 @@ from miasbench.harness.api import (
     Weights,
 )
 from miasbench.harness.config import ScoreConfig, find_config, make_config, read_config
-from miasbench.harness.planning import make_plan
 from miasbench.harness.registry import Entry
-from miasbench.harness.runner import execute, rescore
+from miasbench.harness.running import cells
+from miasbench.harness.running.planning import make_plan
+from miasbench.harness.running.runner import execute, rescore
 from miasbench.results.papers import published
 from miasbench.results.seeds import over_seeds
 from miasbench.results.store import ResultsError

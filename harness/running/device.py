@@ -11,7 +11,7 @@ from typing import Self
 import numpy as np
 import psutil
 
-from .api import UsageError
+from ..api import UsageError
 
 _MIB = 2**20
 _REPEATS = 20

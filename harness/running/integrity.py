@@ -12,16 +12,16 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from ..results.store import CellStore, ResultsError, RunStore
-from ..results.tables import concatenate
-from .analysis.ranks import compare_methods
-from .analysis.recorded import NOWHERE_ELSE, recorded_datasets
-from .api import BenchError, Dataset
+from ...results.store import CellStore, ResultsError, RunStore
+from ...results.tables import concatenate
+from ..analysis.ranks import compare_methods
+from ..analysis.recorded import NOWHERE_ELSE, recorded_datasets
+from ..api import BenchError, Dataset
+from ..config import RunConfig, make_config
+from ..scoring.ranking import Ranking
+from ..scoring.scanning import Truths
 from .cells import PREDICTED, CellTask, Report, scored_by, stored_scores
-from .config import RunConfig, make_config
 from .planning import cell_from_record, key_of
-from .scoring.ranking import Ranking
-from .scoring.scanning import Truths
 
 _KEYS = {
     "cases": ["cell", "policy", "case"],

@@ -19,10 +19,10 @@ from upath import UPath
 
 from miasbench.datasets.phantom import phantom_brain_mri, write_bmad
 from miasbench.harness.api import UsageError
-from miasbench.harness.cluster import cluster
 from miasbench.harness.config import results_folder
-from miasbench.harness.planning import make_plan
-from miasbench.harness.runner import execute, rescore
+from miasbench.harness.running.cluster import cluster
+from miasbench.harness.running.planning import make_plan
+from miasbench.harness.running.runner import execute, rescore
 from miasbench.results.store import ResultsError, RunStore, find_run, find_runs
 
 from .running import assert_equal_runs, config, predictions, run

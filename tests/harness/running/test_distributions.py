@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 
 from miasbench.harness.analysis.gate import check, make_baseline, measure
-from miasbench.harness.cells import Outcome
-from miasbench.harness.distributions import git_commit, plugin_records, with_source
-from miasbench.harness.provenance import code_version, environment, scoring_version
+from miasbench.harness.running.cells import Outcome
+from miasbench.harness.running.distributions import git_commit, plugin_records, with_source
+from miasbench.harness.running.provenance import code_version, environment, scoring_version
 from miasbench.results.baseline import DEFAULT_TOLERANCES
 from miasbench.results.store import RunStore
 

@@ -19,12 +19,12 @@ from typing import Any
 
 import psutil
 
+from ..registry import METHODS, parse_method
+from ..streams import open_streams
 from .cells import CellTask, Outcome, Report, fail_cell, run_cell
 from .claims import Claims
 from .planning import Plan, open_datasets
 from .provenance import asked_threads, usable_cores
-from .registry import METHODS, parse_method
-from .streams import open_streams
 
 _GIB = 2**30
 _PATIENCE = 0.5  # seconds between two looks at memory and at what other processes have finished
