@@ -14,8 +14,8 @@ from matplotlib.lines import Line2D
 
 from ..results.seeds import OverSeeds, over_seeds
 from ..results.tables import masks_by
-from .looks import Look, from_zero, label_methods, legend, legend_height, listed_height, looks, panels, save
 from .names import short_names
+from .style import Look, from_zero, label_methods, legend, legend_height, listed_height, looks, panels, save
 
 _GOLDEN = 0.618
 _COSTS = {"predict_ms": ("ms per image", 1), "peak_memory_mib": ("peak memory, GiB", 1 / 1024)}

@@ -12,8 +12,8 @@ from matplotlib.axes import Axes
 from matplotlib.patches import Rectangle
 
 from ..results.store import ResultsError, RunStore, slug
-from .looks import COLUMN, broken, plain, save
 from .names import short_names
+from .style import COLUMN, broken, plain, save
 
 _COLUMNS = ("image", "ground truth", "anomaly map", "mask")
 _RULES = ("best", "median", "worst")

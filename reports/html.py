@@ -23,11 +23,11 @@ from ..results.extent import Extent
 from ..results.seeds import over_seeds
 from ..results.store import ResultsError, RunStore, slug, write_file
 from ..results.tables import FEW_PATIENTS, masks_by
-from .comparison import in_words
 from .galleries import GREEN, ORANGE, Read, picture
-from .looks import looks
 from .names import short_names
+from .ranks import in_words
 from .spread import deviation, interval, spread_notes
+from .style import looks
 from .tables import ordered_policies
 
 PICTURED = 40

@@ -18,9 +18,9 @@ from ..results.extent import Extent
 from ..results.seeds import over_seeds
 from ..results.store import slug
 from .fitting import Column, FittedTable
-from .looks import COLUMN, panels, plain, save
 from .names import short_names
 from .spread import FEW, FEW_NOTE
+from .style import COLUMN, panels, plain, save
 from .tables import caption, data_notes, ordered_policies
 
 COLUMNS = 3  # of panels in a figure

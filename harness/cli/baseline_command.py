@@ -44,7 +44,7 @@ def command(run: str, results: UPath, out: Path, tolerances: tuple[str, ...]) ->
     from ...results.baseline import DEFAULT_TOLERANCES, Tolerance, read_baseline, write_baseline
     from ...results.store import find_run
     from ..analysis.gate import against_itself, make_baseline, parse_tolerances
-    from .progress import console
+    from .console import console
 
     given = parse_tolerances(tolerances)
     kept = read_baseline(out).tolerance if out.exists() else DEFAULT_TOLERANCES

@@ -72,7 +72,7 @@ def command(run: str, baseline: Path, results: UPath, markdown: Path | None, git
     from ...results.store import find_run
     from ..analysis.gate import check, measure
     from ..files import naming, write_whole
-    from .progress import console
+    from .console import console
 
     summary = os.environ.get("GITHUB_STEP_SUMMARY")
     if github and not summary:

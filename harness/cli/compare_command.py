@@ -36,14 +36,14 @@ def command(a: str, b: str, results: UPath, everything: bool, csv: Path | None) 
     """
     import pandas as pd
 
-    from ...reports.changes import change_table, difference_tables
+    from ...reports.run_difference import change_table, difference_tables
     from ...results.extent import extents
     from ...results.store import find_run
     from ...results.tables import headline
     from ..analysis.run_difference import compare_runs
     from ..api import UsageError
     from ..files import write_whole
-    from .progress import console, print_doubts, print_unfinished
+    from .console import console, print_doubts, print_unfinished
 
     runs = find_run(a, results), find_run(b, results)
     if runs[0].folder.resolve() == runs[1].folder.resolve():

@@ -48,7 +48,7 @@ def get(names: tuple[str, ...], accept_licence: bool, data_root: Path) -> None:
     """
     from ...datasets import bmad
     from ..registry import open_dataset
-    from .progress import console, stage_status
+    from .console import console, stage_status
 
     for name in names:
         if name not in bmad.NAMES:
@@ -150,7 +150,7 @@ def add(
     from ...datasets.volumes import Slicing, describe
     from ..data.leaks import one_patient_note
     from ..registry import datasets, open_dataset
-    from .progress import console, stage_status
+    from .console import console, stage_status
 
     for option in () if masks else ("axis", "window", "lesion", "trust", "patient", "seed", "shares"):
         if context.get_parameter_source(option) is not ParameterSource.DEFAULT:
@@ -193,7 +193,7 @@ def verify(name: str, out: Path | None, data_root: Path) -> int:
 
     from ..data.verifying import verify as look
     from ..registry import open_dataset
-    from .progress import console, stage_status
+    from .console import console, stage_status
 
     with stage_status() as report:
         dataset, findings = look(lambda: open_dataset(name, data_root), report)
@@ -230,7 +230,7 @@ def _accept(licence: str, text: str, accepted: bool, record: Path) -> None:
 
 
 def _print_counts(dataset: Dataset) -> None:
-    from .progress import console
+    from .console import console
 
     counts = ", ".join(f"{len(dataset.cases(split)):,} {split}" for split in SPLITS)
     console.print(f"{dataset.name}: {counts} images", soft_wrap=True)
@@ -249,7 +249,7 @@ def phantom(names: tuple[str, ...], out: Path) -> None:
     """Write generated datasets as folders in BMAD's layout; all three when no NAME is given."""
     from ...datasets.phantom import PHANTOMS, write_bmad
     from ..registry import open_dataset
-    from .progress import console, stage_status
+    from .console import console, stage_status
 
     folders = {spec: out / spec.partition(":")[0] for spec in names or PHANTOMS}
     for folder in folders.values():

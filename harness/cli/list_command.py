@@ -10,8 +10,8 @@ from upath import UPath
 
 from ..config import default_data_root
 from ..files import explain
-from ..methods_page import methods_page
 from ..registry import METHODS, all_policies, datasets, methods, registered
+from .methods_page import methods_page
 from .options import RESULTS
 
 

@@ -77,7 +77,7 @@ def command(
     from ..api import UsageError
     from ..registry import suggest
     from ..running.integrity import doubts
-    from .progress import console, print_doubts, print_unfinished, stage_status
+    from .console import console, print_doubts, print_unfinished, stage_status
 
     stores = [find_run(name, results) for name in runs or ("latest",)]
     preferred = None
@@ -157,7 +157,7 @@ def _quoted(scores: "pd.DataFrame", stores: "Sequence[RunStore]") -> "pd.DataFra
     import pandas as pd
 
     from ...reports.published import compare
-    from ...results.papers import published
+    from ...results.published_numbers import published
 
     known = published()
     return pd.concat([compare(run.read(), scores[scores["run"] == run.name], known) for run in stores])

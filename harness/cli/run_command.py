@@ -138,7 +138,7 @@ def command(ctx: click.Context, config: Path | None, force: bool, **options: Any
     check_names(run_config.methods, run_config.dataset, run_config.data_root)
 
     from ..running import cluster, local, planning, runner
-    from .progress import CellProgress, console, print_run, stage_status
+    from .console import CellProgress, console, print_run, stage_status
 
     if run_config.executor == "local":
         local.prepare(run_config.methods)
@@ -182,7 +182,7 @@ def _further(store: Any) -> Iterator[str]:
 
 def remarks(plan: Any) -> None:
     """Says what a user should know before the run: methods that were added, and what is odd about the data."""
-    from .progress import console
+    from .console import console
 
     added = list(dict.fromkeys(spec for specs in plan.controls.values() for spec in specs))
     if added:

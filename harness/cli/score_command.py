@@ -51,7 +51,7 @@ def command(
     from ...results.store import find_run
     from ..analysis.recorded import moved_datasets
     from ..running import runner
-    from .progress import CellProgress, console, print_run
+    from .console import CellProgress, console, print_run
 
     store = find_run(run, results)
     record = store.read()

@@ -20,13 +20,13 @@ Examples:
 def command(run: str, results: UPath, published: bool) -> None:
     """Print the table of RUN: a run's folder, its name, the beginning of its name, or `latest`."""
     from ...results.store import find_run
-    from .progress import console, print_run
+    from .console import console, print_run
 
     store = find_run(run, results)
     print_run(store)
     if published:
         from ...reports.published import compare, published_tables
-        from ...results.papers import published as read_published
+        from ...results.published_numbers import published as read_published
 
         console.print()
         console.print(published_tables(compare(store.read(), store.scores(), read_published())))

@@ -32,14 +32,14 @@ def command(run: str, results: UPath, policy: str | None, methods: str | None, p
     Methods are compared on the same images, by patients. RUN is a run's folder, its name, the beginning of its name, or
     `latest`. The numbers of all methods are in the run's ranks.csv and comparisons.csv.
     """
-    from ...reports.comparison import comparison_tables
+    from ...reports.ranks import comparison_tables
     from ...results.extent import extents
     from ...results.store import find_run
     from ...results.tables import HEADLINE
     from ..analysis.ranks import compare_methods
     from ..api import UsageError
     from ..registry import split_list, suggest
-    from .progress import console, print_unfinished
+    from .console import console, print_unfinished
 
     store, wanted = find_run(run, results), policy or HEADLINE
     ranks, comparisons, cases = store.ranks(), store.comparisons(), store.cases()

@@ -36,7 +36,7 @@ def command(run: str, results: UPath, out: Path | None) -> None:
     from ...results.store import find_run
     from ..api import UsageError
     from ..files import write_whole
-    from .progress import console, print_unfinished, stage_status
+    from .console import console, print_unfinished, stage_status
 
     store = find_run(run, results)
     scores, curves, folder = store.scores(), store.curves(), out or store.folder / "figures"

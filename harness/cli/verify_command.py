@@ -33,7 +33,7 @@ def command(run: str, results: UPath, moved: tuple[str, ...]) -> int:
     from ...results.store import find_run
     from ..analysis.recorded import moved_datasets
     from ..running.integrity import verify_run
-    from .progress import CellProgress, console
+    from .console import CellProgress, console
 
     store = find_run(run, results)
     record = store.read()

@@ -27,7 +27,7 @@ Examples:
 def get(names: tuple[str, ...]) -> None:
     """Fetch weight files by their name, or whatever a METHOD needs with --weights published."""
     from ...methods.weights import FILES
-    from .progress import console, stage_status
+    from .console import console, stage_status
 
     for name in names:
         with stage_status() as report:
@@ -64,7 +64,7 @@ def verify() -> int:
 def _table(verify: bool = False) -> int:
     from ...methods.weights import FILES
     from ...reports.fitting import Column, FittedTable
-    from .progress import console
+    from .console import console
 
     columns = [Column("name", "label"), *(Column(title, "text") for title in ("proved by", "state", "file"))]
     table = FittedTable("", columns)

@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from miasbench.reports.figures import dice_figure, paper_figures, pareto_front
-from miasbench.reports.looks import COLUMN, broken, looks
+from miasbench.reports.style import COLUMN, broken, looks
 from miasbench.results.seeds import over_seeds
 from miasbench.results.tables import CASES, CURVES, HEADLINE, RANKS, SCORES, table
 

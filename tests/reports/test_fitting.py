@@ -9,11 +9,11 @@ import pandas as pd
 import pytest
 from rich.console import Console, RenderableType
 
-from miasbench.reports.changes import change_table, difference_tables
-from miasbench.reports.comparison import comparison_tables
 from miasbench.reports.fitting import Column, FittedTable
 from miasbench.reports.gate import gate_table
 from miasbench.reports.published import published_tables
+from miasbench.reports.ranks import comparison_tables
+from miasbench.reports.run_difference import change_table, difference_tables
 from miasbench.reports.tables import run_tables
 from miasbench.reports.thresholds import threshold_report, threshold_table
 from miasbench.results.baseline import Finding

@@ -4,7 +4,7 @@ from pathlib import Path
 from matplotlib.figure import Figure
 
 from miasbench.reports.fonts import drawable, font_advice
-from miasbench.reports.looks import label_methods, panels, save
+from miasbench.reports.style import label_methods, panels, save
 
 RARE = "\U00012000"  # cuneiform: whoever has a font for it is asked to name another script here
 NAMES = (f"肝脏{RARE}", "كبد", "😀$_{x}$", "é\x07")

@@ -9,7 +9,7 @@ from PIL import Image
 from miasbench.harness.analysis.case_images import Framed
 from miasbench.harness.api import Prediction
 from miasbench.reports.galleries import chosen_cases, galleries, picture
-from miasbench.reports.looks import COLUMN
+from miasbench.reports.style import COLUMN
 from miasbench.results.store import RunStore, StoredPrediction
 
 SIZE = 32

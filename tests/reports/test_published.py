@@ -7,7 +7,7 @@ import pytest
 from rich.console import Console
 
 from miasbench.reports.published import compare, published_tables
-from miasbench.results.papers import published
+from miasbench.results.published_numbers import published
 from miasbench.results.tables import SCORES, table
 
 PAPERS = {

@@ -8,8 +8,8 @@ from collections.abc import Callable
 import pytest
 from rich.console import Console
 
-from miasbench.harness.cli import progress
-from miasbench.harness.cli.progress import CellProgress, stage_status
+from miasbench.harness.cli import console as progress
+from miasbench.harness.cli.console import CellProgress, stage_status
 
 CELL = "brain_flair_lgg · mias_sam[prompt=centroid_box] · seed 0"
 

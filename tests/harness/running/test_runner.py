@@ -24,7 +24,7 @@ from miasbench.harness.registry import Entry
 from miasbench.harness.running import cells
 from miasbench.harness.running.planning import make_plan
 from miasbench.harness.running.runner import execute, rescore
-from miasbench.results.papers import published
+from miasbench.results.published_numbers import published
 from miasbench.results.seeds import over_seeds
 from miasbench.results.store import ResultsError
 

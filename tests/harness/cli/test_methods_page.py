@@ -1,9 +1,9 @@
 from pathlib import Path
 
-from miasbench.harness.methods_page import COMMAND, methods_page
+from miasbench.harness.cli.methods_page import COMMAND, methods_page
 from miasbench.harness.registry import METHODS, Entry
 
-PAGE = Path(__file__).parents[2] / "docs" / "methods.md"
+PAGE = Path(__file__).parents[3] / "docs" / "methods.md"
 
 
 def test_the_page_in_docs_is_up_to_date() -> None:

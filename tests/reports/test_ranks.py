@@ -6,7 +6,7 @@ import pandas as pd
 import pytest
 from rich.console import Console
 
-from miasbench.reports.comparison import SHARED_RANKS, comparison_tables, in_words
+from miasbench.reports.ranks import SHARED_RANKS, comparison_tables, in_words
 from miasbench.results.tables import COMPARISONS, RANKS, table
 
 

@@ -2,7 +2,7 @@ import pandas as pd
 import pytest
 
 from miasbench.harness.registry import METHODS
-from miasbench.results.papers import PUBLISHED, published
+from miasbench.results.published_numbers import PUBLISHED, published
 from miasbench.results.tables import CONVENTIONS
 
 

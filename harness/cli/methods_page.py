@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Mapping
 
-from .registry import Entry
+from ..registry import Entry
 
 COMMAND = "bench list methods --markdown > docs/methods.md"
 
