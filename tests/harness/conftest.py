@@ -11,11 +11,13 @@ import pytest
 from miasbench.harness import registry
 from miasbench.harness.registry import Entry
 
+_SUPPORT = Path(__file__).parents[1] / "support"
+
 
 @pytest.fixture
 def plugins(monkeypatch: pytest.MonkeyPatch) -> Iterator[ModuleType]:
     """The methods of plugins.py, under their names in lower case."""
-    spec = importlib.util.spec_from_file_location("bench_test_methods", Path(__file__).with_name("plugins.py"))
+    spec = importlib.util.spec_from_file_location("bench_test_methods", _SUPPORT / "plugins.py")
     assert spec is not None
     assert spec.loader is not None
     module: Any = importlib.util.module_from_spec(spec)
@@ -45,7 +47,7 @@ def unruly(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     site = tmp_path / "site"
     installed = site / "unruly_plugin-1.0.dist-info"
     installed.mkdir(parents=True)
-    shutil.copy(Path(__file__).with_name("unruly.py"), site / "unruly_plugin.py")
+    shutil.copy(_SUPPORT / "unruly.py", site / "unruly_plugin.py")
     (installed / "METADATA").write_text("Name: unruly-plugin\nVersion: 1.0\n")
     (installed / "entry_points.txt").write_text("[miasbench.methods]\nunruly = unruly_plugin:Unruly\n")
     monkeypatch.syspath_prepend(site)

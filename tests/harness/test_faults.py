@@ -16,7 +16,7 @@ from miasbench.harness.running.planning import make_plan
 from miasbench.harness.running.runner import execute
 from miasbench.results.store import ResultsError, RunStore
 
-from .running import TINY, assert_equal_runs, config, predictions, run
+from ..support.running import TINY, assert_equal_runs, config, predictions, run
 
 METHODS = "unruly[pause=0.03],unruly[pause=0.04],intensity"
 _KILLS = 20

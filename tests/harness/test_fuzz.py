@@ -21,7 +21,7 @@ from miasbench.harness.config import make_config, read_config
 from miasbench.harness.running.planning import make_plan
 from miasbench.results.store import RunStore
 
-from .running import TINY, run
+from ..support.running import TINY, run
 
 CONFIG = {
     "methods": ["intensity[sigma=1]"],

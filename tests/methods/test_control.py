@@ -10,7 +10,7 @@ from miasbench.harness.registry import build_method
 from miasbench.methods.mias_sam import sam_method
 from miasbench.methods.mias_sam.prompts import centroid_prompt
 
-from .blur_sam import BlurSam, answer
+from ..support.blur_sam import BlurSam, answer
 
 
 @pytest.fixture

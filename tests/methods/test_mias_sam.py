@@ -17,7 +17,7 @@ from miasbench.methods.mias_sam.memory_bank import MemoryBank, anomaly_map, patc
 from miasbench.methods.mias_sam.prompts import centroid_prompt, peak_prompts, threshold_boxes
 from miasbench.methods.mias_sam.sam import Sam
 
-from .blur_sam import BlurSam, answer
+from ..support.blur_sam import BlurSam, answer
 
 PROMPTS = ["centroid", "centroid_box", "centroid_mask", "peaks", "threshold_boxes", "vote"]
 

@@ -15,7 +15,7 @@ from miasbench.methods.intensity import Intensity
 from miasbench.methods.mias_sam import MiasSam, SamRefine, sam_method
 from miasbench.methods.mias_sam.prompts import centroid_prompt
 
-from .blur_sam import BlurSam, answer
+from ..support.blur_sam import BlurSam, answer
 
 
 @dataclass(kw_only=True)

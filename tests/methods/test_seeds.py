@@ -8,7 +8,7 @@ from miasbench.harness.registry import build_method
 from miasbench.harness.running.device import seed_everything
 from miasbench.methods.mias_sam import sam_method
 
-from .blur_sam import BlurSam
+from ..support.blur_sam import BlurSam
 
 ONCE = (
     "intensity",

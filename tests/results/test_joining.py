@@ -8,7 +8,7 @@ from miasbench.results.joining import join_runs
 from miasbench.results.store import ResultsError, RunStore
 from miasbench.results.tables import CASES, CURVES, SCORES, table
 
-from .records import RECORD
+from ..support.records import RECORD
 
 EMPTY = {"str": "", "int64": 0, "float64": float("nan"), "bool": False}
 

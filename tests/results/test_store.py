@@ -27,7 +27,7 @@ from miasbench.results.store import (
 )
 from miasbench.results.tables import CASES, COMPARISONS, CURVES, RANKS, SCORES, CellTables, failed_cell, table
 
-from .records import RECORD
+from ..support.records import RECORD
 
 
 def stored(shape: tuple[int, int] = (9, 13), *, seed: int = 0, mask: bool = True, **values: Any) -> StoredPrediction:

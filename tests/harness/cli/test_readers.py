@@ -16,7 +16,7 @@ from miasbench.harness.running.runner import execute, write_run_tables
 from miasbench.results.store import RunStore
 from miasbench.results.tables import failed_cell
 
-from .. import plugins
+from ...support import plugins
 
 TINY = "phantom_brain_mri:train=2,valid=2,test=4,size=64"
 STATES = ("finished", "failed", "running", "missing")

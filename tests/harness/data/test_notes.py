@@ -22,7 +22,7 @@ from miasbench.harness.data.verifying import verify
 from miasbench.harness.running.planning import make_plan
 from miasbench.harness.running.runner import execute
 
-from .running import Wrapped, config
+from ...support.running import Wrapped, config
 
 
 class Noted(Wrapped):

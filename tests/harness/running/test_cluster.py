@@ -25,7 +25,7 @@ from miasbench.harness.running.planning import make_plan
 from miasbench.harness.running.runner import execute, rescore
 from miasbench.results.store import ResultsError, RunStore, find_run, find_runs
 
-from .running import assert_equal_runs, config, predictions, run
+from ...support.running import assert_equal_runs, config, predictions, run
 
 pytestmark = pytest.mark.slow
 

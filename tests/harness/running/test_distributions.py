@@ -17,7 +17,7 @@ from miasbench.harness.running.provenance import code_version, environment, scor
 from miasbench.results.baseline import DEFAULT_TOLERANCES
 from miasbench.results.store import RunStore
 
-from . import running
+from ...support import running
 
 METHOD = """
 from .core import SIGN

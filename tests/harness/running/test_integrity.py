@@ -17,7 +17,7 @@ from miasbench.harness.running.integrity import Verification, doubts, verify_run
 from miasbench.harness.running.runner import rescore
 from miasbench.results.store import RunStore, StoredPrediction
 
-from . import running
+from ...support import running
 
 
 @pytest.fixture(scope="module")

@@ -13,7 +13,7 @@ from miasbench.harness.running.planning import make_plan
 from miasbench.harness.running.runner import execute
 from miasbench.results.store import ResultsError
 
-from .running import assert_equal_runs, config, run
+from ...support.running import assert_equal_runs, config, run
 
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("unruly")]
 

@@ -28,7 +28,7 @@ from miasbench.results.published_numbers import published
 from miasbench.results.seeds import over_seeds
 from miasbench.results.store import ResultsError
 
-from .running import COSTS, TINY, assert_equal_runs, config, predictions, run, without_costs
+from ...support.running import COSTS, TINY, assert_equal_runs, config, predictions, run, without_costs
 
 pytestmark = pytest.mark.usefixtures("plugins")
 

@@ -26,7 +26,7 @@ from miasbench.harness.api import (
 )
 from miasbench.harness.config import ScoreConfig
 from miasbench.harness.data.frame import Truth, image_rectangle
-from miasbench.harness.scoring import cell_scores as scoring
+from miasbench.harness.scoring import cell_scores
 from miasbench.harness.scoring.cell_scores import score_cell
 from miasbench.harness.scoring.masks import Lesions, MaskScores, Overlap
 from miasbench.harness.scoring.policies import Otsu
