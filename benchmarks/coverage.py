@@ -9,7 +9,7 @@ from functools import partial
 
 import numpy as np
 
-from miasbench.harness.analysis.statistics import Interval, PatientCurves, auroc_interval, mean_interval
+from miasbench.harness.scoring.intervals import Interval, PatientCurves, auroc_interval, mean_interval
 from miasbench.harness.scoring.ranking import rank_pixels
 
 PATIENTS = (2, 3, 5, 8, 12, 24, 60)

@@ -13,7 +13,6 @@ import numpy as np
 import pandas as pd
 from rich.console import Console
 
-from miasbench.harness.analysis.statistics import mean_interval
 from miasbench.harness.api import Dataset
 from miasbench.harness.cache import Cache
 from miasbench.harness.cli.options import LocalPath
@@ -21,6 +20,7 @@ from miasbench.harness.config import make_config
 from miasbench.harness.data.frame import frame_image, frame_mask, image_rectangle
 from miasbench.harness.running.planning import make_plan
 from miasbench.harness.running.runner import execute
+from miasbench.harness.scoring.intervals import mean_interval
 from miasbench.harness.scoring.masks import Overlap
 from miasbench.methods import weights
 from miasbench.methods.mias_sam.sam import Prompt, load_sam

@@ -9,15 +9,8 @@ import pytest
 from sklearn.metrics import roc_auc_score
 from sklearn.utils import resample
 
-from miasbench.harness.analysis.statistics import (
-    PatientCurves,
-    auroc_interval,
-    case_table,
-    compare,
-    mean_interval,
-    patient_draws,
-    rank_stability,
-)
+from miasbench.harness.analysis.statistics import case_table, compare, patient_draws, rank_stability
+from miasbench.harness.scoring.intervals import PatientCurves, auroc_interval, mean_interval
 
 Benchmark = Callable[..., Any]
 PATIENTS = 60

@@ -36,8 +36,9 @@ from ...results.store import RunStore, scoring_of
 from ...results.tables import COLLAPSED, MASK_METRICS, headline
 from ..api import UsageError
 from ..registry import suggest
-from ..running.integrity import doubts
-from .statistics import case_table, mean_interval
+from ..scoring.intervals import mean_interval
+from .doubts import doubts
+from .statistics import case_table
 
 GATED = (
     *("dice", "iou", "precision", "recall", "lesion_recall", "dice_pooled", "dice_small", "dice_medium", "dice_large"),

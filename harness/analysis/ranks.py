@@ -15,7 +15,8 @@ from ...results.tables import (
     headline,
     table,
 )
-from .statistics import case_table, compare, mean_interval, rank_stability, seed_table
+from ..scoring.intervals import mean_interval
+from .statistics import case_table, compare, rank_stability, seed_table
 
 
 class Comparison(NamedTuple):

@@ -9,8 +9,8 @@ import pandas as pd
 from ...results.seeds import seeds_part_of_difference, with_seeds
 from ...results.store import RunStore, scoring_of
 from ...results.tables import RANGES
-from ..running.integrity import doubts
-from .statistics import mean_interval
+from ..scoring.intervals import mean_interval
+from .doubts import doubts
 
 PAIRED = ("dice", "iou", "recall", "hd95_px", "assd_px")
 """Metrics that are means over the anomalous images, so that two runs can be compared image by image."""

@@ -155,7 +155,7 @@ def print_run(store: "RunStore") -> None:
     """Prints the tables of a run, of how much they are, what speaks against them, and where its files are."""
     from ...reports.tables import run_tables
     from ...results.extent import extents
-    from ..running.integrity import doubts
+    from ..analysis.doubts import doubts
 
     scores = store.scores()
     console.print(run_tables(scores, extents([store.read()], store.cases(), scores)))

@@ -72,11 +72,11 @@ def command(
     from ...results.joining import join_runs
     from ...results.store import find_run
     from ...results.tables import HEADLINE, masks_by
+    from ..analysis.doubts import doubts
     from ..analysis.ranks import compare_methods
     from ..analysis.recorded import moved_datasets
     from ..api import UsageError
     from ..registry import suggest
-    from ..running.integrity import doubts
     from .console import console, print_doubts, print_unfinished, stage_status
 
     stores = [find_run(name, results) for name in runs or ("latest",)]

@@ -14,7 +14,7 @@ from scipy.ndimage import gaussian_filter
 
 from ..api import SPLITS, BenchError, Case, DataError, Dataset, StageReport
 from ..cache import Cache, cache_key
-from ..running.provenance import code_version
+from ..code_version import code_version
 
 _SIDE = 32  # of the small pictures that are compared
 _SMOOTHING = 2.0  # pixels of those; what is smoother is alike in all heads, and left out
@@ -63,7 +63,7 @@ def survey(dataset: Dataset, report: StageReport = lambda *_: None) -> tuple[Sur
     """
     cache, key = Cache.from_environment(), ""
     with suppress(BenchError):  # a broken dataset has none, and is looked at all the same
-        key = cache_key("survey of a dataset", code_version(()), dataset.fingerprint)
+        key = cache_key("survey of a dataset", code_version((), dataset.name), dataset.fingerprint)
     kept = cache.find(key) if key else None
     if kept is not None:
         with suppress(OSError, ValueError, KeyError, zipfile.BadZipFile), np.load(kept, allow_pickle=False) as arrays:

@@ -15,6 +15,7 @@ from upath import UPath
 from ...results.store import CellStore, RunStore, StoredPrediction
 from ...results.tables import CONVENTIONS, CellTables, failed_cell
 from ..api import BenchError, Case, Dataset, Diagnostic, Method, Prediction, Split
+from ..code_version import scoring_version
 from ..config import RunConfig, ScoreConfig
 from ..data.frame import frame_image
 from ..files import explain, path_text
@@ -22,7 +23,7 @@ from ..scoring.cell_scores import score_cell
 from ..scoring.scanning import Truths, load_truths
 from .device import PeakMemory, calibrate, is_out_of_memory, seed_everything, synchronize
 from .planning import Cell, build_method
-from .provenance import environment, scoring_version
+from .provenance import environment
 
 PREDICTED: tuple[Split, ...] = ("valid", "test")
 

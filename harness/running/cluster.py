@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from ..api import BenchError, Case, Dataset, Split, UsageError
+from ..code_version import cell_version
 from ..config import RunConfig
 from .cells import (
     PREDICTED,
@@ -31,7 +32,7 @@ from .cells import (
 from .claims import Claims
 from .device import PeakMemory, seed_everything
 from .planning import Plan, build_method, open_datasets
-from .provenance import asked_threads, cell_version
+from .provenance import asked_threads
 
 _GIB = 2**30
 _TIMEOUT = 10  # seconds to reach a cluster

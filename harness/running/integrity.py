@@ -14,11 +14,11 @@ import pandas as pd
 
 from ...results.store import CellStore, ResultsError, RunStore
 from ...results.tables import concatenate
+from ..analysis.doubts import alike, first, said, same, scores_against_cases
 from ..analysis.ranks import compare_methods
 from ..analysis.recorded import NOWHERE_ELSE, recorded_datasets
 from ..api import BenchError, Dataset
 from ..config import RunConfig, make_config
-from ..scoring.ranking import Ranking
 from ..scoring.scanning import Truths
 from .cells import PREDICTED, CellTask, Report, scored_by, stored_scores
 from .planning import cell_from_record, key_of
@@ -37,8 +37,6 @@ _NEEDED = {
     ),
     "scores": ("value", "error"),
 }
-_CLOSE = 1e-6  # another processor rounds otherwise; what matters to a reader is larger
-_SHOWN = 5  # findings of one kind in one file
 
 
 @dataclass(frozen=True)
@@ -80,7 +78,7 @@ def verify_run(
     current = {name for name, end in ends.items() if end and end.get("score") == scored_by(config.score)}
     _verify_joined(store, tables, ends, found)
     if "cases" in tables and "scores" in tables:
-        found.problems.extend(_first(scores_against_cases(tables["scores"], tables["cases"])))
+        found.problems.extend(first(scores_against_cases(tables["scores"], tables["cases"])))
         found.checked.append("scores against cases")
     _verify_comparisons(tables, ends, current, found)
     for entry in record["cells"]:
@@ -99,30 +97,6 @@ def verify_run(
                 found.checked.append(what)
         report(entry["name"], "finished", 1, 1)
     return found
-
-
-def doubts(store: RunStore) -> list[str]:
-    """What speaks, at a quick look, against the tables that are read most: one sentence each.
-
-    Raises:
-        ResultsError: There is no run, or it has no tables.
-    """
-    changed = store.changed_tables(("cases.parquet", "scores.parquet"))
-    if changed:
-        return [f"{file} of {store.name} is not what the run wrote: its checksum is another." for file in changed]
-    return [f"{store.name}: {problem}" for problem in _first(scores_against_cases(store.scores(), store.cases()), 1)]
-
-
-def scores_against_cases(scores: pd.DataFrame, cases: pd.DataFrame) -> Iterator[str]:
-    """Says which scores are not what the cases give; intervals are not looked at."""
-    keys = ["cell", "policy", "metric"]
-    joined = scores[scores["error"] == ""].merge(_means(cases), on=keys, suffixes=("", "_of_cases"))
-    wrong = joined[~_alike(joined["value"], joined["value_of_cases"])]
-    for row in wrong.to_dict("records"):
-        yield (
-            f"scores.parquet, {' · '.join(row[key] for key in keys)}: the value is {_said(row['value'])}, the cases "
-            f"give {_said(row['value_of_cases'])}."
-        )
 
 
 def _verify_record(store: RunStore, record: Mapping[str, Any], config: RunConfig, found: Verification) -> None:
@@ -180,7 +154,7 @@ def _verify_tables(store: RunStore, record: Mapping[str, Any], found: Verificati
         tables[name] = table
         path = store.folder / f"{name}.csv"
         if path.exists():
-            found.problems.extend(_first(_csv_against(name, path.read_bytes(), tables[name])))
+            found.problems.extend(first(_csv_against(name, path.read_bytes(), tables[name])))
         else:
             found.problems.append(f"{name}.csv: it is gone.")
     found.checked.append("CSV against Parquet")
@@ -233,7 +207,7 @@ def _verify_joined(
     for name, expected in concatenate(of_cells)._asdict().items():
         if name in tables:
             there = tables[name][~tables[name]["cell"].isin(open_cells)]
-            found.problems.extend(_first(_differences(name, there, expected, "the cell's own table")))
+            found.problems.extend(first(_differences(name, there, expected, "the cell's own table")))
     found.checked.append("tables against those of the cells")
 
 
@@ -249,7 +223,7 @@ def _verify_comparisons(
         found.unchecked.append("ranks and comparisons against cases: another version of the code made them")
         return
     for name, expected in compare_methods(tables["cases"])._asdict().items():
-        found.problems.extend(_first(_differences(name, tables[name], expected, "the cases give")))
+        found.problems.extend(first(_differences(name, tables[name], expected, "the cases give")))
     found.checked.append("ranks and comparisons against cases")
 
 
@@ -273,7 +247,7 @@ def _verify_predictions(
     for split in PREDICTED:
         seals = cell.seals(split)
         broken = [file for file, sealed in seals.items() if sealed is False]
-        found.problems.extend(_first(f"cells/{name}/{split}/{file}: its seal is broken." for file in broken))
+        found.problems.extend(first(f"cells/{name}/{split}/{file}: its seal is broken." for file in broken))
         if counts and len(seals) != counts[split]:
             found.problems.append(
                 f"cells/{name}/{split}: {len(seals)} predictions are there, run.json has {counts[split]} cases."
@@ -283,7 +257,7 @@ def _verify_predictions(
         whole = whole and not broken and len(seals) == counts.get(split, len(seals))
     if "cases" in tables and whole:
         rows = tables["cases"][tables["cases"]["cell"] == name].drop_duplicates("case")
-        found.problems.extend(_first(_case_against_prediction(cell, row) for row in rows.to_dict("records")))
+        found.problems.extend(first(_case_against_prediction(cell, row) for row in rows.to_dict("records")))
     found.checked.append(f"predictions of {name} by their seals")
     return whole
 
@@ -297,10 +271,10 @@ def _case_against_prediction(cell: CellStore, row: Mapping[Any, Any]) -> str:
         ("image_score", stored.prediction.image_score),
         ("predict_ms", 1000 * stored.seconds),
     ):
-        if not _same(row[column], value):
+        if not same(row[column], value):
             return (
-                f"cases.parquet, {row['cell']} · {row['case']}, {column}: it is {_said(row[column])}, the prediction "
-                f"has {_said(value)}."
+                f"cases.parquet, {row['cell']} · {row['case']}, {column}: it is {said(row[column])}, the prediction "
+                f"has {said(value)}."
             )
     return ""
 
@@ -323,7 +297,7 @@ def _verify_scores(
         return
     for table, content in there._asdict().items():
         differences = _differences(table, content, getattr(expected, table), "the predictions give")
-        found.problems.extend(_first(f"cells/{name}/{one}" for one in differences))
+        found.problems.extend(first(f"cells/{name}/{one}" for one in differences))
 
 
 def _differences(name: str, found: pd.DataFrame, expected: pd.DataFrame, source: str) -> Iterator[str]:
@@ -337,8 +311,8 @@ def _differences(name: str, found: pd.DataFrame, expected: pd.DataFrame, source:
     shared = one.index.intersection(other.index)
     one, other = one.loc[shared], other.loc[shared]
     for column in [column for column in one if column in other]:
-        for place in np.flatnonzero(~_alike(one[column], other[column])).tolist():
-            value, wanted = _said(one[column].iloc[place]), _said(other[column].iloc[place])
+        for place in np.flatnonzero(~alike(one[column], other[column])).tolist():
+            value, wanted = said(one[column].iloc[place]), said(other[column].iloc[place])
             yield f"{file}, {_row(shared[place])}, {column}: it is {value}, {source} {wanted}."
 
 
@@ -353,48 +327,6 @@ def _row(where: Iterable[Any]) -> str:
     return " · ".join(map(str, keys)) + (f" (number {again + 1})" if again else "")
 
 
-def _means(cases: pd.DataFrame) -> pd.DataFrame:
-    """The scores that follow from cases: `cell`, `policy`, `metric`, `value`."""
-    lesion, normal, dice = cases["truth_px"] > 0, cases["label"] == 0, cases["dice"]
-    oracle = cases[cases["policy"] == "oracle_dice"].set_index(["cell", "case"])["dice"]
-    values = {name: cases[name].where(lesion) for name in ("iou", "precision", "recall", "hd95_px", "assd_px")}
-    values |= {f"dice_{size}": dice.where(cases["lesion_size"] == size) for size in ("small", "medium", "large")}
-    values |= {"dice": dice, "false_lesions": cases["false_lesions"]}
-    values["normal_fp_area"] = (cases["predicted_px"] / cases["image_px"]).where(normal)
-    values["regret"] = cases[["cell", "case"]].join(oracle, on=["cell", "case"])["dice"] - dice
-    keys = [cases["cell"], cases["policy"]]
-    means = pd.DataFrame(values).groupby(keys).mean()
-    counted = ("lesions", "lesions_hit", "intersection_px", "predicted_px", "truth_px")
-    sums = cases[list(counted)].groupby(keys).sum().astype(float)
-    means["lesion_recall"] = sums["lesions_hit"] / sums["lesions"]
-    means["dice_pooled"] = 2 * sums["intersection_px"] / (sums["predicted_px"] + sums["truth_px"])
-    of_masks = means.reset_index().melt(["cell", "policy"], var_name="metric")
-    of_images = [
-        {"cell": cell, "policy": "none", "metric": "image_auroc", "value": _image_auroc(rows)}
-        for cell, rows in cases.drop_duplicates(["cell", "case"]).groupby("cell")
-    ]
-    return pd.concat([of_masks, pd.DataFrame(of_images, columns=list(of_masks))], ignore_index=True)
-
-
-def _image_auroc(rows: pd.DataFrame) -> float:
-    return Ranking(rows["image_score"].to_numpy(), rows["label"].to_numpy() == 1).auroc
-
-
-def _alike(values: pd.Series, others: pd.Series) -> np.ndarray:
-    """Where two columns hold the same, bool (N,); numbers may differ as processors round."""
-    if pd.api.types.is_numeric_dtype(values) and pd.api.types.is_numeric_dtype(others):
-        one, other = values.to_numpy(float), others.to_numpy(float)
-        return np.isclose(one, other, rtol=_CLOSE, atol=_CLOSE, equal_nan=True)
-    return np.array([_same(value, other) for value, other in zip(values, others, strict=True)], bool)
-
-
-def _same(value: Any, other: Any) -> bool:
-    if isinstance(value, bool | str | np.bool_) or isinstance(other, str):
-        return bool(value == other)
-    one, two = np.asarray(value, float), np.asarray(other, float)
-    return one.shape == two.shape and bool(np.allclose(one, two, rtol=_CLOSE, atol=_CLOSE, equal_nan=True))
-
-
 def _listed(value: Any) -> Any:
     """A list of numbers as it was before Parquet made an array of it, and `None` of NaN."""
     return value.astype(float).tolist() if isinstance(value, np.ndarray) else value
@@ -405,15 +337,3 @@ def _same_number(one: str, other: str) -> bool:
         return float(one) == float(other)
     except ValueError:
         return False
-
-
-def _said(value: Any) -> str:
-    return f"{value:.6g}" if isinstance(value, float) else str(value)
-
-
-def _first(problems: Iterable[str], count: int = _SHOWN) -> Iterator[str]:
-    """The first few, and how many there are beside; empty ones are none."""
-    found = [problem for problem in problems if problem]
-    yield from found[:count]
-    if len(found) > count > 1:
-        yield f"{found[0].partition(',')[0]}: {len(found) - count} more of the same kind."

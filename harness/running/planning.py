@@ -14,12 +14,13 @@ from upath import UPath
 from ...results.store import RunStore, readable
 from .. import registry
 from ..api import BenchError, Dataset, Method, StageReport, UsageError, Weights
+from ..code_version import cell_version
 from ..config import RunConfig
 from ..data.notes import notes_on
 from ..data.subset import Subset
 from ..paths import absolute
 from .device import resolve_device
-from .provenance import cell_version, command_line, environment
+from .provenance import command_line, environment
 
 
 @dataclass(frozen=True)

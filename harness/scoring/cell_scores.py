@@ -12,10 +12,10 @@ import pandas as pd
 
 from ...results.store import StoredPrediction
 from ...results.tables import CASES, COSTS, CURVES, RANGES, SCORES, CellTables, conventions, curve_convention, table
-from ..analysis.statistics import Interval, PatientCurves, auroc_interval, mean_interval
 from ..api import Split
 from ..config import ScoreConfig
 from .decisions import NO_POLICY, Decision, decide
+from .intervals import Interval, PatientCurves, auroc_interval, mean_interval
 from .masks import MaskScores, Overlap, lesion_size
 from .ranking import PixelRanking, Ranking, rank_pixels
 from .scanning import Scanned, Scored, SplitTruths, Truths, scan

@@ -6,7 +6,8 @@ import pandas as pd
 import pytest
 
 from miasbench.harness.analysis.ranks import compare_methods
-from miasbench.harness.analysis.statistics import case_table, compare, mean_interval
+from miasbench.harness.analysis.statistics import case_table, compare
+from miasbench.harness.scoring.intervals import mean_interval
 from miasbench.results.seeds import over_seeds
 from miasbench.results.tables import CASES, COMPARISONS, HEADLINE, RANKS, headline, table
 

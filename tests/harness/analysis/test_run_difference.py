@@ -5,10 +5,10 @@ import numpy as np
 import pytest
 
 from miasbench.harness.analysis.run_difference import Change, RunDifference, compare_runs
-from miasbench.harness.analysis.statistics import mean_interval
 from miasbench.harness.config import RunConfig
 from miasbench.harness.running.planning import make_plan
 from miasbench.harness.running.runner import execute
+from miasbench.harness.scoring.intervals import mean_interval
 from miasbench.results.store import RunStore
 
 SET = "phantom_brain_mri:train=4,valid=3,test=8,size=64"

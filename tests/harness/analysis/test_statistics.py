@@ -11,16 +11,8 @@ from sklearn.metrics import average_precision_score, precision_recall_curve, roc
 from statsmodels.regression.linear_model import OLS
 from statsmodels.stats.power import ttest_power
 
-from miasbench.harness.analysis.statistics import (
-    PatientCurves,
-    auroc_interval,
-    case_table,
-    compare,
-    mean_interval,
-    patient_draws,
-    rank_stability,
-    seed_table,
-)
+from miasbench.harness.analysis.statistics import case_table, compare, patient_draws, rank_stability, seed_table
+from miasbench.harness.scoring.intervals import PatientCurves, auroc_interval, mean_interval
 from miasbench.results.seeds import seeds_part
 
 

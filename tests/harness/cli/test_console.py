@@ -8,7 +8,7 @@ from collections.abc import Callable
 import pytest
 from rich.console import Console
 
-from miasbench.harness.cli import console as progress
+from miasbench.harness.cli import console as output
 from miasbench.harness.cli.console import CellProgress, stage_status
 
 CELL = "brain_flair_lgg · mias_sam[prompt=centroid_box] · seed 0"
@@ -18,8 +18,8 @@ CELL = "brain_flair_lgg · mias_sam[prompt=centroid_box] · seed 0"
 def log(monkeypatch: pytest.MonkeyPatch) -> Callable[[], list[str]]:
     """What was printed where there is no terminal, line by line."""
     out = io.StringIO()
-    monkeypatch.setattr(progress, "console", Console(file=out, width=140, markup=False, highlight=False))
-    monkeypatch.setattr(progress, "_live", False)
+    monkeypatch.setattr(output, "console", Console(file=out, width=140, markup=False, highlight=False))
+    monkeypatch.setattr(output, "_live", False)
     return lambda: out.getvalue().splitlines()
 
 
@@ -80,8 +80,8 @@ def test_outside_of_cells_lines_come_at_once_or_when_it_takes_long(
 def test_labels_are_cut_and_numbers_are_not(width: int, monkeypatch: pytest.MonkeyPatch) -> None:
     out = io.StringIO()
     console = Console(file=out, width=width, force_terminal=True, markup=False, highlight=False)
-    monkeypatch.setattr(progress, "console", console)
-    monkeypatch.setattr(progress, "_live", True)
+    monkeypatch.setattr(output, "console", console)
+    monkeypatch.setattr(output, "_live", True)
     with CellProgress(12) as cells:
         cells.report(CELL, "predict test", 1234, 5678)
     shown = out.getvalue()

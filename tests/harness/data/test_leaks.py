@@ -23,7 +23,7 @@ from miasbench.harness.running.planning import Plan, make_plan
 from miasbench.harness.running.runner import execute
 from miasbench.results.store import RunStore
 
-from .running import TINY, Wrapped
+from ...support.running import TINY, Wrapped
 
 REAL = ("intensity", "patchcore", "padim", "ae[epochs=1]")
 

@@ -10,10 +10,11 @@ import pandas as pd
 import pytest
 
 from miasbench.datasets.phantom import phantom_brain_mri, write_bmad
+from miasbench.harness.analysis.doubts import doubts
 from miasbench.harness.analysis.recorded import moved_datasets, recorded_datasets
 from miasbench.harness.analysis.run_difference import compare_runs
 from miasbench.harness.api import DataError, UsageError
-from miasbench.harness.running.integrity import Verification, doubts, verify_run
+from miasbench.harness.running.integrity import Verification, verify_run
 from miasbench.harness.running.runner import rescore
 from miasbench.results.store import RunStore, StoredPrediction
 

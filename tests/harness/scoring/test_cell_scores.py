@@ -9,7 +9,6 @@ import pytest
 from sklearn.metrics import average_precision_score, roc_auc_score
 
 from miasbench.harness import registry
-from miasbench.harness.analysis.statistics import mean_interval
 from miasbench.harness.api import (
     Card,
     Case,
@@ -28,6 +27,7 @@ from miasbench.harness.config import ScoreConfig
 from miasbench.harness.data.frame import Truth, image_rectangle
 from miasbench.harness.scoring import cell_scores
 from miasbench.harness.scoring.cell_scores import score_cell
+from miasbench.harness.scoring.intervals import mean_interval
 from miasbench.harness.scoring.masks import Lesions, MaskScores, Overlap
 from miasbench.harness.scoring.policies import Otsu
 from miasbench.harness.scoring.scanning import ScoringError, SplitTruths, Truths, load_truths
@@ -641,7 +641,7 @@ def test_thresholds_beyond_what_float32_holds_keep_their_meaning(
 
 
 def test_binned_pixels_state_their_error(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(scoring, "BINNED_VALUES", 600)
+    monkeypatch.setattr(cell_scores, "BINNED_VALUES", 600)
     truths, predictions = make_cell()
     _, exact = score(truths, predictions)
     _, binned = score(truths, predictions, pixels="binned")
@@ -651,7 +651,7 @@ def test_binned_pixels_state_their_error(monkeypatch: pytest.MonkeyPatch) -> Non
         bound = float(note.removeprefix("binned: exact to "))
         assert 0 < bound < 0.05
         assert abs(value(binned, metric) - value(exact, metric)) <= 1.06 * bound, "the note has two digits"
-    monkeypatch.setattr(scoring, "EXACT_PIXELS", 100)
+    monkeypatch.setattr(cell_scores, "EXACT_PIXELS", 100)
     pd.testing.assert_frame_equal(score(truths, predictions)[1], binned)
 
 

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from skimage.measure import label as label_regions
 from sklearn.metrics import average_precision_score, f1_score, precision_recall_curve, roc_auc_score
 
-from miasbench.harness.scoring import ranking as metrics
+from miasbench.harness.scoring import ranking as ranking_module
 from miasbench.harness.scoring.ranking import (
     AUPRO_LIMIT,
     MIN_LIMIT,
@@ -106,9 +106,9 @@ def mean_dice(curve: DiceCurve) -> np.ndarray:
 def in_batches(size: int, work: Callable[..., Any], *arguments: Any) -> Any:
     """Takes no more than this number of pixels, or of thresholds, at a time."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(metrics, "BATCH", size)
-        patch.setattr(metrics, "BLOCK", size)
-        patch.setattr(metrics, "ROOM", size)
+        patch.setattr(ranking_module, "BATCH", size)
+        patch.setattr(ranking_module, "BLOCK", size)
+        patch.setattr(ranking_module, "ROOM", size)
         return work(*arguments)
 
 
@@ -208,8 +208,8 @@ def test_neither_the_order_of_images_nor_the_size_of_batches_matters(
 
 @pytest.mark.parametrize("threads", [1, 2, 3])
 def test_threads_do_not_change_a_bit(threads: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(metrics, "THREADS", threads)
-    monkeypatch.setattr(metrics, "ROOM", 10_000)
+    monkeypatch.setattr(ranking_module, "THREADS", threads)
+    monkeypatch.setattr(ranking_module, "ROOM", 10_000)
     rng = np.random.default_rng(0)
     maps, truths = rng.normal(size=(7, 64, 64)).astype(np.float32).round(2), rng.random((7, 64, 64)) < 0.1
     tally = PixelTally()

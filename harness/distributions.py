@@ -14,7 +14,7 @@ from importlib.metadata import Distribution, entry_points
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from ..registry import GROUPS
+from .registry import GROUPS
 
 _CODE = (".py", ".so", ".pyd")
 

@@ -11,13 +11,14 @@ from pathlib import Path
 import pytest
 
 from miasbench.harness.analysis.gate import check, make_baseline, measure
+from miasbench.harness.code_version import code_version, scoring_version
+from miasbench.harness.distributions import git_commit, plugin_records, with_source
 from miasbench.harness.running.cells import Outcome
-from miasbench.harness.running.distributions import git_commit, plugin_records, with_source
-from miasbench.harness.running.provenance import code_version, environment, scoring_version
+from miasbench.harness.running.provenance import environment
 from miasbench.results.baseline import DEFAULT_TOLERANCES
 from miasbench.results.store import RunStore
 
-from ...support import running
+from ..support import running
 
 METHOD = """
 from .core import SIGN

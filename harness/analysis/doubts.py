@@ -1,0 +1,96 @@
+"""Whether the tables that are read most are what the run wrote: a quick look, without predictions and images.
+
+`harness.running.integrity` looks at everything.
+"""
+
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from ...results.store import RunStore
+from ..scoring.ranking import Ranking
+
+_CLOSE = 1e-6  # another processor rounds otherwise; what matters to a reader is larger
+_SHOWN = 5  # findings of one kind in one file
+
+
+def doubts(store: RunStore) -> list[str]:
+    """What speaks, at a quick look, against the tables that are read most: one sentence each.
+
+    Raises:
+        ResultsError: There is no run, or it has no tables.
+    """
+    changed = store.changed_tables(("cases.parquet", "scores.parquet"))
+    if changed:
+        return [f"{file} of {store.name} is not what the run wrote: its checksum is another." for file in changed]
+    return [f"{store.name}: {problem}" for problem in first(scores_against_cases(store.scores(), store.cases()), 1)]
+
+
+def scores_against_cases(scores: pd.DataFrame, cases: pd.DataFrame) -> Iterator[str]:
+    """Says which scores are not what the cases give; intervals are not looked at."""
+    keys = ["cell", "policy", "metric"]
+    joined = scores[scores["error"] == ""].merge(_means(cases), on=keys, suffixes=("", "_of_cases"))
+    wrong = joined[~alike(joined["value"], joined["value_of_cases"])]
+    for row in wrong.to_dict("records"):
+        yield (
+            f"scores.parquet, {' · '.join(row[key] for key in keys)}: the value is {said(row['value'])}, the cases "
+            f"give {said(row['value_of_cases'])}."
+        )
+
+
+def _means(cases: pd.DataFrame) -> pd.DataFrame:
+    """The scores that follow from cases: `cell`, `policy`, `metric`, `value`."""
+    lesion, normal, dice = cases["truth_px"] > 0, cases["label"] == 0, cases["dice"]
+    oracle = cases[cases["policy"] == "oracle_dice"].set_index(["cell", "case"])["dice"]
+    values = {name: cases[name].where(lesion) for name in ("iou", "precision", "recall", "hd95_px", "assd_px")}
+    values |= {f"dice_{size}": dice.where(cases["lesion_size"] == size) for size in ("small", "medium", "large")}
+    values |= {"dice": dice, "false_lesions": cases["false_lesions"]}
+    values["normal_fp_area"] = (cases["predicted_px"] / cases["image_px"]).where(normal)
+    values["regret"] = cases[["cell", "case"]].join(oracle, on=["cell", "case"])["dice"] - dice
+    keys = [cases["cell"], cases["policy"]]
+    means = pd.DataFrame(values).groupby(keys).mean()
+    counted = ("lesions", "lesions_hit", "intersection_px", "predicted_px", "truth_px")
+    sums = cases[list(counted)].groupby(keys).sum().astype(float)
+    means["lesion_recall"] = sums["lesions_hit"] / sums["lesions"]
+    means["dice_pooled"] = 2 * sums["intersection_px"] / (sums["predicted_px"] + sums["truth_px"])
+    of_masks = means.reset_index().melt(["cell", "policy"], var_name="metric")
+    of_images = [
+        {"cell": cell, "policy": "none", "metric": "image_auroc", "value": _image_auroc(rows)}
+        for cell, rows in cases.drop_duplicates(["cell", "case"]).groupby("cell")
+    ]
+    return pd.concat([of_masks, pd.DataFrame(of_images, columns=list(of_masks))], ignore_index=True)
+
+
+def _image_auroc(rows: pd.DataFrame) -> float:
+    return Ranking(rows["image_score"].to_numpy(), rows["label"].to_numpy() == 1).auroc
+
+
+def alike(values: pd.Series, others: pd.Series) -> np.ndarray:
+    """Where two columns hold the same, bool (N,); numbers may differ as processors round."""
+    if pd.api.types.is_numeric_dtype(values) and pd.api.types.is_numeric_dtype(others):
+        one, other = values.to_numpy(float), others.to_numpy(float)
+        return np.isclose(one, other, rtol=_CLOSE, atol=_CLOSE, equal_nan=True)
+    return np.array([same(value, other) for value, other in zip(values, others, strict=True)], bool)
+
+
+def same(value: Any, other: Any) -> bool:
+    """Whether two values of a table are the same; numbers may differ as processors round."""
+    if isinstance(value, bool | str | np.bool_) or isinstance(other, str):
+        return bool(value == other)
+    one, two = np.asarray(value, float), np.asarray(other, float)
+    return one.shape == two.shape and bool(np.allclose(one, two, rtol=_CLOSE, atol=_CLOSE, equal_nan=True))
+
+
+def said(value: Any) -> str:
+    """A value as messages show it."""
+    return f"{value:.6g}" if isinstance(value, float) else str(value)
+
+
+def first(problems: Iterable[str], count: int = _SHOWN) -> Iterator[str]:
+    """The first few, and how many there are beside; empty ones are none."""
+    found = [problem for problem in problems if problem]
+    yield from found[:count]
+    if len(found) > count > 1:
+        yield f"{found[0].partition(',')[0]}: {len(found) - count} more of the same kind."

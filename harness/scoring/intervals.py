@@ -1,0 +1,204 @@
+"""Intervals that respect that slices of one patient are not independent.
+
+An interval is Student's t around the score, with the deviation that the jackknife over patients gives: the score is
+computed once without each patient and all of the patient's images (Efron and Tibshirani 1993, chapter 11; for patients
+with unequal numbers of images MacKinnon, Nielsen and Webb, J. Appl. Econometrics 2023). The interval of a mean of one
+image per patient is that of the t-test. Where a score can only lie between two ends, such as 0 and 1, the interval is
+made on the logit scale: it stays within them, and the nearer to an end, the more lopsided it is.
+`benchmarks/coverage.py` measures how often the truth lies within; docs/scores.md has the figures.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from math import inf, nan
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+from scipy.special import expit, logit, stdtrit
+
+from ...results.tables import LEVEL
+from .ranking import AUPRO_LIMIT
+
+_CHUNK = 1_000_000  # numbers held at once; bounds the memory, and fits the cache
+_ANYTHING = (-inf, inf)
+
+
+class Interval(NamedTuple):
+    """A 95 % interval of a score.
+
+    Attributes:
+        low, high: Its ends; NaN where fewer than two patients leave none.
+        patients: How many it stands on. Where lesions are held against what is normal, these are the patients with the
+            one or those with the other, whichever are fewer.
+    """
+
+    low: float
+    high: float
+    patients: int
+
+
+def mean_interval(values: np.ndarray, groups: Sequence[str], bounds: tuple[float, float] = _ANYTHING) -> Interval:
+    """The 95 % interval of a mean over cases, over patients.
+
+    Args:
+        values: float (N,); NaN values are left out.
+        groups: The patient of each value.
+        bounds: The smallest and the largest value that there can be.
+    """
+    kept = ~np.isnan(values)
+    names, index = np.unique(np.asarray(groups, dtype=str)[kept], return_inverse=True)
+    if len(names) < 2:
+        return Interval(nan, nan, len(names))
+    without = means_without(np.bincount(index, weights=values[kept])[:, None], np.bincount(index))
+    low, high = jackknife(values[kept].mean(keepdims=True), without, len(names), bounds)
+    return Interval(float(low[0]), float(high[0]), len(names))
+
+
+def auroc_interval(scores: np.ndarray, labels: np.ndarray, groups: Sequence[str]) -> Interval:
+    """The 95 % interval of the image AUROC, over patients.
+
+    Args:
+        scores: float (N,), finite; higher means more anomalous. Equal scores count one half.
+        labels: bool (N,).
+        groups: The patient of each image.
+
+    Returns:
+        Without ends where fewer than two patients have anomalous images, or fewer than two normal ones.
+    """
+    positive = labels.astype(bool)
+    names, index = np.unique(np.asarray(groups, dtype=str), return_inverse=True)
+    positives, negatives = (np.bincount(index[side], minlength=len(names)) for side in (positive, ~positive))
+    patients = int(min(np.count_nonzero(positives), np.count_nonzero(negatives)))
+    if patients < 2:
+        return Interval(nan, nan, patients)
+    # A pair is an anomalous and a normal image; it is won where the anomalous one scores higher. Without a patient, the
+    # pairs of all its images are gone, among which those of two of its own images would be subtracted twice.
+    won = _won(scores, positive)
+    own = _won(scores, positive, index)
+    total = won[positive].sum()
+    gone = np.bincount(index, won - np.where(positive, own, 0), minlength=len(names))
+    without = (total - gone) / ((positives.sum() - positives) * (negatives.sum() - negatives))
+    auroc = total / (positives.sum() * negatives.sum())
+    low, high = jackknife(np.array([auroc]), without[:, None], patients, (0, 1))
+    return Interval(float(low[0]), float(high[0]), patients)
+
+
+@dataclass(frozen=True)
+class PatientCurves:
+    """What each patient adds to the pooled pixel curves at K falling thresholds, the last of which takes in all pixels.
+
+    Attributes:
+        true: Lesion pixels at or above each threshold, (patients, K).
+        false: Normal pixels at or above each threshold, (patients, K).
+        overlap: Summed shares of lesions at or above each threshold, (patients, K): a pixel of a lesion of n pixels
+            weighs 1 / n.
+        regions: Number of lesions, (patients,).
+    """
+
+    true: np.ndarray
+    false: np.ndarray
+    overlap: np.ndarray
+    regions: np.ndarray
+
+    def intervals(self, exact: Mapping[str, float]) -> dict[str, Interval]:
+        """The 95 % intervals of the pooled pixel metrics, over patients.
+
+        K thresholds make the curves coarse. They only say how the metric changes when a patient is left out; the
+        interval is around the exact value.
+
+        Args:
+            exact: The metric over all patients and all thresholds, by name: of `pixel_auroc`, `pixel_ap`, `aupro` (up
+                to a false-positive rate of 0.3) and `best_f1`, those that are wanted.
+
+        Returns:
+            Without ends where fewer than two patients have lesions, or fewer than two normal pixels.
+        """
+        count = len(self.regions)
+        patients = int(min(np.count_nonzero(counts[:, -1]) for counts in (self.true, self.false)))
+        if patients < 2:
+            return dict.fromkeys(exact, Interval(nan, nan, patients))
+        parts = [self._without(rows) for rows in chunks(count, self.true.shape[1])]
+        without = np.array([np.concatenate([part[name] for part in parts]) for name in exact]).T
+        low, high = jackknife(np.array(list(exact.values())), without, patients, (0, 1))
+        return {name: Interval(float(low[at]), float(high[at]), patients) for at, name in enumerate(exact)}
+
+    def _without(self, rows: slice) -> dict[str, np.ndarray]:
+        """Every metric without each of some patients."""
+        true, false, overlap = (
+            _from_zero(curve.sum(axis=0) - curve[rows]) for curve in (self.true, self.false, self.overlap)
+        )
+        positives, negatives = true[:, -1:], false[:, -1:]
+        regions = (self.regions.sum() - self.regions[rows])[:, None]
+        precision = true / np.maximum(true + false, 1)
+        return {
+            "pixel_auroc": _auroc(true, false),
+            "pixel_ap": (np.diff(true) * precision[:, 1:]).sum(axis=1) / positives[:, 0],
+            "aupro": _area_to_limit(overlap / regions, false / negatives),
+            "best_f1": (2 * true / (true + false + positives)).max(axis=1),
+        }
+
+
+def jackknife(
+    values: np.ndarray, without: np.ndarray, patients: int, bounds: tuple[float, float]
+) -> tuple[np.ndarray, np.ndarray]:
+    """Both ends of Student's intervals.
+
+    Args:
+        values: Scores, (K,).
+        without: The same without each patient, (patients, K).
+        patients: How many the degrees of freedom are counted of, at least 2.
+        bounds: Of the scores.
+    """
+    count = len(without)
+    deviation = np.sqrt((count - 1) / count * ((without - without.mean(axis=0)) ** 2).sum(axis=0))
+    reach = stdtrit(patients - 1, (1 + LEVEL) / 2) * deviation
+    low, high = bounds
+    plain = values - reach, values + reach
+    if not np.isfinite(high - low):
+        return np.clip(plain[0], low, high), np.clip(plain[1], low, high)
+    slope = (values - low) * (high - values) / (high - low)  # of the score over its logit; none at an end
+    curved = (slope > 0) & (reach > 0)
+    middle, steps = logit(np.where(curved, (values - low) / (high - low), 0.5)), reach / np.where(curved, slope, 1)
+    ends = (low + (high - low) * expit(middle + side * steps) for side in (-1, 1))
+    first, last = (np.where(curved, end, np.clip(flat, low, high)) for end, flat in zip(ends, plain, strict=True))
+    return first, last
+
+
+def means_without(sums: np.ndarray, sizes: np.ndarray) -> np.ndarray:
+    """Means over cases without each patient, (patients, K), from sums (patients, K) and sizes (patients,)."""
+    return (sums.sum(axis=0) - sums) / (sizes.sum() - sizes)[:, None]
+
+
+def _won(scores: np.ndarray, positive: np.ndarray, index: np.ndarray | None = None) -> np.ndarray:
+    """How many pairs of each image the anomalous one wins, ties by half; only pairs within groups, if there are any."""
+    images = pd.DataFrame({"group": 0 if index is None else index, "positive": positive, "score": scores})
+    same = images.groupby(["group", "positive"])["score"]
+    below = images.groupby("group")["score"].rank() - same.rank()  # images of the other label
+    anomalous = images.groupby("group")["positive"].transform("sum")
+    return np.where(positive, below, anomalous - below)
+
+
+def chunks(count: int, width: int) -> Iterator[slice]:
+    """Rows to be worked on at once, where each is `width` numbers wide."""
+    rows = max(1, _CHUNK // width)
+    return (slice(start, min(start + rows, count)) for start in range(0, count, rows))
+
+
+def _from_zero(curves: np.ndarray) -> np.ndarray:
+    return np.pad(curves, ((0, 0), (1, 0)))
+
+
+def _auroc(true: np.ndarray, false: np.ndarray) -> np.ndarray:
+    """Area under ROC curves of counts that begin at zero, (curves, K), by trapezoids."""
+    with np.errstate(invalid="ignore"):  # 0 / 0: NaN without positives or without negatives
+        return np.trapezoid(true, false, axis=1) / (true[:, -1] * false[:, -1])
+
+
+def _area_to_limit(overlap: np.ndarray, rate: np.ndarray) -> np.ndarray:
+    """As `metrics.aupro`, for many curves (curves, K) that begin at zero."""
+    step = np.diff(rate)
+    width = np.diff(np.minimum(rate, AUPRO_LIMIT))
+    inside = width / np.where(step > 0, step, 1)  # share of the trapezoid before the limit
+    height = overlap[:, :-1] + np.diff(overlap) * inside / 2
+    return (width * height).sum(axis=1) / AUPRO_LIMIT
