@@ -20,18 +20,8 @@ from typing import Any, get_type_hints
 import yaml
 from pydantic import TypeAdapter, ValidationError
 
-from .api import (
-    BenchError,
-    DataError,
-    Dataset,
-    ImagePolicy,
-    Method,
-    NormalsPolicy,
-    OraclePolicy,
-    ThresholdPolicy,
-    UsageError,
-    ValidationPolicy,
-)
+from .api import BenchError, DataError, Dataset, Method, ThresholdPolicy, UsageError
+from .contract import method_problem, policy_problem
 from .paths import absolute, expanded, is_there
 
 BUILT_IN = "miasbench"
@@ -175,7 +165,7 @@ def method_class(name: str) -> type[Method]:
     """
     entry = method_entry(name)
     method: Any = _import(name, entry)
-    problem = _contract_problem(method)
+    problem = method_problem(method)
     if problem:
         raise UsageError(
             f"The method {name} ({entry.target}, from {entry.distribution}) breaks the contract: {problem}"
@@ -189,7 +179,7 @@ def make_policies() -> dict[str, ThresholdPolicy | UsageError]:
     for name, entry in policies().items():
         try:
             policy: Any = _import(name, entry)
-            problem = _policy_problem(name, policy)
+            problem = policy_problem(name, policy)
             made[name] = policy() if not problem else UsageError(f"{entry.target} breaks the contract: {problem}")
         except UsageError as error:
             made[name] = error
@@ -244,6 +234,7 @@ def build_method(
     seed: int,
     settings: Mapping[str, Mapping[str, Any]] = MappingProxyType({}),
     shared: Mapping[str, Any] = MappingProxyType({}),
+    cls: type[Method] | None = None,
 ) -> Method:
     """Makes a method ready to fit.
 
@@ -257,12 +248,13 @@ def build_method(
         seed: Of everything random.
         settings: `options` of the methods that this one is given as options, by name.
         shared: Options that go to this method and those inside it as far as they have them; all others win over them.
+        cls: The class to make, where it is not the one that is registered under the name.
 
     Raises:
         UsageError: An option is unknown, missing or has a wrong value, or a method has no such weights.
     """
     variant = parse_method(spec)
-    cls = method_class(variant.name)
+    cls = cls or method_class(variant.name)
     known = option_types(cls)
     given = {key: value for key, value in shared.items() if key in known} | dict(options) | dict(variant.options)
     inner: dict[str, Method] = {}
@@ -454,37 +446,3 @@ def _import(name: str, entry: Entry) -> Any:
         raise UsageError(
             f"{name} ({entry.target}, from {entry.distribution}) cannot be imported: {type(error).__name__}: {error}"
         ) from error
-
-
-def _contract_problem(method: Any) -> str:
-    if not inspect.isclass(method) or not issubclass(method, Method):
-        return "it is not a subclass of miasbench.harness.api.Method."
-    missing = sorted(method.__abstractmethods__)
-    if missing:
-        return f"it does not define {', '.join(missing)}."
-    for name in ("fit", "predict", "predict_many"):
-        signature = inspect.signature(getattr(method, name))
-        try:
-            signature.bind(None, None)
-        except TypeError:
-            return f"{name}{signature} should take self and one argument."
-    return ""
-
-
-def _policy_problem(name: str, policy: Any) -> str:
-    kinds = (NormalsPolicy, ValidationPolicy, ImagePolicy, OraclePolicy)
-    if not inspect.isclass(policy) or not issubclass(policy, kinds):
-        return f"it is not a subclass of {', '.join(kind.__name__ for kind in kinds)} of miasbench.harness.api."
-    if policy.__abstractmethods__:
-        return f"it does not define {', '.join(sorted(policy.__abstractmethods__))}."
-    if getattr(policy, "name", None) != name:
-        return f"its attribute `name` should be {name!r}, as the plugin is called."
-    try:
-        inspect.signature(policy.threshold).bind(None, None)
-    except TypeError:
-        return f"threshold{inspect.signature(policy.threshold)} should take self and one argument."
-    try:
-        inspect.signature(policy).bind()
-    except TypeError:
-        return "its fields need defaults: it is made without arguments."
-    return ""

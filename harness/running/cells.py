@@ -17,6 +17,7 @@ from ...results.tables import CONVENTIONS, CellTables, failed_cell
 from ..api import BenchError, Case, Dataset, Diagnostic, Method, Prediction, Split
 from ..code_version import scoring_version
 from ..config import RunConfig, ScoreConfig
+from ..contract import diagnostics_problem, prediction_problem
 from ..data.frame import frame_image
 from ..files import explain, path_text
 from ..scoring.cell_scores import score_cell
@@ -360,34 +361,18 @@ def _clock(method: Method, images: _Images) -> float:
 
 def _check(prediction: Prediction, cell: Cell, case: Case) -> Prediction:
     """Holds a prediction to the contract."""
-    shape = (cell.size, cell.size)
-    anomaly_map = np.asarray(prediction.anomaly_map, dtype=np.float32)
-    where = f"{cell.method} on the case {case.id}"
-    if anomaly_map.shape != shape:
-        raise PredictionError(f"{where}: the anomaly map is {anomaly_map.shape}, the image {shape}.")
-    if not np.isfinite(anomaly_map).all() or not np.isfinite(prediction.image_score):
-        raise PredictionError(f"{where}: the anomaly map or the image score holds NaN or infinity.")
-    mask = prediction.mask
-    if mask is not None and (mask.shape != shape or mask.dtype != bool):
-        raise PredictionError(f"{where}: the mask is {mask.dtype} {mask.shape}, it should be bool {shape}.")
-    if any(len(prompt) not in (2, 4) or not np.isfinite(prompt).all() for prompt in prediction.prompts):
-        raise PredictionError(f"{where}: a prompt is neither a point (x, y) nor a box (x0, y0, x1, y1).")
-    return replace(prediction, anomaly_map=anomaly_map)
+    problem = prediction_problem(prediction, cell.size)
+    if problem:
+        raise PredictionError(f"{cell.method} on the case {case.id}: {problem}")
+    return replace(prediction, anomaly_map=np.asarray(prediction.anomaly_map, dtype=np.float32))
 
 
 def _check_diagnostics(diagnostics: Sequence[Diagnostic], cell: Cell) -> list[dict[str, Any]]:
     """Holds diagnostics to the contract and makes them fit for a record."""
-    taken = {*CONVENTIONS, "none"}  # `none` is the metric of a failed cell
-    records = []
-    for diagnostic in diagnostics:
-        if diagnostic.metric in taken:
-            raise DiagnosticError(
-                f"{cell.method} reports a diagnostic {diagnostic.metric!r}, but a metric of the harness or another "
-                "diagnostic has that name. Give it one of its own."
-            )
-        taken.add(diagnostic.metric)
-        records.append(asdict(diagnostic) | {"value": float(diagnostic.value)})  # JSON knows no numpy
-    return records
+    problem = diagnostics_problem(diagnostics, CONVENTIONS)
+    if problem:
+        raise DiagnosticError(f"{cell.method} {problem}")
+    return [asdict(one) | {"value": float(one.value)} for one in diagnostics]  # JSON knows no numpy
 
 
 def scored_by(score: ScoreConfig) -> dict[str, Any]:

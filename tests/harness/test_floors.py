@@ -17,12 +17,13 @@ GROUND = {
 }
 FLOORS = (
     ("api", "files", "yaml_files"),
-    ("paths", "cache", "streams", "download"),
+    ("paths", "cache", "streams", "download", "contract"),
     ("registry", "distributions", "config", "code_version"),
     ("data",),
     ("scoring",),
     ("analysis",),
     ("running", "pytest_plugin"),
+    ("conformance",),
     ("cli",),
 )
 """What stands in harness/, from the ground up: a module or room imports from lower floors, and from its own room."""
