@@ -110,7 +110,9 @@ GIVEN_POLICIES = {
 }
 """What stands among the policies in every table, and chooses nothing."""
 
-_ANOMALIB = "anomalib:"
+ANOMALIB = "anomalib:"
+"""What the name of a model of anomalib's begins with."""
+
 _DATASET = re.compile(r"""\s*(?:"([^"]*)"|'([^']*)'|((?:\\,|[^,])*))\s*(?:,|$)""")  # quoted or bare, in a list
 _FOLDER = Entry("miasbench.datasets.folder:open_folder", "A folder in BMAD's layout, or a YAML card")
 
@@ -152,7 +154,7 @@ def method_entry(name: str) -> Entry:
     Raises:
         UsageError: The name is unknown.
     """
-    if name.startswith(_ANOMALIB):
+    if name.startswith(ANOMALIB):
         return Entry(f"miasbench.methods.{name}", "A model of anomalib's with its own defaults")
     return _find(name, methods(), "method")
 

@@ -33,6 +33,7 @@ _COMMANDS = {
     "list": "List methods, datasets, threshold policies or runs.",
     "data": "Download, register, verify or generate datasets.",
     "weights": "Fetch, list or verify model weights.",
+    "check-plugin": "Hold a method, dataset or policy to the contract.",
 }
 
 OK, REGRESSION, USAGE, FAILED_CELLS, NOTHING_MEASURED, NOTHING_JUDGED, INTERRUPTED = 0, 1, 2, 3, 4, 5, 130
@@ -47,7 +48,7 @@ class _LazyGroup(click.Group):
             from ..registry import suggest
 
             ctx.fail(f"There is no command {cmd_name!r}. {suggest(cmd_name, _COMMANDS)}")
-        return importlib.import_module(f".{cmd_name}_command", __package__).command
+        return importlib.import_module(f".{cmd_name.replace('-', '_')}_command", __package__).command
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Commands"):

@@ -65,6 +65,15 @@ def complete_policy(ctx: click.Context, param: click.Parameter, incomplete: str)
     return _matching(sorted(all_policies()), incomplete)
 
 
+def complete_plugin(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+    """Names of methods, threshold policies and datasets, and the user's files."""
+    from ..config import default_data_root
+    from ..registry import datasets, methods, policies, registered
+
+    known = methods() | policies() | datasets() | registered(default_data_root())
+    return _matching(sorted(known), incomplete)
+
+
 def complete_config(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
     """Run files that come with the package, and the user's files."""
     from ..config import shipped_configs

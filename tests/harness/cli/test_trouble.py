@@ -60,6 +60,7 @@ READING = {
     "list policies": "",
     "weights list": "",
     "weights verify": "",
+    "check-plugin": "otsu",
 }
 
 
