@@ -27,9 +27,8 @@ from miasbench.harness.config import make_config
 from miasbench.harness.data.frame import frame_image
 from miasbench.harness.registry import build_method, open_dataset
 from miasbench.harness.running.device import PeakMemory
-from miasbench.harness.running.planning import make_plan
 from miasbench.harness.running.provenance import environment
-from miasbench.harness.running.runner import execute
+from miasbench.harness.running.session import execute_plan, plan_run
 from miasbench.methods import weights
 from miasbench.methods.mias_sam.index import FACTORIES, PROBES
 from miasbench.methods.mias_sam.memory_bank import MemoryBank, anomaly_map, patch_descriptors
@@ -216,8 +215,8 @@ def dice(spec: str, results: Path) -> Table:
     """What the automatic index changes in the scores, embedded weights."""
     methods = ["mias_sam[index=exact]", "mias_sam[index=auto]"]
     values = {"methods": methods, "dataset": [spec], "weights": "embedded", "results": results, "controls": False}
-    plan = make_plan(make_config(values, "in benchmarks/performance.py"))
-    execute(plan, report=lambda cell, stage, done, total: None)
+    plan = plan_run(make_config(values, "in benchmarks/performance.py"))
+    execute_plan(plan, report=lambda cell, stage, done, total: None)
     scores = plan.store.scores()
     kept = scores[(scores["policy"] == "own") & (scores["metric"] == "dice") | (scores["metric"] == "pixel_auroc")]
     pivot = kept.pivot_table(index="method", columns="metric", values="value").loc[methods]

@@ -18,8 +18,7 @@ from miasbench.harness.cache import Cache
 from miasbench.harness.cli.options import LocalPath
 from miasbench.harness.config import make_config
 from miasbench.harness.data.frame import frame_image, frame_mask, image_rectangle
-from miasbench.harness.running.planning import make_plan
-from miasbench.harness.running.runner import execute
+from miasbench.harness.running.session import execute_plan, plan_run
 from miasbench.harness.scoring.intervals import mean_interval
 from miasbench.harness.scoring.masks import Overlap
 from miasbench.methods import weights
@@ -112,8 +111,8 @@ def main(images: Sequence[str], prompts: str, results: Path, out: Path) -> None:
         "results": results,
         "controls": False,
     }
-    plan = make_plan(make_config(values, "in benchmarks/quality.py"))
-    execute(plan, report=lambda cell, stage, done, total: done in (0, total) and console.print(f"{cell}: {stage}"))
+    plan = plan_run(make_config(values, "in benchmarks/quality.py"))
+    execute_plan(plan, report=lambda cell, stage, done, total: done in (0, total) and console.print(f"{cell}: {stage}"))
     parts = [
         "# What the prompt is worth",
         "Made by `python -m benchmarks.quality`. Embedded weights (LiteMedSAM), which are not the paper's; mean DICE "

@@ -228,7 +228,12 @@ def read_config(path: Path) -> dict[str, Any]:
     return content
 
 
-def make_config(values: Mapping[str, Any], where: str, given: Mapping[str, Any] = MappingProxyType({})) -> RunConfig:
+def make_config(
+    values: Mapping[str, Any],
+    where: str,
+    given: Mapping[str, Any] = MappingProxyType({}),
+    given_where: str = COMMAND_LINE,
+) -> RunConfig:
     """Checks the options of a run.
 
     Options may be spelt as on the command line: `batch-size`, `mask_edges` beside the others and not below `score`,
@@ -237,12 +242,13 @@ def make_config(values: Mapping[str, Any], where: str, given: Mapping[str, Any] 
     Args:
         values: Options by name, of a run file or of a run's record.
         where: Where they were written, for messages.
-        given: Options of the command line, which win.
+        given: Options that were given beside these, and win.
+        given_where: Where those were written.
 
     Raises:
         UsageError: An option is unknown, missing, given twice or has a wrong value.
     """
-    written, given = _spelt(values, where), _spelt(given, COMMAND_LINE)
+    written, given = _spelt(values, where), _spelt(given, given_where)
     options = written | given | {"score": written["score"] | given["score"]}
     options["set"] = {
         name: written["set"].get(name, {}) | given["set"].get(name, {}) for name in [*written["set"], *given["set"]]
@@ -255,7 +261,7 @@ def make_config(values: Mapping[str, Any], where: str, given: Mapping[str, Any] 
         name = ".".join(str(part) for part in first["loc"])
         if first["type"] == "missing":
             raise UsageError(f"Option {name} {where}: it is required, {_EXAMPLES[name]}.") from error
-        place = COMMAND_LINE if _holds(given, first["loc"]) else where
+        place = given_where if _holds(given, first["loc"]) else where
         if first["type"] == "extra_forbidden":
             known = ScoreConfig.model_fields if len(first["loc"]) > 1 else _known()
             raise UsageError(f"Unknown option {name!r} {place}. {suggest(name, known)}") from error

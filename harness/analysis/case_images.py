@@ -30,11 +30,14 @@ class FramedImages:
         dataset: The dataset.
         size: Width and height of the frame.
         scoring: How the run was scored.
+
+    Attributes:
+        cases: By their ids, in the order of the dataset.
     """
 
     def __init__(self, dataset: Dataset, size: int, scoring: Mapping[str, Any]) -> None:
         self._dataset = dataset
-        self._cases = {case.id: case for case in dataset.cases("test")}
+        self.cases = {case.id: case for case in dataset.cases("test")}
         self._size = size
         self._scoring = scoring
 
@@ -44,7 +47,7 @@ class FramedImages:
         Raises:
             DataError: A file is missing or damaged.
         """
-        image, mask = self._dataset.load(self._cases[case_id])
+        image, mask = self._dataset.load(self.cases[case_id])
         truth = frame_mask(mask, self._size, self._scoring["mask_edges"]).overlap
         scored = np.full(truth.shape, self._scoring["padding"] == "count")
         scored[image_rectangle(mask.shape, self._size)] = True

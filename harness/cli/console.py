@@ -25,9 +25,13 @@ from rich.table import Column
 from rich.text import Text
 
 from ..api import StageReport
+from ..registry import check_names
 
 if TYPE_CHECKING:
     from ...results.store import RunStore
+    from ..config import RunConfig
+    from ..running.cells import Outcome
+    from ..running.planning import Plan
 
 _PAUSE = 30.0  # seconds between two lines about the same stage, where there is no terminal
 _BESIDE = 120  # columns that a bar leaves to the label and the numbers beside it
@@ -145,28 +149,85 @@ class _Log:
         self._stages[of] = stage, due
 
 
-def print_doubts(doubts: Iterable[str]) -> None:
+def print_doubts(doubts: Iterable[str], to: Console = console) -> None:
     """Prints what speaks against the tables of a run, and how to learn more."""
     for doubt in doubts:
-        console.print(f"{doubt} bench verify says more.", style="red", soft_wrap=True)
+        to.print(f"{doubt} bench verify says more.", style="red", soft_wrap=True)
 
 
-def print_run(store: "RunStore") -> None:
+def print_run(store: "RunStore", to: Console = console) -> None:
     """Prints the tables of a run, of how much they are, what speaks against them, and where its files are."""
     from ...reports.tables import run_tables
     from ...results.extent import extents
     from ..analysis.doubts import doubts
 
     scores = store.scores()
-    console.print(run_tables(scores, extents([store.read()], store.cases(), scores)))
-    print_doubts(doubts(store))
-    print_unfinished([store])
-    console.print(f"Run {store.name}: tables and predictions in {store.folder.resolve()}", soft_wrap=True)
+    to.print(run_tables(scores, extents([store.read()], store.cases(), scores)))
+    print_doubts(doubts(store), to)
+    print_unfinished([store], to)
+    to.print(f"Run {store.name}: tables and predictions in {store.folder.resolve()}", soft_wrap=True)
 
 
-def print_unfinished(runs: Sequence["RunStore"]) -> None:
+def print_unfinished(runs: Sequence["RunStore"], to: Console = console) -> None:
     """Says which runs have not come to their end, so that no part is taken for the whole."""
     from ...results.extent import unfinished
 
     for sentence in unfinished(runs):
-        console.print(f"{sentence}. The same bench run goes on where it stopped.", style="yellow", soft_wrap=True)
+        to.print(f"{sentence}. The same bench run goes on where it stopped.", style="yellow", soft_wrap=True)
+
+
+def run_with_progress(config: "RunConfig", *, force: bool = False) -> tuple["Plan", list["Outcome"]]:
+    """Runs what is asked for and shows how far it is, and first of all what a user should know.
+
+    Args:
+        config: What is asked for.
+        force: Whether to run finished cells again.
+
+    Raises:
+        BenchError: As `session.plan_run` and `session.execute_plan`.
+    """
+    check_names(config.methods, config.dataset, config.data_root)
+
+    from ..running import session
+
+    with stage_status(at_once=True) as report:
+        plan = session.plan_run(config, report)
+    print_remarks(plan)
+    with CellProgress(len(plan.cells)) as progress:
+        outcomes = session.execute_plan(plan, force=force, report=progress.report)
+    return plan, outcomes
+
+
+def print_remarks(plan: "Plan") -> None:
+    """Says what a user should know before the run: methods that were added, and what is odd about the data."""
+    added = list(dict.fromkeys(spec for specs in plan.controls.values() for spec in specs))
+    if added:
+        one = len(added) == 1
+        console.print(
+            f"Note: {_listed(added)} {'is' if one else 'are'} run beside {_listed(plan.controls)}, to show what can be "
+            f"scored without an anomaly map; --no-controls leaves {'it' if one else 'them'} out.",
+            style="yellow",
+        )
+    if plan.once:
+        one = len(plan.once) == 1
+        console.print(
+            f"Note: {_listed(plan.once)} {'is' if one else 'are'} run once, with seed {plan.config.seeds[0]}, because "
+            f"nothing in {'it' if one else 'them'} is random: every seed would have the same scores.",
+            style="yellow",
+        )
+    for name, notes in plan.notes.items():
+        for note in notes:
+            console.print(f"Note: {name}: {note}", style="yellow", soft_wrap=True)
+    with plan.store.lock() as lock:
+        if not lock.works:
+            console.print(
+                f"Note: there are no file locks in {plan.store.folder}: give one command at a time for it.",
+                style="yellow",
+                soft_wrap=True,
+            )
+
+
+def _listed(names: Iterable[str]) -> str:
+    """Makes `a`, `a and b`, or `a, b and c`."""
+    *others, last = names
+    return f"{', '.join(others)} and {last}" if others else last

@@ -1,7 +1,7 @@
 """`bench run`."""
 
 import shlex
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +9,7 @@ import click
 from click.core import ParameterSource
 
 from ..config import COMMAND_LINE, default_results, find_config, make_config, read_config
-from ..registry import check_names, split_datasets
+from ..registry import split_datasets
 from . import FAILED_CELLS, NOTHING_MEASURED, OK
 from .options import LocalPath, ResultsFolder, complete_config, complete_dataset, complete_methods, complete_run
 
@@ -135,19 +135,10 @@ def command(ctx: click.Context, config: Path | None, force: bool, **options: Any
     if "dataset" in given:  # each is a text of its own, as it may be repeated
         given["dataset"] = [spec for text in given["dataset"] for spec in split_datasets(text)]
     run_config = make_config(values, f"in {config}" if config else COMMAND_LINE, given)
-    check_names(run_config.methods, run_config.dataset, run_config.data_root)
 
-    from ..running import cluster, local, planning, runner
-    from .console import CellProgress, console, print_run, stage_status
+    from .console import console, print_run, run_with_progress
 
-    if run_config.executor == "local":
-        local.prepare(run_config.methods)
-    with stage_status(at_once=True) as report:
-        plan = planning.make_plan(run_config, report)
-    remarks(plan)
-    executor = {"local": local.local, "ray": cluster.cluster, "inline": runner.inline}[run_config.executor]
-    with CellProgress(len(plan.cells)) as progress:
-        outcomes = runner.execute(plan, force=force, report=progress.report, executor=executor)
+    plan, outcomes = run_with_progress(run_config, force=force)
     print_run(plan.store)
     if run_config.maps == "none":
         console.print("Maps were not kept (--maps none): new thresholds and metrics cannot be computed from this run.")
@@ -178,40 +169,3 @@ def _further(store: Any) -> Iterator[str]:
             yield shlex.join(["bench", "thresholds", run])
     if not store.ranks().empty:
         yield shlex.join(["bench", "stats", run])
-
-
-def remarks(plan: Any) -> None:
-    """Says what a user should know before the run: methods that were added, and what is odd about the data."""
-    from .console import console
-
-    added = list(dict.fromkeys(spec for specs in plan.controls.values() for spec in specs))
-    if added:
-        one = len(added) == 1
-        console.print(
-            f"Note: {_listed(added)} {'is' if one else 'are'} run beside {_listed(plan.controls)}, to show what can be "
-            f"scored without an anomaly map; --no-controls leaves {'it' if one else 'them'} out.",
-            style="yellow",
-        )
-    if plan.once:
-        one = len(plan.once) == 1
-        console.print(
-            f"Note: {_listed(plan.once)} {'is' if one else 'are'} run once, with seed {plan.config.seeds[0]}, because "
-            f"nothing in {'it' if one else 'them'} is random: every seed would have the same scores.",
-            style="yellow",
-        )
-    for name, notes in plan.notes.items():
-        for note in notes:
-            console.print(f"Note: {name}: {note}", style="yellow", soft_wrap=True)
-    with plan.store.lock() as lock:
-        if not lock.works:
-            console.print(
-                f"Note: there are no file locks in {plan.store.folder}: give one command at a time for it.",
-                style="yellow",
-                soft_wrap=True,
-            )
-
-
-def _listed(names: Iterable[str]) -> str:
-    """Makes `a`, `a and b`, or `a, b and c`."""
-    *others, last = names
-    return f"{', '.join(others)} and {last}" if others else last

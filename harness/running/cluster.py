@@ -191,6 +191,7 @@ def _finish(task: CellTask, measured: dict[str, Any], *peaks: dict[str, float]) 
         name: max([measured[name], *(peak[name] for peak in peaks)])
         for name in ("peak_memory_mib", "peak_gpu_memory_mib")
     }
+    task.store.sweep()  # a machine that was lost may have been writing
     predict_ms = median_ms(task.store, dataset.cases("test"))
     return finish_cell(task, dataset, measured | highest | {"predict_ms": predict_ms}, {}, _silent)
 

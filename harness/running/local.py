@@ -15,6 +15,7 @@ from dataclasses import dataclass, replace
 from multiprocessing import connection, forkserver
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
+from types import ModuleType
 from typing import Any
 
 import psutil
@@ -116,7 +117,7 @@ class _Worker:
         self.was_alone = True
         self.connection, other = context.Pipe(duplex=False)
         self.process: BaseProcess = context.Process(target=_work, args=(other, task, dict(os.environ), threads, gpu))
-        with _deaf_to_ctrl_c():
+        with _deaf_to_ctrl_c(), _without_main():
             self.process.start()
         other.close()
 
@@ -235,6 +236,17 @@ def _run(task: CellTask, threads: int, report: Report) -> Outcome:
         except Exception as error:
             return fail_cell(task, error)
         return run_cell(task, dataset, {}, report)
+
+
+@contextmanager
+def _without_main() -> Iterator[None]:
+    """Keeps a user's script out of a process that is started: it would be run there again, from its first line."""
+    main = sys.modules["__main__"]
+    sys.modules["__main__"] = ModuleType("__main__")
+    try:
+        yield
+    finally:
+        sys.modules["__main__"] = main
 
 
 @contextmanager

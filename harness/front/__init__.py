@@ -1,0 +1,1 @@
+"""What `import miasbench` offers: runs, methods and scores from Python."""

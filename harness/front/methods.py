@@ -1,0 +1,41 @@
+"""Methods without a run."""
+
+from typing import Any, Literal
+
+from ..api import Method
+from ..registry import build_method
+from ..running.device import resolve_device, seed_everything
+
+
+def make_method(
+    spec: str,
+    *,
+    weights: Literal["published", "embedded"] = "published",
+    device: Literal["auto", "cpu", "cuda"] = "auto",
+    seed: int = 0,
+    **options: Any,
+) -> Method:
+    """Makes a method, which is fitted on normal images and then says of others where they are anomalous.
+
+    Images are uint8 (S, S), all of one size; `frame_image(image, size)` pads and resizes others.
+
+    Args:
+        spec: `name` or `name[option=value,…]`, as for a run; `bench list methods` shows the names.
+        weights: The papers' weights, or small ones from Python packages.
+        device: Where the method computes; `auto` is a GPU where there is one.
+        seed: Of everything random. It also sets the global random state, as a run does before it fits a method.
+        options: Of the method; those in the spec win.
+
+    Returns:
+        The method, not yet fitted.
+
+    Raises:
+        UsageError: The name or an option is wrong.
+
+    Example:
+        >>> method = miasbench.make_method("mias_sam[gamma=3]", weights="embedded")
+        >>> method.fit(normal_images)
+        >>> method.predict(image).mask
+    """
+    seed_everything(seed)
+    return build_method(spec, options, weights=weights, device=resolve_device(device), seed=seed)

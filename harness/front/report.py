@@ -1,0 +1,137 @@
+"""The tables and figures of a paper, from one run or several."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import pandas as pd
+
+from ...reports.figures import paper_figures
+from ...reports.files import write_tables
+from ...reports.fonts import font_advice
+from ...reports.galleries import galleries
+from ...reports.html import write_html
+from ...reports.names import short_names
+from ...reports.paper_tables import paper_tables
+from ...reports.published import compare
+from ...reports.thresholds import threshold_figure
+from ...results.extent import extents, unfinished
+from ...results.joining import join_runs
+from ...results.published_numbers import published as read_published
+from ...results.store import RunStore
+from ...results.tables import HEADLINE, masks_by
+from ..analysis.case_images import FramedImages, framed_images
+from ..analysis.ranks import compare_methods
+from ..analysis.recorded import NOWHERE_ELSE
+from ..api import StageReport, UsageError
+from ..registry import suggest
+
+
+@dataclass(frozen=True)
+class WrittenReport:
+    """A report on disk.
+
+    Attributes:
+        files: Every file of it; the first is the page to look at.
+        without_gallery: Why there is no gallery of some dataset or method, a phrase each.
+        advice: What its reader should know, a sentence each, such as letters that no font has.
+    """
+
+    files: list[Path]
+    without_gallery: list[str]
+    advice: list[str]
+
+
+def write_report(
+    runs: Sequence[RunStore],
+    out: Path,
+    *,
+    policy: str | None = None,
+    published: bool = False,
+    preferred: RunStore | None = None,
+    moved: Mapping[str, str] = NOWHERE_ELSE,
+    report: StageReport = lambda *_: None,
+) -> WrittenReport:
+    """Writes a page to look at, tables as CSV, Markdown and LaTeX, and figures as PDF and PNG.
+
+    Args:
+        runs: They are joined.
+        out: The folder to write to.
+        policy: Whose masks to report; by default each method's own, or those of `valid_dice`.
+        published: Whether to add what papers have published of the same methods, in rows apart.
+        preferred: The run to take where several have measured the same.
+        moved: Where datasets are now, by name.
+        report: Told about progress.
+
+    Raises:
+        UsageError: There is nothing to report, or no masks by this policy; or two runs have measured the same and none
+            is preferred.
+        ResultsError: A table is missing or damaged.
+        OSError: The files cannot be written.
+    """
+    wanted = policy or HEADLINE
+    report("reading", 0, 0)
+    joined = join_runs(runs, preferred)
+    cases, scores, curves = (table.drop(columns="run") for table in joined)
+    _check_policy(runs, scores, wanted)
+    report("finding images", 0, 0)
+    images, missing = _images(runs, moved)
+    report("comparing methods", 0, 0)
+    comparison = compare_methods(cases)
+    ranks = comparison.ranks
+    quoted = _quoted(joined.scores, runs) if published else None
+    measured = extents([run.read() for run in runs], cases, scores)
+    short = short_names(scores["dataset"])
+    remarks = [f"{sentence}." for sentence in unfinished(runs)]
+    report("writing tables", 0, 0)
+    tables = paper_tables(scores, ranks, wanted, quoted, measured, remarks)
+    files = write_tables(tables, out / "tables", quoted)
+    report("drawing figures", 0, 0)
+    files += paper_figures(cases, scores, curves, ranks, wanted, out / "figures")
+    datasets = [str(name) for name in curves["dataset"].unique()]
+    for done, dataset in enumerate(datasets):
+        report("drawing thresholds", done, len(datasets))
+        title = f"{short[dataset]}: {measured[dataset].counts}"
+        drawn = threshold_figure(curves, scores, dataset, out / "figures", title)
+        files += [drawn.with_suffix(".pdf"), drawn]
+    report("drawing galleries", 0, 0)
+    shown = masks_by(joined.cases, wanted)
+    pictures, undrawn = galleries(shown, {run.name: run for run in runs}, images, out / "figures")
+    report("writing report.html", 0, 0)
+    page = out / "report.html"
+    embedded = [file for file in files if file.suffix == ".png"]
+    write_html(page, runs, joined, comparison, wanted, embedded, images, measured, remarks)
+    advice = [font_advice([*short, *scores["method"].unique()])]
+    if quoted is not None and quoted.empty:
+        advice.append("No published numbers are known of what was measured.")
+    return WrittenReport([page, *files, *pictures], missing + undrawn, [one for one in advice if one])
+
+
+def _check_policy(runs: Sequence[RunStore], scores: pd.DataFrame, wanted: str) -> None:
+    dice = scores[(scores["metric"] == "dice") & scores["value"].notna()]
+    legal = dice.loc[~dice["oracle"], "policy"].unique()
+    if not len(legal):
+        raise UsageError(
+            f"No cell of {', '.join(run.name for run in runs)} on a dataset with lesion masks has finished: nothing to "
+            "report."
+        )
+    if masks_by(dice, wanted).empty:
+        raise UsageError(f"No method has masks by {wanted!r}, or they are an oracle's. {suggest(wanted, legal)}")
+
+
+def _images(
+    runs: Sequence[RunStore], moved: Mapping[str, str]
+) -> tuple[dict[tuple[str, str], FramedImages], list[str]]:
+    """What reads the test images of each run's datasets, and why those of some cannot be had."""
+    images, missing = {}, []
+    for run in runs:
+        found, absent = framed_images(run, moved)
+        images |= {(run.name, name): read for name, read in found.items()}
+        missing += [f"{name}: {why}" for name, why in absent.items()]
+    return images, missing
+
+
+def _quoted(scores: pd.DataFrame, runs: Sequence[RunStore]) -> pd.DataFrame:
+    """What was published of what each run measured: a number is comparable or not by the run it stands beside."""
+    known = read_published()
+    return pd.concat([compare(run.read(), scores[scores["run"] == run.name], known) for run in runs])

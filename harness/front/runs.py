@@ -1,0 +1,304 @@
+"""Runs from Python, with the options, defaults and errors of `bench run`."""
+
+import io
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from rich.console import Console
+
+from ...results.store import CellStore, RunStore, find_run
+from ...results.tables import HEADLINE, masks_by
+from ..analysis.case_images import FramedImages, framed_images
+from ..api import DataError, UsageError
+from ..cli.console import console, print_run, run_with_progress, stage_status
+from ..config import default_results, find_config, make_config, read_config, results_folder
+from .report import write_report
+
+_WIDTH = 140  # columns of a table; what is wider is stacked
+_CALL = "in run()"
+
+
+@dataclass(frozen=True)
+class CasePrediction:
+    """A test image and what a method made of it, in the run's frame of S x S pixels.
+
+    Attributes:
+        case: The image's name within the dataset.
+        patient: Whose image it is.
+        label: 0 for a normal image, 1 for an anomalous one.
+        image: uint8 (S, S).
+        truth: Where the lesion is, bool (S, S).
+        scored: Where scores were computed, bool (S, S): not in the padding, unless that counted.
+        anomaly_map: float32 (S, S), higher is more anomalous.
+        image_score: Higher is more anomalous.
+        mask: bool (S, S): the method's own, or where the map reaches the threshold of the policy; `None` where there is
+            neither.
+        prompts: What the mask was asked for with: points (x, y) and boxes (x0, y0, x1, y1), in pixels.
+        note: What the method said of this image, such as why a mask is empty.
+    """
+
+    case: str
+    patient: str
+    label: int
+    image: np.ndarray
+    truth: np.ndarray
+    scored: np.ndarray
+    anomaly_map: np.ndarray
+    image_score: float
+    mask: np.ndarray | None
+    prompts: tuple[tuple[float, ...], ...]
+    note: str
+
+
+class CasePredictions(Sequence[CasePrediction]):
+    """The test images of a dataset with a method's predictions, each read from disk when it is asked for."""
+
+    def __init__(self, cell: CellStore, images: FramedImages, rows: pd.DataFrame) -> None:
+        self._cell, self._images = cell, images
+        self._rows = rows.set_index("case")
+        self._cases = list(images.cases.values())
+
+    def __len__(self) -> int:
+        return len(self._cases)
+
+    def __getitem__(self, index: Any) -> Any:
+        if isinstance(index, slice):
+            return [self[place] for place in range(*index.indices(len(self)))]
+        case = self._cases[index]
+        prediction = self._cell.read_prediction("test", case.id).prediction
+        image, truth, scored = self._images(case.id)
+        mask, prompts = None, ()
+        if case.id in self._rows.index:
+            row = self._rows.loc[case.id]
+            if row["policy"] == "own":
+                mask, prompts = prediction.mask, prediction.prompts
+            else:
+                mask = prediction.anomaly_map >= row["threshold"]
+        return CasePrediction(
+            case=case.id,
+            patient=case.patient,
+            label=case.label,
+            image=image,
+            truth=truth,
+            scored=scored,
+            anomaly_map=prediction.anomaly_map,
+            image_score=prediction.image_score,
+            mask=None if mask is None else mask & scored,
+            prompts=prompts,
+            note=prediction.note,
+        )
+
+
+class Run:
+    """A run: its tables as data frames, its predictions, and its report. In a notebook it shows its table.
+
+    The columns of each table are explained in docs/scores.md.
+
+    Attributes:
+        store: The run's folder.
+    """
+
+    def __init__(self, store: RunStore) -> None:
+        self.store = store
+
+    @property
+    def name(self) -> str:
+        """The name of the run's folder."""
+        return self.store.name
+
+    @property
+    def scores(self) -> pd.DataFrame:
+        """A row for each cell (method, dataset and seed), threshold policy and metric."""
+        return self.store.scores()
+
+    @property
+    def cases(self) -> pd.DataFrame:
+        """A row for each cell, threshold policy and test image."""
+        return self.store.cases()
+
+    @property
+    def curves(self) -> pd.DataFrame:
+        """A row for each cell, split and threshold: what masks at that threshold are worth."""
+        return self.store.curves()
+
+    @property
+    def comparisons(self) -> pd.DataFrame:
+        """A row for each pair of methods: the paired difference of their DICE, with its interval and p value."""
+        return self.store.comparisons()
+
+    @property
+    def ranks(self) -> pd.DataFrame:
+        """A row for each method: its rank by DICE, and how sure it is."""
+        return self.store.ranks()
+
+    def table(self, width: int = _WIDTH) -> str:
+        """What `bench show` prints.
+
+        Args:
+            width: Columns of text.
+        """
+        text = io.StringIO()
+        print_run(self.store, Console(file=text, width=width, markup=False, highlight=False))
+        return text.getvalue()
+
+    def predictions(
+        self,
+        method: str | None = None,
+        dataset: str | None = None,
+        seed: int | None = None,
+        *,
+        policy: str | None = None,
+    ) -> CasePredictions:
+        """The test images of a dataset with what a method made of them.
+
+        Args:
+            method: As the run names it; needed where the run has several. Likewise `dataset` and `seed`.
+            dataset: As the run names it.
+            seed: One of the run's.
+            policy: Whose masks to show; by default the method's own, or those of `valid_dice`.
+
+        Raises:
+            UsageError: No cell of the run fits, or several do; or there are no masks by this policy.
+            DataError: The dataset is not where it was.
+            ResultsError: A prediction was not kept, or is damaged; raised when it is read.
+
+        Example:
+            >>> for one in run.predictions(method="mias_sam", dataset="liver_ct"):
+            ...     plt.imshow(one.image), plt.contour(one.mask)
+        """
+        entry = self._cell(method, dataset, seed)
+        images, missing = framed_images(self.store)
+        if entry["dataset"] not in images:
+            raise DataError(f"The images of {entry['dataset']} cannot be had. {missing[entry['dataset']]}")
+        of_cell = self.cases[self.cases["cell"] == entry["name"]]
+        rows = masks_by(of_cell, policy or HEADLINE)
+        if policy and rows.empty:
+            known = ", ".join(of_cell.loc[~of_cell["oracle"], "policy"].unique()) or "none"
+            raise UsageError(f"{entry['method']} has no masks by {policy!r}. There are those of: {known}.")
+        return CasePredictions(self.store.cell(entry["name"]), images[entry["dataset"]], rows)
+
+    def _cell(self, method: str | None, dataset: str | None, seed: int | None) -> dict[str, Any]:
+        asked = {"method": method, "dataset": dataset, "seed": seed}
+        asked = {name: value for name, value in asked.items() if value is not None}
+        entries = self.store.read()["cells"]
+        fitting = [entry for entry in entries if all(entry[name] == value for name, value in asked.items())]
+        if len(fitting) != 1:
+            there = "; ".join(
+                ", ".join(f"{name}={entry[name]!r}" for name in ("method", "dataset", "seed"))
+                for entry in fitting or entries
+            )
+            fit = f"{len(fitting)} cells of {self.name} fit" if fitting else f"{self.name} has no such cell"
+            raise UsageError(f"{fit}. Give method, dataset and seed, as far as needed, of one of these: {there}.")
+        return fitting[0]
+
+    def report(self, out: str | Path, *, policy: str | None = None, published: bool = False) -> Path:
+        """Writes the page, tables and figures that `bench report` writes.
+
+        Args:
+            out: The folder to write to.
+            policy: Whose masks to report; by default each method's own, or those of `valid_dice`.
+            published: Whether to add what papers have published of the same methods, in rows apart.
+
+        Returns:
+            The page to look at, `report.html`.
+
+        Raises:
+            UsageError: There is nothing to report, or no masks by this policy.
+        """
+        with stage_status() as report:
+            written = write_report([self.store], Path(out), policy=policy, published=published, report=report)
+        return written.files[0]
+
+    def __repr__(self) -> str:
+        return f"Run({str(self.store.folder)!r})"
+
+    def _repr_html_(self) -> str:
+        """The table in a notebook; names are shown as they are and are no markup."""
+        page = Console(file=io.StringIO(), width=_WIDTH, record=True, markup=False, highlight=False)
+        print_run(self.store, page)
+        return page.export_html(inline_styles=True, code_format='<pre style="line-height: normal">{code}</pre>')
+
+
+def run(
+    methods: str | Sequence[str] | None = None,
+    dataset: str | Path | Sequence[str | Path] | None = None,
+    *,
+    config: str | Path | None = None,
+    force: bool = False,
+    quiet: bool = False,
+    **options: Any,
+) -> Run:
+    """Runs methods on datasets and scores them: what `bench run` does, with the same options under the same names.
+
+    What is finished already is not done again, so that the same call goes on where it stopped.
+
+    Args:
+        methods: Names, or `name[option=value,…]` for a variant; a text may hold several, with commas.
+        dataset: A name, `name:option=value,…`, a folder, or a card (`.yaml`); or several.
+        config: A run file, or the name of one that comes with the package, such as `paper`; other arguments win.
+        force: Whether to run again what is finished.
+        quiet: Whether to print nothing.
+        options: All others of `bench run`, such as `weights="embedded"`, `seeds=[0, 1]`, `size=128`,
+            `set={"mias_sam": {"gamma": 3}}`, `fixed_threshold=0.5`.
+
+    Returns:
+        The run. A method that fails does not raise: its row in `scores` says why, in the column `error`.
+
+    Raises:
+        UsageError: A name, option or value is wrong.
+        DataError: A dataset is missing or broken.
+        WeightsError: Weights cannot be had.
+        ResultsError: The results cannot be written; what is finished is kept.
+
+    Example:
+        >>> import miasbench
+        >>> run = miasbench.run("mias_sam,intensity", "phantom_liver_ct:train=8,valid=4,test=8", weights="embedded")
+        >>> run.scores[run.scores["metric"] == "dice"]
+    """
+    given = options | {
+        name: value for name, value in (("methods", methods), ("dataset", _texts(dataset))) if value is not None
+    }
+    if config is None:
+        asked = make_config(given, _CALL)
+    else:
+        asked = make_config(read_config(find_config(Path(config))), f"in {config}", given, _CALL)
+    with _quiet(quiet):
+        plan, _ = run_with_progress(asked, force=force)
+    return Run(plan.store)
+
+
+def open_run(run: str | Path = "latest", results: str | Path | None = None) -> Run:
+    """Opens a run that was made before, here or on the command line.
+
+    Args:
+        run: Its folder, its name, the beginning of its name, or `latest`.
+        results: Where runs are kept; by default `$MIASBENCH_RESULTS`, or `bench-results` in the current folder.
+
+    Raises:
+        ResultsError: There is none, or several begin so.
+
+    Example:
+        >>> miasbench.open_run("liver_ct-1a2b3c4d").scores
+    """
+    folder = default_results() if results is None else results_folder(results)
+    return Run(find_run(str(run), folder))
+
+
+def _texts(dataset: str | Path | Sequence[str | Path] | None) -> str | list[str] | None:
+    if dataset is None or isinstance(dataset, str):
+        return dataset
+    return [str(dataset)] if isinstance(dataset, Path) else [str(one) for one in dataset]
+
+
+@contextmanager
+def _quiet(quiet: bool) -> Iterator[None]:
+    before, console.quiet = console.quiet, quiet or console.quiet
+    try:
+        yield
+    finally:
+        console.quiet = before

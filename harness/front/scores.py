@@ -1,0 +1,123 @@
+"""The metrics of the tables for arrays, without a run."""
+
+from collections.abc import Sequence
+from typing import Literal
+
+import numpy as np
+import pandas as pd
+
+from ...results.store import StoredPrediction
+from ...results.tables import IDENTITY
+from ..api import Case, Prediction, Split, UsageError
+from ..config import ScoreConfig
+from ..data.frame import Truth
+from ..scoring.cell_scores import score_cell
+from ..scoring.masks import Lesions
+from ..scoring.scanning import SplitTruths
+
+_WHOLE = np.s_[:, :]
+_NOT_OF_MAPS = ("image_auroc",)
+
+
+def score(
+    maps: Sequence[np.ndarray],
+    truths: Sequence[np.ndarray],
+    *,
+    patients: Sequence[str] | None = None,
+    image_scores: Sequence[float] | None = None,
+    masks: Sequence[np.ndarray] | None = None,
+    valid_maps: Sequence[np.ndarray] = (),
+    valid_truths: Sequence[np.ndarray] = (),
+    fixed_threshold: float | None = None,
+    pixels: Literal["auto", "exact", "binned"] = "auto",
+) -> pd.DataFrame:
+    """Scores anomaly maps as a run does, with the same code and so with the same numbers.
+
+    An image is anomalous if its truth has a lesion.
+
+    Args:
+        maps: Anomaly maps of the test images, each float (H, W), higher is more anomalous; sizes may differ. They are
+            compared as float32, as a run does.
+        truths: Where the lesions are, each bool (H, W), of the same sizes; an image without one is normal.
+        patients: Of each test image; intervals take images of one patient together. By default each image is one
+            patient's.
+        image_scores: Of each test image, higher is more anomalous; without them there is no image AUROC.
+        masks: Segmentations of the test images that the method made itself, each bool (H, W); scored as policy `own`.
+        valid_maps: Anomaly maps of validation images, on which policies choose thresholds. Without them the policies
+            that need them are left out, and their rows say so.
+        valid_truths: Of the validation images.
+        fixed_threshold: Also score the masks at this threshold, as policy `fixed`.
+        pixels: Whether map values are rounded where there are many; see `bench score --help`.
+
+    Returns:
+        A row for each threshold policy and metric: `policy`, `looks_at`, `oracle`, `threshold`, `metric`, `value`,
+        `ci_low`, `ci_high`, `n`, `patients`, `convention` and `note`, as docs/scores.md explains them.
+
+    Raises:
+        UsageError: Numbers, sizes or types of the arrays do not fit, or a map holds NaN or infinity.
+
+    Example:
+        >>> scores = miasbench.score(maps, truths, patients=patients, valid_maps=..., valid_truths=...)
+        >>> scores[scores["metric"] == "dice"][["policy", "value", "ci_low", "ci_high"]]
+    """
+    config = ScoreConfig(fixed_threshold=fixed_threshold, pixels=pixels)
+    splits: dict[Split, SplitTruths] = {
+        "valid": _truths("valid", valid_maps, valid_truths, None),
+        "test": _truths("test", maps, truths, patients),
+    }
+    predictions: dict[Split, Sequence[StoredPrediction]] = {
+        "valid": _predictions("valid", valid_maps, None, None),
+        "test": _predictions("test", maps, image_scores, masks),
+    }
+    identity = dict.fromkeys(IDENTITY, "") | {"seed": 0, "size": 0, "transductive": False}
+    scores = score_cell(identity, splits, predictions, config, {}).scores
+    kept = scores if image_scores is not None else scores[~scores["metric"].isin(_NOT_OF_MAPS)]
+    return kept.drop(columns=[*IDENTITY, "error"]).reset_index(drop=True)
+
+
+def _truths(
+    split: Split, maps: Sequence[np.ndarray], truths: Sequence[np.ndarray], patients: Sequence[str] | None
+) -> SplitTruths:
+    """Cases of one split, numbered in order."""
+    where = f"of the {'validation' if split == 'valid' else 'test'} images"
+    if len(truths) != len(maps):
+        raise UsageError(f"There are {len(maps)} maps and {len(truths)} truths {where}: each map needs its truth.")
+    if patients is not None and len(patients) != len(maps):
+        raise UsageError(f"There are {len(maps)} maps and {len(patients)} patients {where}: name the patient of each.")
+    cases, framed = [], []
+    for index, (anomaly_map, truth) in enumerate(zip(maps, truths, strict=True)):
+        mask = np.asarray(truth)
+        if mask.dtype != bool or mask.shape != np.shape(anomaly_map) or mask.ndim != 2:
+            raise UsageError(
+                f"Truth {index} {where} is {mask.dtype} {mask.shape} and its map {np.shape(anomaly_map)}: both should "
+                "be (H, W), and the truth bool, such as `labels > 0`."
+            )
+        patient = str(index) if patients is None else str(patients[index])
+        cases.append(Case(f"{index:06d}", patient, split, int(mask.any()), "", "" if mask.any() else None))
+        framed.append(Truth(mask, mask))
+    lesions = [Lesions(truth.overlap) for truth in framed]
+    return SplitTruths(cases, framed, lesions, [_WHOLE] * len(cases), [""] * len(cases))
+
+
+def _predictions(
+    split: Split,
+    maps: Sequence[np.ndarray],
+    image_scores: Sequence[float] | None,
+    masks: Sequence[np.ndarray] | None,
+) -> list[StoredPrediction]:
+    for name, given in (("image scores", image_scores), ("masks", masks)):
+        if given is not None and len(given) != len(maps):
+            raise UsageError(f"There are {len(maps)} maps and {len(given)} {name} of the {split} images.")
+    stored = []
+    for index, values in enumerate(maps):
+        anomaly_map = np.asarray(values, np.float32)
+        if not np.isfinite(anomaly_map).all():
+            raise UsageError(f"Map {index} of the {split} images holds NaN or infinity, which cannot be ranked.")
+        mask = None if masks is None else np.asarray(masks[index])
+        if mask is not None and (mask.dtype != bool or mask.shape != anomaly_map.shape):
+            raise UsageError(
+                f"Mask {index} is {mask.dtype} {mask.shape}, it should be bool {anomaly_map.shape}, as its map."
+            )
+        image_score = 0.0 if image_scores is None else float(image_scores[index])
+        stored.append(StoredPrediction(Prediction(anomaly_map, image_score, mask), float("nan")))
+    return stored

@@ -1,0 +1,36 @@
+"""From the options of a run to its cells: what the command line, Python and the benchmarks have in common."""
+
+from collections.abc import Mapping
+from types import MappingProxyType
+
+from ..api import StageReport
+from ..config import RunConfig
+from . import cluster, local, runner
+from .cells import Outcome, Report
+from .planning import Plan, make_plan
+
+EXECUTORS: Mapping[str, runner.Executor] = MappingProxyType(
+    {"local": local.local, "ray": cluster.cluster, "inline": runner.inline}
+)
+
+
+def plan_run(config: RunConfig, report: StageReport = lambda *_: None) -> Plan:
+    """Makes the plan of a run; processes for its cells start meanwhile, where it wants some.
+
+    Args:
+        config: What is asked for.
+        report: Told about progress.
+
+    Raises:
+        UsageError: A name, option or value is wrong.
+        DataError: A dataset is missing or broken.
+        WeightsError: Weights cannot be had.
+    """
+    if config.executor == "local":
+        local.prepare(config.methods)
+    return make_plan(config, report)
+
+
+def execute_plan(plan: Plan, *, force: bool = False, report: Report = lambda *_: None) -> list[Outcome]:
+    """Runs the cells of a plan with the executor that its run asks for; as `runner.execute`."""
+    return runner.execute(plan, force=force, report=report, executor=EXECUTORS[plan.config.executor])

@@ -1,0 +1,75 @@
+"""Scores of plain arrays are those of a run, to the last digit."""
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+import miasbench
+from miasbench.harness.running.planning import open_datasets
+
+from ...support.running import config, run
+
+
+@pytest.mark.usefixtures("plugins")
+@pytest.mark.parametrize("method", ["intensity", "scripted"])
+def test_they_are_those_of_a_run(tmp_path: Path, method: str) -> None:
+    store, _ = run(tmp_path, method)
+    (dataset,) = open_datasets(config(tmp_path)).values()
+    cell = store.cell(store.read()["cells"][0]["name"])
+    given = {}
+    for split in ("valid", "test"):
+        cases = dataset.cases(split)
+        stored = [cell.read_prediction(split, case.id).prediction for case in cases]
+        given[split] = (stored, [dataset.load(case).mask for case in cases], [case.patient for case in cases])
+    (valid, valid_truths, _), (test, truths, patients) = given["valid"], given["test"]
+    masks = [one.mask for one in test]
+    found = miasbench.score(
+        [one.anomaly_map for one in test],
+        truths,
+        patients=patients,
+        image_scores=[one.image_score for one in test],
+        masks=None if masks[0] is None else masks,
+        valid_maps=[one.anomaly_map for one in valid],
+        valid_truths=valid_truths,
+    )
+    expected = store.scores()
+    expected = expected[expected["metric"].isin(found["metric"]) & (expected["metric"] != "dice_valid")]
+    found = found[found["metric"] != "dice_valid"]  # of own masks, which the validation images have none of here
+    assert {"pixel_auroc", "image_auroc", "dice", "aupro", "hd95_px"} <= set(found["metric"])
+    pd.testing.assert_frame_equal(found.reset_index(drop=True), expected[list(found)].reset_index(drop=True))
+
+
+def test_without_validation_images_policies_say_what_they_lack() -> None:
+    rng = np.random.default_rng(0)
+    maps = rng.random((4, 8, 8))
+    truths = np.zeros((4, 8, 8), bool)
+    truths[:2, 2:5, 2:5] = True
+    scores = miasbench.score(list(maps), list(truths)).set_index(["policy", "metric"])
+    assert np.isnan(scores.loc[("valid_dice", "dice"), "value"])
+    assert "left out" in scores.loc[("valid_dice", "dice"), "note"]
+    assert scores.loc[("none", "pixel_auroc"), "patients"] > 1
+    assert "image_auroc" not in scores.index.get_level_values("metric")
+
+
+MAP, TRUTH = np.zeros((4, 4), np.float32), np.eye(4, dtype=bool)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (([MAP, MAP], [TRUTH]), "There are 2 maps and 1 truths of the test images"),
+        (([MAP], [TRUTH.astype(int)]), r"Truth 0 of the test images is int64 \(4, 4\).*labels > 0"),
+        (([MAP], [TRUTH[:3]]), r"Truth 0 of the test images is bool \(3, 4\) and its map \(4, 4\)"),
+        (([MAP], [TRUTH], {"patients": ["a", "b"]}), "There are 1 maps and 2 patients"),
+        (([MAP], [TRUTH], {"image_scores": [1, 2]}), "There are 1 maps and 2 image scores"),
+        (([MAP], [TRUTH], {"masks": [MAP]}), r"Mask 0 is float32 \(4, 4\), it should be bool"),
+        (([MAP], [TRUTH], {"valid_maps": [MAP]}), "There are 1 maps and 0 truths of the validation images"),
+        (([MAP * np.nan], [TRUTH]), "NaN"),
+    ],
+)
+def test_arrays_that_do_not_fit_are_named(arguments: tuple, said: str) -> None:
+    maps, truths, *options = arguments
+    with pytest.raises(miasbench.BenchError, match=said):
+        miasbench.score(maps, truths, **(options[0] if options else {}))
