@@ -24,10 +24,11 @@ FLOORS = (
     ("analysis",),
     ("running", "pytest_plugin"),
     ("conformance",),
-    ("cli", "front", "package"),
+    ("cli", "front"),
 )
 """What stands in harness/, from the ground up: a module or room imports from lower floors, and from its own room."""
-FILES = [path for room in ROOMS for path in sorted((ROOT / room).rglob("*.py"))]
+FRONT = ROOT / "harness" / "package" / "__init__.py"  # installed as miasbench itself, where the rooms are beside it
+FILES = [path for room in ROOMS for path in sorted((ROOT / room).rglob("*.py")) if path != FRONT]
 
 
 def imported_modules(path: Path) -> Iterator[str]:
@@ -69,7 +70,7 @@ def test_no_import_runs_upward(path: Path) -> None:
 def test_no_import_runs_upward_inside_harness() -> None:
     """On one floor, modules may import each other as long as there is no circle: each waits for what it imports."""
     floor = {name: number for number, names in enumerate(FLOORS) for name in names}
-    for path in (ROOT / "harness").rglob("*.py"):
+    for path in [path for path in FILES if path.is_relative_to(ROOT / "harness")]:
         room = path.relative_to(ROOT / "harness").parts[0].removesuffix(".py")
         if room == "__init__":
             continue
