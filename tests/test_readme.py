@@ -1,11 +1,7 @@
 """What the README promises, done as it says."""
 
-import os
 import re
 import shlex
-import subprocess
-import sys
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -13,6 +9,8 @@ import yaml
 
 from miasbench.harness.config import find_config, make_config
 from miasbench.harness.registry import METHODS, build_method, split_list
+
+from .support.installing import bench_in, install
 
 README = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
 
@@ -67,40 +65,19 @@ def test_the_papers_table_is_made_by_a_shipped_run_file() -> None:
     assert show == ["bench", "show", "--published"]
 
 
-Bench = Callable[..., str]
-
-
-def install(module: str, code: str, project: str, folder: Path) -> Bench:
-    """Installs a plugin of one module and returns the command line that sees it."""
-    source, site = folder / "source", folder / "site"
-    source.mkdir()
-    (source / f"{module}.py").write_text(code, encoding="utf-8")
-    (source / "pyproject.toml").write_text(project, encoding="utf-8")
-    pip = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--no-build-isolation"]
-    subprocess.run([*pip, "--target", site, source], check=True)
-    environment = os.environ | {"PYTHONPATH": str(site)}
-
-    def bench(*arguments: str) -> str:
-        command = [sys.executable, "-c", "from miasbench.harness.cli import main; main()", *arguments]
-        done = subprocess.run(command, env=environment, cwd=folder, capture_output=True, text=True, check=False)
-        assert done.returncode == 0, done.stderr
-        return done.stdout
-
-    return bench
-
-
 @pytest.mark.slow
 def test_the_example_of_a_method_runs_as_an_installed_plugin(tmp_path: Path) -> None:
     (code,) = blocks("Adding a method", "python")
     (project,) = blocks("Adding a method", "toml")
     assert len(code.splitlines()) < 25
-    bench = install("bench_median", code, project, tmp_path)
+    bench = bench_in(install({"bench_median": code}, project, tmp_path), tmp_path)
     assert re.search(r"^median +Plugin of bench-median 0\.1$", bench("list", "methods"), flags=re.MULTILINE)
     (example,) = (line for line in blocks("Adding a method", "bash")[0].splitlines() if line.startswith("bench run"))
     tiny = example.replace("phantom_liver_ct", "phantom_liver_ct:train=3,valid=4,test=4,size=64")
     shown = bench(*tiny.split()[1:], "--size", "64", "--weights", "embedded")
     assert re.search(r"│ median +│", shown)
     assert "FAILED" not in shown
+    assert "median: every rule is kept." in bench("check-plugin", "median")
 
 
 @pytest.mark.slow
@@ -109,9 +86,10 @@ def test_the_example_of_a_policy_is_applied_as_an_installed_plugin(tmp_path: Pat
     (entry,) = blocks("Threshold policies", "toml")
     (project,) = blocks("Adding a method", "toml")
     project = project.split("[project.entry-points")[0].replace("median", "recall") + entry
-    bench = install("bench_recall", code, project, tmp_path)
+    bench = bench_in(install({"bench_recall": code}, project, tmp_path), tmp_path)
     assert re.search(r"^valid_recall +Plugin of bench-recall 0\.1$", bench("list", "policies"), flags=re.MULTILINE)
     dataset = "phantom_liver_ct:train=3,valid=4,test=4,size=64"
     bench("run", "--methods", "intensity", "--dataset", dataset, "--size", "64", "--weights", "embedded")
     shown = bench("thresholds")
     assert re.search(r"│ valid_recall +│ validation +│ +[0-9.]+ │", shown)
+    assert "valid_recall: every rule is kept." in bench("check-plugin", "valid_recall")
