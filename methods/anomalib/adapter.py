@@ -10,6 +10,7 @@ import io
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext, redirect_stderr
 from enum import Enum
+from functools import cache
 from pathlib import Path
 from types import NoneType, UnionType
 from typing import Annotated, Any, ClassVar, Union, get_args, get_origin, get_type_hints
@@ -232,8 +233,11 @@ def _item(image: torch.Tensor) -> ImageItem:
     return ImageItem(image=Image(image), gt_label=torch.tensor(0), gt_mask=mask)
 
 
+@cache
 def make_method(name: str) -> type[AnomalibMethod]:
     """Makes the method class of a preset, such as `padim`, or of a model class of anomalib's, such as `Padim`.
+
+    There is one of each, so that fitted methods can be pickled.
 
     Raises:
         UsageError: There is neither.

@@ -61,6 +61,10 @@ class HeldOut:
     recall: float
 
 
+def _unheard(stage: str, done: int, total: int) -> None:
+    """Stands in for a progress bar; unlike a lambda, it goes to another process with a bank."""
+
+
 class MemoryBank:
     """The descriptors of every training image, indexed for the search of nearest ones (steps 4 and 5).
 
@@ -95,7 +99,7 @@ class MemoryBank:
         neighbours: int = 1,
         probes: int = PROBES,
         coreset: float = 0.1,
-        report: StageReport = lambda *_: None,
+        report: StageReport = _unheard,
     ) -> None:
         self._images = images
         self._name = index

@@ -1,5 +1,6 @@
 import dataclasses
 import hashlib
+import pickle
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -355,3 +356,9 @@ def test_nothing_is_written_or_printed(
     fitted(spec).predict(LESION)
     assert not list(tmp_path.iterdir())
     assert capsys.readouterr() == ("", "")
+
+
+def test_a_fitted_model_goes_to_another_process() -> None:
+    method = fitted("padim")
+    sent = pickle.loads(pickle.dumps(method))
+    np.testing.assert_array_equal(sent.predict(LESION).anomaly_map, method.predict(LESION).anomaly_map)

@@ -1,6 +1,7 @@
 """The memory bank against what the authors' released code computes, and against a search written out plainly."""
 
 import json
+import pickle
 from pathlib import Path
 
 import numpy as np
@@ -331,3 +332,9 @@ def test_a_map_is_the_patch_scores_upsampled_and_smoothed() -> None:
     np.testing.assert_array_equal(anomaly_map(scores, 40, sigma=0), wide)
     np.testing.assert_allclose(anomaly_map(scores, 40, sigma=2.5), gaussian_filter(wide, 2.5), rtol=1e-6)
     np.testing.assert_allclose(anomaly_map(np.full(16, 7, np.float32), 40, sigma=4), 7, rtol=1e-6)
+
+
+def test_goes_to_another_process(images: list[np.ndarray]) -> None:
+    bank = filled(images[:3])
+    sent = pickle.loads(pickle.dumps(bank))
+    np.testing.assert_array_equal(sent.distances(images[3]), bank.distances(images[3]))
