@@ -10,6 +10,7 @@ from monai.metrics.hausdorff_distance import compute_hausdorff_distance
 from monai.metrics.surface_distance import compute_average_surface_distance
 from scipy.ndimage import gaussian_filter
 
+from miasbench.harness.scoring.functions import OF_MASK
 from miasbench.harness.scoring.masks import Lesions, MaskScores, surface_distances
 
 Benchmark = Callable[..., Any]
@@ -50,9 +51,12 @@ def test_monai(benchmark: Benchmark, pairs: Pairs) -> None:
 def test_every_score_of_a_mask(benchmark: Benchmark, pairs: Pairs) -> None:
     truths = [Lesions(truth) for _, truth in pairs]
     scores = benchmark(
-        lambda: [MaskScores.of(predicted, truth) for (predicted, _), truth in zip(pairs, truths, strict=True)]
+        lambda: [
+            {name: function(one) for name, function in OF_MASK.items()}
+            for one in (MaskScores(predicted, truth) for (predicted, _), truth in zip(pairs, truths, strict=True))
+        ]
     )
-    assert [one.lesions for one in scores] == [1] * len(pairs)
+    assert [set(one) for one in scores] == [set(OF_MASK)] * len(pairs)
 
 
 def _monai(pairs: Pairs) -> list[tuple[float, float]]:

@@ -12,13 +12,14 @@ import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 
+from ..results.metrics import METRICS
 from ..results.seeds import OverSeeds, over_seeds
 from ..results.tables import masks_by
 from .names import short_names
 from .style import Look, from_zero, label_methods, legend, legend_height, listed_height, looks, panels, save
 
 _GOLDEN = 0.618
-_COSTS = {"predict_ms": ("ms per image", 1), "peak_memory_mib": ("peak memory, GiB", 1 / 1024)}
+_COSTS = ("predict_ms", "peak_memory_mib")
 _SIZES = {"dice_small": "small\n< 0.5 %", "dice_medium": "medium\n0.5–2 %", "dice_large": "large\n> 2 %"}
 
 
@@ -51,7 +52,7 @@ def paper_figures(
     files += distribution_figure(of_policy[of_policy["dice"].notna()], known, folder)
     if masks["metric"].isin(list(_SIZES)).any():
         files += lesion_size_figure(masks, known, folder)
-    if maps["metric"].isin(list(_COSTS)).any():
+    if maps["metric"].isin(_COSTS).any():
         files += cost_figure(masks, maps, known, folder)
     test = curves[curves["split"] == "test"]
     if len(test):
@@ -137,13 +138,13 @@ def cost_figure(masks: pd.DataFrame, maps: pd.DataFrame, known: dict[str, Look],
     height = 1.5 * len(datasets) + legend_height(methods)
     with panels(len(datasets), 2, height, titles, sharey="row", sharex="col") as (figure, axes):
         for index, dataset in enumerate(datasets):
-            for axis, (metric, (label, unit)) in zip(axes[2 * index : 2 * index + 2], _COSTS.items(), strict=True):
+            for axis, metric in zip(axes[2 * index : 2 * index + 2], _COSTS, strict=True):
                 rows = maps[(maps["dataset"] == dataset) & (maps["metric"] == metric)]
                 cost = rows.groupby("method", sort=False)["value"].mean()
-                both = pd.DataFrame({"cost": cost * unit, "dice": dice.get(dataset)}).dropna()
+                both = pd.DataFrame({"cost": cost, "dice": dice.get(dataset)}).dropna()
                 _draw_pareto(axis, both, known)
                 if dataset == datasets[-1]:
-                    axis.set_xlabel(label)
+                    axis.set_xlabel(METRICS[metric].title)
             axes[2 * index].set_ylabel("mean DICE")
             axes[2 * index].set_xscale("log")
         front = Line2D([], [], color="0.6", linewidth=1, label="Pareto front")

@@ -20,6 +20,7 @@ from matplotlib.colors import to_hex
 from PIL import Image
 
 from ..results.extent import Extent
+from ..results.metrics import METRICS
 from ..results.seeds import over_seeds
 from ..results.store import ResultsError, RunStore, slug, write_file
 from ..results.tables import FEW_PATIENTS, masks_by
@@ -34,20 +35,6 @@ PICTURED = 40
 """So many cases of a dataset have images, evenly spread over the ranking by mean DICE: a file must stay small."""
 _PIXELS = 256  # at most
 _POINTS = 120  # of a curve
-_COLUMNS = {
-    "dice": ("DICE", 3, True),
-    "iou": ("IoU", 3, True),
-    "precision": ("precision", 3, True),
-    "recall": ("recall", 3, True),
-    "hd95_px": ("HD95, px", 1, False),
-    "lesion_recall": ("lesions hit", 3, True),
-    "false_lesions": ("false lesions", 2, False),
-    "pixel_auroc": ("pixel AUROC", 3, True),
-    "pixel_ap": ("pixel AP", 3, True),
-    "aupro": ("AUPRO", 3, True),
-    "image_auroc": ("image AUROC", 3, True),
-    "predict_ms": ("ms per image", 1, False),
-}
 _DASHES = {"-": "none", "--": "7 4", ":": "2 3", "-.": "7 3 2 3"}
 
 
@@ -109,8 +96,9 @@ def write_html(
             "datasets": short,
             "policies": list(dict.fromkeys([policy, *ordered_policies(scores[scores["metric"] == "dice"])])),
             "columns": [
-                {"name": name, "title": title, "digits": digits, "high": high}
-                for name, (title, digits, high) in _COLUMNS.items()
+                {"name": one.name, "title": one.title, "digits": one.digits, "better": one.direction}
+                for one in METRICS.values()
+                if one.shown
             ],
             "scores": _score_rows(scores, ranks, policy),
             "curves": _curves(curves),
@@ -165,7 +153,8 @@ def _figure(path: Path, short: Mapping[str, str]) -> dict[str, str]:
 
 def _score_rows(scores: pd.DataFrame, ranks: pd.DataFrame, policy: str) -> list[dict[str, Any]]:
     """A row for each dataset, policy and method, with scores that need no threshold in all of a method's rows."""
-    kept = scores[(scores["error"] == "") & scores["value"].notna() & scores["metric"].isin(list(_COLUMNS))]
+    shown = [one.name for one in METRICS.values() if one.shown]
+    kept = scores[(scores["error"] == "") & scores["value"].notna() & scores["metric"].isin(shown)]
     of_maps = dict(list(kept[kept["policy"] == "none"].groupby(["dataset", "method"], sort=False)))
     masks = kept[kept["policy"] != "none"]
     if policy not in set(masks["policy"]):  # such as the headline, which takes each method's best legal one
@@ -196,7 +185,7 @@ def _kinds(weights: str) -> str:
 
 
 def _value(rows: pd.DataFrame) -> dict[str, Any]:
-    digits, score = _COLUMNS[str(rows["metric"].iloc[0])][1], over_seeds(rows)
+    digits, score = METRICS[str(rows["metric"].iloc[0])].digits, over_seeds(rows)
     ends = interval(score.low, score.high, digits, few=score.few_patients)
     return {"value": score.value, "spread": [text for text in (deviation(score.std, digits), ends) if text]}
 

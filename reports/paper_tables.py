@@ -10,6 +10,7 @@ from math import isfinite, nan
 import pandas as pd
 
 from ..results.extent import Extent
+from ..results.metrics import METRICS, Direction, Metric, metrics_of
 from ..results.seeds import over_seeds
 from ..results.tables import HEADLINE, masks_by
 from .names import short_names
@@ -36,12 +37,17 @@ class Cell:
 
 @dataclass(frozen=True)
 class Column:
-    """What a column holds; `better` is `high`, `low`, or nothing where methods are not to be ranked."""
+    """What a column holds; where neither a higher nor a lower value is better, methods are not ranked by it."""
 
     title: str
-    digits: int = 3
-    better: str = "high"
+    digits: int = METRICS["dice"].digits
+    better: Direction = METRICS["dice"].direction
     oracle: bool = False
+
+    @classmethod
+    def of(cls, metric: Metric) -> "Column":
+        """The column of a metric."""
+        return cls(metric.title, metric.digits, metric.direction)
 
 
 @dataclass(frozen=True)
@@ -62,26 +68,6 @@ class PaperTable:
     columns: tuple[Column, ...]
     rows: tuple[Row, ...]
     notes: tuple[str, ...]
-
-
-MASKS = {
-    "iou": Column("IoU"),
-    "precision": Column("precision"),
-    "recall": Column("recall"),
-    "hd95_px": Column("HD95 px", 1, "low"),
-    "assd_px": Column("ASSD px", 1, "low"),
-    "lesion_recall": Column("lesion recall"),
-    "false_lesions": Column("false lesions", 2, "low"),
-}
-MAPS = {
-    "pixel_auroc": Column("pixel AUROC"),
-    "pixel_ap": Column("pixel AP"),
-    "aupro": Column("AUPRO"),
-    "image_auroc": Column("image AUROC"),
-    "fit_seconds": Column("fit s", 1, ""),
-    "predict_ms": Column("ms/image", 0, ""),
-    "peak_memory_mib": Column("peak MiB", 0, ""),
-}
 
 
 def paper_tables(
@@ -108,6 +94,8 @@ def paper_tables(
     quoted = quoted[quoted["published_dataset"] == quoted["dataset"]] if len(quoted) else quoted
     short = short_names(scores["dataset"])
     tables = [_dice_table(scores, ranks, policy, quoted, short)]
+    of_masks = [one for one in metrics_of("mask") if one.shown and one.name != "dice"]  # which has tables of its own
+    of_maps = [one for one in metrics_of("map", "image", "cost") if one.shown]
     for dataset, name in short.items():
         rows = scores[scores["dataset"] == dataset]
         of_dataset = quoted[quoted["dataset"] == dataset] if len(quoted) else quoted
@@ -115,8 +103,8 @@ def paper_tables(
         masks, maps = f"{name}: masks by {policy}", f"{name}: anomaly maps and cost"
         of_one = [
             _policy_table(name, rows, ranked),
-            _metric_table(f"masks-{dataset}", masks, rows, MASKS, policy, quoted[:0]),
-            _metric_table(f"maps-{dataset}", maps, rows, MAPS, "none", of_dataset),
+            _metric_table(f"masks-{dataset}", masks, rows, of_masks, policy, quoted[:0]),
+            _metric_table(f"maps-{dataset}", maps, rows, of_maps, "none", of_dataset),
         ]
         tables += [_with_extent(table, {dataset: name}, measured or {}) for table in of_one]
     tables[0] = _with_extent(tables[0], short, measured or {})
@@ -202,7 +190,7 @@ def _policy_table(name: str, scores: pd.DataFrame, ranks: pd.DataFrame) -> Paper
         for own in [dice[dice["method"] == method]]
     ]
     columns = tuple(
-        Column(policy.replace("_", " "), oracle=policy in oracles, better="" if policy in oracles else "high")
+        Column(policy.replace("_", " "), oracle=policy in oracles, better="neither" if policy in oracles else "higher")
         for policy in policies
     )
     caption = f"{name}: mean DICE of anomalous test images, by threshold policy"
@@ -216,11 +204,12 @@ def _policy_table(name: str, scores: pd.DataFrame, ranks: pd.DataFrame) -> Paper
 
 
 def _metric_table(
-    name: str, caption: str, scores: pd.DataFrame, metrics: dict[str, Column], policy: str, published: pd.DataFrame
+    name: str, caption: str, scores: pd.DataFrame, metrics: Sequence[Metric], policy: str, published: pd.DataFrame
 ) -> PaperTable:
     """One dataset, a column for each metric that was measured."""
-    scored = _scored(scores, list(metrics))
-    shown = [metric for metric in metrics if metric in set(scored.loc[scored["value"].notna(), "metric"])]
+    scored = _scored(scores, [one.name for one in metrics])
+    measured = set(scored.loc[scored["value"].notna(), "metric"])
+    shown = [one.name for one in metrics if one.name in measured]
     legal, oracles = masks_by(scored, policy), scored[scored["oracle"]]
     rows = [
         Row(_label(method, scores), "method", tuple(_cell(own[own["metric"] == metric]) for metric in shown))
@@ -233,7 +222,7 @@ def _metric_table(
     ]
     dataset = str(scores["dataset"].iloc[0])
     quoted, notes = _quoted(published, [(dataset, metric) for metric in shown], legal)
-    columns = tuple(metrics[metric] for metric in shown)
+    columns = tuple(Column.of(METRICS[metric]) for metric in shown)
     return PaperTable(name, caption, columns, (*rows, *quoted), (*_notes(scores, [*rows, *quoted], legal), *notes))
 
 
@@ -281,10 +270,11 @@ def _quoted(
 
 def _published_table(published: pd.DataFrame) -> PaperTable:
     """What was published of other images of the same anatomy, a column for each dataset and metric."""
-    titles = {"dice": Column("DICE")} | MASKS | MAPS
     keys = published.drop_duplicates(["published_dataset", "metric"])
     wanted = [(str(row.published_dataset), str(row.metric)) for row in keys.itertuples()]
-    columns = tuple(replace(titles[metric], title=f"{dataset}: {titles[metric].title}") for dataset, metric in wanted)
+    columns = tuple(
+        replace(Column.of(METRICS[metric]), title=f"{dataset}: {METRICS[metric].title}") for dataset, metric in wanted
+    )
     notes = [f"Published: {source}." for source in published["source"].unique()]
     notes.append("Of other images than those measured here: the numbers cannot be held against those of other tables.")
     caption = "Published of the same anatomy, not measured here"
@@ -345,8 +335,9 @@ def _marked(table: PaperTable) -> PaperTable:
     for index, column in enumerate(table.columns):
         ranked = [row.cells[index] if row.kind == "method" else None for row in table.rows]
         printed = [round(cell.value, column.digits) if cell else nan for cell in ranked]
-        order = sorted({value for value in printed if isfinite(value)}, reverse=column.better == "high")
-        marks = dict(zip(order, ("best", "second"), strict=False)) if column.better and len(order) > 1 else {}
+        order = sorted({value for value in printed if isfinite(value)}, reverse=column.better == "higher")
+        compared = column.better != "neither" and len(order) > 1
+        marks = dict(zip(order, ("best", "second"), strict=False)) if compared else {}
         columns.append([marks.get(value, "") for value in printed])
     rows = []
     for row, marks in zip(table.rows, zip(*columns, strict=True), strict=True):

@@ -8,7 +8,7 @@ from rich.console import Group, RenderableType
 from rich.text import Text
 
 from ..results.extent import Extent
-from ..results.tables import COSTS
+from ..results.metrics import METRICS
 from .fitting import Column, FittedTable
 from .names import short_names
 
@@ -73,7 +73,7 @@ def _masks(policy: str) -> str:
 
 def _numbers(row: Mapping[Any, Any]) -> tuple[str, ...]:
     a, b, difference, low, high = (row[name] for name in ("a", "b", "difference", "ci_low", "ci_high"))
-    if row["metric"] in COSTS:
+    if row["metric"] in METRICS and METRICS[row["metric"]].kind == "cost":
         return f"{a:.1f}", f"{b:.1f}", f"× {b / a:.2f}" if a else "", ""
     interval = f"{low:+.3f} to {high:+.3f}" if pd.notna(low) else ""
     return f"{a:.3f}", f"{b:.3f}", f"{difference:+.3f}", interval

@@ -7,22 +7,13 @@ from rich.console import Group, RenderableType
 from rich.text import Text
 
 from ..results.extent import Extent
+from ..results.metrics import METRICS, metrics_of
 from ..results.seeds import OverSeeds, over_seeds
-from ..results.tables import CONVENTIONS
 from .fitting import Column, FittedTable
 from .names import short_names
 from .spread import deviation, interval, spread_notes
 
 POLICIES = ("own", "normal_quantile", "normal_mean_std", "valid_dice", "valid_f1", "otsu", "fixed")
-_MAPS = {
-    "pixel_auroc": ("pixel AUROC", 3),
-    "pixel_ap": ("pixel AP", 3),
-    "aupro": ("AUPRO", 3),
-    "image_auroc": ("image AUROC", 3),
-    "fit_seconds": ("fit s", 1),
-    "predict_ms": ("ms/image", 0),
-    "peak_memory_mib": ("peak MiB", 0),
-}
 
 
 def ordered_policies(table: pd.DataFrame) -> list[str]:
@@ -57,7 +48,7 @@ def run_tables(scores: pd.DataFrame, measured: Mapping[str, Extent] | None = Non
             parts.append(Text(f"{names[dataset]}: labels of images only, so neither masks nor pixels are scored"))
             parts.append(Text(caption(dataset, names[dataset], extent), style="dim"))
         parts.append(_map_table(rows))
-        diagnostic = ~rows["metric"].isin(list(CONVENTIONS))
+        diagnostic = ~rows["metric"].isin(list(METRICS))
         left_out = rows.loc[~diagnostic & (rows["note"] != ""), ["policy", "note"]].drop_duplicates()
         parts += [Text(f"{row.policy} {row.note}.", style="dim") for row in left_out.itertuples()]
         parts += [
@@ -111,17 +102,16 @@ def _dice_table(dataset: str, rows: pd.DataFrame, caption: str) -> FittedTable:
     table = FittedTable(f"{dataset}: mean DICE of anomalous images, by threshold policy", columns, caption)
     for method, own in rows.groupby("method", sort=False):
         by_policy = {policy: dice[(dice["method"] == method) & (dice["policy"] == policy)] for policy in policies}
-        cells = [_cell(over_seeds(by_policy[policy]), 3) for policy in policies]
+        cells = [_cell(over_seeds(by_policy[policy]), METRICS["dice"].digits) for policy in policies]
         table.add_row(_label(str(method), own), *cells)
     return table
 
 
 def _map_table(rows: pd.DataFrame) -> FittedTable:
-    table = FittedTable(
-        "anomaly maps and cost", [Column("method", "label"), *(Column(title) for title, _ in _MAPS.values())]
-    )
+    shown = [one for one in metrics_of("map", "image", "cost") if one.shown]
+    table = FittedTable("anomaly maps and cost", [Column("method", "label"), *(Column(one.title) for one in shown)])
     for method, own in rows.groupby("method", sort=False):
-        cells = [_cell(over_seeds(own[own["metric"] == metric]), digits) for metric, (_, digits) in _MAPS.items()]
+        cells = [_cell(over_seeds(own[own["metric"] == one.name]), one.digits) for one in shown]
         table.add_row(_label(str(method), own), *cells)
     return table
 

@@ -18,7 +18,8 @@ import numpy as np
 import pandas as pd
 from scipy.special import stdtrit
 
-from .tables import FEW_PATIENTS, LEVEL, RANGES
+from .metrics import METRICS
+from .tables import FEW_PATIENTS, LEVEL
 
 
 class OverSeeds(NamedTuple):
@@ -56,7 +57,8 @@ def over_seeds(rows: pd.DataFrame) -> OverSeeds:
         return OverSeeds(nan, nan, nan, nan, 0, nan)
     values = kept["value"].to_numpy(float)
     ends = kept["ci_low"].mean(skipna=False), kept["ci_high"].mean(skipna=False)
-    bounds = RANGES.get(str(kept["metric"].iloc[0]), (-inf, inf))
+    metric = METRICS.get(str(kept["metric"].iloc[0]))
+    bounds = metric.range if metric else (-inf, inf)
     low, high = with_seeds(values.mean(), ends, [seeds_part(values)], bounds)
     std = float(values.std(ddof=1)) if len(values) > 1 else nan
     return OverSeeds(float(values.mean()), std, low, high, len(values), float(kept["patients"].min()))

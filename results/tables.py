@@ -10,10 +10,11 @@ its best legal mask.
 """
 
 from collections.abc import Sequence
-from math import inf
 from typing import Any, NamedTuple
 
 import pandas as pd
+
+from .metrics import METRICS, pixels_scored
 
 IDENTITY = {
     "dataset": "str",
@@ -34,12 +35,7 @@ CASES = {
     "case": "str",
     "patient": "str",
     "label": "int64",
-    "dice": "float64",
-    "iou": "float64",
-    "precision": "float64",
-    "recall": "float64",
-    "hd95_px": "float64",
-    "assd_px": "float64",
+    **{one.name: "float64" for one in METRICS.values() if one.per_case},
     "lesion_size": "str",
     "lesions": "int64",
     "lesions_hit": "int64",
@@ -152,89 +148,21 @@ def masks_by(rows: pd.DataFrame, policy: str) -> pd.DataFrame:
     return headline(rows) if policy == HEADLINE else rows[(rows["policy"] == policy) & ~rows["oracle"]]
 
 
-_ANOMALOUS = "mean over anomalous images; nothing predicted scores"
-_SURFACES = "surface pixels have a 4-neighbour outside, as beyond the image's edge is"
-MASK_METRICS = {
-    "dice": f"{_ANOMALOUS} 0; normal images are left out",
-    "dice_valid": "DICE of the validation split's anomalous images, with the same threshold",
-    "regret": "oracle_dice's DICE minus this policy's, on test: what not knowing the masks has cost",
-    "dice_pooled": "all pixels of all test images as one",
-    "iou": f"{_ANOMALOUS} 0; normal images are left out",
-    "precision": "mean over anomalous images on which something is predicted",
-    "recall": f"{_ANOMALOUS} 0; normal images are left out",
-    "hd95_px": f"the larger of the two directions' 95th percentiles of surface distances, pixels; {_SURFACES}; "
-    f"{_ANOMALOUS} the image's diagonal",
-    "assd_px": f"mean surface distance, both surfaces pooled, pixels; {_SURFACES}; {_ANOMALOUS} the image's diagonal",
-    "lesion_recall": "share of all 8-connected lesions that one predicted pixel or more touches",
-    "false_lesions": "8-connected predicted components without a lesion pixel, per image, normal ones too",
-    "normal_fp_area": "mean predicted share of the image over normal images",
-    "dice_small": "DICE where lesions cover less than 0.5 % of the image",
-    "dice_medium": "DICE where lesions cover 0.5 to 2 % of the image",
-    "dice_large": "DICE where lesions cover more than 2 % of the image",
-}
-MAP_METRICS = {
-    "pixel_auroc": "all pixels of all test images",
-    "pixel_ap": "all pixels of all test images, steps without interpolation",
-    "aupro": "8-connected lesions, false-positive rate up to 0.3, divided by 0.3",
-    "best_f1": "the highest DICE of all pixels of all test images as one, at any threshold",
-    "image_auroc": "image scores of all test images",
-}
-COSTS = {
-    "fit_seconds": "reading images left out; what a cache spared is counted",
-    "predict_ms": "median over test images after a warm-up, mean if transductive; reading and scoring left out; "
-    "what a cache spared is counted",
-    "calibration_ms": "a fixed convolution, matrix product and Gaussian filter on this machine: the quickest of many",
-    "peak_memory_mib": "largest resident memory of the process while the cell ran",
-    "peak_gpu_memory_mib": "largest memory that torch allocated on the GPU",
-}
-CONVENTIONS = MASK_METRICS | MAP_METRICS | COSTS
-"""The harness's own metrics and how each is computed; any other metric is a diagnostic, which a method reported."""
-
-RANGES = (
-    dict.fromkeys(MASK_METRICS | MAP_METRICS, (0.0, 1.0))
-    | dict.fromkeys(("hd95_px", "assd_px", "false_lesions", *COSTS), (0.0, inf))
-    | {"regret": (-1.0, 1.0)}
-)
-"""The smallest and the largest value that a metric can have; no interval goes beyond."""
-
-COLLAPSED = {"pixel_auroc": 0.5, "image_auroc": 0.5, "aupro": 0.15}
-"""What is left, where it is not 0, of a score of which higher is better once a method has collapsed: it gives every
-pixel and every image the same value, and no masks. `pixel_ap` falls to the share of lesion pixels, which is seldom
-known; 0 is safely below."""
-
 LEVEL = 0.95
 """How often an interval should hold the truth."""
 
 FEW_PATIENTS = 8
 """An interval over fewer patients than this is marked where it is shown: docs/scores.md says how far it holds."""
 
-_RANKED = ("pixel_auroc", "pixel_ap", "aupro")  # against full lesion pixels only, where mask edges are mixed
-_WITHOUT_INTERVAL = ("dice_valid", "dice_pooled")
-_EDGES = {"nearest": "masks by nearest pixel centre", "paper": "masks resized bilinearly, grey edges are"}
-_PADDING = {"exclude": "padding left out", "count": "padding counted"}
 
-
-def conventions(mask_edges: str, padding: str) -> dict[str, str]:
-    """How each of the harness's own metrics is computed, with what the way of scoring adds to it.
+def curve_convention(mask_edges: str, padding: str) -> str:
+    """How the columns of `CURVES` are computed.
 
     Args:
         mask_edges: `nearest` or `paper`.
         padding: `exclude` or `count`.
     """
-    edges = dict.fromkeys(MASK_METRICS | MAP_METRICS, _EDGES[mask_edges])
-    if mask_edges == "paper":
-        edges = {name: f"{text} {'normal' if name in _RANKED else 'lesion'}" for name, text in edges.items()}
-    added = {name: f"; {text}; {_PADDING[padding]}" for name, text in edges.items() if name != "image_auroc"}
-    over = {
-        name: "; interval over the patients that have a value" for name in MASK_METRICS if name not in _WITHOUT_INTERVAL
-    }
-    return {name: text + added.get(name, "") + over.get(name, "") for name, text in CONVENTIONS.items()}
-
-
-def curve_convention(mask_edges: str, padding: str) -> str:
-    """The same, of the columns of `CURVES`."""
-    mixed = " lesion for dice and dice_pooled, normal for the others" if mask_edges == "paper" else ""
-    return f"{_EDGES[mask_edges]}{mixed}; {_PADDING[padding]}"
+    return pixels_scored(mask_edges, padding, "lesion for dice and dice_pooled, normal for the others")
 
 
 def table(rows: Sequence[dict[str, Any]], columns: dict[str, str]) -> pd.DataFrame:

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from ...results.metrics import METRICS
 from ...results.store import RunStore
 from ..scoring.ranking import Ranking
 
@@ -44,9 +45,9 @@ def _means(cases: pd.DataFrame) -> pd.DataFrame:
     """The scores that follow from cases: `cell`, `policy`, `metric`, `value`."""
     lesion, normal, dice = cases["truth_px"] > 0, cases["label"] == 0, cases["dice"]
     oracle = cases[cases["policy"] == "oracle_dice"].set_index(["cell", "case"])["dice"]
-    values = {name: cases[name].where(lesion) for name in ("iou", "precision", "recall", "hd95_px", "assd_px")}
+    values = {one.name: cases[one.name].where(lesion) for one in METRICS.values() if one.per_case and one.name in cases}
     values |= {f"dice_{size}": dice.where(cases["lesion_size"] == size) for size in ("small", "medium", "large")}
-    values |= {"dice": dice, "false_lesions": cases["false_lesions"]}
+    values["false_lesions"] = cases["false_lesions"]
     values["normal_fp_area"] = (cases["predicted_px"] / cases["image_px"]).where(normal)
     values["regret"] = cases[["cell", "case"]].join(oracle, on=["cell", "case"])["dice"] - dice
     keys = [cases["cell"], cases["policy"]]

@@ -31,20 +31,15 @@ from ...results.baseline import (
     Score,
     Tolerance,
 )
+from ...results.metrics import METRICS
 from ...results.seeds import over_seeds
 from ...results.store import RunStore, scoring_of
-from ...results.tables import COLLAPSED, MASK_METRICS, headline
+from ...results.tables import headline
 from ..api import UsageError
 from ..registry import suggest
 from ..scoring.intervals import mean_interval
 from .doubts import doubts
 from .statistics import case_table
-
-GATED = (
-    *("dice", "iou", "precision", "recall", "lesion_recall", "dice_pooled", "dice_small", "dice_medium", "dice_large"),
-    *("pixel_auroc", "pixel_ap", "aupro", "image_auroc"),
-)
-"""The metrics that a baseline can hold: all where higher is better, without oracles."""
 
 NEGLIGIBLE = 0.001
 """A paired difference this small is no finding, however sure: another processor's rounding can make it."""
@@ -54,6 +49,11 @@ rare: where DICE is 0.3 and a patient's varies by 0.05 from run to run, 1 % of r
 EVERY = "all"
 """The dataset and the method of a finding that is about a tolerance, or about the run's tables."""
 _QUICK = 1.0  # calibration workloads, a few milliseconds; what takes less cannot be timed well enough to be judged
+
+
+def gated() -> list[str]:
+    """The metrics that a baseline can hold: shares of which more is better, without oracles."""
+    return [one.name for one in METRICS.values() if one.gated]
 
 
 @dataclass(frozen=True)
@@ -82,7 +82,7 @@ def measure(store: RunStore, metrics: Iterable[str]) -> Measured:
 
     Args:
         store: The run.
-        metrics: Of `GATED`; a name that is no metric of the run is passed over, so a baseline's tolerances will do.
+        metrics: Of `gated()`; a name that is no metric of the run is passed over, so a baseline's tolerances will do.
 
     Raises:
         ResultsError: It has no record or no tables.
@@ -112,8 +112,8 @@ def measure(store: RunStore, metrics: Iterable[str]) -> Measured:
         rows, entry = pd.concat(of_seeds), entries[0]
         masks = headline(cases[cases["cell"].isin([entry["name"] for entry in entries])])
         policy = str(masks["policy"].iloc[0]) if len(masks) else ""
-        wanted = {metric: policy if metric in MASK_METRICS else "none" for metric in metrics if metric in GATED}
-        means = {metric: _mean_score(rows, metric, of) for metric, of in wanted.items()}
+        known = [METRICS[name] for name in metrics if name in gated()]
+        means = {one.name: _mean_score(rows, one.name, policy if one.kind == "mask" else "none") for one in known}
         cells.append(
             BaselineCell(
                 dataset=key[0],
@@ -161,8 +161,8 @@ def make_baseline(store: RunStore, tolerance: Mapping[str, Tolerance], optional:
     idle = [finding for finding in against_itself(baseline) if finding.kind == "nothing judged"]
     problems = [f"{_subject(finding)}: {finding.text}" for finding in idle if finding.what not in optional]
     if problems:
-        scores = [item for cell in measure(store, GATED).cells for item in cell.scores.items()]
-        had = dict.fromkeys(name for name, score in scores if score.value > COLLAPSED.get(name, 0.0))
+        scores = [item for cell in measure(store, gated()).cells for item in cell.scores.items()]
+        had = dict.fromkeys(name for name, score in scores if score.value > METRICS[name].collapsed)
         raise UsageError(
             f"This gate could not fail. {' '.join(problems)} The run has {', '.join(had) or 'no scores'}: give a "
             f"tolerance that one of them can break, such as --tolerance {next(iter(had), 'dice')}=0.02."
@@ -190,8 +190,8 @@ def parse_tolerances(texts: Sequence[str]) -> dict[str, Tolerance]:
     found: dict[str, Tolerance] = {}
     for text in texts:
         name, _, value = text.partition("=")
-        if name not in (*GATED, RUNTIME):
-            raise UsageError(f"--tolerance {text}: there is no {name!r}. {suggest(name, (*GATED, RUNTIME))}")
+        if name not in (names := (*gated(), RUNTIME)):
+            raise UsageError(f"--tolerance {text}: there is no {name!r}. {suggest(name, names)}")
         if value == "paired" and name == "dice":
             found[name] = "paired"
             continue
@@ -200,13 +200,16 @@ def parse_tolerances(texts: Sequence[str]) -> dict[str, Tolerance]:
             form = "a factor above 1, like runtime=2" if name == RUNTIME else f"at least 0, like {name}=0.02"
             paired = ", or dice=paired" if name == "dice" else ""
             raise UsageError(f"--tolerance {text}: it should be {form}{paired}.")
-        worst = COLLAPSED.get(name, 0.0)
-        if name != RUNTIME and number >= 1 - worst:
+        if name == RUNTIME:
+            found[name] = Factor(number)
+            continue
+        worst = METRICS[name].collapsed
+        if number >= 1 - worst:
             raise UsageError(
                 f"--tolerance {text}: {name} is at most 1, and {worst:g} once a method has collapsed, so that nothing "
                 f"could break it. Give less, like {name}=0.02."
             )
-        found[name] = Factor(number) if name == RUNTIME else Absolute(number)
+        found[name] = Absolute(number)
     return found
 
 
@@ -306,7 +309,8 @@ def _check_score(metric: str, cell: BaselineCell, now_cell: BaselineCell, tolera
     if before is None:
         if now is not None:
             return found("new", f"{metric} is not in the baseline")
-        masks = " of the method's own masks or of valid_dice" if metric in MASK_METRICS else ""
+        of_masks = metric in METRICS and METRICS[metric].kind == "mask"
+        masks = " of the method's own masks or of valid_dice" if of_masks else ""
         return found("not judged", f"there is no {metric}{masks}")
     if now is None:
         return found("missing", f"{metric} could not be computed in this run")
@@ -315,7 +319,7 @@ def _check_score(metric: str, cell: BaselineCell, now_cell: BaselineCell, tolera
     allowance, seeds = _of_other_seeds(metric, cell, now_cell)
     kind, text = _judge(metric, cell, now_cell, tolerance, allowance)
     if kind == "ok":
-        least = COLLAPSED.get(metric, 0.0)
+        least = METRICS[metric].collapsed
         worst = replace(
             now_cell,
             scores={metric: replace(now, value=least)},

@@ -4,12 +4,12 @@ from typing import NamedTuple
 
 import pandas as pd
 
+from ...results.metrics import METRICS
 from ...results.seeds import OverSeeds, over_seeds
 from ...results.tables import (
     COMPARISON_CONVENTION,
     COMPARISONS,
     HEADLINE,
-    RANGES,
     RANK_CONVENTION,
     RANKS,
     headline,
@@ -44,7 +44,7 @@ def compare_methods(cases: pd.DataFrame) -> Comparison:
             if methods.shape[1] < 2:
                 continue
             seeds = seed_table(chosen, methods)
-            pairs = compare(methods, seeds, RANGES["dice"])
+            pairs = compare(methods, seeds, METRICS["dice"].range)
             means = _means(chosen, methods)
             ranking = rank_stability(methods, pairs, seeds).join(means, on="method").sort_values("rank")
             names = {"dataset": dataset, "policy": policy}
@@ -59,7 +59,7 @@ def _means(cases: pd.DataFrame, methods: pd.DataFrame) -> pd.DataFrame:
     kept = cases[cases["case"].isin(complete.get_level_values("case"))].dropna(subset=["dice"])
     rows = []
     for (method, _), own in kept.groupby(["method", "seed"], sort=False):
-        low, high, patients = mean_interval(own["dice"].to_numpy(), own["patient"].tolist(), RANGES["dice"])
+        low, high, patients = mean_interval(own["dice"].to_numpy(), own["patient"].tolist(), METRICS["dice"].range)
         rows.append((method, "dice", own["dice"].mean(), low, high, patients))
     scores = pd.DataFrame(rows, columns=["method", "metric", "value", "ci_low", "ci_high", "patients"])
     found = {method: over_seeds(own) for method, own in scores.groupby("method", sort=False)}

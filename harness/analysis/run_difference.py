@@ -6,15 +6,12 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 
+from ...results.metrics import METRICS
 from ...results.seeds import seeds_part_of_difference, with_seeds
 from ...results.store import RunStore, scoring_of
-from ...results.tables import RANGES
 from ..scoring.intervals import mean_interval
 from .doubts import doubts
 
-PAIRED = ("dice", "iou", "recall", "hd95_px", "assd_px")
-"""Metrics that are means over the anomalous images, so that two runs can be compared image by image."""
-_LESS_IS_BETTER = frozenset({"hd95_px", "assd_px"})
 _CELL = ["dataset", "method"]
 
 
@@ -92,12 +89,13 @@ class _Pairs:
     def interval(self, dataset: str, method: str, policy: str, metric: str) -> tuple[float, float]:
         """The 95 % interval of the mean difference, over patients and seeds; NaN where there is none."""
         found = [run.get((dataset, method, policy)) for run in self._runs]
-        if metric not in PAIRED or found[0] is None or found[1] is None:
+        known = METRICS.get(metric)
+        if known is None or not known.paired or any(rows is None or metric not in rows for rows in found):
             return float("nan"), float("nan")
         a, b = (rows[rows["label"] == 1].dropna(subset=[metric]) for rows in found if rows is not None)
         means = [rows.groupby(["case", "patient"])[metric].mean() for rows in (a, b)]
         differences = (means[1] - means[0]).dropna()
-        low, high = RANGES[metric]
+        low, high = known.range
         bounds = low - high, high - low
         cases, patients = (differences.index.get_level_values(level) for level in ("case", "patient"))
         interval = mean_interval(differences.to_numpy(), patients.tolist(), bounds)
@@ -109,7 +107,7 @@ def _better(row: Mapping[Any, Any]) -> float:
     """1 where B is surely better, 0 where it is surely worse, NaN where the interval holds zero or is unknown."""
     if not (row["ci_low"] > 0 or row["ci_high"] < 0):
         return float("nan")
-    return float((row["difference"] > 0) != (row["metric"] in _LESS_IS_BETTER))
+    return float((row["difference"] > 0) == (METRICS[row["metric"]].direction == "higher"))
 
 
 def _same_images(a: Mapping[str, Any], b: Mapping[str, Any]) -> bool:

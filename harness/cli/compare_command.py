@@ -38,6 +38,7 @@ def command(a: str, b: str, results: UPath, everything: bool, csv: Path | None) 
 
     from ...reports.run_difference import change_table, difference_tables
     from ...results.extent import extents
+    from ...results.metrics import METRICS
     from ...results.store import find_run
     from ...results.tables import headline
     from ..analysis.run_difference import compare_runs
@@ -56,9 +57,8 @@ def command(a: str, b: str, results: UPath, everything: bool, csv: Path | None) 
         )
     shown = scores
     if not everything:
-        short = ("pixel_auroc", "image_auroc", "predict_ms")
-        masks = headline(scores[scores["metric"] == "dice"])
-        maps = scores[(scores["policy"] == "none") & scores["metric"].isin(short)]
+        short = scores[scores["metric"].isin([one.name for one in METRICS.values() if one.headline])]
+        masks, maps = headline(short), short[short["policy"] == "none"]
         shown = pd.concat([masks, maps]).sort_values(["dataset", "method"], kind="stable")
     measured = [extents([run.read()], run.cases(), run.scores()) for run in runs]
     console.print(difference_tables(shown, [run.name for run in runs], measured))

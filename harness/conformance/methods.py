@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from ...results.tables import CONVENTIONS
+from ...results.metrics import METRICS
 from ..api import BenchError, Diagnostic, Method, Prediction, UsageError, Weights
 from ..config import default_data_root
 from ..contract import diagnostics_problem, method_problem, prediction_problem
@@ -362,7 +362,7 @@ def _diagnostics(trial: _Trial) -> str:
         return "diagnostics() should return a tuple of miasbench.harness.api.Diagnostic."
     for one in diagnostics:
         float(one.value)
-    problem = diagnostics_problem(diagnostics, CONVENTIONS)
+    problem = diagnostics_problem(diagnostics, METRICS)
     return f"it {problem}" if problem else ""
 
 

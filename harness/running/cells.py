@@ -12,8 +12,9 @@ from typing import Any, Literal, NamedTuple, get_args
 import numpy as np
 from upath import UPath
 
+from ...results.metrics import METRICS
 from ...results.store import CellStore, RunStore, StoredPrediction
-from ...results.tables import CONVENTIONS, CellTables, failed_cell
+from ...results.tables import CellTables, failed_cell
 from ..api import BenchError, Case, Dataset, Diagnostic, Method, Prediction, Split
 from ..code_version import scoring_version
 from ..config import RunConfig, ScoreConfig
@@ -369,7 +370,7 @@ def _check(prediction: Prediction, cell: Cell, case: Case) -> Prediction:
 
 def _check_diagnostics(diagnostics: Sequence[Diagnostic], cell: Cell) -> list[dict[str, Any]]:
     """Holds diagnostics to the contract and makes them fit for a record."""
-    problem = diagnostics_problem(diagnostics, CONVENTIONS)
+    problem = diagnostics_problem(diagnostics, METRICS)
     if problem:
         raise DiagnosticError(f"{cell.method} {problem}")
     return [asdict(one) | {"value": float(one.value)} for one in diagnostics]  # JSON knows no numpy

@@ -10,11 +10,13 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from ...results.metrics import METRICS, metrics_of
 from ...results.store import StoredPrediction
-from ...results.tables import CASES, COSTS, CURVES, RANGES, SCORES, CellTables, conventions, curve_convention, table
+from ...results.tables import CASES, CURVES, SCORES, CellTables, curve_convention, table
 from ..api import Split
 from ..config import ScoreConfig
 from .decisions import NO_POLICY, Decision, decide
+from .functions import OF_MASK
 from .intervals import Interval, PatientCurves, auroc_interval, mean_interval
 from .masks import MaskScores, Overlap, lesion_size
 from .ranking import PixelRanking, Ranking, rank_pixels
@@ -58,7 +60,8 @@ def score_cell(
     """
     predictions = {split: Scored(predictions[split], of_split.rectangles) for split, of_split in truths.items()}
     test, stored = truths["test"], predictions["test"]
-    of_method = [_score(NO_POLICY, name, measured[name], 1) for name in COSTS if name in measured]
+    costs = [one.name for one in metrics_of("cost") if one.name in measured]
+    of_method = [_score(NO_POLICY, name, measured[name], 1) for name in costs]
     of_method += [_diagnostic(**diagnostic) for diagnostic in measured.get("diagnostics", ())]
     if not test.has_masks:
         rows = [_image_auroc(test, stored), *of_method]
@@ -66,7 +69,7 @@ def score_cell(
     limit = _limit(config, test)
     scanned: dict[Split, Scanned] = {split: scan(truths[split], predictions[split], limit) for split in truths}
     decisions, left_out = decide(scanned, config.fixed_threshold)
-    masks: list[list[MaskScores]] = [[] for _ in decisions]
+    masks: list[list[dict[str, Any]]] = [[] for _ in decisions]
     ranked = pooled = _PatientTally(test.patients, scanned["test"].ranking)
     if scanned["test"].graded:
         pooled = _PatientTally(test.patients, scanned["test"].pooled)
@@ -76,12 +79,12 @@ def score_cell(
         if pooled is not ranked:
             pooled.add(index, rank_pixels([prediction.anomaly_map], [truth.overlap]))
         for decision, of_policy in zip(decisions, masks, strict=True):
-            of_policy.append(MaskScores.of(decision.mask("test", index, prediction), lesions))
+            of_policy.append(_measured(MaskScores(decision.mask("test", index, prediction), lesions)))
     rows = _map_scores(test, stored, scanned["test"], ranked, pooled)
     rows += of_method
     rows += [_score(columns, "dice", NAN, 0) | {"note": f"left out: {why}"} for columns, why in left_out]
     cases: list[dict[str, Any]] = []
-    dice = {decision.columns["policy"]: _dice(one) for decision, one in zip(decisions, masks, strict=True)}
+    dice = {decision.columns["policy"]: _column(one, "dice") for decision, one in zip(decisions, masks, strict=True)}
     for decision, of_policy in zip(decisions, masks, strict=True):
         rows += _mask_scores(decision, test, of_policy, dice.get("oracle_dice"))
         rows.append(_valid_dice(decision, truths["valid"], predictions["valid"], scanned["valid"].own_masks))
@@ -99,7 +102,7 @@ def _scores_table(
     identity: dict[str, Any], rows: Sequence[dict[str, Any]], config: ScoreConfig, decisions: Sequence[Decision] = ()
 ) -> pd.DataFrame:
     """Names the cell in every row, and the convention in those that have none yet: the metric's and the threshold's."""
-    of_metric = conventions(config.mask_edges, config.padding)
+    of_metric = {name: one.convention_of(config.mask_edges, config.padding) for name, one in METRICS.items()}
     of_policy = {decision.columns["policy"]: decision.convention for decision in decisions}
     told = []
     for row in rows:
@@ -180,8 +183,23 @@ def _image_auroc(test: SplitTruths, stored: Sequence[StoredPrediction]) -> dict[
     return _score(NO_POLICY, "image_auroc", Ranking(scores, labels).auroc, len(stored), interval)
 
 
+def _measured(scores: MaskScores) -> dict[str, Any]:
+    """The numbers of one mask: its metrics by their names, and the counts that `cases` has of it."""
+    overlap = scores.overlap
+    return {
+        **{name: function(scores) for name, function in OF_MASK.items()},
+        "lesion_size": lesion_size(overlap.truth, overlap.pixels),
+        "lesions": scores.lesions,
+        "lesions_hit": scores.lesions_hit,
+        "intersection_px": overlap.intersection,
+        "predicted_px": overlap.predicted,
+        "truth_px": overlap.truth,
+        "image_px": overlap.pixels,
+    }
+
+
 def _mask_scores(
-    decision: Decision, test: SplitTruths, masks: Sequence[MaskScores], oracle: np.ndarray | None
+    decision: Decision, test: SplitTruths, masks: Sequence[Mapping[str, Any]], oracle: np.ndarray | None
 ) -> list[dict[str, Any]]:
     """A policy's scores, with intervals over patients.
 
@@ -191,29 +209,18 @@ def _mask_scores(
         masks: What was measured of the masks of the test images.
         oracle: Their DICE by `oracle_dice`, where there is one.
     """
-    overlaps = [one.overlap for one in masks]
-    dice, anomalous = _dice(masks), np.array([overlap.truth > 0 for overlap in overlaps], bool)
-    sizes = np.array([lesion_size(overlap.truth, overlap.pixels) for overlap in overlaps])
-    of_anomalous = {
-        "iou": [overlap.iou for overlap in overlaps],
-        "precision": [overlap.precision for overlap in overlaps],
-        "recall": [overlap.recall for overlap in overlaps],
-        "hd95_px": [one.hd95 for one in masks],
-        "assd_px": [one.assd for one in masks],
-    }
-    values: dict[str, np.ndarray] = {"dice": dice}
+    images = {"all": True, "anomalous": _column(masks, "truth_px") > 0, "normal": test.labels == 0}
+    values = {name: np.where(images[METRICS[name].images], _column(masks, name), NAN) for name in OF_MASK}
     if oracle is not None and not decision.columns["oracle"]:
-        values["regret"] = oracle - dice
-    values |= {name: np.where(anomalous, value, NAN) for name, value in of_anomalous.items()}
-    values["false_lesions"] = np.array([one.false_lesions for one in masks], float)
-    values["normal_fp_area"] = np.where(test.labels == 0, [overlap.predicted_share for overlap in overlaps], NAN)
-    values |= {f"dice_{size}": np.where(sizes == size, dice, NAN) for size in ("small", "medium", "large")}
+        values["regret"] = oracle - values["dice"]
     rows = [_mean(decision.columns, name, value, test.patients) for name, value in values.items()]
     # Each lesion counts the same: a case's share of hits, once for each of its lesions.
-    lesions = np.array([one.lesions for one in masks], int)
-    hits = np.repeat([one.lesions_hit / one.lesions if one.lesions else NAN for one in masks], lesions)
+    lesions = _column(masks, "lesions").astype(int)
+    hits = np.repeat([one["lesions_hit"] / one["lesions"] if one["lesions"] else NAN for one in masks], lesions)
     rows.append(_mean(decision.columns, "lesion_recall", hits, np.repeat(test.patients, lesions).tolist()))
-    rows.append(_score(decision.columns, "dice_pooled", Overlap.pooled(overlaps).dice, len(overlaps)))
+    counts = ("intersection_px", "predicted_px", "truth_px", "image_px")
+    pooled = Overlap.pooled(Overlap(*(one[name] for name in counts)) for one in masks)
+    rows.append(_score(decision.columns, "dice_pooled", pooled.dice, len(masks)))
     return rows
 
 
@@ -229,15 +236,15 @@ def _valid_dice(
     return _score(decision.columns, "dice_valid", float(np.mean(dice)), len(anomalous))
 
 
-def _dice(masks: Sequence[MaskScores]) -> np.ndarray:
-    return np.array([one.overlap.dice for one in masks], float)
+def _column(masks: Sequence[Mapping[str, Any]], name: str) -> np.ndarray:
+    return np.array([one[name] for one in masks], float)
 
 
 def _mean(columns: dict[str, Any], metric: str, values: np.ndarray, patients: Sequence[str]) -> dict[str, Any]:
     """A mean over what is not NaN, with its interval over patients."""
     kept = ~np.isnan(values)
     mean = float(values[kept].mean()) if kept.any() else NAN
-    return _score(columns, metric, mean, int(kept.sum()), mean_interval(values, patients, RANGES[metric]))
+    return _score(columns, metric, mean, int(kept.sum()), mean_interval(values, patients, METRICS[metric].range))
 
 
 def _score(
@@ -263,33 +270,20 @@ def _case_rows(
     test: SplitTruths,
     stored: Sequence[StoredPrediction],
     scanned: Scanned,
-    masks: Sequence[MaskScores],
+    masks: Sequence[dict[str, Any]],
 ) -> Iterator[dict[str, Any]]:
     """A row for each test case."""
-    for index, (case, one) in enumerate(zip(test.cases, masks, strict=True)):
-        overlap, prediction = one.overlap, stored[index].prediction
+    for index, (case, numbers) in enumerate(zip(test.cases, masks, strict=True)):
+        prediction = stored[index].prediction
         yield (
             decision.columns
             | scanned.images[index]
+            | numbers
             | {
                 "threshold": decision.threshold("test", index),
                 "case": case.id,
                 "patient": case.patient,
                 "label": case.label,
-                "dice": overlap.dice,
-                "iou": overlap.iou,
-                "precision": overlap.precision,
-                "recall": overlap.recall,
-                "hd95_px": one.hd95,
-                "assd_px": one.assd,
-                "lesion_size": lesion_size(overlap.truth, overlap.pixels),
-                "lesions": one.lesions,
-                "lesions_hit": one.lesions_hit,
-                "false_lesions": one.false_lesions,
-                "intersection_px": overlap.intersection,
-                "predicted_px": overlap.predicted,
-                "truth_px": overlap.truth,
-                "image_px": overlap.pixels,
                 "image_score": prediction.image_score,
                 "predict_ms": 1000 * stored[index].seconds,
                 "note": "; ".join(filter(None, [prediction.note, test.notes[index]])),

@@ -110,38 +110,52 @@ class Lesions:
         return float(np.hypot(*(np.ptp(self.surface, axis=0) + 1)))
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class MaskScores:
-    """What is measured of one predicted mask.
+    """What is measured of one predicted mask, each part when it is first asked for.
 
     Attributes:
-        overlap: Pixel counts, from which DICE, IoU, precision and recall follow.
-        hd95: By `surface_distances`, in pixels.
-        assd: By `surface_distances`, in pixels.
-        lesions: 8-connected lesions of the truth.
-        lesions_hit: Those of them with at least one predicted pixel.
-        false_lesions: 8-connected components of the prediction without a single lesion pixel; on a normal image, all.
+        predicted: bool (H, W).
+        truth: Of the same size.
     """
 
-    overlap: Overlap
-    hd95: float
-    assd: float
-    lesions: int
-    lesions_hit: int
-    false_lesions: int
+    predicted: np.ndarray
+    truth: Lesions
 
-    @classmethod
-    def of(cls, predicted: np.ndarray, truth: Lesions) -> "MaskScores":
-        """Measures a mask, bool (H, W)."""
-        hit = predicted & truth.mask
-        labels, found = _components(predicted)
-        return cls(
-            Overlap.of(predicted, truth.mask),
-            *surface_distances(predicted, truth),
-            truth.count,
-            _distinct(truth.labels[hit]) if truth.count else 0,
-            found - _distinct(labels[hit]),
-        )
+    @cached_property
+    def overlap(self) -> Overlap:
+        """Pixel counts, from which DICE, IoU, precision and recall follow."""
+        return Overlap.of(self.predicted, self.truth.mask)
+
+    @property
+    def hd95(self) -> float:
+        """By `surface_distances`, in pixels."""
+        return self._distances[0]
+
+    @property
+    def assd(self) -> float:
+        """By `surface_distances`, in pixels."""
+        return self._distances[1]
+
+    @property
+    def lesions(self) -> int:
+        """8-connected lesions of the truth."""
+        return self.truth.count
+
+    @property
+    def lesions_hit(self) -> int:
+        """Those of them with at least one predicted pixel."""
+        return _distinct(self.truth.labels[self.predicted & self.truth.mask]) if self.truth.count else 0
+
+    @property
+    def false_lesions(self) -> int:
+        """8-connected components of the prediction without a single lesion pixel; on a normal image, all."""
+        labels, found = _components(self.predicted)
+        return found - _distinct(labels[self.predicted & self.truth.mask])
+
+    @cached_property
+    def _distances(self) -> tuple[float, float]:
+        return surface_distances(self.predicted, self.truth)
 
 
 def surface_distances(predicted: np.ndarray, truth: Lesions) -> tuple[float, float]:

@@ -43,7 +43,7 @@ function showScores() {
     const button = make("button", { type: "button", "data-column": column.name }, column.title);
     button.addEventListener("click", () => {
       const again = sorting.column === column.name;
-      sorting = { column: column.name, descending: again ? !sorting.descending : Boolean(column.high) };
+      sorting = { column: column.name, descending: again ? !sorting.descending : column.better === "higher" };
       showScores();
       document.querySelector(`#score-table button[data-column="${column.name}"]`).focus();
     });
@@ -53,7 +53,7 @@ function showScores() {
   const best = {};
   for (const column of columns) {
     const values = legal.map((row) => row.values[column.name]?.value).filter((value) => value !== undefined);
-    if (values.length) best[column.name] = column.high ? Math.max(...values) : Math.min(...values);
+    if (column.better !== "neither" && values.length) best[column.name] = column.better === "higher" ? Math.max(...values) : Math.min(...values);
   }
   const body = rows.map((row) => {
     const line = make("tr", { class: row.oracle ? "oracle" : "" }, make("th", { scope: "row" }, ...named(row.method), row.weights ? ` (${row.weights})` : ""));

@@ -3,8 +3,8 @@ import pandas as pd
 import pytest
 from scipy import stats
 
+from miasbench.results.metrics import METRICS
 from miasbench.results.seeds import over_seeds, seeds_part, seeds_part_of_difference, with_seeds
-from miasbench.results.tables import RANGES
 
 NAN = float("nan")
 
@@ -47,7 +47,7 @@ def test_an_interval_ends_where_the_metric_does() -> None:
     assert (low, high > 1) == (0, True)
     low, high = over_seeds(wide.assign(metric="of a plugin"))[2:4]
     assert (low < -1, high > 1) == (True, True)
-    assert RANGES["dice"] == (0, 1)
+    assert METRICS["dice"].range == (0, 1)
 
 
 def test_seeds_without_a_value_are_left_out() -> None:

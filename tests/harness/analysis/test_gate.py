@@ -8,7 +8,7 @@ from xml.etree import ElementTree
 import numpy as np
 import pytest
 
-from miasbench.harness.analysis.gate import GATED, Measured, check, make_baseline, measure, parse_tolerances
+from miasbench.harness.analysis.gate import Measured, check, gated, make_baseline, measure, parse_tolerances
 from miasbench.harness.api import UsageError
 from miasbench.harness.cli.check_command import exit_code
 from miasbench.harness.config import RunConfig
@@ -33,8 +33,8 @@ from miasbench.results.baseline import (
     read_baseline,
     write_baseline,
 )
+from miasbench.results.metrics import METRICS
 from miasbench.results.store import RunStore
-from miasbench.results.tables import COLLAPSED
 
 DICE = {f"p{patient}": {f"p{patient}-{case}": 0.5 + 0.02 * patient for case in range(2)} for patient in range(6)}
 CELL = BaselineCell(
@@ -191,9 +191,8 @@ class TestNothingJudged:
         tally = PixelTally()
         tally.add(np.full((20, 20), 0.7, np.float32), truth)
         pixels, images = tally.ranking(), Ranking(np.full(8, 0.7), np.arange(8) < 3)
-        assert {"pixel_auroc": pixels.auroc, "image_auroc": images.auroc, "aupro": pytest.approx(pixels.aupro())} == (
-            COLLAPSED
-        )
+        found = {"pixel_auroc": pixels.auroc, "image_auroc": images.auroc, "aupro": pytest.approx(pixels.aupro())}
+        assert {one.name: one.collapsed for one in METRICS.values() if one.collapsed} == found
         assert pixels.average_precision == truth.mean()
 
     def test_a_paired_dice_that_is_zero_already(self) -> None:
@@ -577,8 +576,8 @@ class TestRuns:
 
     def test_every_gated_metric_can_be_had_and_none_is_an_oracles(self, tmp_path: Path) -> None:
         store = self.run(tmp_path, ["intensity"])
-        (cell,) = measure(store, GATED).cells
-        assert set(GATED) - set(cell.scores) <= {"dice_small", "dice_medium", "dice_large"}
+        (cell,) = measure(store, gated()).cells
+        assert set(gated()) - set(cell.scores) <= {"dice_small", "dice_medium", "dice_large"}
         assert {score.policy for score in cell.scores.values()} == {"valid_dice", "none"}
 
     def test_a_damaged_method_is_caught_and_another_seed_is_not(

@@ -31,8 +31,9 @@ from miasbench.harness.scoring.intervals import mean_interval
 from miasbench.harness.scoring.masks import Lesions, MaskScores, Overlap
 from miasbench.harness.scoring.policies import Otsu
 from miasbench.harness.scoring.scanning import ScoringError, SplitTruths, Truths, load_truths
+from miasbench.results.metrics import METRICS, metrics_of
 from miasbench.results.store import StoredPrediction
-from miasbench.results.tables import CASES, CONVENTIONS, COSTS, CURVES, MASK_METRICS, SCORES, CellTables
+from miasbench.results.tables import CASES, CURVES, SCORES, CellTables
 
 SIZE = 24
 IDENTITY = {
@@ -108,8 +109,9 @@ def test_every_policy_and_metric_has_its_rows() -> None:
     assert (cases.groupby("policy").size() == 10).all()
     for policy in policies:
         left_out = {"regret"} if policy == "oracle_dice" else set()
-        assert set(scores.loc[scores["policy"] == policy, "metric"]) == set(MASK_METRICS) - left_out
-    assert set(scores["metric"]) == set(CONVENTIONS)
+        of_masks = {one.name for one in metrics_of("mask")}
+        assert set(scores.loc[scores["policy"] == policy, "metric"]) == of_masks - left_out
+    assert set(scores["metric"]) == set(METRICS)
     assert (scores["convention"] != "").all()
     oracles = scores[scores["oracle"]]
     assert set(oracles["policy"]) == {"oracle_dice", "none"}
@@ -326,7 +328,7 @@ def test_padding_is_not_part_of_an_image() -> None:
     assert value(scores, "pixel_auroc") == pytest.approx(roc_auc_score(lesions, ranked))
     assert value(scores, "pixel_ap") == pytest.approx(average_precision_score(lesions, ranked))
     assert value(scores, "normal_fp_area", "own") == pytest.approx(np.mean([mask.mean() for mask in masks[:4]]))
-    measured = [MaskScores.of(mask, lesions) for mask, lesions in zip(masks, truths.lesions, strict=True)]
+    measured = [MaskScores(mask, lesions) for mask, lesions in zip(masks, truths.lesions, strict=True)]
     assert own["false_lesions"].tolist() == [one.false_lesions for one in measured]
     np.testing.assert_array_equal(own["hd95_px"], [one.hd95 for one in measured])
     for index, threshold in enumerate(tables.cases.loc[tables.cases["policy"] == "otsu", "threshold"]):
@@ -421,7 +423,7 @@ def test_every_row_names_its_convention() -> None:
     for edges, padding in product(("nearest", "paper"), ("exclude", "count")):
         _, scores, curves = UNEVEN.score(mask_edges=edges, padding=padding)
         told = scores.set_index(["policy", "metric"])["convention"]
-        pixels = told[~told.index.get_level_values("metric").isin(["image_auroc", *COSTS])]
+        pixels = told[told.index.get_level_values("metric").isin([one.name for one in metrics_of("mask", "map")])]
         assert pixels.str.contains("padding left out" if padding == "exclude" else "padding counted").all()
         assert pixels.str.contains("masks by nearest pixel centre").all() == (edges == "nearest")
         ranked = pixels.index.get_level_values("metric").isin(["pixel_auroc", "pixel_ap", "aupro"])
@@ -457,7 +459,7 @@ def test_masks_are_measured_in_every_way() -> None:
     for case, truth, one in zip(truths["test"].cases, truths["test"].masks, predictions["test"], strict=True):
         mask, row = one.prediction.mask, own.loc[case.id]
         assert mask is not None
-        measured = MaskScores.of(mask, Lesions(truth.overlap))
+        measured = MaskScores(mask, Lesions(truth.overlap))
         assert (row["lesions"], row["lesions_hit"]) == (measured.lesions, measured.lesions_hit)
         assert row["false_lesions"] == measured.false_lesions
         if case.label:

@@ -170,7 +170,7 @@ class TestLesions:
     @settings(max_examples=100)
     def test_are_counted_one_by_one(self, content: list[np.ndarray]) -> None:
         predicted, truth = content
-        scores = MaskScores.of(predicted, Lesions(truth))
+        scores = MaskScores(predicted, Lesions(truth))
         lesions, found = plain_regions(truth), plain_regions(predicted)
         assert scores.lesions == len(lesions)
         assert scores.lesions_hit == sum((region & predicted).any() for region in lesions)
@@ -179,28 +179,28 @@ class TestLesions:
     def test_corners_join_and_one_pixel_hits(self) -> None:
         truth = Lesions(lesion((2, 2, 3, 3), (5, 5, 2, 2), (20, 20, 4, 4)))
         assert truth.count == 2
-        scores = MaskScores.of(lesion((6, 6, 1, 5), (30, 30, 2, 2), (0, 40, 3, 3)), truth)
+        scores = MaskScores(lesion((6, 6, 1, 5), (30, 30, 2, 2), (0, 40, 3, 3)), truth)
         assert (scores.lesions, scores.lesions_hit, scores.false_lesions) == (2, 1, 2)
 
     def test_one_component_may_hit_several(self) -> None:
         truth = Lesions(lesion((2, 2, 3, 3), (20, 20, 4, 4)))
-        scores = MaskScores.of(np.ones((40, 50), bool), truth)
+        scores = MaskScores(np.ones((40, 50), bool), truth)
         assert (scores.lesions, scores.lesions_hit, scores.false_lesions) == (2, 2, 0)
 
     def test_on_a_normal_image_every_component_is_false(self) -> None:
         normal = Lesions(np.zeros((40, 50), bool))
-        scores = MaskScores.of(lesion((2, 2, 3, 3), (20, 20, 4, 4)), normal)
+        scores = MaskScores(lesion((2, 2, 3, 3), (20, 20, 4, 4)), normal)
         assert (scores.lesions, scores.lesions_hit, scores.false_lesions) == (0, 0, 2)
-        assert MaskScores.of(normal.mask, normal).false_lesions == 0
+        assert MaskScores(normal.mask, normal).false_lesions == 0
 
     def test_nothing_predicted_hits_nothing(self) -> None:
         truth = Lesions(lesion((2, 2, 3, 3)))
-        scores = MaskScores.of(np.zeros((40, 50), bool), truth)
+        scores = MaskScores(np.zeros((40, 50), bool), truth)
         assert (scores.lesions, scores.lesions_hit, scores.false_lesions) == (1, 0, 0)
 
     def test_scores_are_those_of_each_by_itself(self) -> None:
         predicted, truth = lesion((1, 2, 9, 9)), lesion((4, 3, 8, 8))
-        scores = MaskScores.of(predicted, Lesions(truth))
+        scores = MaskScores(predicted, Lesions(truth))
         assert scores.overlap == Overlap.of(predicted, truth)
         assert (scores.hd95, scores.assd) == surface_distances(predicted, Lesions(truth))
 

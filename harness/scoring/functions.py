@@ -1,0 +1,28 @@
+"""The functions behind `results.metrics`, by the metrics' names.
+
+What needs more than its own mask or curves, such as `regret`, is computed in `cell_scores.py`.
+"""
+
+from collections.abc import Callable
+
+from .masks import LesionSize, MaskScores, lesion_size
+
+OF_MASK: dict[str, Callable[[MaskScores], float]] = {
+    "dice": lambda one: one.overlap.dice,
+    "iou": lambda one: one.overlap.iou,
+    "precision": lambda one: one.overlap.precision,
+    "recall": lambda one: one.overlap.recall,
+    "hd95_px": lambda one: one.hd95,
+    "assd_px": lambda one: one.assd,
+    "false_lesions": lambda one: one.false_lesions,
+    "normal_fp_area": lambda one: one.overlap.predicted_share,
+    "dice_small": lambda one: _dice_of("small", one),
+    "dice_medium": lambda one: _dice_of("medium", one),
+    "dice_large": lambda one: _dice_of("large", one),
+}
+"""The value of one image's mask; the score is the mean over the metric's `images`, without those that have NaN."""
+
+
+def _dice_of(size: LesionSize, one: MaskScores) -> float:
+    overlap = one.overlap
+    return overlap.dice if lesion_size(overlap.truth, overlap.pixels) == size else float("nan")

@@ -1,0 +1,363 @@
+"""Every metric of the harness, once: what all tables, reports, gates and pages know of it.
+
+A metric is its entry here and its function in `harness/scoring/functions.py`. Any other metric in the tables of a run
+is a diagnostic, which a method reported of itself.
+"""
+
+from dataclasses import dataclass
+from math import inf
+from typing import Literal
+
+Kind = Literal["mask", "map", "image", "cost"]
+Direction = Literal["higher", "lower", "neither"]
+Images = Literal["anomalous", "normal", "all"]
+Edges = Literal["lesion", "normal"]
+
+_EDGES = {"nearest": "masks by nearest pixel centre", "paper": "masks resized bilinearly, grey edges are"}
+_PADDING = {"exclude": "padding left out", "count": "padding counted"}
+_SILENCE = "mean over anomalous images; nothing predicted scores"
+_SURFACES = "surface pixels have a 4-neighbour outside, as beyond the image's edge is"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Metric:
+    """What is known of a metric.
+
+    Attributes:
+        name: In the column `metric` of `scores`.
+        title: The heading of its column in tables for readers, with its unit.
+        kind: What it is computed of: the masks of each threshold policy, the pixels of all anomaly maps, the image
+            scores; or it is a cost.
+        convention: How it is computed, in a few words.
+        direction: Whether the higher or the lower value is better; methods are never ranked by `neither`.
+        unit: Of its values; empty where they are shares or counts.
+        digits: Decimals in tables for readers.
+        range: The smallest and the largest value that it can have; no interval goes beyond.
+        images: The images that the mean of a `mask` metric is over.
+        edges: What the grey edges of masks count as with `--mask-edges paper`.
+        collapsed: What is left of its value once a method has collapsed: it gives every pixel and every image the same
+            score, and no masks. Where that depends on the data, a value safely below.
+        interval: Whether it has a 95 % interval over patients.
+        per_case: Whether `cases` has a column of its name, with its value for each image.
+        paired: Whether `bench compare` takes its difference image by image: it is a mean over images that are the same
+            for every method.
+        gated: Whether a baseline can hold it.
+        shown: Whether it is a column of the tables that `bench run` and `bench report` make.
+        headline: Whether `bench compare` shows it without `--all`.
+        oracle: Whether it is chosen on the test set's own masks: an upper bound, never a result.
+    """
+
+    name: str
+    title: str
+    kind: Kind
+    convention: str
+    direction: Direction = "higher"
+    unit: str = ""
+    digits: int = 3
+    range: tuple[float, float] = (0.0, 1.0)
+    images: Images = "all"
+    edges: Edges = "lesion"
+    collapsed: float = 0.0
+    interval: bool = True
+    per_case: bool = False
+    paired: bool = False
+    gated: bool = False
+    shown: bool = False
+    headline: bool = False
+    oracle: bool = False
+
+    def convention_of(self, mask_edges: str, padding: str) -> str:
+        """How it is computed, with what the way of scoring adds to it: the column `convention` of `scores`.
+
+        Args:
+            mask_edges: `nearest` or `paper`.
+            padding: `exclude` or `count`.
+        """
+        parts = [self.convention]
+        if self.kind in ("mask", "map"):
+            parts.append(pixels_scored(mask_edges, padding, self.edges))
+        if self.kind == "mask" and self.interval:
+            parts.append("interval over the patients that have a value")
+        return "; ".join(parts)
+
+
+def pixels_scored(mask_edges: str, padding: str, edges: str) -> str:
+    """Which pixels are scored, and against which masks, in words.
+
+    Args:
+        mask_edges: `nearest` or `paper`.
+        padding: `exclude` or `count`.
+        edges: What grey edges count as.
+    """
+    resized = f"{_EDGES[mask_edges]} {edges}" if mask_edges == "paper" else _EDGES[mask_edges]
+    return f"{resized}; {_PADDING[padding]}"
+
+
+def metrics_of(*kinds: Kind) -> list[Metric]:
+    """The metrics of some kinds, in the order to show them."""
+    return [one for one in METRICS.values() if one.kind in kinds]
+
+
+_ALL = (
+    Metric(
+        name="dice",
+        title="DICE",
+        kind="mask",
+        convention=f"{_SILENCE} 0; normal images are left out",
+        images="anomalous",
+        per_case=True,
+        paired=True,
+        gated=True,
+        shown=True,
+        headline=True,
+    ),
+    Metric(
+        name="iou",
+        title="IoU",
+        kind="mask",
+        convention=f"{_SILENCE} 0; normal images are left out",
+        images="anomalous",
+        per_case=True,
+        paired=True,
+        gated=True,
+        shown=True,
+    ),
+    Metric(
+        name="precision",
+        title="precision",
+        kind="mask",
+        convention="mean over anomalous images on which something is predicted",
+        images="anomalous",
+        per_case=True,
+        gated=True,
+        shown=True,
+    ),
+    Metric(
+        name="recall",
+        title="recall",
+        kind="mask",
+        convention=f"{_SILENCE} 0; normal images are left out",
+        images="anomalous",
+        per_case=True,
+        paired=True,
+        gated=True,
+        shown=True,
+    ),
+    Metric(
+        name="hd95_px",
+        title="HD95 px",
+        kind="mask",
+        convention=f"the larger of the two directions' 95th percentiles of surface distances, pixels; {_SURFACES}; "
+        f"{_SILENCE} the image's diagonal",
+        direction="lower",
+        unit="pixels",
+        digits=1,
+        range=(0.0, inf),
+        images="anomalous",
+        per_case=True,
+        paired=True,
+        shown=True,
+    ),
+    Metric(
+        name="assd_px",
+        title="ASSD px",
+        kind="mask",
+        convention=f"mean surface distance, both surfaces pooled, pixels; {_SURFACES}; {_SILENCE} the image's diagonal",
+        direction="lower",
+        unit="pixels",
+        digits=1,
+        range=(0.0, inf),
+        images="anomalous",
+        per_case=True,
+        paired=True,
+        shown=True,
+    ),
+    Metric(
+        name="lesion_recall",
+        title="lesion recall",
+        kind="mask",
+        convention="share of all 8-connected lesions that one predicted pixel or more touches",
+        images="anomalous",
+        gated=True,
+        shown=True,
+    ),
+    Metric(
+        name="false_lesions",
+        title="false lesions",
+        kind="mask",
+        convention="8-connected predicted components without a lesion pixel, per image, normal ones too",
+        direction="lower",
+        digits=2,
+        range=(0.0, inf),
+        shown=True,
+    ),
+    Metric(
+        name="normal_fp_area",
+        title="normal FP area",
+        kind="mask",
+        convention="mean predicted share of the image over normal images",
+        direction="lower",
+        images="normal",
+    ),
+    Metric(
+        name="dice_small",
+        title="DICE small",
+        kind="mask",
+        convention="DICE where lesions cover less than 0.5 % of the image",
+        images="anomalous",
+        gated=True,
+    ),
+    Metric(
+        name="dice_medium",
+        title="DICE medium",
+        kind="mask",
+        convention="DICE where lesions cover 0.5 to 2 % of the image",
+        images="anomalous",
+        gated=True,
+    ),
+    Metric(
+        name="dice_large",
+        title="DICE large",
+        kind="mask",
+        convention="DICE where lesions cover more than 2 % of the image",
+        images="anomalous",
+        gated=True,
+    ),
+    Metric(
+        name="dice_pooled",
+        title="pooled DICE",
+        kind="mask",
+        convention="all pixels of all test images as one",
+        interval=False,
+        gated=True,
+    ),
+    Metric(
+        name="dice_valid",
+        title="DICE valid",
+        kind="mask",
+        convention="DICE of the validation split's anomalous images, with the same threshold",
+        images="anomalous",
+        interval=False,
+    ),
+    Metric(
+        name="regret",
+        title="regret",
+        kind="mask",
+        convention="oracle_dice's DICE minus this policy's, on test: what not knowing the masks has cost",
+        direction="lower",
+        range=(-1.0, 1.0),
+        images="anomalous",
+    ),
+    Metric(
+        name="pixel_auroc",
+        title="pixel AUROC",
+        kind="map",
+        convention="all pixels of all test images",
+        edges="normal",
+        collapsed=0.5,
+        gated=True,
+        shown=True,
+        headline=True,
+    ),
+    Metric(
+        name="pixel_ap",
+        title="pixel AP",
+        kind="map",
+        convention="all pixels of all test images, steps without interpolation",
+        edges="normal",
+        # The share of lesion pixels, in truth, which is seldom known.
+        collapsed=0.0,
+        gated=True,
+        shown=True,
+    ),
+    Metric(
+        name="aupro",
+        title="AUPRO",
+        kind="map",
+        convention="8-connected lesions, false-positive rate up to 0.3, divided by 0.3",
+        edges="normal",
+        collapsed=0.15,
+        gated=True,
+        shown=True,
+    ),
+    Metric(
+        name="best_f1",
+        title="best F1",
+        kind="map",
+        convention="the highest DICE of all pixels of all test images as one, at any threshold",
+        oracle=True,
+    ),
+    Metric(
+        name="image_auroc",
+        title="image AUROC",
+        kind="image",
+        convention="image scores of all test images",
+        collapsed=0.5,
+        gated=True,
+        shown=True,
+        headline=True,
+    ),
+    Metric(
+        name="fit_seconds",
+        title="fit s",
+        kind="cost",
+        convention="reading images left out; what a cache spared is counted",
+        direction="neither",
+        unit="seconds",
+        digits=1,
+        range=(0.0, inf),
+        interval=False,
+        shown=True,
+    ),
+    Metric(
+        name="predict_ms",
+        title="ms/image",
+        kind="cost",
+        convention="median over test images after a warm-up, mean if transductive; reading and scoring left out; "
+        "what a cache spared is counted",
+        direction="neither",
+        unit="milliseconds",
+        digits=0,
+        range=(0.0, inf),
+        interval=False,
+        shown=True,
+        headline=True,
+    ),
+    Metric(
+        name="calibration_ms",
+        title="calibration ms",
+        kind="cost",
+        convention="a fixed convolution, matrix product and Gaussian filter on this machine: the quickest of many",
+        direction="neither",
+        unit="milliseconds",
+        digits=1,
+        range=(0.0, inf),
+        interval=False,
+    ),
+    Metric(
+        name="peak_memory_mib",
+        title="peak MiB",
+        kind="cost",
+        convention="largest resident memory of the process while the cell ran",
+        direction="neither",
+        unit="MiB",
+        digits=0,
+        range=(0.0, inf),
+        interval=False,
+        shown=True,
+    ),
+    Metric(
+        name="peak_gpu_memory_mib",
+        title="peak GPU MiB",
+        kind="cost",
+        convention="largest memory that torch allocated on the GPU",
+        direction="neither",
+        unit="MiB",
+        digits=0,
+        range=(0.0, inf),
+        interval=False,
+    ),
+)
+
+METRICS = {one.name: one for one in _ALL}
+"""Every metric by its name, in the order to show them."""
