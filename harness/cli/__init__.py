@@ -30,7 +30,7 @@ _COMMANDS = {
     "baseline": "Keep what a run measured, to hold later runs against.",
     "check": "Hold a run against a baseline: the gate for CI.",
     "verify": "Check that a run's numbers follow from its files.",
-    "list": "List methods, datasets, threshold policies or runs.",
+    "list": "List methods, datasets, threshold policies, metrics or runs.",
     "data": "Download, register, verify or generate datasets.",
     "weights": "Fetch, list or verify model weights.",
     "check-plugin": "Hold a method, dataset or policy to the contract.",

@@ -8,16 +8,18 @@ from collections.abc import Sequence
 import click
 from upath import UPath
 
+from ...results.metrics import METRICS
 from ..config import default_data_root
 from ..files import explain
 from ..registry import METHODS, all_policies, datasets, methods, registered
 from .methods_page import methods_page
+from .metrics_page import metrics_page
 from .options import RESULTS
 
 
 @click.group()
 def command() -> None:
-    """List methods, datasets, threshold policies or runs."""
+    """List methods, datasets, threshold policies, metrics or runs."""
 
 
 @command.command("methods")
@@ -49,6 +51,18 @@ def list_datasets() -> None:
 def list_policies() -> None:
     """List threshold policies, built in and from plugins: what each looks at. Every run applies all that it can."""
     _print([(name, entry.summary) for name, entry in all_policies().items()])
+
+
+@command.command("metrics")
+@click.option("--markdown", is_flag=True, help="All that is known of them, as a page.")
+def list_metrics(markdown: bool) -> None:
+    """List metrics: which of two values is better, and how each is computed. Every run computes all that it can."""
+    if markdown:
+        click.echo(metrics_page(METRICS.values()), nl=False)
+        return
+    directions = {"higher": "higher is better", "lower": "lower is better", "neither": ""}
+    _print([(name, directions[one.direction], one.convention) for name, one in METRICS.items()])
+    click.echo("\ndocs/metrics.md tells more of each, docs/scores.md explains the conventions.")
 
 
 @command.command("runs")

@@ -103,7 +103,14 @@ def test_the_contracts_are_the_ground() -> None:
 
 @pytest.mark.parametrize(
     "arguments",
-    [["--help"], ["run", "--help"], ["list", "methods"], ["list", "methods", "--markdown"], ["list", "datasets"]],
+    [
+        ["--help"],
+        ["run", "--help"],
+        ["list", "methods"],
+        ["list", "methods", "--markdown"],
+        ["list", "metrics"],
+        ["list", "datasets"],
+    ],
 )
 def test_help_and_lists_load_no_torch(arguments: list[str]) -> None:
     code = (

@@ -58,6 +58,7 @@ READING = {
     "list methods": "",
     "list datasets": "",
     "list policies": "",
+    "list metrics": "",
     "weights list": "",
     "weights verify": "",
     "check-plugin": "otsu",

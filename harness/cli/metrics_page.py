@@ -1,0 +1,66 @@
+"""docs/metrics.md, made from the list of metrics."""
+
+from collections.abc import Iterable, Iterator
+from math import isfinite
+
+from ...results.metrics import Kind, Metric
+
+COMMAND = "bench list metrics --markdown > docs/metrics.md"
+
+_KINDS: dict[Kind, str] = {
+    "mask": "Masks: one value for each threshold policy",
+    "map": "Anomaly maps: no threshold, all pixels of all test images",
+    "image": "Image scores",
+    "cost": "Cost",
+}
+
+
+def metrics_page(metrics: Iterable[Metric]) -> str:
+    """Renders metrics as a page of Markdown: a table for each kind."""
+    known = list(metrics)
+    return "\n".join([*_overview(), *(line for kind in _KINDS for line in _section(kind, known))])
+
+
+def _overview() -> Iterator[str]:
+    yield from (
+        "# Metrics",
+        "",
+        f"Made from `results/metrics.py` by `{COMMAND}`. [scores.md](scores.md) explains the conventions in full.",
+        "",
+        "- *metric*: its name in the column `metric` of `scores`, in `bench compare` and in `--tolerance`. A name in "
+        "bold is also a column of `cases`, with the value of each image.",
+        "- *title*: its name in tables for readers, where it is shown in them.",
+        "- *better*: whether a higher or a lower value is better. Costs depend on the machine and are not ranked.",
+        "- *range*: the smallest and the largest value; no interval goes beyond.",
+        "- *interval*: whether it has a 95 % interval over patients.",
+        "- *paired*: whether `bench compare` takes the difference of two runs image by image.",
+        "- *gate*: whether a baseline can hold it; the number is what is left of it once a method has collapsed to "
+        "one value for all pixels and images, or a value safely below.",
+        "",
+    )
+
+
+def _section(kind: Kind, metrics: Iterable[Metric]) -> Iterator[str]:
+    yield from (
+        f"## {_KINDS[kind]}",
+        "",
+        "| metric | title | better | range | interval | paired | gate | how it is computed |",
+        "|---|---|---|---|---|---|---|---|",
+    )
+    for one in metrics:
+        if one.kind == kind:
+            yield f"| {' | '.join(_cells(one))} |"
+    yield ""
+
+
+def _cells(metric: Metric) -> Iterator[str]:
+    low, high = metric.range
+    unit = f" {metric.unit}" if metric.unit else ""
+    yield f"**`{metric.name}`**" if metric.per_case else f"`{metric.name}`"
+    yield metric.title if metric.shown else ""
+    yield "" if metric.direction == "neither" else metric.direction
+    yield f"{low:g} to {high:g}{unit}" if isfinite(high) else f"{low:g} or more{unit}"
+    yield "yes" if metric.interval else ""
+    yield "yes" if metric.paired else ""
+    yield f"{metric.collapsed:g}" if metric.gated else ""
+    yield metric.convention + ("; an oracle: an upper bound, never a result" if metric.oracle else "")
