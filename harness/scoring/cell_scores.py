@@ -16,7 +16,7 @@ from ...results.tables import CASES, CURVES, SCORES, CellTables, curve_conventio
 from ..api import Split
 from ..config import ScoreConfig
 from .decisions import NO_POLICY, Decision, decide
-from .functions import OF_MASK
+from .functions import OF_MASK, OF_PIXELS
 from .intervals import Interval, PatientCurves, auroc_interval, mean_interval
 from .masks import MaskScores, Overlap, lesion_size
 from .ranking import PixelRanking, Ranking, rank_pixels
@@ -157,23 +157,32 @@ def _map_scores(
     ranked: _PatientTally,
     pooled: _PatientTally,
 ) -> list[dict[str, Any]]:
-    """Scores that need no threshold; the best F1 is an oracle's."""
-    ranking, bounds = scanned.ranking, scanned.ranking.error_bounds()
+    """Scores that need no threshold."""
+    ranking, of_masks = scanned.ranking, scanned.pooled
     values = {
-        "pixel_auroc": (ranking.auroc, bounds.auroc),
-        "pixel_ap": (ranking.average_precision, bounds.average_precision),
-        "aupro": (ranking.aupro(), bounds.aupro),
-        "best_f1": (scanned.pooled.best_f1()[1], scanned.pooled.error_bounds().best_f1),
+        name: float(OF_PIXELS[name](chosen.counts)) if chosen.positives else NAN
+        for name in OF_PIXELS
+        for chosen in [of_masks if METRICS[name].edges == "lesion" else ranking]
     }
-    exact = {name: value for name, (value, _) in values.items()}
-    intervals = ranked.intervals(exact)
+    intervals = ranked.intervals(values)
     if pooled is not ranked:
-        intervals |= pooled.intervals({"best_f1": exact["best_f1"]})
+        against_masks = {name: value for name, value in values.items() if METRICS[name].edges == "lesion"}
+        intervals |= pooled.intervals(against_masks)
+    bounds = ranking.error_bounds()
+    errors = {
+        "pixel_auroc": bounds.auroc,
+        "pixel_ap": bounds.average_precision,
+        "aupro": bounds.aupro,
+        "best_f1": of_masks.error_bounds().best_f1,
+    }
     rows = []
-    for name, (value, bound) in values.items():
+    for name, value in values.items():
         row = _score(NO_POLICY, name, value, len(stored), intervals[name])
-        rows.append(row | ({"note": f"binned: exact to {bound:.1e}"} if ranking.binned else {}))
-    rows[-1] |= {"looks_at": "oracle", "oracle": True}
+        if ranking.binned:
+            row["note"] = f"binned: exact to {errors[name]:.1e}" if name in errors else "binned"
+        if METRICS[name].oracle:
+            row |= {"looks_at": "oracle", "oracle": True}
+        rows.append(row)
     return [*rows, _image_auroc(test, stored)]
 
 
@@ -212,7 +221,7 @@ def _mask_scores(
     images = {"all": True, "anomalous": _column(masks, "truth_px") > 0, "normal": test.labels == 0}
     values = {name: np.where(images[METRICS[name].images], _column(masks, name), NAN) for name in OF_MASK}
     if oracle is not None and not decision.columns["oracle"]:
-        values["regret"] = oracle - values["dice"]
+        values = {"dice": values["dice"], "regret": oracle - values["dice"]} | values
     rows = [_mean(decision.columns, name, value, test.patients) for name, value in values.items()]
     # Each lesion counts the same: a case's share of hits, once for each of its lesions.
     lesions = _column(masks, "lesions").astype(int)

@@ -5,6 +5,9 @@ What needs more than its own mask or curves, such as `regret`, is computed in `c
 
 from collections.abc import Callable
 
+import numpy as np
+
+from .curves import Counts, aupro, auroc, average_precision, best_f1
 from .masks import LesionSize, MaskScores, lesion_size
 
 OF_MASK: dict[str, Callable[[MaskScores], float]] = {
@@ -21,6 +24,15 @@ OF_MASK: dict[str, Callable[[MaskScores], float]] = {
     "dice_large": lambda one: _dice_of("large", one),
 }
 """The value of one image's mask; the score is the mean over the metric's `images`, without those that have NaN."""
+
+OF_PIXELS: dict[str, Callable[[Counts], np.ndarray]] = {
+    "pixel_auroc": auroc,
+    "pixel_ap": average_precision,
+    "aupro": aupro,
+    "best_f1": best_f1,
+}
+"""The value of all pixels of all maps ranked together, 0 to 1, from what is counted at falling thresholds; of many
+rankings at once, in the axes before the last, for the intervals."""
 
 
 def _dice_of(size: LesionSize, one: MaskScores) -> float:

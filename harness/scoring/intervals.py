@@ -18,7 +18,9 @@ import pandas as pd
 from scipy.special import expit, logit, stdtrit
 
 from ...results.tables import LEVEL
-from .ranking import AUPRO_LIMIT
+from .curves import Counts
+from .functions import OF_PIXELS
+from .ranking import Ranking
 
 _CHUNK = 1_000_000  # numbers held at once; bounds the memory, and fits the cache
 _ANYTHING = (-inf, inf)
@@ -79,7 +81,7 @@ def auroc_interval(scores: np.ndarray, labels: np.ndarray, groups: Sequence[str]
     total = won[positive].sum()
     gone = np.bincount(index, won - np.where(positive, own, 0), minlength=len(names))
     without = (total - gone) / ((positives.sum() - positives) * (negatives.sum() - negatives))
-    auroc = total / (positives.sum() * negatives.sum())
+    auroc = Ranking(scores, positive).auroc
     low, high = jackknife(np.array([auroc]), without[:, None], patients, (0, 1))
     return Interval(float(low[0]), float(high[0]), patients)
 
@@ -108,8 +110,7 @@ class PatientCurves:
         interval is around the exact value.
 
         Args:
-            exact: The metric over all patients and all thresholds, by name: of `pixel_auroc`, `pixel_ap`, `aupro` (up
-                to a false-positive rate of 0.3) and `best_f1`, those that are wanted.
+            exact: The metric over all patients and all thresholds, by name: those of `OF_PIXELS` that are wanted.
 
         Returns:
             Without ends where fewer than two patients have lesions, or fewer than two normal pixels.
@@ -119,24 +120,17 @@ class PatientCurves:
         if patients < 2:
             return dict.fromkeys(exact, Interval(nan, nan, patients))
         parts = [self._without(rows) for rows in chunks(count, self.true.shape[1])]
-        without = np.array([np.concatenate([part[name] for part in parts]) for name in exact]).T
+        without = np.array([np.concatenate([OF_PIXELS[name](part) for part in parts]) for name in exact]).T
         low, high = jackknife(np.array(list(exact.values())), without, patients, (0, 1))
         return {name: Interval(float(low[at]), float(high[at]), patients) for at, name in enumerate(exact)}
 
-    def _without(self, rows: slice) -> dict[str, np.ndarray]:
-        """Every metric without each of some patients."""
-        true, false, overlap = (
-            _from_zero(curve.sum(axis=0) - curve[rows]) for curve in (self.true, self.false, self.overlap)
-        )
-        positives, negatives = true[:, -1:], false[:, -1:]
+    def _without(self, rows: slice) -> Counts:
+        """All that is left without each of some patients."""
+        true, false, overlap = (curve.sum(axis=0) - curve[rows] for curve in (self.true, self.false, self.overlap))
+        # Between two of the few thresholds, the curves run in a straight line.
+        above = np.pad(false[:, :-1], ((0, 0), (1, 0)))
         regions = (self.regions.sum() - self.regions[rows])[:, None]
-        precision = true / np.maximum(true + false, 1)
-        return {
-            "pixel_auroc": _auroc(true, false),
-            "pixel_ap": (np.diff(true) * precision[:, 1:]).sum(axis=1) / positives[:, 0],
-            "aupro": _area_to_limit(overlap / regions, false / negatives),
-            "best_f1": (2 * true / (true + false + positives)).max(axis=1),
-        }
+        return Counts(true, false, above, overlap / regions, true[:, -1], false[:, -1])
 
 
 def jackknife(
@@ -183,22 +177,3 @@ def chunks(count: int, width: int) -> Iterator[slice]:
     """Rows to be worked on at once, where each is `width` numbers wide."""
     rows = max(1, _CHUNK // width)
     return (slice(start, min(start + rows, count)) for start in range(0, count, rows))
-
-
-def _from_zero(curves: np.ndarray) -> np.ndarray:
-    return np.pad(curves, ((0, 0), (1, 0)))
-
-
-def _auroc(true: np.ndarray, false: np.ndarray) -> np.ndarray:
-    """Area under ROC curves of counts that begin at zero, (curves, K), by trapezoids."""
-    with np.errstate(invalid="ignore"):  # 0 / 0: NaN without positives or without negatives
-        return np.trapezoid(true, false, axis=1) / (true[:, -1] * false[:, -1])
-
-
-def _area_to_limit(overlap: np.ndarray, rate: np.ndarray) -> np.ndarray:
-    """As `metrics.aupro`, for many curves (curves, K) that begin at zero."""
-    step = np.diff(rate)
-    width = np.diff(np.minimum(rate, AUPRO_LIMIT))
-    inside = width / np.where(step > 0, step, 1)  # share of the trapezoid before the limit
-    height = overlap[:, :-1] + np.diff(overlap) * inside / 2
-    return (width * height).sum(axis=1) / AUPRO_LIMIT

@@ -22,7 +22,8 @@ from typing import Any, NamedTuple, cast
 import numpy as np
 from scipy.ndimage import label as connected_components
 
-AUPRO_LIMIT = 0.3
+from . import curves
+from .curves import AUPRO_LIMIT, Counts
 
 BATCH = 2**24
 """Pixels that wait before they are joined with those already tallied: their sorting takes at most two gigabytes."""
@@ -72,6 +73,8 @@ class Ranking:
         false_positives_above: int (K,), negatives strictly above each threshold.
         positives: How many there are.
         negatives: How many there are.
+        overlap: float64 (K,), the share of positives at or above each threshold; of pixels, the share of each lesion,
+            averaged over lesions.
 
     Raises:
         ValueError: A score is NaN or infinite.
@@ -91,6 +94,7 @@ class Ranking:
         reached, above = scores.total - scores.around(rising)[:, ::-1]
         self.false_positives = reached - self.true_positives
         self.false_positives_above = above - _from_zero(self.true_positives)[:-1]
+        self.overlap = self.true_positives / max(self.positives, 1)
 
     def at(self, thresholds: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """True and false positives of `score >= threshold` at any thresholds, each int of the same shape."""
@@ -98,34 +102,35 @@ class Ranking:
         true = self.positives - self._positives.below(thresholds)
         return true, self._scores.total - self._scores.below(thresholds) - true
 
+    @property
+    def counts(self) -> Counts:
+        """What all threshold-free metrics are computed from."""
+        return Counts(
+            self.true_positives,
+            self.false_positives,
+            self.false_positives_above,
+            self.overlap,
+            np.array(self.positives),
+            np.array(self.negatives),
+        )
+
     @cached_property
     def auroc(self) -> float:
-        """Area under the ROC curve by trapezoids, 0 to 1; NaN without positives or without negatives."""
-        if not self.positives or not self.negatives:
-            return float("nan")
-        below_or_tied = 2 * self.negatives - self.false_positives - self.false_positives_above
-        return int(self._steps @ below_or_tied) / (2 * self.positives * self.negatives)
+        """By `curves.auroc`; NaN without positives or without negatives."""
+        return float(curves.auroc(self.counts))
 
     @cached_property
     def average_precision(self) -> float:
-        """Sum of precision times the step in recall, without interpolation, 0 to 1; NaN without positives."""
-        if not self.positives:
-            return float("nan")
-        precision = self.true_positives / (self.true_positives + self.false_positives)
-        return float(self._steps @ precision / self.positives)
+        """By `curves.average_precision`; NaN without positives."""
+        return float(curves.average_precision(self.counts))
 
     def best_f1(self) -> tuple[float, float]:
         """The highest threshold of the largest F1 (pooled DICE), and that F1; both NaN without positives."""
         if not self.positives:
             return float("nan"), float("nan")
-        f1 = 2 * self.true_positives / (self.true_positives + self.false_positives + self.positives)
+        f1 = curves.f1(self.counts)
         best = int(f1.argmax())
         return float(self.thresholds[best]), float(f1[best])
-
-    @property
-    def _steps(self) -> np.ndarray:
-        """Positives at each threshold, int (K,)."""
-        return np.diff(self.true_positives, prepend=0)
 
 
 class PixelRanking(Ranking):
@@ -149,21 +154,8 @@ class PixelRanking(Ranking):
         return _from_zero(self.overlap)[len(self.overlap) - self._positives.places(thresholds)]
 
     def aupro(self, limit: float = AUPRO_LIMIT) -> float:
-        """Area under the per-region overlap curve up to a false-positive rate (Bergmann et al., IJCV 2021, sec. 4.3).
-
-        Each 8-connected lesion counts the same, however large. The overlap is averaged over all lesions of all images,
-        set against the false-positive rate over all normal pixels, integrated by trapezoids from 0 to the limit and
-        divided by it.
-
-        Args:
-            limit: The largest false-positive rate, above 0 and at most 1.
-
-        Returns:
-            0 to 1; NaN without lesions or without normal pixels.
-        """
-        if not self.positives or not self.negatives:
-            return float("nan")
-        return float(self._overlap_steps @ self._areas(limit)[1]) / limit
+        """By `curves.aupro`; NaN without lesions or without normal pixels."""
+        return float(curves.aupro(self.counts, limit)) if self.positives else float("nan")
 
     def error_bounds(self, limit: float = AUPRO_LIMIT) -> ErrorBounds:
         """Bounds on the error of each metric: whatever the order of values within the bins was, it lies within them.
@@ -176,36 +168,20 @@ class PixelRanking(Ranking):
         """
         if not self.binned or not self.positives:
             return ErrorBounds(0.0, 0.0, 0.0, 0.0)
-        steps, true, false, above = self._steps, self.true_positives, self.false_positives, self.false_positives_above
+        counts = self.counts
+        steps, true, false, above = counts.steps, counts.true, counts.false, counts.above
         tied = int(steps @ (false - above)) / (2 * self.positives * max(self.negatives, 1))
         first, precision = true - steps + 1, true / (true + false)
         # From the first lesion pixel of a bin to its last, precision is concave: no mean is below that of these two.
         lowest, highest = (first / (first + false) + precision) / 2, true / (true + above)
-        least, area, most = self._areas(limit)
+        least, area, most = curves.overlap_areas(counts, limit)
+        overlap = np.diff(counts.overlap, prepend=0.0)
         return ErrorBounds(
             tied,
             _larger_sum(steps / self.positives, precision - lowest, highest - precision),
             max(0.0, float((2 * true / (true + above + self.positives)).max()) - self.best_f1()[1]),
-            _larger_sum(self._overlap_steps, area - least, most - area) / limit,
+            _larger_sum(overlap, area - least, most - area) / limit,
         )
-
-    def _areas(self, limit: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Area that a unit of overlap at each threshold adds below the curve up to the limit.
-
-        Returns:
-            float64 (K,) each: when it comes after the normal pixels of the same value, together with them as a line
-            (the trapezoid's area, cut at the limit), and before them.
-        """
-        start = self.false_positives_above / max(self.negatives, 1)
-        end = self.false_positives / max(self.negatives, 1)
-        after, before = np.maximum(limit - end, 0), np.maximum(limit - start, 0)
-        rising = np.minimum(before, end - start)
-        triangle = np.divide(rising**2, 2 * (end - start), out=np.zeros_like(rising), where=end > start)
-        return after, after + triangle, before
-
-    @property
-    def _overlap_steps(self) -> np.ndarray:
-        return np.diff(self.overlap, prepend=0.0)
 
 
 class PixelTally:

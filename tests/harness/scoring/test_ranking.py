@@ -10,8 +10,8 @@ from skimage.measure import label as label_regions
 from sklearn.metrics import average_precision_score, f1_score, precision_recall_curve, roc_auc_score
 
 from miasbench.harness.scoring import ranking as ranking_module
+from miasbench.harness.scoring.curves import AUPRO_LIMIT
 from miasbench.harness.scoring.ranking import (
-    AUPRO_LIMIT,
     MIN_LIMIT,
     DiceCurve,
     DiceTally,
