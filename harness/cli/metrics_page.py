@@ -13,12 +13,25 @@ _KINDS: dict[Kind, str] = {
     "image": "Image scores",
     "cost": "Cost",
 }
+_ADDING = """\
+## Adding a metric
+
+A metric is an entry and a function; tables, reports, `bench compare` and the gate read the list.
+
+1. Give it an entry in `results/metrics.py`, with all that stands above.
+2. Give it a function of the same name in `harness/scoring/functions.py`. One in `OF_MASK` takes one image's mask and
+   its truth, a `MaskScores`, and returns the image's value; the score is the mean over images, NaN left out. One in
+   `OF_PIXELS` takes what is counted of all pixels at falling thresholds, a `Counts`, and returns a share.
+3. Write this page again. `bench score RUN` gives the metric to a run that was made before.
+
+`tests/test_adding_a_metric.py` adds one of each kind.
+"""
 
 
 def metrics_page(metrics: Iterable[Metric]) -> str:
     """Renders metrics as a page of Markdown: a table for each kind."""
     known = list(metrics)
-    return "\n".join([*_overview(), *(line for kind in _KINDS for line in _section(kind, known))])
+    return "\n".join([*_overview(), *(line for kind in _KINDS for line in _section(kind, known)), _ADDING])
 
 
 def _overview() -> Iterator[str]:
