@@ -20,6 +20,9 @@ if TYPE_CHECKING:
         UsageError,
         WeightsError,
     )
+    from miasbench.harness.conformance.datasets import check_dataset
+    from miasbench.harness.conformance.methods import check_method
+    from miasbench.harness.conformance.policies import check_policy
     from miasbench.harness.data.frame import frame_image
     from miasbench.harness.front.methods import make_method
     from miasbench.harness.front.runs import CasePrediction, Run, open_run, run
@@ -38,6 +41,9 @@ _HOMES = {
         "UsageError",
         "WeightsError",
     ),
+    "harness.conformance.datasets": ("check_dataset",),
+    "harness.conformance.methods": ("check_method",),
+    "harness.conformance.policies": ("check_policy",),
     "harness.data.frame": ("frame_image",),
     "harness.front.methods": ("make_method",),
     "harness.front.runs": ("CasePrediction", "Run", "open_run", "run"),
@@ -58,6 +64,9 @@ __all__ = [
     "ThresholdPolicy",
     "UsageError",
     "WeightsError",
+    "check_dataset",
+    "check_method",
+    "check_policy",
     "frame_image",
     "make_method",
     "open_run",
