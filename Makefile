@@ -6,7 +6,7 @@ DEMO := train=8,valid=4,test=8
 
 IMAGES :=
 
-.PHONY: demo gate test benchmarks performance quality clean
+.PHONY: demo gate test soak test-all benchmarks performance quality clean
 
 demo: $(VENV)/installed
 	$(BIN)/bench run --methods mias_sam,patchcore,intensity --weights embedded --results demo-results \
@@ -21,13 +21,20 @@ gate: $(VENV)/installed
 		--dataset phantom_brain_mri:train=4,valid=3,test=8,size=128 --results gate-results
 	$(BIN)/bench check latest --results gate-results --baseline results/baselines/phantoms.json
 
+# A process a core; what is shared by the tests of a file is made once.
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/pytest --numprocesses auto --maxprocesses 4 --dist loadfile --durations 20
+
 test: $(VENV)/installed
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/pyright
-	# A process a core; what is shared by the tests of a file is made once.
-	OMP_NUM_THREADS=1 $(BIN)/pytest --numprocesses auto --maxprocesses 4 --dist loadfile
+	$(PYTEST) -m "not soak"
+
+soak: $(VENV)/installed
+	$(PYTEST) -m soak
 	$(BIN)/pytest benchmarks --benchmark-disable
+
+test-all: test soak
 
 benchmarks: $(VENV)/installed
 	$(BIN)/pytest benchmarks --benchmark-only

@@ -60,7 +60,7 @@ def kept(results: Path) -> list[Path]:
     return list(results.glob("*/cells/*/*/*.npz"))
 
 
-@pytest.mark.slow
+@pytest.mark.soak
 def test_killed_in_the_middle_the_same_command_keeps_what_is_there(tmp_path: Path, start: Start) -> None:
     process = start(tmp_path / "killed", methods="intensity,unruly[pause=0.2]")
     wait_for(lambda: list((tmp_path / "killed").glob("*/cells/*-unruly*/test/*.npz"))[1:], process)
@@ -77,7 +77,7 @@ def test_killed_in_the_middle_the_same_command_keeps_what_is_there(tmp_path: Pat
     assert all(predictions(store)[name] == at for name, at in before.items())
 
 
-@pytest.mark.slow
+@pytest.mark.soak
 def test_killed_twenty_times_the_tables_are_those_of_an_undisturbed_run(tmp_path: Path, start: Start) -> None:
     kills, results, dataset = random.Random(7), tmp_path / "killed", TINY.replace("valid=4,test=6", "valid=10,test=30")
     counts = []
@@ -98,7 +98,7 @@ def test_killed_twenty_times_the_tables_are_those_of_an_undisturbed_run(tmp_path
     assert not list(tmp_path.rglob("*.tmp"))
 
 
-@pytest.mark.slow
+@pytest.mark.soak
 def test_two_processes_on_one_folder_share_the_cells(tmp_path: Path, start: Start, unruly: Path) -> None:
     methods = ",".join(f"unruly[pause=0.0{digit}]" for digit in range(1, 5))
     both = [start(tmp_path / "shared", "--workers", "1", methods=methods) for _ in range(2)]
@@ -110,7 +110,7 @@ def test_two_processes_on_one_folder_share_the_cells(tmp_path: Path, start: Star
     assert_equal_runs(*(RunStore(next((tmp_path / name).iterdir())) for name in ("shared", "alone")))
 
 
-@pytest.mark.slow
+@pytest.mark.soak
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP], ids=lambda number: number.name)
 @pytest.mark.parametrize("everybody", [False, True], ids=["process", "group"])
 def test_interrupted_it_says_so_and_leaves_nothing(
@@ -122,7 +122,7 @@ def test_interrupted_it_says_so_and_leaves_nothing(
     assert not [*tmp_path.rglob("*.tmp")]
 
 
-@pytest.mark.slow
+@pytest.mark.soak
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=lambda number: number.name)
 def test_interrupted_while_the_fork_server_imports(tmp_path: Path, start: Start, number: signal.Signals) -> None:
     process = start(tmp_path)
@@ -154,7 +154,7 @@ def test_interrupted_while_the_command_itself_is_imported_it_shows_no_traceback(
     assert done.stderr.strip() == "Interrupted. What is finished is kept; the same command goes on from there."
 
 
-@pytest.mark.slow
+@pytest.mark.soak
 def test_interrupted_again_while_its_processes_end_it_shows_no_traceback(tmp_path: Path, start: Start) -> None:
     process = start(tmp_path, methods="unruly[pause=0.3]")
     wait_for(lambda: kept(tmp_path), process)
@@ -167,7 +167,7 @@ def test_interrupted_again_while_its_processes_end_it_shows_no_traceback(tmp_pat
     assert "Traceback" not in said
 
 
-@pytest.mark.slow
+@pytest.mark.soak
 def test_a_reader_that_goes_away_does_not_stop_a_run(tmp_path: Path, start: Start) -> None:
     process = start(tmp_path / "results", methods="intensity,unruly[pause=0.01]")
     assert process.stdout is not None

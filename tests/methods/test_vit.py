@@ -118,7 +118,7 @@ def test_an_option_that_cannot_be_is_refused() -> None:
         FastViT(encoder(), "float16")  # pyright: ignore[reportArgumentType]
 
 
-@pytest.mark.slow
+@pytest.mark.soak
 def test_features_at_the_width_and_the_input_size_of_vit_b() -> None:
     theirs = encoder(1024, 14, embed_dim=768, depth=2, num_heads=12)
     expected = theirs(pixels(1024))

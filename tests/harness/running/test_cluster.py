@@ -27,7 +27,7 @@ from miasbench.results.store import ResultsError, RunStore, find_run, find_runs
 
 from ...support.running import assert_equal_runs, config, predictions, run
 
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.soak
 
 METHODS = ("unruly[pause=0.2]", "unruly[pause=0.25]")
 
