@@ -11,7 +11,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.patches import Rectangle
 
-from ..results.store import ResultsError, RunStore, slug
+from ..results.store import ResultsError, RunStore, StoredPrediction, slug
 from .names import short_names
 from .style import COLUMN, broken, plain, save
 
@@ -115,12 +115,26 @@ def picture(title: str, row: Mapping[Any, Any], store: RunStore, read: Read) -> 
     Raises:
         ResultsError: The prediction was not kept, or is damaged.
     """
-    prediction = store.cell(row["cell"]).read_prediction("test", row["case"]).prediction
-    own = row["policy"] == "own" and prediction.mask is not None
-    mask = prediction.mask if own else prediction.anomaly_map >= row["threshold"]
+    stored = store.cell(row["cell"]).read_prediction("test", row["case"])
+    mask, prompts = mask_by(stored, row)
     image, truth, scored = read(row["case"])
-    prompts = prediction.prompts if own else ()
-    return Picture(title, image, truth, prediction.anomaly_map, np.asarray(mask) & scored, prompts)
+    return Picture(title, image, truth, stored.prediction.anomaly_map, mask & scored, prompts)
+
+
+def mask_by(stored: StoredPrediction, row: Mapping[Any, Any]) -> tuple[np.ndarray, tuple[tuple[float, ...], ...]]:
+    """A case's mask by the threshold policy of its row, and the prompts that it was asked for with.
+
+    Args:
+        stored: The prediction of the case.
+        row: Of `cases`.
+
+    Returns:
+        bool (S, S), padding included; and points (x, y) and boxes (x0, y0, x1, y1), of the method's own mask only.
+    """
+    prediction = stored.prediction
+    if row["policy"] == "own" and prediction.mask is not None:
+        return prediction.mask, prediction.prompts
+    return prediction.anomaly_map >= row["threshold"], ()
 
 
 def _draw(title: str, pictures: list[Picture], folder: Path, name: str) -> list[Path]:

@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 from rich.console import Console
 
+from ...reports.galleries import mask_by
 from ...results.store import CellStore, RunStore, find_run
 from ...results.tables import HEADLINE, masks_by
 from ..analysis.case_images import FramedImages, framed_images
@@ -70,15 +71,12 @@ class CasePredictions(Sequence[CasePrediction]):
         if isinstance(index, slice):
             return [self[place] for place in range(*index.indices(len(self)))]
         case = self._cases[index]
-        prediction = self._cell.read_prediction("test", case.id).prediction
+        stored = self._cell.read_prediction("test", case.id)
         image, truth, scored = self._images(case.id)
         mask, prompts = None, ()
         if case.id in self._rows.index:
-            row = self._rows.loc[case.id]
-            if row["policy"] == "own":
-                mask, prompts = prediction.mask, prediction.prompts
-            else:
-                mask = prediction.anomaly_map >= row["threshold"]
+            mask, prompts = mask_by(stored, self._rows.loc[case.id].to_dict())
+        prediction = stored.prediction
         return CasePrediction(
             case=case.id,
             patient=case.patient,
@@ -175,7 +173,8 @@ class Run:
         images, missing = framed_images(self.store)
         if entry["dataset"] not in images:
             raise DataError(f"The images of {entry['dataset']} cannot be had. {missing[entry['dataset']]}")
-        of_cell = self.cases[self.cases["cell"] == entry["name"]]
+        cases = self.cases
+        of_cell = cases[cases["cell"] == entry["name"]]
         rows = masks_by(of_cell, policy or HEADLINE)
         if policy and rows.empty:
             known = ", ".join(of_cell.loc[~of_cell["oracle"], "policy"].unique()) or "none"

@@ -16,7 +16,6 @@ from ..scoring.masks import Lesions
 from ..scoring.scanning import SplitTruths
 
 _WHOLE = np.s_[:, :]
-_NOT_OF_MAPS = ("image_auroc",)
 
 
 def score(
@@ -71,7 +70,7 @@ def score(
     }
     identity = dict.fromkeys(IDENTITY, "") | {"seed": 0, "size": 0, "transductive": False}
     scores = score_cell(identity, splits, predictions, config, {}).scores
-    kept = scores if image_scores is not None else scores[~scores["metric"].isin(_NOT_OF_MAPS)]
+    kept = scores if image_scores is not None else scores[scores["metric"] != "image_auroc"]
     return kept.drop(columns=[*IDENTITY, "error"]).reset_index(drop=True)
 
 

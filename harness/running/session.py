@@ -15,17 +15,7 @@ EXECUTORS: Mapping[str, runner.Executor] = MappingProxyType(
 
 
 def plan_run(config: RunConfig, report: StageReport = lambda *_: None) -> Plan:
-    """Makes the plan of a run; processes for its cells start meanwhile, where it wants some.
-
-    Args:
-        config: What is asked for.
-        report: Told about progress.
-
-    Raises:
-        UsageError: A name, option or value is wrong.
-        DataError: A dataset is missing or broken.
-        WeightsError: Weights cannot be had.
-    """
+    """Makes the plan of a run, as `planning.make_plan`; processes for its cells start meanwhile."""
     if config.executor == "local":
         local.prepare(config.methods)
     return make_plan(config, report)
