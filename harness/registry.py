@@ -12,6 +12,7 @@ import importlib.resources
 import inspect
 import re
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager, nullcontext
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 from types import MappingProxyType
@@ -115,6 +116,24 @@ ANOMALIB = "anomalib:"
 
 _DATASET = re.compile(r"""\s*(?:"([^"]*)"|'([^']*)'|((?:\\,|[^,])*))\s*(?:,|$)""")  # quoted or bare, in a list
 _FOLDER = Entry("miasbench.datasets.folder:open_folder", "A folder in BMAD's layout, or a YAML card")
+
+
+@contextmanager
+def needs_methods(what: str) -> Iterator[None]:
+    """Says in a block, or in a function that this decorates, how to install what only methods need.
+
+    Args:
+        what: The subject of the sentence, such as `mias_sam`.
+
+    Raises:
+        UsageError: The block imports a package that is not installed.
+    """
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        raise UsageError(
+            f"{what} needs {error.name}, which is not installed: pip install 'miasbench[methods]'"
+        ) from error
 
 
 def methods() -> dict[str, Entry]:
@@ -441,7 +460,8 @@ def _find(name: str, known: Mapping[str, Entry], kind: str) -> Entry:
 def _import(name: str, entry: Entry) -> Any:
     module, _, attribute = entry.target.partition(":")
     try:
-        return getattr(importlib.import_module(module), attribute)
+        with needs_methods(name) if entry.distribution == BUILT_IN else nullcontext():
+            return getattr(importlib.import_module(module), attribute)
     except BenchError:
         raise
     except Exception as error:  # a plugin's module may raise anything when it is imported

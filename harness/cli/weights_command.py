@@ -3,7 +3,7 @@
 import click
 
 from ..api import WeightsError
-from ..registry import build_method, methods, parse_method, suggest
+from ..registry import build_method, methods, needs_methods, parse_method, suggest
 from . import OK, USAGE
 
 
@@ -24,6 +24,7 @@ Examples:
 """,
 )
 @click.argument("names", nargs=-1, required=True, metavar="NAME|METHOD…")
+@needs_methods("bench weights")
 def get(names: tuple[str, ...]) -> None:
     """Fetch weight files by their name, or whatever a METHOD needs with --weights published."""
     from ...methods.weights import FILES
@@ -61,6 +62,7 @@ def verify() -> int:
     return _table(verify=True)
 
 
+@needs_methods("bench weights")
 def _table(verify: bool = False) -> int:
     from ...methods.weights import FILES
     from ...reports.fitting import Column, FittedTable

@@ -37,5 +37,6 @@ def make_method(
         >>> method.fit(normal_images)
         >>> method.predict(image).mask
     """
+    resolved = resolve_device(device)
     seed_everything(seed)
-    return build_method(spec, options, weights=weights, device=resolve_device(device), seed=seed)
+    return build_method(spec, options, weights=weights, device=resolved, seed=seed)

@@ -12,6 +12,7 @@ import numpy as np
 import psutil
 
 from ..api import UsageError
+from ..registry import needs_methods
 
 _MIB = 2**20
 _REPEATS = 20
@@ -21,9 +22,10 @@ def resolve_device(name: str) -> str:
     """Turns `auto` into `cuda` or `cpu`.
 
     Raises:
-        UsageError: `cuda` is asked for and there is none.
+        UsageError: `cuda` is asked for and there is none, or torch is not installed.
     """
-    import torch
+    with needs_methods("Running a method"):
+        import torch
 
     if name == "auto":
         return "cuda" if torch.cuda.is_available() else "cpu"
