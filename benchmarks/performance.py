@@ -27,7 +27,7 @@ from miasbench.harness.config import make_config
 from miasbench.harness.data.frame import frame_image
 from miasbench.harness.registry import build_method, open_dataset
 from miasbench.harness.running.device import PeakMemory
-from miasbench.harness.running.provenance import environment
+from miasbench.harness.running.provenance import command_line, environment
 from miasbench.harness.running.session import execute_plan, plan_run
 from miasbench.methods import weights
 from miasbench.methods.mias_sam.index import FACTORIES, PROBES
@@ -228,7 +228,7 @@ def dice(spec: str, results: Path) -> Table:
 
 
 def machine() -> str:
-    known = environment("cpu")
+    known = environment("cpu", command_line())
     packages = known["packages"]
     memory = known["memory_gib"]
     flags = Path("/proc/cpuinfo").read_text() if Path("/proc/cpuinfo").exists() else ""

@@ -112,7 +112,12 @@ def main(images: Sequence[str], prompts: str, results: Path, out: Path) -> None:
         "controls": False,
     }
     plan = plan_run(make_config(values, "in benchmarks/quality.py"))
-    execute_plan(plan, report=lambda cell, stage, done, total: done in (0, total) and console.print(f"{cell}: {stage}"))
+
+    def tell(cell: str, stage: str, done: int, total: int) -> None:
+        if done in (0, total):
+            console.print(f"{cell}: {stage}")
+
+    execute_plan(plan, report=tell)
     parts = [
         "# What the prompt is worth",
         "Made by `python -m benchmarks.quality`. Embedded weights (LiteMedSAM), which are not the paper's; mean DICE "

@@ -84,11 +84,11 @@ def test_it_is_found_everywhere(
 
     scores, cases = a.scores().set_index(["policy", "metric"]), a.cases()
     own = cases[(cases["policy"] == "valid_dice") & (cases["label"] == 1)]
-    row = scores.loc[("valid_dice", MASK)]
+    row = scores.xs(("valid_dice", MASK)).to_dict()
     assert row["value"] == pytest.approx(own[MASK].mean())
     assert row["ci_low"] < row["value"] < row["ci_high"]
     assert row["convention"].startswith("one less the relative difference of areas; masks by nearest pixel centre")
-    pixels = scores.loc[("none", PIXELS)]
+    pixels = scores.xs(("none", PIXELS)).to_dict()
     assert pixels["ci_low"] < pixels["value"] < pixels["ci_high"]
     curve = a.curves()
     curve = curve[(curve["split"] == "test") & (curve["true_positive_rate"] >= 0.95)]
@@ -102,7 +102,7 @@ def test_it_is_found_everywhere(
     for kind, title, value in (("masks", "volume similarity", row), ("maps", "specificity at 95 %", pixels)):
         (csv,) = tables.glob(f"{kind}-*.csv")
         found = pd.read_csv(csv).set_index(["row", "column"])
-        assert found.loc[("intensity", title), "value"] == pytest.approx(value["value"])
+        assert found["value"][("intensity", title)] == pytest.approx(value["value"])
         assert title.replace("%", r"\%") in csv.with_suffix(".tex").read_text()
         assert title in (tables / "tables.md").read_text()
     page = re.search(r'id="data">(.*?)</script>', (tmp_path / "paper" / "report.html").read_text(), re.DOTALL)
@@ -113,7 +113,7 @@ def test_it_is_found_everywhere(
     assert shown["values"][MASK]["value"] == row["value"]
     assert shown["values"][PIXELS]["value"] == pixels["value"]
 
-    difference = compare_runs(a, b).scores.set_index(["policy", "metric"]).loc[("valid_dice", MASK)]
+    difference = compare_runs(a, b).scores.set_index(["policy", "metric"]).xs(("valid_dice", MASK)).to_dict()
     assert difference["ci_low"] < difference["difference"] < difference["ci_high"]
     assert PIXELS in bench("compare", "a", "b")
     assert MASK in bench("compare", "a", "b", "--all")

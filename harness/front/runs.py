@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from rich.console import Console
+from upath import UPath
 
 from ...reports.galleries import mask_by
 from ...results.store import CellStore, RunStore, find_run
@@ -271,7 +272,7 @@ def run(
     return Run(plan.store)
 
 
-def open_run(run: str | Path = "latest", results: str | Path | None = None) -> Run:
+def open_run(run: str | Path | UPath = "latest", results: str | Path | UPath | None = None) -> Run:
     """Opens a run that was made before, here or on the command line.
 
     Args:

@@ -394,7 +394,7 @@ class _BinnedDice(DiceCurve):
         return max(0.0, float((self.ceilings - self.dice.max()).max())) if len(self.dice) else 0.0
 
 
-def rounded_up(thresholds: np.ndarray, dtype: np.dtype | type = np.float32) -> np.ndarray:
+def rounded_up(thresholds: float | np.ndarray, dtype: np.dtype | type = np.float32) -> np.ndarray:
     """The smallest numbers of a type that are not below thresholds: values of that type reach the one or neither.
 
     NumPy would round a Python float to the nearest float32 where it is compared with a float32 map, and so take in

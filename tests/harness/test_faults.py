@@ -191,7 +191,7 @@ def test_a_clock_that_jumps_changes_nothing(tmp_path: Path, monkeypatch: pytest.
     for one, other in zip(plan.store.cases()["dice"], steady.cases()["dice"], strict=True):
         assert one == other or (one != one and other != other)
     for file in plan.store.folder.rglob("*"):
-        os.utime(file, (2e9, 2e9))
+        os.utime(file.path, (2e9, 2e9))
     assert [outcome.status for outcome in execute(plan)] == ["kept", "kept"]
 
 

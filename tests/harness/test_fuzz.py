@@ -143,7 +143,7 @@ def bench(*arguments: object) -> None:
 @fuzzed
 @given(data=st.data())
 def test_records_of_runs(finished: RunStore, data: st.DataObject) -> None:
-    path = Path(finished.folder) / "run.json"
+    path = Path(finished.folder.path) / "run.json"
     kept = path.with_suffix(".kept")
     if not kept.exists():
         shutil.copy(path, kept)
@@ -172,6 +172,6 @@ def test_records_of_runs(finished: RunStore, data: st.DataObject) -> None:
 def test_baselines(finished: RunStore, data: st.DataObject) -> None:
     baseline = json.loads((finished.folder.parent / "baseline.json").read_text())
     content = data.draw(damaged(baseline).map(lambda it: json.dumps(it).encode()) | st.binary(max_size=40))
-    path = Path(finished.folder.parent) / "damaged.json"
+    path = Path(finished.folder.parent.path) / "damaged.json"
     path.write_bytes(content)
     bench("check", finished.folder, "--baseline", path)

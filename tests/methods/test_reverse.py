@@ -44,7 +44,8 @@ def test_anomalibs_model_works_with_both() -> None:
     layers = ["blocks.1", "blocks.2", "blocks.4"]
     model = ReverseDistillationModel("resnet18", (64, 64), ["layer1"], AnomalyMapGenerationMode.ADD, pre_trained=False)
     model.encoder = TimmFeatureExtractor("tf_efficientnet_lite0", layers, pre_trained=False)
-    model.bottleneck, model.decoder = Bottleneck(CHANNELS), Decoder(CHANNELS)
+    model.add_module("bottleneck", Bottleneck(CHANNELS))
+    model.add_module("decoder", Decoder(CHANNELS))
     encoded, decoded = model.train()(torch.randn(2, 3, 64, 64))
     assert [part.shape for part in encoded] == [part.shape for part in decoded]
     output = model.eval()(torch.randn(1, 3, 64, 64))

@@ -21,7 +21,9 @@ def row(columns: dict[str, str], **values: Any) -> dict[str, Any]:
     return {name: EMPTY[kind] for name, kind in columns.items()} | {"dataset": "liver"} | values
 
 
-def data(methods: tuple[str, ...] = METHODS) -> tuple[pd.DataFrame, ...]:
+def data(
+    methods: tuple[str, ...] = METHODS,
+) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame, pd.DataFrame]:
     cases, scores, curves, ranks = [], [], [], []
     for index, method in enumerate(methods):
         masks = {"method": method, "policy": "own" if method == "sam" else "valid_dice"}

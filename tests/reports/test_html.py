@@ -76,7 +76,7 @@ def test_its_numbers_are_those_of_the_tables(page: Path, run: RunStore) -> None:
 
 def test_names_from_data_stay_text(run: RunStore, tmp_path: Path) -> None:
     copy = RunStore(tmp_path / "copy")
-    shutil.copytree(run.folder, copy.folder)
+    shutil.copytree(run.folder.path, copy.folder.path)
     for name, table in (("cases", run.cases()), ("scores", run.scores()), ("curves", run.curves())):
         evil = table.assign(method=table["method"].replace("ae", EVIL))
         copy.write_tables({name: evil.assign(case=EVIL + evil["case"]) if "case" in evil else evil})

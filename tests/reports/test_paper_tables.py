@@ -122,7 +122,8 @@ def test_captions_say_how_much_was_measured_and_notes_what_datasets_are_called()
 
 
 def test_costs_are_not_ranked_and_failed_cells_are_named() -> None:
-    failed = failed_cell(scores().iloc[0][list(SCORES)[:10]].to_dict() | {"method": "broken"}, "no")[1]
+    identity = {str(name): value for name, value in scores().iloc[0][list(SCORES)[:10]].items()}
+    failed = failed_cell(identity | {"method": "broken"}, "no")[1]
     one = made("maps-liver", pd.concat([scores(), failed]), ranks("core"))
     assert [column.title for column in one.columns] == ["pixel AUROC", "ms/image"]
     assert rows_of(one)["broken"].cells == (None, None)

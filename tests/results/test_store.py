@@ -12,6 +12,7 @@ import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from upath import UPath
 
 from miasbench.harness.api import Prediction
 from miasbench.results.store import (
@@ -45,13 +46,14 @@ def assert_same(one: StoredPrediction, other: StoredPrediction) -> None:
     np.testing.assert_equal(one.seconds, other.seconds)
 
 
-def files(folder: Path) -> list[str]:
-    return sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file())
+def files(folder: UPath | Path) -> list[str]:
+    whole = Path(str(folder))
+    return sorted(str(path.relative_to(whole)) for path in whole.rglob("*") if path.is_file())
 
 
 @pytest.fixture
 def cell(tmp_path: Path) -> CellStore:
-    return CellStore(tmp_path / "cells" / "one")
+    return CellStore(UPath(tmp_path) / "cells" / "one")
 
 
 class TestFileNames:
@@ -163,7 +165,7 @@ class TestPredictions:
     def test_any_id_has_a_file_of_its_own(
         self, tmp_path_factory: pytest.TempPathFactory, first: str, second: str
     ) -> None:
-        cell = CellStore(tmp_path_factory.mktemp("cell"))
+        cell = CellStore(UPath(tmp_path_factory.mktemp("cell")))
         for seed, case_id in enumerate({first, second}):
             cell.write_prediction("test", case_id, stored((2, 3), seed=seed), "float32")
         for seed, case_id in enumerate({first, second}):
@@ -282,9 +284,9 @@ class TestPredictions:
     def test_one_with_a_part_missing_is_named(self, cell: CellStore, missing: str) -> None:
         cell.write_prediction("test", "a", stored(), "float32")
         path = cell.folder / "test" / "a.npz"
-        with np.load(path) as arrays:
+        with np.load(path.path) as arrays:
             kept = {name: arrays[name] for name in arrays if name != missing}
-        np.savez_compressed(path, allow_pickle=False, **kept)
+        np.savez_compressed(path.path, allow_pickle=False, **kept)
         with pytest.raises(ResultsError, match=r"a\.npz"):
             cell.read_prediction("test", "a")
 
@@ -425,7 +427,7 @@ class TestRun:
         pd.testing.assert_frame_equal(getattr(run, name)(), content)
         text = {column for column in content if content[column].dtype == "str"}
         csv = pd.read_csv(
-            run.folder / f"{name}.csv",
+            (run.folder / f"{name}.csv").path,
             na_filter=True,
             keep_default_na=False,
             na_values={str(column): [""] for column in content if column not in text},
@@ -437,7 +439,7 @@ class TestRun:
         row = {name: {"str": "a", "int64": 1, "bool": True, "float64": 0.5}.get(kind) for name, kind in RANKS.items()}
         run.write_tables({"ranks": table([row | {"rank_shares": [0.25, 0.75]}], RANKS)})
         assert run.ranks()["rank_shares"].iloc[0].tolist() == [0.25, 0.75]
-        assert pd.read_csv(run.folder / "ranks.csv")["rank_shares"].iloc[0] == "[0.25, 0.75]"
+        assert pd.read_csv((run.folder / "ranks.csv").path)["rank_shares"].iloc[0] == "[0.25, 0.75]"
 
     @pytest.mark.parametrize("name", [*TABLES, "ranks"])
     def test_without_a_table_says_what_to_do(self, tmp_path: Path, name: str) -> None:

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
+from upath import UPath
 
 from miasbench.harness.api import Case, Dataset, Sample, Split
 from miasbench.harness.config import RunConfig
@@ -35,7 +36,7 @@ class Wrapped(Dataset):
         return self.whole.load(case)
 
 
-def config(results: Path | str, *methods: str, **options: Any) -> RunConfig:
+def config(results: Path | UPath | str, *methods: str, **options: Any) -> RunConfig:
     values: dict[str, Any] = {
         "methods": list(methods) or ["scripted"],
         "dataset": [TINY],
@@ -48,7 +49,7 @@ def config(results: Path | str, *methods: str, **options: Any) -> RunConfig:
 
 
 def run(
-    results: Path | str, *methods: str, force: bool = False, executor: Executor = inline, **options: Any
+    results: Path | UPath | str, *methods: str, force: bool = False, executor: Executor = inline, **options: Any
 ) -> tuple[RunStore, list[Outcome]]:
     plan = make_plan(config(results, *methods, **options))
     return plan.store, execute(plan, force=force, executor=executor)

@@ -3,6 +3,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from upath import UPath
 
 from miasbench.datasets.folder import open_folder
 from miasbench.datasets.phantom import phantom_brain_mri, write_bmad
@@ -23,7 +24,9 @@ def data(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def store(tmp_path: Path, data: Path) -> RunStore:
-    plan = make_plan(RunConfig(methods=["intensity"], dataset=[str(data)], size=64, results=tmp_path / "results"))
+    plan = make_plan(
+        RunConfig(methods=["intensity"], dataset=[str(data)], size=64, results=UPath(tmp_path) / "results")
+    )
     execute(plan)
     return plan.store
 
@@ -44,7 +47,9 @@ def test_images_are_in_the_frame_of_the_run(store: RunStore, data: Path) -> None
 def test_padding_is_told_from_what_was_scored(tmp_path: Path, padding: str, rows: slice) -> None:
     score = ScoreConfig(padding=padding)  # pyright: ignore[reportArgumentType]
     oct_scans = "phantom_retina_oct:train=3,valid=2,test=2,size=64"
-    plan = make_plan(RunConfig(methods=["intensity"], dataset=[oct_scans], size=64, results=tmp_path, score=score))
+    plan = make_plan(
+        RunConfig(methods=["intensity"], dataset=[oct_scans], size=64, results=UPath(tmp_path), score=score)
+    )
     execute(plan)
     (images,) = framed_images(plan.store)[0].values()
     (dataset,) = plan.datasets.values()

@@ -29,6 +29,7 @@ from miasbench.results.baseline import (
     Kind,
     Runtime,
     Score,
+    Tolerance,
     find_baseline,
     read_baseline,
     write_baseline,
@@ -56,7 +57,9 @@ BOTH = KEYS | {("liver", "alone")}
 
 
 def baseline(**tolerance: Any) -> Baseline:
-    defaults = {name: one for name, one in DEFAULT_TOLERANCES.items() if name in {*CELL.scores, "runtime"}}
+    defaults: dict[str, Tolerance] = {
+        name: one for name, one in DEFAULT_TOLERANCES.items() if name in {*CELL.scores, "runtime"}
+    }
     return Baseline("run", defaults | tolerance, (CELL,))
 
 
@@ -269,7 +272,8 @@ class TestPairedOfFewPatients:
             dice = {f"p{patient}": {"a": value} for patient, value in enumerate(values)}
             score = Score("valid_dice", float(np.mean(values)), None, None)
             cells.append(replace(CELL, dice=dice, scores=CELL.scores | {"dice": score}))
-        return check(Baseline("run", {"dice": "paired"} | other, (cells[0],)), measured(cells[1]))
+        tolerance: dict[str, Tolerance] = {"dice": "paired"}
+        return check(Baseline("run", tolerance | other, (cells[0],)), measured(cells[1]))
 
     @pytest.mark.parametrize(
         ("before", "now", "interval"),

@@ -73,8 +73,8 @@ def test_numbers_are_those_of_statistics() -> None:
 def test_datasets_are_compared_each_by_itself() -> None:
     one = a_run(good=0.2, bad=0.1)
     comparisons, ranks = compare_methods(pd.concat([one, one.assign(dataset="e")], ignore_index=True))
-    halves = [rows.drop(columns="dataset").reset_index(drop=True) for _, rows in comparisons.groupby("dataset")]
-    pd.testing.assert_frame_equal(*halves)
+    first, second = (rows.drop(columns="dataset").reset_index(drop=True) for _, rows in comparisons.groupby("dataset"))
+    pd.testing.assert_frame_equal(first, second)
     assert set(ranks["dataset"]) == {"d", "e"}
 
 

@@ -142,7 +142,7 @@ class TestAnUnfinishedRun:
     ) -> None:
         arguments: list[object] = [killed.folder]
         if command == "compare":
-            shutil.copytree(killed.folder, tmp_path / "other")
+            shutil.copytree(killed.folder.path, tmp_path / "other")
             arguments.append(tmp_path / "other")
         if command == "report":
             arguments += ["--out", tmp_path / "out"]
@@ -438,7 +438,7 @@ class TestRun:
         for path in (one.cell(cell["name"]).folder / "test" for one in (first, second)):
             assert len(list(path.glob("*.npz"))) == 6
         assert first.cell(cell["name"]).read() == second.cell(cell["name"]).read()
-        shutil.rmtree(first.folder)
+        shutil.rmtree(first.folder.path)
         assert bench("score", second.name)[0] == 0, "it needs the other no more"
         assert "taken" not in run_tiny(bench, "--force", "--seeds", "0")[1]
 

@@ -45,7 +45,7 @@ def test_are_used_from_the_dataset_to_the_report(bench: Callable[..., tuple[int,
     store = find_run("latest", tmp_path / f"results {LATIN}")
     assert set(store.cases()["dataset"]) == {"caf\\xe9"}
     assert store.cases()["case"].str.startswith("caf\\xe9").all()
-    pd.testing.assert_series_equal(pd.read_csv(store.folder / "cases.csv")["case"], store.cases()["case"])
+    pd.testing.assert_series_equal(pd.read_csv((store.folder / "cases.csv").path)["case"], store.cases()["case"])
     results = ("--results", f"results {LATIN}")
     for command in (
         ["score", "latest", *results],

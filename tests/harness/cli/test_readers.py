@@ -65,7 +65,7 @@ def put(store: RunStore, states: dict[str, str]) -> None:
     record = store.read()
     for entry in record["cells"]:
         cell, state = store.cell(entry["name"]), states[entry["name"]]
-        identity = cell.read_tables().scores.iloc[0].to_dict()
+        identity = {str(name): value for name, value in cell.read_tables().scores.iloc[0].items()}
         if state == "failed":
             cell.write_tables(failed_cell(identity, "RuntimeError: out of cheese"))
             cell.write({"status": "failed", "error": "RuntimeError: out of cheese"})

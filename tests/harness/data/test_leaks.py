@@ -11,6 +11,7 @@ import pandas as pd
 import pytest
 import torch
 from PIL import Image
+from upath import UPath
 
 from miasbench.datasets.phantom import phantom_brain_mri, write_bmad
 from miasbench.harness import registry
@@ -35,7 +36,7 @@ def plan(results: Path, dataset: str | Path, *methods: str) -> Plan:
             dataset=[str(dataset)],
             weights="embedded",
             size=64,
-            results=results,
+            results=UPath(results),
             device="cpu",
             controls=False,
         )

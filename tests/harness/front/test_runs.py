@@ -3,6 +3,7 @@
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -89,7 +90,7 @@ def test_predictions_by_another_policy(made: miasbench.Run) -> None:
         ({"method": "intensity", "policy": "own"}, "intensity has no masks by 'own'. There are those of: normal_quant"),
     ],
 )
-def test_predictions_that_there_are_none_of(made: miasbench.Run, asked: dict[str, str], said: str) -> None:
+def test_predictions_that_there_are_none_of(made: miasbench.Run, asked: dict[str, Any], said: str) -> None:
     with pytest.raises(miasbench.UsageError, match=said):
         made.predictions(**asked)
 

@@ -47,9 +47,9 @@ def test_without_validation_images_policies_say_what_they_lack() -> None:
     truths = np.zeros((4, 8, 8), bool)
     truths[:2, 2:5, 2:5] = True
     scores = miasbench.score(list(maps), list(truths)).set_index(["policy", "metric"])
-    assert np.isnan(scores.loc[("valid_dice", "dice"), "value"])
-    assert "left out" in scores.loc[("valid_dice", "dice"), "note"]
-    assert scores.loc[("none", "pixel_auroc"), "patients"] > 1
+    assert pd.isna(scores["value"][("valid_dice", "dice")])
+    assert "left out" in str(scores["note"][("valid_dice", "dice")])
+    assert scores["patients"][("none", "pixel_auroc")] > 1
     assert "image_auroc" not in scores.index.get_level_values("metric")
 
 

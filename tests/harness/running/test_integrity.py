@@ -33,7 +33,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> RunStore:
 @pytest.fixture
 def store(made: RunStore, tmp_path: Path) -> RunStore:
     """A copy of it, to be changed."""
-    shutil.copytree(made.folder, tmp_path / made.name)
+    shutil.copytree(made.folder.path, tmp_path / made.name)
     return RunStore(tmp_path / made.name)
 
 

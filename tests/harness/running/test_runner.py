@@ -1,7 +1,7 @@
 import json
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pandas as pd
@@ -76,7 +76,7 @@ class TestRun:
         for method, own in dice.groupby("method"):
             found = over_seeds(own)
             assert (found.seeds, np.isnan(found.std)) == ((1, True) if method == "intensity" else (3, False))
-            shown = ranks.loc[method, ["mean", "ci_low", "ci_high"]].tolist()
+            shown = list(ranks.loc[method, ["mean", "ci_low", "ci_high"]])
             assert shown == pytest.approx([found.value, found.low, found.high], nan_ok=True)
         assert rescore(store) == []
 
@@ -284,7 +284,7 @@ class TestDiagnostics:
 
     def test_a_value_of_numpy_is_kept_too(self, tmp_path: Path, plugins: Any, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(
-            plugins.Telling, "diagnostics", lambda self: (Diagnostic("depth", np.float32(0.25), ""),)
+            plugins.Telling, "diagnostics", lambda self: (Diagnostic("depth", cast(float, np.float32(0.25)), ""),)
         )  # fmt: skip
         store, outcomes = run(tmp_path, "telling")
         assert outcomes[0].error == ""
@@ -454,7 +454,7 @@ class TestGoingOn:
         victim = sorted(store.folder.glob("cells/*-intensity-*/test/*.npz"))[2]
         content = bytearray(victim.read_bytes())
         content[len(content) // 2] ^= 1
-        victim.write_bytes(content)
+        victim.write_bytes(bytes(content))
         _, outcomes = run(tmp_path, "scripted", "intensity")
         assert [outcome.status for outcome in outcomes] == ["kept", "finished"]
         changed = [name for name, at in predictions(store).items() if at != before[name]]
@@ -581,7 +581,7 @@ def test_odd_file_names_come_through_to_the_tables(tmp_path: Path) -> None:
     store, outcomes = run(tmp_path / "results", "intensity", dataset=[str(data)])
     assert outcomes[0].error == ""
     assert set(store.cases()["case"]) == {*odd, *markup}
-    pd.testing.assert_series_equal(pd.read_csv(store.folder / "cases.csv")["case"], store.cases()["case"])
+    pd.testing.assert_series_equal(pd.read_csv((store.folder / "cases.csv").path)["case"], store.cases()["case"])
     assert run(tmp_path / "results", "intensity", dataset=[str(data)])[1][0].status == "kept"
 
 

@@ -1,7 +1,7 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from itertools import product
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
@@ -188,9 +188,8 @@ def test_no_threshold_but_the_oracles_sees_a_test_mask() -> None:
     turned = with_masks(
         truths["test"].cases, [Truth(np.rot90(mask.overlap), np.rot90(mask.overlap)) for mask in truths["test"].masks]
     )
-    before, after = (
-        thresholds(score(one, predictions)[0]) for one in (truths, {"valid": truths["valid"], "test": turned})
-    )
+    changed: Truths = {"valid": truths["valid"], "test": turned}
+    before, after = (thresholds(score(one, predictions)[0]) for one in (truths, changed))
     assert before.pop("oracle_dice") != after.pop("oracle_dice")
     np.testing.assert_equal(before, after)
 
@@ -241,7 +240,10 @@ class Drawn(Dataset):
     shapes: tuple[tuple[int, int], ...]
     name = "drawn"
     card = Card("drawn", "", "", "", "", "")
-    fingerprint = "f"
+
+    @property
+    def fingerprint(self) -> str:
+        return "f"
 
     def cases(self, split: Split) -> list[Case]:
         return [Case(f"{split}{index}", f"p{index // 2}", split, int(index >= 4), str(index)) for index in range(10)]
@@ -457,7 +459,7 @@ def test_masks_are_measured_in_every_way() -> None:
     own = cases[cases["policy"] == "own"].set_index("case")
     anomalous = own[own["label"] == 1]
     for case, truth, one in zip(truths["test"].cases, truths["test"].masks, predictions["test"], strict=True):
-        mask, row = one.prediction.mask, own.loc[case.id]
+        mask, row = one.prediction.mask, own.loc[case.id].to_dict()
         assert mask is not None
         measured = MaskScores(mask, Lesions(truth.overlap))
         assert (row["lesions"], row["lesions_hit"]) == (measured.lesions, measured.lesions_hit)
@@ -479,9 +481,9 @@ def test_each_image_has_what_its_map_is_worth_alone() -> None:
     cases, _ = score(truths, predictions)
     own = cases[cases["policy"] == "own"].set_index("case")
     for case, truth, one in zip(truths["test"].cases, truths["test"].masks, predictions["test"], strict=True):
-        row, anomaly_map = own.loc[case.id], one.prediction.anomaly_map
+        row, anomaly_map = own.loc[case.id].to_dict(), one.prediction.anomaly_map
         if not case.label:
-            assert row[["pixel_auroc", "pixel_ap", "aupro", "best_dice"]].isna().all()
+            assert all(np.isnan(row[metric]) for metric in ("pixel_auroc", "pixel_ap", "aupro", "best_dice"))
             continue
         flat = truth.overlap.ravel(), anomaly_map.ravel()
         assert row["pixel_auroc"] == pytest.approx(roc_auc_score(*flat))
@@ -569,9 +571,12 @@ def assert_one_threshold(tables: CellTables) -> None:
 
 @pytest.mark.parametrize("pixels", ["exact", "binned"])
 @pytest.mark.parametrize("threshold", [0.1, 0.3, 0.6, 0.7, 0.9])
-def test_a_threshold_that_float32_cannot_hold_means_the_same_everywhere(threshold: float, pixels: str) -> None:
+def test_a_threshold_that_float32_cannot_hold_means_the_same_everywhere(
+    threshold: float, pixels: Literal["exact", "binned"]
+) -> None:
     (valid, of_valid), (test, of_test) = tenths("valid"), tenths("test")
-    truths, predictions = {"valid": valid, "test": test}, {"valid": of_valid, "test": of_test}
+    truths: Truths = {"valid": valid, "test": test}
+    predictions: Predictions = {"valid": of_valid, "test": of_test}
     tables = score_cell(IDENTITY, truths, predictions, ScoreConfig(fixed_threshold=threshold, pixels=pixels), MEASURED)
     assert_one_threshold(tables)
 

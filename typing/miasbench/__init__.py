@@ -1,0 +1,1 @@
+../../harness/package/__init__.py
