@@ -62,20 +62,20 @@ class SlicedVolumes(_Keys):
 
     Attributes:
         images: Their folder.
-        masks: That of their masks.
+        masks: The same for their masks.
         axis: Across which they were cut: `sagittal`, `coronal` or `axial`.
         window: The values that became black and white.
         window_percentiles: Without a window, which percentiles of each volume's voxels above its minimum did.
         lesion: The labels that mean a lesion; `positive` for all above 0.
         labels: In how many mask volumes each label is; of very many labels the lowest ones.
         label_rounding: How far the label furthest from a whole number was from it.
-        trust: What says where a mask lies: its own `header`, or that of its `image`.
+        trust: The header that says where a mask lies: its own (`header`), or that of its image (`image`).
         forms_disagree: How many volumes have an sform and a qform that disagree; the sform was taken.
         unplaced: How many volumes have no geometry in their header; voxels were taken as they lie.
         smallest_voxel_mm: The least size of a voxel in any volume to the right, to anterior and to superior.
         largest_voxel_mm: The greatest.
-        seed: Of the draw that dealt patients out to the splits.
-        shares: Of the patients, for train, valid and test.
+        seed: The seed of the draw that put patients into the splits.
+        shares: The shares of the patients for train, valid and test.
         patients: How many each split has.
         volumes: How many each split has.
         without_mask: How many volumes have no mask, and were taken for normal.
@@ -107,7 +107,7 @@ class SlicedVolumes(_Keys):
     passed_over: dict[str, int]
 
     def notes(self) -> Iterator[str]:
-        """What a number measured on the slices may suffer from, a sentence each."""
+        """Sentences on what may distort a score that is measured on the slices."""
         if self.without_mask:
             yield f"{self.without_mask} volumes have no mask and are taken for normal."
         if self.forms_disagree:
@@ -204,7 +204,7 @@ class CardFile(_Keys):
         return card.parent / expanded(self.root)
 
     def card(self) -> Card:
-        """What the results keep of the card."""
+        """The part of the card that the results keep."""
         kept: dict[str, Any] = self.model_dump(include={field.name for field in dataclasses.fields(Card)})
         kept["title"] = self.title or self.name
         return Card(**kept)

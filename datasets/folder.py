@@ -45,7 +45,7 @@ class FolderDataset(Dataset):
     Where the card says that only images are annotated, no mask is looked for.
 
     Args:
-        card: What is known of the dataset, and where in `root` its files are.
+        card: The facts about the dataset, and where in `root` its files are.
         root: The folder that holds the splits.
 
     Raises:
@@ -115,7 +115,7 @@ class FolderDataset(Dataset):
         """How images and masks are read, which files are passed over, and what names may say of patients.
 
         Raises:
-            BrokenDatasetError: What of the masks is lesion cannot be told, or a file cannot be read.
+            BrokenDatasetError: It is unclear which mask values mean lesion, or a file cannot be read.
         """
         self._raise(self._reading.problems)
         volumes = self._card_file.volumes.notes() if self._card_file.volumes else ()
@@ -156,7 +156,7 @@ class FolderDataset(Dataset):
         return found
 
     def _hint(self, split: Split, place: str) -> str:
-        """What may be meant instead of a folder that has no images."""
+        """A sentence that suggests another folder, where this one has no images."""
         if self._card_file.splits is not None:
             folder = self._root / place
             return f" It {holding(folder)}" if folder.is_dir() else ""
@@ -177,7 +177,7 @@ class FolderDataset(Dataset):
         has_masks = self.card.annotation == "mask"
         masks = self._named_images(folders.masks if has_masks else None, problems)
         for kind, place, found in (("normal", folders.normal, normal), ("anomalous", folders.anomalous, anomalous)):
-            # What a card names must be there, lest a slip of the pen is taken for an empty split.
+            # Folders that a card names must exist: a spelling mistake is not an empty split.
             needed = self._card_file.splits is not None or (split, kind) in (("train", "normal"), ("test", "anomalous"))
             if place is not None and needed and not found:
                 problems.append(
@@ -267,7 +267,7 @@ def _recognise(root: Path) -> tuple[Path, Splits]:
     chain = [root]
     while len(inside := [path for path in entries(chain[-1]) if path.is_dir()]) == 1 and len(chain) < _DEPTH:
         chain += inside
-    # Of a chain such as Liver/Train/hist_DIY, found in BMAD's own archive, the folder with the most splits is meant.
+    # BMAD's own archive has chains such as Liver/Train/hist_DIY: the folder with the most splits is taken.
     counts = [sum(subfolder(folder, names) is not None for names in _SPLIT_NAMES.values()) for folder in chain]
     folder = chain[counts.index(max(counts))]
     needed = [_SPLIT_NAMES["train"], _SPLIT_NAMES["test"]]

@@ -1,4 +1,4 @@
-"""What is in a folder, and what a user may have meant by one in which no images are found."""
+"""Hints for a user who gave a folder in which no images are found."""
 
 import re
 from collections.abc import Iterator, Sequence
@@ -31,7 +31,7 @@ def holds_splits(folder: Path, splits: Sequence[Sequence[str]]) -> bool:
 
 
 def entries(folder: Path) -> list[Path]:
-    """What is in a folder, sorted, without hidden files and what macOS adds to archives."""
+    """The entries of a folder, sorted, without hidden files and those that macOS adds to archives."""
     try:
         paths = sorted(folder.iterdir())
     except OSError as error:
@@ -55,7 +55,7 @@ def holding(folder: Path) -> str:
 
 
 def mvtec(root: Path, test: Path, normal: Sequence[str]) -> str:
-    """What to do with a dataset in MVTec's layout; nothing where it is not.
+    """A sentence on what to do with a dataset in MVTec's layout; empty where it has another layout.
 
     Args:
         root: The folder that holds the splits.
@@ -77,7 +77,7 @@ def mvtec(root: Path, test: Path, normal: Sequence[str]) -> str:
 
 
 def dataset_near(root: Path, splits: Sequence[Sequence[str]]) -> str:
-    """Which folder to give instead of one around several datasets, or of a part of one; nothing where it is neither.
+    """A sentence that names a better folder, where this one holds several datasets or a part of one; else empty.
 
     Args:
         root: The folder.

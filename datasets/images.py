@@ -35,7 +35,7 @@ _BITS, _SAMPLE_FORMAT, _SIGNED = 258, 339, 2  # in a TIFF's header
 
 
 class ImageTraits(NamedTuple):
-    """What a number may depend on without the grey levels showing it.
+    """Properties of an image file that a score may depend on and that grey levels do not show.
 
     Attributes:
         values: int (K,): the values that a grey image of more than 8 bits has, in order; of others, none.
@@ -111,7 +111,7 @@ def read_grey(path: Path, bits: int = 16) -> np.ndarray:
 
     Args:
         path: The file.
-        bits: Of an image of more than 8 bits, how many mean something. It is to be the same for all images of a
+        bits: How many bits mean something, for an image of more than 8 bits. It is to be the same for all images of a
             dataset, so that one image's range does not change another's brightness.
 
     Raises:
@@ -257,7 +257,7 @@ def _is_deep(image: Image.Image) -> bool:
 
 
 def _unusable(image: Image.Image) -> str:
-    """What is known of pixels whose range is not; nothing where it is."""
+    """A sentence on pixels whose range is not known; empty where it is."""
     tags = getattr(image, "tag_v2", {})
     bits = tags.get(_BITS, (32,))[0]
     if tags.get(_SAMPLE_FORMAT, (1,))[0] == _SIGNED and bits < 32:
@@ -268,7 +268,7 @@ def _unusable(image: Image.Image) -> str:
 
 
 def _bits(image: Image.Image, data: bytes) -> int:
-    """Of a channel, as a PNG's or a TIFF's header says."""
+    """The bits of a channel, as a PNG's or a TIFF's header says."""
     return data[24] if image.format == "PNG" else max(getattr(image, "tag_v2", {}).get(_BITS, (8,)))
 
 

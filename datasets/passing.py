@@ -7,7 +7,7 @@ from pathlib import Path
 
 from .images import ENDINGS
 
-# What lies beside images and is none: texts, tables, and what operating systems leave.
+# Files that lie beside images and are none: texts, tables, and those that operating systems leave.
 _OTHER = (
     *(".txt", ".md", ".rst", ".csv", ".tsv", ".json", ".yaml", ".yml", ".xml", ".html", ".pdf", ".log", ".py", ".sh"),
     *(".ipynb", ".toml", ".xlsx", ".xls", ".docx", ".db", ".ini", ".sha256", ".md5", ".bib", ".cff", ".zip", ".tar"),

@@ -1,4 +1,4 @@
-"""Who the patient of an image may be, as its name looks, where nobody has said it."""
+"""Guesses the patient of an image from its file name, where nobody has said who it is."""
 
 import re
 from collections import Counter

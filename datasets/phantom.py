@@ -65,7 +65,7 @@ class Phantom(Dataset):
         picture: Draws a slice.
         counts: Training, validation and test cases.
         size: Width of the images.
-        seed: Of everything random.
+        seed: The seed of everything random.
     """
 
     def __init__(
@@ -338,7 +338,7 @@ def _noise(rng: np.random.Generator, shape: tuple[int, ...], cells: int) -> np.n
 
 
 def _outline(rng: np.random.Generator, x: np.ndarray, y: np.ndarray, amount: float) -> np.ndarray:
-    """What a radius is multiplied with, so that an ellipse is not a perfect one."""
+    """The factor by which a radius is multiplied, so that an ellipse is not a perfect one."""
     angle = np.arctan2(y, x)
     waves = [rng.normal(0, amount) * np.cos(k * angle + rng.uniform(0, 2 * np.pi)) for k in range(2, 6)]
     return 1 + np.sum(waves, axis=0)

@@ -48,7 +48,7 @@ class Some(BaseModel):
 
 
 class Facts(BaseModel):
-    """What the files of a dataset hold.
+    """The facts that were found in the files of a dataset.
 
     Attributes:
         shallow: Images of 8 bits.
@@ -59,9 +59,9 @@ class Facts(BaseModel):
         cut: Images in colour of 16 bits a channel.
         coloured: Images whose channels differ.
         turned: Images and masks that EXIF says are to be turned.
-        levels: Of masks that hold labels, those that hold each.
+        levels: For each label value, the masks that hold it.
         pixels: How many pixels have each.
-        colours: Of those that are indices of a palette, what they look like.
+        colours: The colours of the values that are indices of a palette.
         dark: Those of them with several labels, of which a cut at half would lose some.
         smooth: Masks that do not.
         lossy: Those of them whose format does not keep levels as they were.
@@ -70,7 +70,7 @@ class Facts(BaseModel):
         brightest: The highest grey level of those.
         background: Masks with a pixel of 0.
         ill: Masks of normal images that hold a lesion.
-        problems: What cannot be read.
+        problems: The files that cannot be read.
     """
 
     shallow: int = 0
@@ -102,8 +102,8 @@ class Reading:
     need not decode everything again.
 
     Args:
-        card: What it says of bits and lesion levels wins.
-        cases: Of all splits.
+        card: Its bits and lesion values, where it gives them, win over those that were found.
+        cases: The cases of all splits.
         spare: Masks of normal images, which are looked at only.
     """
 
@@ -142,7 +142,7 @@ class Reading:
 
     @cached_property
     def facts(self) -> Facts:
-        """What the files hold."""
+        """The facts that were found in the files."""
         cache, key = Cache.from_environment(), self._key
         kept = cache.find(key)
         if kept is not None:
@@ -186,7 +186,7 @@ class Reading:
         return problems
 
     def notes(self) -> list[str]:
-        """What concerns a number."""
+        """Sentences on facts that can change a score."""
         return [*self._notes_on_images(), *self._notes_on_masks()]
 
     @cached_property
@@ -228,7 +228,7 @@ class Reading:
 
     @property
     def _key(self) -> str:
-        """Of the facts: it changes with any file."""
+        """A hash of the facts; it changes with any file."""
         files = [self._images, self._masks, self._spare]
         told = [[(str(path), *_state(path)) for path in paths] for paths in files]
         return cache_key("facts of a dataset's files", _VERSION, repr(told))
@@ -394,7 +394,7 @@ def _listed(numbers: Iterable[int]) -> str:
 
 
 def _state(path: Path) -> tuple[int, ...]:
-    """What changes with a file's content; nothing of a file that is not there."""
+    """The size and times of a file, which change with its content; empty where there is no file."""
     try:
         state = path.stat()
     except OSError:

@@ -15,12 +15,12 @@ PATIENT = r"^(sub-[^_]+|.+)"
 
 @dataclass(frozen=True)
 class SplitRule:
-    """Who goes to which split.
+    """The rule that puts patients into splits.
 
     Attributes:
         patient: A regular expression with one group, searched in a volume's name without its ending.
-        seed: Of the draw.
-        shares: Of the patients, for train, valid and test; they sum to 1.
+        seed: The seed of the draw.
+        shares: The shares of the patients for train, valid and test; they sum to 1.
 
     Raises:
         UsageError: The pattern has not one group, or the shares leave no patient to train or to test.

@@ -69,7 +69,7 @@ def find_volume(folder: Path) -> Path | None:
 
 
 def explain_volumes(folder: Path) -> str:
-    """What to do with a folder that is to be a dataset and has volumes; nothing if it has none."""
+    """A sentence on what to do with a folder that holds volumes; empty where it holds none."""
     place = find_volume(folder)
     if place is None:
         return ""

@@ -27,7 +27,8 @@ class Slicing:
     """How a volume becomes slices.
 
     Attributes:
-        axis: Of the volume turned to RAS+: 0 makes sagittal slices, 1 coronal ones, 2 axial ones.
+        axis: The axis of the volume, turned to RAS+, along which slices are cut: 0 makes sagittal slices, 1
+            coronal ones, 2 axial ones.
         window: The values that become 0 and 255, such as (-160, 240) in Hounsfield units; by default the 0.5 % and the
             99.5 % quantile of the volume's voxels above its minimum.
         lesion: The labels in a mask volume that mean a lesion; by default all above 0.
@@ -51,7 +52,7 @@ class Slicing:
 
 @dataclass
 class _Survey:
-    """What the headers of all volumes, and their masks, tell before a slice is written."""
+    """Facts from the headers of all volumes and their masks, known before a slice is written."""
 
     labels: Counter[int] = field(default_factory=Counter)
     rounding: float = 0.0
@@ -79,7 +80,7 @@ def slice_volumes(
         folder: Where the splits go; it must not be there yet.
         slicing: How.
         report: Told how many volumes are read.
-        rule: Which volumes are of one patient, and who goes to which split.
+        rule: It says which volumes are of one patient, and which patient goes to which split.
 
     Returns:
         What was done, for the card.
@@ -142,7 +143,7 @@ def slice_volumes(
 
 
 def describe(made: SlicedVolumes, dataset: Dataset) -> Iterator[str]:
-    """What the user should check of a dataset made of volumes, a line each."""
+    """The lines that tell a user what to check in a dataset made of volumes."""
     groups, volumes = ({split: getattr(counts, split) for split in SPLITS} for counts in (made.patients, made.volumes))
     patients = sorted({case.patient for split in SPLITS for case in dataset.cases(split)})
     yield (

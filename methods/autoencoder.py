@@ -29,7 +29,7 @@ class Autoencoder(TrainedMethod):
 
     Attributes:
         code: Channels of the code, which has 1/32 of the image's height and width.
-        sigma: Of the Gaussian filter over the map, in pixels.
+        sigma: The standard deviation of the Gaussian filter over the map, in pixels.
     """
 
     code: Annotated[int, Field(ge=1)] = 1

@@ -31,12 +31,12 @@ class Backbone:
 
     Attributes:
         name: timm's name.
-        kind: Which `--weights` it belongs to.
+        kind: The `--weights` that it belongs to.
         layers: Its nodes that patch features are read from, at 1/8 and 1/16 of the image's size.
         mean: Per channel, of pixel values from 0 to 1.
         std: Likewise.
         pyramid: Its nodes at 1/4, 1/8, 1/16 and 1/32 of the image's size.
-        channels: Of these.
+        channels: The number of channels of these layers.
     """
 
     name: str

@@ -16,7 +16,7 @@ class Intensity(Method):
     """Brighter is more anomalous (Meissen et al., arXiv 2109.06023, for FLAIR).
 
     Attributes:
-        sigma: Of the Gaussian filter, in pixels.
+        sigma: The standard deviation of the Gaussian filter, in pixels.
     """
 
     sigma: Annotated[float, Field(ge=0)] = 2.0

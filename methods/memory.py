@@ -5,7 +5,7 @@ import torch
 
 from ..harness.api import UsageError
 
-# What other parts of the program and of the machine may still ask for.
+# Memory that other parts of the program and of the machine may still ask for.
 _SHARE = 0.9
 
 
@@ -15,7 +15,7 @@ def require_memory(needed: float, device: str, what: str, remedy: str) -> None:
     Args:
         needed: Bytes, as estimated.
         device: A torch device, whose memory is meant.
-        what: What needs them.
+        what: The part that needs them, as the message names it.
         remedy: The option that makes it fit.
 
     Raises:

@@ -19,7 +19,7 @@ class Bottleneck(nn.Module):
     """Multi-scale feature fusion and one-class embedding (Section 3.3 and Figure 4 of the paper).
 
     Args:
-        channels: Of the encoder's maps at 1/4, 1/8 and 1/16 of the image's size.
+        channels: The channels of the encoder's maps at 1/4, 1/8 and 1/16 of the image's size.
     """
 
     def __init__(self, channels: Sequence[int]) -> None:
@@ -99,7 +99,7 @@ class _Residual(nn.Module):
     Args:
         before: Channels of the input.
         after: Channels of the output; those of the input where the scale is 1.
-        scale: Of the output's sides: 0.5, 1 or 2.
+        scale: The factor between the sides of the input and of the output: 0.5, 1 or 2.
     """
 
     def __init__(self, before: int, after: int, scale: float = 1) -> None:

@@ -35,8 +35,8 @@ class SimpleNet(TrainedMethod):
     released code differs from it: batches of 8, and for the adaptor AdamW with its own weight decay.
 
     Attributes:
-        dimension: Of patch features; no more than the backbone has channels in both layers, which in the paper's are
-            as many as its 1,536.
+        dimension: The length of patch features; no more than the backbone has channels in both layers,
+            which in the paper's are as many as its 1,536.
         noise: Standard deviation of the Gaussian noise that makes normal features anomalous; by default the paper's
             0.015, and 0.5 for the embedded weights, whose features are much larger.
     """
@@ -75,10 +75,10 @@ class FeatureExtractor(nn.Module):
 
     Args:
         backbone: Its second and third level are used.
-        dimension: Of features, at most.
+        dimension: The greatest length of a feature.
 
     Attributes:
-        dimension: Of features, as it came out.
+        dimension: The length of a feature, once it is known.
     """
 
     PATCH = 3
@@ -119,7 +119,7 @@ class FeatureDiscriminator(LightningModule):
     """Feature adaptor (Eq. 5), generator of anomalous features (Eq. 6), and discriminator (Section 3.4).
 
     Args:
-        dimension: Of features.
+        dimension: The length of a feature.
         noise: Standard deviation of the noise.
     """
 

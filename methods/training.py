@@ -71,7 +71,7 @@ def train(
             `train_batch_size`.
         data: The training items; its length must be known.
         schedule: How long.
-        seed: Of everything random, though not of the module's first weights.
+        seed: The seed of everything random in the training; the module's first weights are drawn before.
         device: A torch device.
         report: Told about epochs, the mean loss of the epoch before, and steps.
         key: Names all that the training depends on besides `schedule`, `seed` and `module`, such as the images.
@@ -149,7 +149,7 @@ class LoopedMethod(Method):
 
         Args:
             module: See `train`.
-            images: What the data are made of.
+            images: The normal images that the data are made of.
             data: The training items.
             collate: See `train`.
             clip: See `train`.
@@ -190,7 +190,7 @@ class TrainedMethod(LoopedMethod):
 
 
 class PreparedImages(Dataset[Any]):
-    """What a method's `prepare` makes of each image, made when it is asked for."""
+    """Images as a method's `prepare` returns them, each prepared when it is asked for."""
 
     def __init__(self, images: Sequence[np.ndarray], prepare: Callable[[np.ndarray], Any]) -> None:
         self._images = images
@@ -234,7 +234,7 @@ class _Batches(Sampler[list[int]]):
 
 
 class _Data(LightningDataModule):
-    """What modules expect to find at `trainer.datamodule`."""
+    """The attributes that modules expect at `trainer.datamodule`."""
 
     def __init__(self, data: Dataset[Any], loader: DataLoader[Any], train_batch_size: int) -> None:
         super().__init__()
@@ -330,7 +330,7 @@ class _Progress(Checkpoint):
 
 
 def _identity(module: LightningModule) -> tuple[str | bytes, ...]:
-    """What a checkpoint of a module depends on: its tensors' names and shapes, and the code that trains them."""
+    """The key of a module's checkpoints. It depends on its tensors' names and shapes, and the code that trains them."""
     tensors = [(name, tuple(value.shape)) for name, value in module.state_dict().items() if hasattr(value, "shape")]
     sources = {inspect.getfile(type(module)), __file__}
     return repr(tensors), *(Path(source).read_bytes() for source in sorted(sources))

@@ -24,7 +24,7 @@ class Download:
     """A weight file on a public server.
 
     Attributes:
-        name: Such as `sam_vit_b`.
+        name: The weights' name, such as `sam_vit_b`.
         url: Where it is; the last part is the file's name.
         checksum: `sha256:…` or `md5:…`.
     """
@@ -221,7 +221,7 @@ def hold_to_first_use(name: str, path: Path) -> None:
     """Records the SHA-256 of a file whose checksum nobody publishes, and from then on wants the same.
 
     Args:
-        name: What the record calls it.
+        name: The weights' name in the record.
         path: The file.
 
     Raises:

@@ -29,11 +29,11 @@ def paper_figures(
     """Draws every figure that there are data for.
 
     Args:
-        cases: Of one run or of several joined.
-        scores: Of the same.
-        curves: Of the same.
-        ranks: Of `results.tables.RANKS`, of the same.
-        policy: Whose masks DICE is of.
+        cases: The cases of one run, or of several joined.
+        scores: The scores of the same.
+        curves: The curves of the same.
+        ranks: The ranks of the same (columns `results.tables.RANKS`).
+        policy: The policy whose masks DICE is computed on.
         folder: Where the figures go.
 
     Returns:

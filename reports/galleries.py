@@ -28,7 +28,7 @@ class Picture:
     """A case, and what a method makes of it.
 
     Attributes:
-        title: What stands beside it.
+        title: The text beside it.
         image: uint8 (S, S).
         truth: bool (S, S).
         anomaly_map: float32 (S, S).
@@ -48,7 +48,7 @@ def chosen_cases(cases: pd.DataFrame) -> dict[str, pd.Series]:
     """The anomalous cases of the highest, the middle and the lowest DICE, equal ones by their ids.
 
     Args:
-        cases: Of `cases`: one method, seed and policy.
+        cases: Rows of the table `cases`: one method, seed and policy.
 
     Returns:
         A row each, by `best`, `median` and `worst`; of an even number, the better of the two in the middle.
@@ -69,9 +69,9 @@ def galleries(
     """Draws a gallery for each dataset and method: the best, the median and the worst case of the first seed.
 
     Args:
-        cases: Of joined runs, under one legal policy, with the column `run`.
+        cases: The cases of joined runs under one policy that is no oracle, with the column `run`.
         runs: By name.
-        images: What reads a case's image and lesion mask, by the names of run and dataset.
+        images: Functions that read a case's image and lesion mask, by the names of run and dataset.
         folder: Where the figures go.
 
     Returns:
@@ -104,11 +104,11 @@ def galleries(
 
 
 def picture(title: str, row: Mapping[Any, Any], store: RunStore, read: Read) -> Picture:
-    """What a method makes of a case.
+    """A picture of a case with a method's map and mask.
 
     Args:
-        title: Of the picture.
-        row: Of `cases`.
+        title: The picture's title.
+        row: A row of the table `cases`.
         store: The run that it is from.
         read: Reads the case.
 
@@ -126,7 +126,7 @@ def mask_by(stored: StoredPrediction, row: Mapping[Any, Any]) -> tuple[np.ndarra
 
     Args:
         stored: The prediction of the case.
-        row: Of `cases`.
+        row: A row of the table `cases`.
 
     Returns:
         bool (S, S), padding included; and points (x, y) and boxes (x0, y0, x1, y1), of the method's own mask only.

@@ -1,4 +1,4 @@
-"""What the gate found: as a table, as Markdown for a pull request, and as JUnit XML for whatever reads that."""
+"""The gate's findings: as a table, as Markdown for a pull request, and as JUnit XML for CI systems."""
 
 import re
 from collections import Counter
@@ -43,7 +43,7 @@ def gate_table(findings: Sequence[Finding], accept: str) -> RenderableType:
     """Renders what was found, dataset by dataset, and sums it up in words.
 
     Args:
-        findings: Of the gate.
+        findings: The gate's findings.
         accept: The command that makes the run the new baseline.
     """
     parts: list[RenderableType] = []
@@ -65,7 +65,7 @@ def gate_markdown(findings: Sequence[Finding], accept: str) -> str:
     """Writes the same as Markdown: failures and what else is worth a look first, the rest folded away.
 
     Args:
-        findings: Of the gate.
+        findings: The gate's findings.
         accept: The command that makes the run the new baseline.
     """
     fine = [finding for finding in findings if finding.kind == "ok"]

@@ -53,13 +53,13 @@ def write_html(
 
     Args:
         file: Where it goes.
-        runs: That it is of.
+        runs: The runs that it shows.
         tables: Their `cases`, `scores` and `curves`, joined, with the column `run`.
         comparison: `comparisons` and `ranks` of the same.
-        policy: Whose masks words, figures and cases are of.
+        policy: The policy whose masks the text, the figures and the cases show.
         figures: PNG files to embed.
-        images: What reads a case's image and lesion mask, by the names of run and dataset.
-        measured: Of how much each dataset's scores are, by `results.extent.extents`.
+        images: Functions that read a case's image and lesion mask, by the names of run and dataset.
+        measured: How much of each dataset was measured, by `results.extent.extents`.
         remarks: Sentences that no reader may miss, such as that a run is unfinished.
     """
     cases, scores, curves = tables

@@ -37,7 +37,7 @@ class Cell:
 
 @dataclass(frozen=True)
 class Column:
-    """What a column holds; where neither a higher nor a lower value is better, methods are not ranked by it."""
+    """One column of a table. Where neither a higher nor a lower value is better, methods are not ranked by it."""
 
     title: str
     digits: int = METRICS["dice"].digits
@@ -81,12 +81,12 @@ def paper_tables(
     """Makes the tables of a report: DICE of all datasets, and of each its policies, masks, and maps with cost.
 
     Args:
-        scores: Of one run or of several joined.
-        ranks: Of `results.tables.RANKS`, of the same.
-        policy: Whose masks the tables of DICE and of masks are about.
-        published: What `reports.published.compare` found, to be shown in rows of its own beside the dataset that it is
-            of, and in a table of its own where only the anatomy is the same; `None` leaves it out.
-        measured: Of how much each dataset's scores are, by `results.extent.extents`; stands in captions.
+        scores: The scores of one run, or of several joined.
+        ranks: The ranks of the same (columns `results.tables.RANKS`).
+        policy: The policy whose masks the tables of DICE and of masks are about.
+        published: The findings of `reports.published.compare`, which stand in rows of their own below the same dataset,
+            and in a table of their own where only the anatomy is the same; `None` leaves them out.
+        measured: How much of each dataset was measured, by `results.extent.extents`, for the captions.
         remarks: Notes of every table, such as that a run is unfinished.
     """
     quoted = published if published is not None else pd.DataFrame()
@@ -253,7 +253,7 @@ def _quoted(
     """A row for each source and method of what stands beside measured numbers, and a note for each source.
 
     Args:
-        published: What `reports.published.compare` found of the same datasets, or nothing.
+        published: The findings of `reports.published.compare` on the same datasets, or nothing.
         wanted: Each column's dataset and metric.
         measured: The scores that the table shows.
     """
@@ -269,7 +269,7 @@ def _quoted(
 
 
 def _published_table(published: pd.DataFrame) -> PaperTable:
-    """What was published of other images of the same anatomy, a column for each dataset and metric."""
+    """Published numbers on other images of the same anatomy, a column for each dataset and metric."""
     keys = published.drop_duplicates(["published_dataset", "metric"])
     wanted = [(str(row.published_dataset), str(row.metric)) for row in keys.itertuples()]
     columns = tuple(
@@ -285,7 +285,7 @@ def _published_rows(published: pd.DataFrame, wanted: Sequence[tuple[str, str]]) 
     """A row for each method and source.
 
     Args:
-        published: What `reports.published.compare` found.
+        published: The findings of `reports.published.compare`.
         wanted: Each column's published dataset and metric.
     """
     rows = []
@@ -304,7 +304,7 @@ def _published_rows(published: pd.DataFrame, wanted: Sequence[tuple[str, str]]) 
 def _notes(
     scores: pd.DataFrame, rows: Sequence[Row], chosen: pd.DataFrame | None = None, *, oracle_columns: bool = False
 ) -> Iterator[str]:
-    """What a reader must know of a table; `chosen` are the scores of its methods' masks, where it is of one policy."""
+    """The notes below a table; `chosen` are the scores of its methods' masks, where it is of one policy."""
     cells = [cell for row in rows for cell in row.cells if cell]
     if chosen is not None and set(chosen["policy"]) == {"own", "valid_dice"}:
         own = chosen.loc[chosen["policy"] == "own", "method"].unique()

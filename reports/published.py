@@ -28,7 +28,7 @@ def compare(record: dict[str, Any], scores: pd.DataFrame, published: pd.DataFram
     Returns:
         A row for each pair, with `reasons`, a tuple of why the two cannot be compared; empty where they can.
     """
-    # What a paper repeats from another is that other's number.
+    # A number that a paper repeats from another paper counts as the other paper's.
     originals = published[published["copied_from"] == ""]
     measured = scores[(scores["error"] == "") & scores["value"].notna()]
     rows = []

@@ -29,11 +29,11 @@ def comparison_tables(
     """Renders how the methods of a run compare, dataset by dataset.
 
     Args:
-        ranks: Of `results.tables.RANKS`.
-        comparisons: Of `results.tables.COMPARISONS`.
+        ranks: A table with the columns `results.tables.RANKS`.
+        comparisons: A table with the columns `results.tables.COMPARISONS`.
         policy: A threshold policy that both tables have.
         pairs: Whether to show every pair of methods too.
-        measured: Of how much each dataset's scores are, by `results.extent.extents`.
+        measured: How much of each dataset was measured, by `results.extent.extents`.
     """
     parts: list[RenderableType] = []
     names = short_names(ranks["dataset"])

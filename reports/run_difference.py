@@ -22,8 +22,8 @@ def difference_tables(
 
     Args:
         scores: Columns `dataset`, `method`, `policy`, `metric`, `a`, `b`, `difference`, `ci_low`, `ci_high`, `better`.
-        names: Of the runs A and B.
-        measured: Of how much each dataset's scores are in A and in B, by `results.extent.extents`.
+        names: The names of the runs A and B.
+        measured: How much of each dataset was measured in A and in B, by `results.extent.extents`.
     """
     parts: list[RenderableType] = [Text(f"A is {names[0]}\nB is {names[1]}\n")]
     short = short_names(scores["dataset"])

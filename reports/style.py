@@ -77,11 +77,11 @@ def panels(
     """A figure with its panels, as many as there are titles.
 
     Args:
-        rows: Of panels.
-        columns: Of panels.
-        height: Of the figure, in inches.
-        titles: Of the panels, which may be empty.
-        width: Of the figure, in inches.
+        rows: How many rows of panels.
+        columns: How many columns of panels.
+        height: The figure's height, in inches.
+        titles: The panels' titles, which may be empty.
+        width: The figure's width, in inches.
         share: Further arguments of `matplotlib.pyplot.subplots`.
     """
     with sns.axes_style("whitegrid"), plt.rc_context(_FONTS):
@@ -117,7 +117,7 @@ def listed_height(methods: Iterable[str], count: int) -> float:
 
 
 def legend_height(methods: Sequence[str]) -> float:
-    """What a legend of methods takes below a figure, in inches."""
+    """The height of a legend of methods below a figure, in inches."""
     broken_ones = sum("\n" in broken(method) for method in methods)
     return _LEGEND_ROW * (-(-len(methods) // _legend_columns(methods)) + min(broken_ones, 2))
 

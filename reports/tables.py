@@ -34,8 +34,8 @@ def run_tables(scores: pd.DataFrame, measured: Mapping[str, Extent] | None = Non
     themselves, and what concerns the data, stands below the tables of a dataset.
 
     Args:
-        scores: Of a run.
-        measured: Of how much each dataset's scores are, by `results.extent.extents`.
+        scores: The scores of a run.
+        measured: How much of each dataset was measured, by `results.extent.extents`.
     """
     parts: list[RenderableType] = []
     names = short_names(scores["dataset"])
@@ -77,7 +77,7 @@ def run_tables(scores: pd.DataFrame, measured: Mapping[str, Extent] | None = Non
 
 
 def caption(dataset: str, short: str, extent: Extent | None) -> str:
-    """What stands below a dataset's first title: its whole name, if that is longer, and how much was measured.
+    """The lines below a dataset's first title: its whole name, if that is longer, and how much was measured.
 
     Args:
         dataset: Its name.
@@ -88,7 +88,7 @@ def caption(dataset: str, short: str, extent: Extent | None) -> str:
 
 
 def data_notes(extent: Extent | None) -> list[RenderableType]:
-    """What concerns the numbers of a dataset, to stand below its tables."""
+    """The notes on the numbers of a dataset, below its tables."""
     return [Text(f"{extent.dataset}: {note}", style="dim") for note in extent.notes] if extent else []
 
 
@@ -117,7 +117,7 @@ def _map_table(rows: pd.DataFrame) -> FittedTable:
 
 
 def _diagnostics(rows: pd.DataFrame) -> str:
-    """What one method measured of itself: `index_recall 0.993, bank_rows 124,928 (an index of 8 bits)`."""
+    """The diagnostics of one method, in one line: `index_recall 0.993, bank_rows 124,928 (an index of 8 bits)`."""
     values = ", ".join(
         f"{metric} {_number(over_seeds(own), 3 if own['value'].abs().max() < 100 else 0, ',')}"
         for metric, own in rows.groupby("metric", sort=False)

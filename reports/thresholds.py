@@ -1,4 +1,4 @@
-"""What choosing a threshold costs: DICE over thresholds, where each policy landed, and how it changes the ranking."""
+"""The cost of choosing a threshold: DICE over thresholds, where each policy landed, and how it changes the ranking."""
 
 import textwrap
 from collections.abc import Mapping
@@ -31,10 +31,10 @@ _LEVEL = "-."  # of masks without one threshold
 
 
 def threshold_table(scores: pd.DataFrame) -> pd.DataFrame:
-    """What each policy's threshold is worth, a row for each dataset, method and policy; seeds are averaged.
+    """DICE at each policy's threshold, a row for each dataset, method and policy; seeds are averaged.
 
     Args:
-        scores: Of a run.
+        scores: The scores of a run.
 
     Returns:
         Columns `dataset`, `method`, `policy`, `looks_at`, `oracle`, `threshold`, `dice_valid`, `dice_test`, `regret`
@@ -67,7 +67,7 @@ def threshold_report(
     Args:
         table: By `threshold_table`.
         left_out: Rows of a run's scores whose note says why a policy is missing.
-        measured: Of how much each dataset's scores are, by `results.extent.extents`.
+        measured: How much of each dataset was measured, by `results.extent.extents`.
     """
     parts: list[RenderableType] = []
     names = short_names(table["dataset"])
@@ -97,11 +97,11 @@ def threshold_figure(
     DICE has one scale in all panels; thresholds are in units of each method's map.
 
     Args:
-        curves: Of a run; of several seeds, the first is drawn.
-        scores: Of the same run.
-        dataset: Which one.
+        curves: The curves of a run; where it has several seeds, the first is drawn.
+        scores: The scores of the same run.
+        dataset: The dataset that is drawn.
         folder: Where to write `thresholds-<dataset>.png` and `.pdf`.
-        title: Of the figure, by default the dataset's name; the seed is added.
+        title: The figure's title, by default the dataset's name; the seed is added.
 
     Returns:
         The PNG's path.

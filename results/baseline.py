@@ -93,10 +93,10 @@ class Runtime:
 @with_config(_STRICT)
 @dataclass(frozen=True)
 class BaselineCell:
-    """What a run measured of one method on one dataset, over all its seeds.
+    """The measurements of one method on one dataset, over all its seeds.
 
     Attributes:
-        fingerprint: Of the dataset.
+        fingerprint: The fingerprint of the dataset.
         configuration: All that scores depend on beside images, seed and code: the method's options, the checksums of
             its weights, the size, how masks are resized, whether padding counts.
         scores: By metric.
@@ -162,7 +162,7 @@ Kind = Literal[
     "crashed",
 ]
 JUDGED: tuple[Kind, ...] = ("ok", "improved", "regression", "slower")
-"""What tells that a score or a runtime was held against its tolerance."""
+"""The kinds of findings in which a score or a runtime was held against its tolerance."""
 FAILURES: tuple[Kind, ...] = (
     "unsure",
     "nothing judged",
@@ -174,7 +174,7 @@ FAILURES: tuple[Kind, ...] = (
     "missing",
     "crashed",
 )
-"""What makes the gate fail, the least serious first."""
+"""The kinds of findings that make the gate fail, the least serious first."""
 
 
 @dataclass(frozen=True)
@@ -185,7 +185,7 @@ class Finding:
         what: A metric, `runtime`, `cell` for the cell as a whole, or `tables` for those of the run.
         before: In the baseline, `None` where there is no number.
         now: In the run, likewise.
-        text: What was found, in words.
+        text: The finding in words.
     """
 
     kind: Kind

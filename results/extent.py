@@ -11,18 +11,18 @@ from .store import RunStore
 
 @dataclass(frozen=True)
 class Extent:
-    """What the scores of a dataset are of.
+    """The images and patients that the scores of a dataset were computed on.
 
     Attributes:
         dataset: Its name, with all options.
         images: How many test images; 0 where nobody knows.
         anomalous: How many of them are anomalous; 0 where `patients` is.
-        patients: Of these images; 0 where nobody knows, as without lesion masks.
-        anomalous_patients: Of the anomalous ones, which DICE is over.
+        patients: How many patients these images are of; 0 where nobody knows, as without lesion masks.
+        anomalous_patients: How many patients the anomalous images are of; DICE is averaged over these images.
         size: Width of the square in which images were seen and scored, in pixels.
         limit: At most so many cases of each split; 0 is all of them.
         seeds: In order.
-        notes: What concerns the numbers, a sentence each, such as images that were left out.
+        notes: Sentences on what can change the scores, such as images that were left out.
     """
 
     dataset: str
@@ -61,9 +61,9 @@ def extents(records: Sequence[Mapping[str, Any]], cases: pd.DataFrame, scores: p
     """Says of each dataset how much of it was measured.
 
     Args:
-        records: Of one run, or of several joined.
-        cases: Of the same.
-        scores: Of the same.
+        records: The records of one run, or of several joined.
+        cases: The cases of the same.
+        scores: The scores of the same.
 
     Returns:
         By the dataset's name, in the order of `scores`.

@@ -23,7 +23,7 @@ def join_runs(runs: Sequence[RunStore], prefer: RunStore | None = None) -> Joine
 
     Args:
         runs: One or more.
-        prefer: Whose cells to take where another run has measured the same: the same images, method, seed and size.
+        prefer: The run whose cells are taken where another run has measured the same images, method, seed and size.
 
     Raises:
         ResultsError: Two runs have measured the same and neither is preferred, or what they call the same is not.

@@ -21,21 +21,21 @@ _SURFACES = "surface pixels have a 4-neighbour outside, as beyond the image's ed
 
 @dataclass(frozen=True, kw_only=True)
 class Metric:
-    """What is known of a metric.
+    """The facts about a metric that tables, reports and the gate read.
 
     Attributes:
         name: In the column `metric` of `scores`.
         title: The heading of its column in tables for readers, with its unit.
-        kind: What it is computed of: the masks of each threshold policy, the pixels of all anomaly maps, the image
-            scores; or it is a cost.
+        kind: The data that it is computed from: the masks of each threshold policy, the pixels of all anomaly maps,
+            or the image scores; or it is a cost.
         convention: How it is computed, in a few words.
         direction: Whether the higher or the lower value is better; methods are never ranked by `neither`.
-        unit: Of its values; empty where they are shares or counts.
+        unit: The unit of its values; empty where they are shares or counts.
         digits: Decimals in tables for readers.
         range: The smallest and the largest value that it can have; no interval goes beyond.
         images: The images that the mean of a `mask` metric is over.
-        edges: What the grey edges of masks count as with `--mask-edges paper`.
-        collapsed: What is left of its value once a method has collapsed: it gives every pixel and every image the same
+        edges: How the grey edges of masks count with `--mask-edges paper`.
+        collapsed: Its value for a method that has collapsed: one that gives every pixel and every image the same
             score, and no masks. Where that depends on the data, a value safely below.
         interval: Whether it has a 95 % interval over patients.
         per_case: Whether `cases` has a column of its name, with its value for each image.
@@ -87,7 +87,7 @@ def pixels_scored(mask_edges: str, padding: str, edges: str) -> str:
     Args:
         mask_edges: `nearest` or `paper`.
         padding: `exclude` or `count`.
-        edges: What grey edges count as.
+        edges: How grey edges count.
     """
     resized = f"{_EDGES[mask_edges]} {edges}" if mask_edges == "paper" else _EDGES[mask_edges]
     return f"{resized}; {_PADDING[padding]}"

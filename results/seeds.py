@@ -50,7 +50,7 @@ def over_seeds(rows: pd.DataFrame) -> OverSeeds:
     """Brings the seeds of a score together.
 
     Args:
-        rows: Of `results.tables.SCORES`: one dataset, method, policy and metric, a row for each seed.
+        rows: Rows of the table `scores`: one dataset, method, policy and metric, a row for each seed.
     """
     kept = rows[rows["value"].notna()]
     if kept.empty:
@@ -104,7 +104,7 @@ def with_seeds(
         value: The mean over seeds.
         ends: Its interval over patients; NaN where there is none.
         parts: Half widths, by `seeds_part`.
-        bounds: What the interval is cut to.
+        bounds: The lowest and the highest value that the metric can have; the interval is cut to them.
 
     Returns:
         Low and high end; NaN where there is no interval over patients.

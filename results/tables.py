@@ -130,7 +130,7 @@ def headline(rows: pd.DataFrame) -> pd.DataFrame:
     """The rows of each method's best legal mask: its own, or, where it makes none, that of `valid_dice`.
 
     Args:
-        rows: Of `cases` or `scores`.
+        rows: Rows of the table `cases` or `scores`.
     """
     own = rows[rows["policy"] == "own"]
     makes = pd.MultiIndex.from_frame(own[["dataset", "method"]])
@@ -142,7 +142,7 @@ def masks_by(rows: pd.DataFrame, policy: str) -> pd.DataFrame:
     """The rows of a legal policy, which may be `HEADLINE`.
 
     Args:
-        rows: Of `cases` or `scores`.
+        rows: Rows of the table `cases` or `scores`.
         policy: The policy's name.
     """
     return headline(rows) if policy == HEADLINE else rows[(rows["policy"] == policy) & ~rows["oracle"]]

@@ -36,8 +36,8 @@ from ..memory import require_memory
 from ..training import LoopedMethod, PreparedImages, Schedule, TrainedMethod, seed_everything
 from . import networks
 
-# Of a constructor, what the adapter decides itself: the parts of anomalib's engine; whether networks are pretrained,
-# which `--weights` says; and sizes that follow from others.
+# Options of a constructor that the adapter sets itself: the parts of anomalib's engine; whether networks are
+# pretrained, which `--weights` says; and sizes that follow from others.
 _DECIDED = {"pre_processor", "post_processor", "evaluator", "visualizer", "pre_trained", "input_shape", "input_dim"}
 _METHODS = __name__.rpartition(".anomalib")[0]
 # Names of annotations that some of anomalib's modules import for type checkers only.
@@ -45,7 +45,7 @@ _FOR_TYPE_CHECKERS = {one.__name__: one for one in (Sequence, PreProcessor, Post
 _SCALARS = {bool, int, float, str, NoneType}
 # How often a model sees each image whose memory bank takes more than one pass.
 _PASSES = {"MHPatchcore": 3}
-# Of a model that is asked for by its class's name: anomalib leaves this to its trainer.
+# For a model that is asked for by its class's name: anomalib leaves this to its trainer.
 _EPOCHS = 100
 # A training set that was vertically stacked and centred exists three times.
 _COPIES_OF_A_BANK = 3

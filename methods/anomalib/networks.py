@@ -44,7 +44,7 @@ EMBEDDED: dict[str, dict[str, Any]] = {
     # Its own choice is a transformer; with this one it reads a pyramid.
     "Uflow": {"backbone": "resnet18"},
 }
-# What a model consists of that cannot be exchanged.
+# Parts of a model that cannot be exchanged.
 _TRANSFORMER = "is a vision transformer through and through: it reads tokens of its blocks, not maps of a pyramid"
 FIXED = {
     **dict.fromkeys(("Dinomaly", "InpFormer", "AnomalyDINO", "FoundAD", "L2BT", "Rad", "SuperADD"), _TRANSFORMER),
@@ -72,7 +72,7 @@ def published_files(model: str, options: Mapping[str, Any]) -> Iterator[tuple[st
 
     Args:
         model: The class's name.
-        options: Of its constructor.
+        options: The options of its constructor.
 
     Raises:
         WeightsError: A file cannot be had.

@@ -1,4 +1,4 @@
-"""What SAM's decoder scores without an anomaly map: the control that a method which ends in it must be held against."""
+"""SAM's decoder without an anomaly map: the control beside which every method that ends in the decoder is read."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -22,8 +22,8 @@ class SamControl(SamMethod):
     Attributes:
         prompt: `foreground_box` is the bounding box of the bright part, shrunk; `intensity_box` is the centroid box
             of the smoothed grey values.
-        share: Of the foreground's width and height, for `foreground_box`.
-        sigma: Of the Gaussian filter over the grey values, in pixels, for `intensity_box`.
+        share: The share of the foreground's width and height that the box keeps, for `foreground_box`.
+        sigma: The standard deviation of the Gaussian filter over the grey values, in pixels, for `intensity_box`.
         gamma: Power to which the smoothed grey values are raised, for `intensity_box`.
         box_scale: Half-width of the `intensity_box`, in weighted standard deviations along each axis.
     """

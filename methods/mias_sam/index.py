@@ -61,8 +61,8 @@ def choose_index(name: str, rows: int, size: int) -> IndexChoice:
     """Turns `auto`, a name of `FACTORIES` or a FAISS factory string into the index for a bank.
 
     Args:
-        name: What the user asks for.
-        rows: Of the whole bank.
+        name: The index's name, as the user gives it.
+        rows: The number of rows of the whole bank.
         size: Numbers per row.
     """
     reason = "asked for"

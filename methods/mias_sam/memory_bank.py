@@ -83,7 +83,7 @@ class MemoryBank:
     Attributes:
         choice: The index that was taken, and why; known when the first image has been added.
         held_out: How the held-out images fared; known when the bank is finished.
-        seconds: What filling the bank took, for whoever reads it back.
+        seconds: How long it took to fill the bank; a method that reads it from the cache saves this time.
     """
 
     choice: IndexChoice
@@ -313,7 +313,7 @@ def anomaly_map(distances: np.ndarray, size: int, sigma: float) -> np.ndarray:
     Args:
         distances: float32 (P,) of a square grid of patches.
         size: Width and height of the map.
-        sigma: Of the filter, in pixels.
+        sigma: The standard deviation of the filter, in pixels.
 
     Returns:
         float32 (size, size).

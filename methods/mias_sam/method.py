@@ -50,7 +50,7 @@ class MiasSam(PromptedSam):
         probes: Lists of an inverted file that a search visits.
         coreset: Share of the rows that `index=coreset` keeps.
         neighbours: Nearest neighbours whose squared distances are averaged. The released code means 5 and runs 1.
-        sigma: Of the Gaussian filter over the map, in pixels.
+        sigma: The standard deviation of the Gaussian filter over the map, in pixels.
         normalisation: Where the minimum that is subtracted before the centre of gravity comes from: `train` (maps of
             training images that were held out of the bank), `image` (the map itself) or `test_set` (the paper's:
             transductive).

@@ -19,7 +19,7 @@ EPSILON = float(np.finfo(np.float32).eps)
 
 @dataclass(kw_only=True)
 class PromptedSam(SamMethod):
-    """What methods have in common whose anomaly map prompts SAM's decoder.
+    """The base of methods whose anomaly map prompts SAM's decoder.
 
     Attributes:
         gamma: Power to which the map is raised before the centre of gravity.
@@ -67,8 +67,8 @@ class PromptedSam(SamMethod):
             features: Its features, of SAM's encoder.
             raw_map: float32 (S, S).
             image_score: As in the prediction.
-            value_range: Of normal maps, or as `normalisation` says.
-            note: What else is to be said of the image.
+            value_range: The lowest and highest value of normal maps, or as `normalisation` says.
+            note: A further note on the image, for the results.
         """
         low, high = value_range
         normalised = np.clip((raw_map - low) / max(high - low, EPSILON), 0, None)
@@ -86,7 +86,7 @@ class PromptedSam(SamMethod):
         return Prediction(raw_map, image_score, mask, note, tuple(prompt.drawn for prompt in prompts))
 
     def _prompts(self, normalised: np.ndarray, unit_map: np.ndarray) -> list[Prompt]:
-        """What SAM is asked; nothing where the map is flat.
+        """The prompts for SAM; `None` where the map is flat.
 
         Args:
             normalised: The map, brought to 0 to 1 by the range of normal maps, or as `normalisation` says.

@@ -93,7 +93,7 @@ def foreground_box(image: np.ndarray, share: float) -> Prompt | None:
 
     Args:
         image: uint8 (H, W).
-        share: Of the bounding box's width and height, which keeps its centre.
+        share: The share of the bounding box's width and height that the prompt keeps, around the same centre.
 
     Returns:
         The prompt, or `None` where the image is constant.

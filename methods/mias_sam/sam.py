@@ -24,7 +24,7 @@ _MASK_PROMPT = 4  # pixels of a mask prompt per feature pixel
 
 @dataclass(frozen=True)
 class Prompt:
-    """What the decoder is told, in (x, y) pixel coordinates of the square image.
+    """A prompt for the decoder, in (x, y) pixel coordinates of the square image.
 
     Attributes:
         point: One foreground point (x, y), or `None`.
@@ -53,7 +53,7 @@ class Sam:
         cache: Keeps features; `None` for none.
 
     Attributes:
-        saved_seconds: What the cache has saved so far: the encoder's time, less the time for reading and writing.
+        saved_seconds: Seconds that the cache has saved so far: the encoder's time, less that for reading and writing.
     """
 
     def __init__(

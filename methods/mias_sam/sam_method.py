@@ -1,4 +1,4 @@
-"""What methods that end in SAM's decoder have in common: the choice of an encoder, and masks from prompts."""
+"""The base of methods that end in SAM's decoder: the choice of an encoder, and masks from prompts."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -24,7 +24,7 @@ BOX_ENCODERS = ("medsam", "lite_medsam")
 
 @dataclass(kw_only=True)
 class SamMethod(Method):
-    """What methods that end in SAM's decoder have in common.
+    """The base of methods that end in SAM's decoder.
 
     Attributes:
         encoder: `auto` is SAM ViT-B with `--weights published`, and LiteMedSAM with `--weights embedded`.

@@ -30,8 +30,9 @@ class FastViT(nn.Module):
 
     Args:
         encoder: With its weights loaded and relative positions in use, as in SAM ViT-B, -L and -H.
-        precision: Of linear layers and attention. Residuals, layer norms, the patch embedding and the neck are always
-            float32, and so are sums inside attention. With "bfloat16" the linear layers' weights are copied once.
+        precision: The precision of linear layers and attention. Residuals, layer norms, the patch embedding and the
+            neck are always float32, and so are sums inside attention. With "bfloat16" the linear
+            layers' weights are copied once.
         input_size: Width of the square input in pixels, a multiple of the patch size. For sizes other than the
             encoder's own, absolute positions are interpolated (bicubic, antialiased), and so are the relative positions
             of global blocks (linear, as segment-anything does).
@@ -80,7 +81,7 @@ class _Block(nn.Module):
     Args:
         block: segment-anything's, from which the weights come.
         grid: Rows and columns of tokens in the image.
-        dtype: Of linear layers and attention.
+        dtype: The type of linear layers and attention.
     """
 
     relative_rows: torch.Tensor
@@ -150,7 +151,7 @@ class _Block(nn.Module):
         return self.proj(attended.view_as(tokens))
 
     def _relative_logits(self, q: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """What relative positions add to logits: for a query (y, x) and a key (v, u), rows[v] + columns[u].
+        """Relative positions' part of the logits: for a query (y, x) and a key (v, u), rows[v] + columns[u].
 
         Args:
             q: Queries, (B, heads, S * S, D), of an image or window of S rows and columns, not scaled.
