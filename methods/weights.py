@@ -188,7 +188,8 @@ FILES: dict[str, Download | Packaged | Hub] = {
 def timm_file(model: str) -> Path:
     """Returns the weight file of a timm model, in safetensors, from the Hugging Face hub's cache or the hub.
 
-    The hub gives no checksum that could be pinned, so the file is held to that of its first use.
+    The hub gives no checksum that could be pinned. The SHA-256 of the file is recorded at its first use and must
+    stay the same from then on.
 
     Raises:
         WeightsError: The file is not in the cache and the hub cannot be reached, or it is another one than before.

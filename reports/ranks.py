@@ -89,8 +89,11 @@ def in_words(ranking: pd.DataFrame, pairs: pd.DataFrame) -> Iterator[str]:
         below = f"{least:.3f}"
         if f"{most:.3f}" != below:
             below += f" to {most:.3f}, depending on the method,"
-        corrected = ", even without the correction for many pairs" if len(pairs) > 1 else ""
-        yield f"Differences to it below {below} would have been missed more often than once in five times{corrected}."
+        yield f"With so many patients, the test finds a true difference to it of {below} in four of five cases." + (
+            " The correction for many pairs, which is left out of this number, makes it find fewer."
+            if len(pairs) > 1
+            else ""
+        )
 
 
 def _rank_table(dataset: str, policy: str, ranking: pd.DataFrame, caption: str) -> FittedTable:

@@ -301,7 +301,7 @@ _ALL = (
         name="fit_seconds",
         title="fit s",
         kind="cost",
-        convention="reading images left out; what a cache spared is counted",
+        convention="without the time for reading images; with the time that a cache saved",
         direction="neither",
         unit="seconds",
         digits=1,
@@ -314,7 +314,7 @@ _ALL = (
         title="ms/image",
         kind="cost",
         convention="median over test images after a warm-up, mean if transductive; reading and scoring left out; "
-        "what a cache spared is counted",
+        "with the time that a cache saved",
         direction="neither",
         unit="milliseconds",
         digits=0,

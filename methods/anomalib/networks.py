@@ -45,7 +45,7 @@ EMBEDDED: dict[str, dict[str, Any]] = {
     "Uflow": {"backbone": "resnet18"},
 }
 # Parts of a model that cannot be exchanged.
-_TRANSFORMER = "is a vision transformer through and through: it reads tokens of its blocks, not maps of a pyramid"
+_TRANSFORMER = "is a plain vision transformer: it reads tokens of its blocks, not feature maps of several sizes"
 FIXED = {
     **dict.fromkeys(("Dinomaly", "InpFormer", "AnomalyDINO", "FoundAD", "L2BT", "Rad", "SuperADD"), _TRANSFORMER),
     "GeneralAD": _TRANSFORMER,

@@ -15,7 +15,7 @@ from .sam_method import SamMethod
 
 @dataclass(kw_only=True)
 class SamControl(SamMethod):
-    """SAM, prompted by a box that knows of no memory bank.
+    """SAM, prompted by a box that is found without a memory bank.
 
     The anomaly map that it hands in is the box itself: 1 inside, 0 outside.
 

@@ -89,7 +89,7 @@ def square(centre: tuple[float, float], half: float, size: int) -> Box:
 
 
 def foreground_box(image: np.ndarray, share: float) -> Prompt | None:
-    """A box that knows of no anomaly: the bounding box of what is brighter than Otsu's threshold, shrunk.
+    """A box that is found without an anomaly map: the bounding box of pixels above Otsu's threshold, shrunk.
 
     Args:
         image: uint8 (H, W).

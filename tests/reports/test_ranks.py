@@ -71,8 +71,8 @@ def test_words_name_the_best_and_what_is_tied_with_it() -> None:
         "The data cannot separate it from b: tied.",
         "It is better than c.",
         "a signed-rank test; 9 patients, 48 images that all methods have.",
-        "Differences to it below 0.070 to 0.090, depending on the method, would have been missed more often than once "
-        "in five times, even without the correction for many pairs.",
+        "With so many patients, the test finds a true difference to it of 0.070 to 0.090, depending on the method, in "
+        "four of five cases. The correction for many pairs, left out of this number, makes it find fewer.",
     ]
     assert "It is better than b and c." in list(in_words(*tables(tied=False)))
 
@@ -91,7 +91,7 @@ def test_words_about_one_pair_speak_of_one() -> None:
     assert sentences[-2:] == [
         "3 patients are too few for this test: even where every patient favours the same method, the two are tied. "
         "Only more patients can tell them apart.",
-        "Differences to it below 0.830 would have been missed more often than once in five times.",
+        "With so many patients, the test finds a true difference to it of 0.830 in four of five cases.",
     ]
 
 

@@ -337,7 +337,7 @@ class TestCachedWork:
         store, _ = run(tmp_path, "cached")
         conventions = store.scores().set_index("metric")["convention"]
         for metric in ("fit_seconds", "predict_ms"):
-            assert "what a cache spared is counted" in conventions[metric]
+            assert "with the time that a cache saved" in conventions[metric]
 
 
 class TestControls:
