@@ -89,11 +89,10 @@ def in_words(ranking: pd.DataFrame, pairs: pd.DataFrame) -> Iterator[str]:
         below = f"{least:.3f}"
         if f"{most:.3f}" != below:
             below += f" to {most:.3f}, depending on the method,"
-        yield f"With so many patients, the test finds a true difference to it of {below} in four of five cases." + (
-            " The correction for many pairs, which is left out of this number, makes it find fewer."
-            if len(pairs) > 1
-            else ""
-        )
+        power = f"With so many patients, the test finds a true difference to it of {below} in four of five cases."
+        if len(pairs) > 1:
+            power += " The correction for many pairs, left out of this number, makes it find fewer."
+        yield power
 
 
 def _rank_table(dataset: str, policy: str, ranking: pd.DataFrame, caption: str) -> FittedTable:
