@@ -216,7 +216,7 @@ def dice(spec: str, results: Path) -> Table:
     methods = ["mias_sam[index=exact]", "mias_sam[index=auto]"]
     values = {"methods": methods, "dataset": [spec], "weights": "embedded", "results": results, "controls": False}
     plan = plan_run(make_config(values, "in benchmarks/performance.py"))
-    execute_plan(plan, report=lambda cell, stage, done, total: None)
+    execute_plan(plan, progress=lambda cell, stage, done, total: None)
     scores = plan.store.scores()
     kept = scores[(scores["policy"] == "own") & (scores["metric"] == "dice") | (scores["metric"] == "pixel_auroc")]
     pivot = kept.pivot_table(index="method", columns="metric", values="value").loc[methods]

@@ -117,7 +117,7 @@ def main(images: Sequence[str], prompts: str, results: Path, out: Path) -> None:
         if done in (0, total):
             console.print(f"{cell}: {stage}")
 
-    execute_plan(plan, report=tell)
+    execute_plan(plan, progress=tell)
     parts = [
         "# What the prompt is worth",
         "Made by `python -m benchmarks.quality`. Embedded weights (LiteMedSAM), which are not the paper's; mean DICE "

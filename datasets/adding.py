@@ -5,7 +5,7 @@ import shutil
 from contextlib import suppress
 from pathlib import Path
 
-from ..harness.api import BrokenDatasetError, DataError, StageReport, UsageError
+from ..harness.api import BrokenDatasetError, DataError, Progress, UsageError
 from ..harness.download.unpacking import ENDINGS, NothingWantedError, is_archive, unpack
 from ..harness.paths import expanded
 from .bmad import NAMES, belongs_to
@@ -20,7 +20,7 @@ def add(
     name: str,
     path: Path,
     data_root: Path,
-    report: StageReport = lambda *_: None,
+    progress: Progress = lambda *_: None,
     masks: Path | None = None,
     slicing: Slicing | None = None,
     rule: SplitRule | None = None,
@@ -35,7 +35,7 @@ def add(
         name: Letters, digits, `_` and `-`.
         path: A folder in a known layout, an archive of one, or a folder of NIfTI volumes.
         data_root: Where datasets are.
-        report: Told how far unpacking or slicing is.
+        progress: Told how far unpacking or slicing is.
         masks: The folder of the volumes' masks.
         slicing: How volumes become slices.
         rule: How their patients are dealt out to the splits.
@@ -77,10 +77,10 @@ def add(
     written = CardFile(name=name, origin=origin, root=origin)
     if masks is not None:
         rule = rule or SplitRule()
-        made = slice_volumes(path, masks, folder, slicing, report, rule)
+        made = slice_volumes(path, masks, folder, slicing, progress, rule)
         written = written.model_copy(update={"root": name, "patient": re.compile(rule.patient), "volumes": made})
     elif path.is_file():
-        _unpack(name, path, folder, report)
+        _unpack(name, path, folder, progress)
         written = written.model_copy(update={"root": name})
     else:
         with suppress(BrokenDatasetError):  # what else is wrong with it, the user may mend later
@@ -98,12 +98,12 @@ def add(
     return card
 
 
-def _unpack(name: str, archive: Path, folder: Path, report: StageReport) -> None:
+def _unpack(name: str, archive: Path, folder: Path, progress: Progress) -> None:
     """Unpacks an archive, of one that holds several of BMAD's benchmarks only the one that is meant."""
     try:
-        unpack(archive, folder, report, belongs_to(name) if name in NAMES else lambda _: True)
+        unpack(archive, folder, progress, belongs_to(name) if name in NAMES else lambda _: True)
     except NothingWantedError:
-        unpack(archive, folder, report)
+        unpack(archive, folder, progress)
     try:
         with suppress(BrokenDatasetError):
             open_folder(folder)

@@ -4,7 +4,7 @@ import os
 from collections.abc import Callable
 from pathlib import Path, PurePosixPath
 
-from ..harness.api import DataError, StageReport
+from ..harness.api import DataError, Progress
 from ..harness.download.fetching import fetch, file_checksum
 from ..harness.download.unpacking import unpack
 from .card import CardFile
@@ -63,7 +63,7 @@ def camelyon16(data_root: Path) -> FolderDataset:
     return _open("camelyon16", data_root)
 
 
-def download(name: str, data_root: Path, report: StageReport = lambda *_: None) -> None:
+def download(name: str, data_root: Path, progress: Progress = lambda *_: None) -> None:
     """Downloads BMAD's archive, which holds all its benchmarks, and unpacks one of them below the data root.
 
     The archive stays in the data root, for the other benchmarks. `$HF_ENDPOINT` names a mirror of the hub.
@@ -71,7 +71,7 @@ def download(name: str, data_root: Path, report: StageReport = lambda *_: None) 
     Args:
         name: One of `NAMES`.
         data_root: Where datasets are.
-        report: Told how many bytes have come, and are unpacked.
+        progress: Told how many bytes have come, and are unpacked.
 
     Raises:
         FetchError: The archive cannot be had, or the disk has no room.
@@ -79,11 +79,11 @@ def download(name: str, data_root: Path, report: StageReport = lambda *_: None) 
     """
     archive = data_root / "bmad.zip"
     hub = os.environ.get("HF_ENDPOINT") or "https://huggingface.co"
-    fetch(f"{hub}/{ARCHIVE}", archive, f"sha256:{SHA256}", report)
-    report(f"verifying {archive.name}", 0, 0)
+    fetch(f"{hub}/{ARCHIVE}", archive, f"sha256:{SHA256}", progress)
+    progress(f"verifying {archive.name}", 0, 0)
     if file_checksum(archive) != SHA256:
         raise DataError(f"{archive} is another file than expected (SHA-256 {SHA256}). Delete it, to download it again.")
-    unpack(archive, data_root / name, report, belongs_to(name))
+    unpack(archive, data_root / name, progress, belongs_to(name))
 
 
 def belongs_to(name: str) -> Callable[[PurePosixPath], bool]:

@@ -112,13 +112,13 @@ class Phantom(Dataset):
         return cases
 
 
-def write_bmad(dataset: Dataset, out: Path, report: Callable[[int, int], None] = lambda done, total: None) -> None:
+def write_bmad(dataset: Dataset, out: Path, progress: Callable[[int, int], None] = lambda done, total: None) -> None:
     """Writes a dataset as a folder in BMAD's layout, all of it or nothing.
 
     Args:
         dataset: Any dataset whose ids can be file names.
         out: The folder to make.
-        report: Called as `report(done, total)` after each case.
+        progress: Called as `progress(done, total)` after each case.
 
     Raises:
         DataError: The folder exists and is not empty.
@@ -133,7 +133,7 @@ def write_bmad(dataset: Dataset, out: Path, report: Callable[[int, int], None] =
             if case.label:
                 pixels = mask.astype(np.uint8) * 255
                 _save(pixels, whole / case.split / "Ungood" / "anomaly_mask" / f"{case.id}.png")
-            report(done, len(cases))
+            progress(done, len(cases))
 
 
 def _save(pixels: np.ndarray, path: Path) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from ..harness.api import SPLITS, DataError, Dataset, Split, StageReport, UsageError
+from ..harness.api import SPLITS, DataError, Dataset, Progress, Split, UsageError
 from ..harness.files import write_folder
 from .card import Counts, SlicedVolumes
 from .nifti import Volume
@@ -66,7 +66,7 @@ def slice_volumes(
     masks: Path,
     folder: Path,
     slicing: Slicing | None = None,
-    report: StageReport = lambda *_: None,
+    progress: Progress = lambda *_: None,
     rule: SplitRule | None = None,
 ) -> SlicedVolumes:
     """Writes the slices of volumes as PNG files.
@@ -79,7 +79,7 @@ def slice_volumes(
         masks: A folder of mask volumes of the same names; a volume that has none there is normal.
         folder: Where the splits go; it must not be there yet.
         slicing: How.
-        report: Told how many volumes are read.
+        progress: Told how many volumes are read.
         rule: It says which volumes are of one patient, and which patient goes to which split.
 
     Returns:
@@ -96,12 +96,12 @@ def slice_volumes(
     pairs = pair_volumes(images, masks)
     patients = {name: rule.patient_of(name) for name in pairs}
     dealt = rule.deal(patients.values())
-    survey = _survey(pairs, slicing, report)
+    survey = _survey(pairs, slicing, progress)
     _check_lesion(survey.labels, slicing.lesion, masks)
     left_out: Counter[str] = Counter()
     with write_folder(folder) as inside:
         for done, (name, (path, mask)) in enumerate(pairs.items(), start=1):
-            report("slicing volumes", done, len(pairs))
+            progress("slicing volumes", done, len(pairs))
             split = dealt[patients[name]]
             left_out += _write(inside / split, name, _slices(path, mask, slicing), split == "train")
         labels = f"Labels found: {_listed(survey.labels)}."
@@ -191,11 +191,11 @@ def describe(made: SlicedVolumes, dataset: Dataset) -> Iterator[str]:
     yield from (f"Note: {note}" for note in made.notes())
 
 
-def _survey(pairs: Mapping[str, tuple[Path, Path | None]], slicing: Slicing, report: StageReport) -> _Survey:
+def _survey(pairs: Mapping[str, tuple[Path, Path | None]], slicing: Slicing, progress: Progress) -> _Survey:
     """Reads headers and masks, so that what is wrong with them is said before the long work."""
     survey, wrong = _Survey(), []
     for done, (name, (path, mask)) in enumerate(pairs.items(), start=1):
-        report("reading masks", done, len(pairs))
+        progress("reading masks", done, len(pairs))
         try:
             volume = Volume(path)
             survey.spacings.append(volume.spacing[np.argsort(volume.to_body[:, 0])])

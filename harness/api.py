@@ -14,8 +14,8 @@ import numpy as np
 Split = Literal["train", "valid", "test"]
 SPLITS: tuple[Split, ...] = ("train", "valid", "test")
 
-StageReport = Callable[[str, int, int], None]
-"""Called as `report(stage, done, total)` during long work; a total of 0 means that nobody knows."""
+Progress = Callable[[str, int, int], None]
+"""Called as `progress(stage, done, total)` during long work; a total of 0 means that nobody knows."""
 
 
 class BenchError(Exception):
@@ -204,7 +204,7 @@ class Method(ABC):
     verifies.
 
     A field that is annotated `Method` takes another method, given by its spec as in `sam_refine[base=patchcore]`, which
-    has the same weights, device and seed. Hand `report` on to it, take over its `saved_seconds`, and add its
+    has the same weights, device and seed. Hand `progress` on to it, take over its `saved_seconds`, and add its
     `weights_used`; a method is `stochastic` if the one inside it is.
 
     Attributes:
@@ -212,7 +212,7 @@ class Method(ABC):
         weights: `published` or `embedded`: which set of pretrained weights to use, where a method has a choice.
         device: A torch device such as `cpu` or `cuda`; decided by the runner.
         seed: Of everything random in the method.
-        report: Called as `report(stage, done, total)` during long work, to move the progress bar.
+        progress: Called as `progress(stage, done, total)` during long work, to move the progress bar.
         saved_seconds: A counter. A method that keeps work on disk raises it by the seconds that a hit spared, as
             measured when the work was done, and lowers it by those that keeping took. The runner adds it to the times
             it reports, which are what the method costs.
@@ -224,10 +224,19 @@ class Method(ABC):
     weights: str = "published"
     device: str = "cpu"
     seed: int = 0
-    report: StageReport = staticmethod(lambda stage, done, total: None)
+    progress: Progress = staticmethod(lambda stage, done, total: None)
     saved_seconds: float = 0.0
     uses_weights: ClassVar[tuple[str, ...]] = ()
     lacks_weights: ClassVar[str] = ""
+
+    @property
+    def report(self) -> Progress:
+        """Deprecated: the name of `progress` in version 0.1.0. It works in 0.2, and 0.3 does without it."""
+        return self.progress
+
+    @report.setter
+    def report(self, progress: Progress) -> None:
+        self.progress = progress
 
     @property
     def transductive(self) -> bool:

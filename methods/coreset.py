@@ -3,7 +3,7 @@
 import torch
 from anomalib.models.components import KCenterGreedy
 
-from ..harness.api import StageReport
+from ..harness.api import Progress
 
 
 class Coreset(KCenterGreedy):
@@ -15,12 +15,12 @@ class Coreset(KCenterGreedy):
     Args:
         patches: float32 (N, D).
         ratio: Share of the patches to select.
-        report: Told about progress.
+        progress: Told about progress.
     """
 
-    def __init__(self, patches: torch.Tensor, ratio: float, report: StageReport) -> None:
+    def __init__(self, patches: torch.Tensor, ratio: float, progress: Progress) -> None:
         super().__init__(patches, ratio)
-        self._report = report
+        self._progress = progress
 
     def reset_distances(self) -> None:
         """Begins a selection."""
@@ -34,4 +34,4 @@ class Coreset(KCenterGreedy):
         distances = torch.linalg.norm(self._differences, dim=1, keepdim=True)
         torch.minimum(self.min_distances, distances, out=self.min_distances)
         self._selected += 1
-        self._report("coreset", self._selected, self.coreset_size - 1)
+        self._progress("coreset", self._selected, self.coreset_size - 1)

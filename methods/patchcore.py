@@ -56,10 +56,10 @@ class Patchcore(Method):
                 store[-1] = store[-1][torch.randperm(len(store[-1]), generator=generator)[:kept]]
             if done == 1:
                 self._require_memory(store[0].nbytes * len(images))
-            self.report("memory bank", done, len(images))
+            self.progress("memory bank", done, len(images))
         patches = torch.vstack(store)
         store.clear()
-        self._model.memory_bank = Coreset(patches, self.coreset, self.report).sample_coreset()
+        self._model.memory_bank = Coreset(patches, self.coreset, self.progress).sample_coreset()
         self._model.eval()
 
     def _require_memory(self, bank: int) -> None:

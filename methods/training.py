@@ -21,7 +21,7 @@ from lightning.pytorch.callbacks import Checkpoint
 from pydantic import Field
 from torch.utils.data import DataLoader, Dataset, Sampler
 
-from ..harness.api import BenchError, Method, StageReport
+from ..harness.api import BenchError, Method, Progress
 from ..harness.cache import Cache, cache_key
 
 # A training that is interrupted loses at most so much, and writing checkpoints never takes a large part of the time.
@@ -56,7 +56,7 @@ def train(
     *,
     seed: int,
     device: str,
-    report: StageReport,
+    progress: Progress,
     key: str,
     collate: Callable[[list[Any]], Any] | None = None,
     clip: float = 0.0,
@@ -73,7 +73,7 @@ def train(
         schedule: How long.
         seed: The seed of everything random in the training; the module's first weights are drawn before.
         device: A torch device.
-        report: Told about epochs, the mean loss of the epoch before, and steps.
+        progress: Told about epochs, the mean loss of the epoch before, and steps.
         key: Names all that the training depends on besides `schedule`, `seed` and `module`, such as the images.
         collate: Makes a batch of a list of items; torch's default where it is not given.
         clip: The largest norm that a gradient may have; 0 for any.
@@ -93,15 +93,15 @@ def train(
     )
     total = min(schedule.epochs * len(batches), schedule.steps or math.inf)
     key = cache_key("training", key, repr(schedule), str(seed), torch.__version__, *_identity(module))
-    progress = _Progress(replace(schedule, steps=int(total)), batches, report, key)
-    checkpoint = _readable_checkpoint(key, progress.cache)
+    epochs = _Epochs(replace(schedule, steps=int(total)), batches, progress, key)
+    checkpoint = _readable_checkpoint(key, epochs.cache)
     with _quiet():
-        # `_Progress` counts steps: Lightning does not resume exactly where it has a limit of its own.
+        # `_Epochs` counts steps: Lightning does not resume exactly where it has a limit of its own.
         trainer = Trainer(
             max_epochs=math.ceil(total / len(batches)),
             accelerator=torch.device(device).type,
             devices=[torch.device(device).index or 0] if torch.device(device).type == "cuda" else 1,
-            callbacks=[progress],
+            callbacks=[epochs],
             logger=False,
             enable_progress_bar=False,
             enable_model_summary=False,
@@ -111,8 +111,8 @@ def train(
         )
         trainer.fit(module, datamodule=_Data(data, loader, batches.size), ckpt_path=checkpoint, weights_only=True)
     module.to(device)  # Lightning leaves it on the CPU
-    progress.cache.discard(key)
-    return progress.spared - progress.keeping
+    epochs.cache.discard(key)
+    return epochs.spared - epochs.keeping
 
 
 @dataclass(kw_only=True)
@@ -163,7 +163,7 @@ class LoopedMethod(Method):
             self.schedule,
             seed=self.seed,
             device=self.device,
-            report=self.report,
+            progress=self.progress,
             key=cache_key(repr(self.options()), *weights, *names),
             collate=collate,
             clip=clip,
@@ -246,7 +246,7 @@ class _Data(LightningDataModule):
         return self._loader
 
 
-class _Progress(Checkpoint):
+class _Epochs(Checkpoint):
     """Seeds epochs, tells about progress, keeps checkpoints and stops the training.
 
     Lightning calls checkpoint callbacks last, when the module itself has ended its epoch.
@@ -257,13 +257,13 @@ class _Progress(Checkpoint):
         keeping: Seconds that writing checkpoints took.
     """
 
-    def __init__(self, schedule: Schedule, batches: _Batches, report: StageReport, key: str) -> None:
+    def __init__(self, schedule: Schedule, batches: _Batches, progress: Progress, key: str) -> None:
         self.cache = Cache.from_environment()
         self.spared = 0.0
         self.keeping = 0.0
         self._schedule = schedule
         self._batches = batches
-        self._report = report
+        self._progress = progress
         self._key = key
         self._steps = 0
         self._losses: list[float] = []
@@ -309,7 +309,7 @@ class _Progress(Checkpoint):
             trainer.should_stop = True
         # One text for a whole epoch: where there is no terminal, each text is a line of its own.
         text = f"epoch {epoch}/{trainer.max_epochs}" + (f", loss was {self._last:.4g}" if epoch > 1 else "")
-        self._report(text, self._steps, self._schedule.steps)
+        self._progress(text, self._steps, self._schedule.steps)
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         loss = self._last = float(np.mean(self._losses))

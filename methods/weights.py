@@ -8,7 +8,7 @@ from typing import Literal
 
 import platformdirs
 
-from ..harness.api import StageReport, Weights, WeightsError
+from ..harness.api import Progress, Weights, WeightsError
 from ..harness.download.fetching import OFFLINE, FetchError, fetch, file_checksum, is_offline
 from ..harness.files import Lock, write_whole
 from ..harness.paths import folder_of
@@ -41,11 +41,11 @@ class Download:
         """Where the file is, if it is there."""
         return self.path if self.path.exists() else None
 
-    def fetch(self, report: StageReport = lambda *_: None) -> Path:
+    def fetch(self, progress: Progress = lambda *_: None) -> Path:
         """Returns the verified file, downloading it first when it is not there.
 
         Args:
-            report: Told how many bytes have come.
+            progress: Told how many bytes have come.
 
         Raises:
             WeightsError: The file cannot be had, or its checksum is wrong.
@@ -60,7 +60,7 @@ class Download:
                 )
         else:
             try:
-                fetch(self.url, self.path, self.checksum, report, self.name)
+                fetch(self.url, self.path, self.checksum, progress, self.name)
             except FetchError as error:
                 raise WeightsError(
                     f"{self.name} cannot be had. {error} Put the file there yourself, as {self.path}, name another "
@@ -92,7 +92,7 @@ class Packaged:
             return None
         return path if path.exists() else None
 
-    def fetch(self, _report: StageReport = lambda *_: None) -> Path:
+    def fetch(self, _progress: Progress = lambda *_: None) -> Path:
         """Returns the verified file; nothing is downloaded, so there is nothing to report.
 
         Raises:
@@ -122,13 +122,13 @@ class Hub:
         found = try_to_load_from_cache(_hub_id(self.name), _HUB_FILE)
         return Path(found) if isinstance(found, str) else None
 
-    def fetch(self, report: StageReport = lambda *_: None) -> Path:
+    def fetch(self, progress: Progress = lambda *_: None) -> Path:
         """Returns the file, downloading it first when it is not in the cache.
 
         Raises:
             WeightsError: See `timm_file`.
         """
-        report(f"downloading {self.name}", 0, 0)
+        progress(f"downloading {self.name}", 0, 0)
         return timm_file(self.name)
 
 

@@ -8,11 +8,11 @@ from contextlib import contextmanager
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
+from rich import progress as rich_progress
 from rich.console import Console
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
-    Progress,
     ProgressColumn,
     SpinnerColumn,
     Task,
@@ -24,7 +24,7 @@ from rich.progress import (
 from rich.table import Column
 from rich.text import Text
 
-from ..api import StageReport
+from ..api import Progress
 from ..registry import check_names
 
 if TYPE_CHECKING:
@@ -46,7 +46,7 @@ _spinner = "dots" if console.encoding.startswith("utf") else "line"
 
 
 @contextmanager
-def stage_status(at_once: bool = False) -> Iterator[StageReport]:
+def stage_status(at_once: bool = False) -> Iterator[Progress]:
     """Shows what is going on outside of cells, and how far it is.
 
     Args:
@@ -60,7 +60,7 @@ def stage_status(at_once: bool = False) -> Iterator[StageReport]:
         yield lambda stage, done, total: status.update(f"{stage} {done / total:.0%}" if total else stage)
 
 
-class CellProgress:
+class CellBars:
     """One bar for the cells of a run, and one for the stage that each running cell is in.
 
     Where there is no terminal, each stage is a line, and a long one a line now and then.
@@ -70,7 +70,7 @@ class CellProgress:
         from ..running.cells import ENDS
 
         whole = Column(no_wrap=True)
-        self._progress = Progress(
+        self._bars = rich_progress.Progress(
             SpinnerColumn(_spinner, table_column=whole),
             _Label(),
             BarColumn(max(5, min(40, console.width - _BESIDE)), table_column=whole),
@@ -84,36 +84,36 @@ class CellProgress:
         )
         self._ends = ENDS
         self._total, self._ended = cells, 0
-        self._cells = self._progress.add_task("cells", total=cells)
+        self._cells = self._bars.add_task("cells", total=cells)
         self._stages: dict[str, tuple[str, TaskID]] = {}
         self._log = _Log(at_once=True)
 
     def __enter__(self) -> Self:
-        self._progress.start()
+        self._bars.start()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._progress.stop()
+        self._bars.stop()
 
-    def report(self, cell: str, stage: str, done: int, total: int) -> None:
+    def show(self, cell: str, stage: str, done: int, total: int) -> None:
         """Moves the bars; a total of 0 means that nobody knows."""
         self._ended += stage in self._ends
         before, bar = self._stages.get(cell, ("", None))
         if stage != before:
             if bar is not None:
-                self._progress.remove_task(bar)  # a reset would keep the old total where the new one is unknown
-            bar = self._progress.add_task(f"{cell}: {stage}", total=total or None)
+                self._bars.remove_task(bar)  # a reset would keep the old total where the new one is unknown
+            bar = self._bars.add_task(f"{cell}: {stage}", total=total or None)
             self._stages[cell] = stage, bar
         if bar is not None:
-            self._progress.update(bar, completed=done, total=total or None)
+            self._bars.update(bar, completed=done, total=total or None)
         if not _live:
             far = f", {done:,} of {total:,}" if stage == before and total else ""
             self._log.tell(stage, f"{self._ended} of {self._total}", f"{cell}: {stage}{far}", of=cell)
         if stage in self._ends:
-            self._progress.remove_task(self._stages.pop(cell)[1])
-            self._progress.advance(self._cells)
+            self._bars.remove_task(self._stages.pop(cell)[1])
+            self._bars.advance(self._cells)
 
 
 class _Label(ProgressColumn):
@@ -190,11 +190,11 @@ def run_with_progress(config: "RunConfig", *, force: bool = False) -> tuple["Pla
 
     from ..running import session
 
-    with stage_status(at_once=True) as report:
-        plan = session.plan_run(config, report)
+    with stage_status(at_once=True) as progress:
+        plan = session.plan_run(config, progress)
     print_remarks(plan)
-    with CellProgress(len(plan.cells)) as progress:
-        outcomes = session.execute_plan(plan, force=force, report=progress.report)
+    with CellBars(len(plan.cells)) as bars:
+        outcomes = session.execute_plan(plan, force=force, progress=bars.show)
     return plan, outcomes
 
 

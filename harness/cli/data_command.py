@@ -55,8 +55,8 @@ def get(names: tuple[str, ...], accept_licence: bool, data_root: Path) -> None:
             raise UsageError(f"{name!r} is not there to be downloaded. {suggest(name, bmad.NAMES)}")
     _accept(bmad.LICENCE, bmad.LICENCE_TEXT, accept_licence, data_root / "accepted-licences.txt")
     for name in names:
-        with stage_status() as report:
-            bmad.download(name, data_root, report)
+        with stage_status() as progress:
+            bmad.download(name, data_root, progress)
             dataset = open_dataset(name, data_root)
         console.print(f"{name} is in {data_root.resolve() / name}", soft_wrap=True)
         _print_counts(dataset)
@@ -159,8 +159,8 @@ def add(
     rule = SplitRule(patient or PATIENT, seed, shares)
     if name in datasets() and name not in NAMES:
         raise UsageError(f"{name} is the name of a dataset that is built in or from a plugin. Choose another one.")
-    with stage_status() as report:
-        made = register(name, path, data_root, report, masks, slicing, rule)
+    with stage_status() as progress:
+        made = register(name, path, data_root, progress, masks, slicing, rule)
     console.print(f"{name} is registered: {made}", soft_wrap=True)
     dataset = open_dataset(name, data_root)
     if made.suffix == ".yaml":
@@ -195,8 +195,8 @@ def verify(name: str, out: Path | None, data_root: Path) -> int:
     from ..registry import open_dataset
     from .console import console, stage_status
 
-    with stage_status() as report:
-        dataset, findings = look(lambda: open_dataset(name, data_root), report)
+    with stage_status() as progress:
+        dataset, findings = look(lambda: open_dataset(name, data_root), progress)
     _print_counts(dataset)
     for kind in dict.fromkeys(finding.kind for finding in findings):
         of_kind = [finding for finding in findings if finding.kind == kind]
@@ -257,6 +257,6 @@ def phantom(names: tuple[str, ...], out: Path) -> None:
             raise UsageError(f"Two of these would be the folder {folder}. Write each to an --out of its own.")
     for spec, folder in folders.items():
         dataset = open_dataset(spec, default_data_root())
-        with stage_status() as report:
-            write_bmad(dataset, folder, partial(report, f"writing {spec}"))
+        with stage_status() as progress:
+            write_bmad(dataset, folder, partial(progress, f"writing {spec}"))
         console.print(f"{folder.resolve()}", soft_wrap=True)

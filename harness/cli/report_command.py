@@ -63,9 +63,9 @@ def command(
     if prefer:  # a run that was named by its folder need not be among the results
         preferred = {run.name: run for run in stores}.get(prefer) or find_run(prefer, results)
     places = moved_datasets(moved, list(dict.fromkeys(name for run in stores for name in run.read()["datasets"])))
-    with stage_status() as report:
+    with stage_status() as progress:
         written = write_report(
-            stores, out, policy=policy, published=published, preferred=preferred, moved=places, report=report
+            stores, out, policy=policy, published=published, preferred=preferred, moved=places, progress=progress
         )
     print_doubts(doubt for run in stores for doubt in doubts(run))
     print_unfinished(stores)

@@ -51,7 +51,7 @@ def command(
     from ...results.store import find_run
     from ..analysis.recorded import moved_datasets
     from ..running import runner
-    from .console import CellProgress, console, print_run
+    from .console import CellBars, console, print_run
 
     store = find_run(run, results)
     record = store.read()
@@ -59,8 +59,8 @@ def command(
     changed = {"mask_edges": mask_edges, "padding": padding, "fixed_threshold": fixed_threshold, "pixels": pixels}
     score = score.model_copy(update={name: value for name, value in changed.items() if value is not None})
     places = moved_datasets(moved, record["datasets"])
-    with CellProgress(len(record["cells"])) as progress:
-        unchanged = runner.rescore(store, score, progress.report, places)
+    with CellBars(len(record["cells"])) as bars:
+        unchanged = runner.rescore(store, score, bars.show, places)
     print_run(store)
     if unchanged:
         told = "1 cell keeps its old scores" if len(unchanged) == 1 else f"{len(unchanged)} cells keep their old scores"

@@ -55,8 +55,8 @@ def command(run: str, results: UPath, out: Path | None) -> None:
     short = short_names(scores["dataset"])
     if advice := font_advice([*short, *scores["method"].unique()]):
         console.print(advice, style="yellow", soft_wrap=True)
-    with stage_status() as report:
-        report("drawing", 0, 0)
+    with stage_status() as progress:
+        progress("drawing", 0, 0)
         figures = [
             threshold_figure(curves, scores, dataset, folder, f"{short[dataset]}: {measured[dataset].counts}")
             for dataset in curves["dataset"].unique()

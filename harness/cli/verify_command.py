@@ -33,12 +33,12 @@ def command(run: str, results: UPath, moved: tuple[str, ...]) -> int:
     from ...results.store import find_run
     from ..analysis.recorded import moved_datasets
     from ..running.integrity import verify_run
-    from .console import CellProgress, console
+    from .console import CellBars, console
 
     store = find_run(run, results)
     record = store.read()
-    with CellProgress(len(record["cells"])) as progress:
-        found = verify_run(store, moved_datasets(moved, record["datasets"]), progress.report)
+    with CellBars(len(record["cells"])) as bars:
+        found = verify_run(store, moved_datasets(moved, record["datasets"]), bars.show)
     for what in found.checked:
         console.print(f"checked      {what}", soft_wrap=True)
     for why in found.unchecked:

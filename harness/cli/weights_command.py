@@ -31,16 +31,16 @@ def get(names: tuple[str, ...]) -> None:
     from .console import console, stage_status
 
     for name in names:
-        with stage_status() as report:
+        with stage_status() as progress:
             if name in FILES:
-                console.print(f"{name}: {FILES[name].fetch(report)}", soft_wrap=True)
+                console.print(f"{name}: {FILES[name].fetch(progress)}", soft_wrap=True)
                 continue
             if parse_method(name).name not in methods():
                 raise WeightsError(
                     f"There are no weights and no method {name!r}. {suggest(name, [*FILES, *methods()])}"
                 )
             method = build_method(name, {}, weights="published", device="cpu", seed=0)
-            method.report = report
+            method.progress = progress
             for weights in method.weights_used():
                 console.print(f"{weights.name}, for {name}: SHA-256 {weights.sha256}", soft_wrap=True)
 

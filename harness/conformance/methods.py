@@ -121,7 +121,7 @@ class _Trial:
 
     def make(self, seed: int = 0, options: Mapping[str, Any] | None = None) -> Method:
         method = self._make(self._options if options is None else options, seed=seed)
-        method.report = _unheard
+        method.progress = _unheard
         return method
 
     def fit(self, method: Method, images: Sequence[np.ndarray]) -> None:
@@ -184,7 +184,7 @@ class _Images(Sequence[np.ndarray]):
 
 def _options(trial: _Trial) -> str:
     method = trial.make()
-    taken = {"spec", "weights", "device", "seed", "report", "saved_seconds"}
+    taken = {"spec", "weights", "device", "seed", "progress", "report", "saved_seconds"}
     shadowed = sorted(taken & set(option_types(type(method))))
     if shadowed:
         return f"the option {shadowed[0]} has the name of an attribute that the harness sets; give it another name."

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-from ..api import SPLITS, Case, Dataset, StageReport
+from ..api import SPLITS, Case, Dataset, Progress
 from .leaks import one_patient_note, shared_patients_note, visits_note
 from .subset import Subset
 from .survey import Survey, all_cases, look_alikes, survey
@@ -14,17 +14,17 @@ _DARK = 64  # of 256; the highest grey level of images whose upper bits are empt
 _FEW_LEVELS = 24  # of 256 grey levels; an image with no more has lost most of its bits
 
 
-def notes_on(dataset: Dataset, report: StageReport = lambda *_: None) -> tuple[str, ...]:
+def notes_on(dataset: Dataset, progress: Progress = lambda *_: None) -> tuple[str, ...]:
     """The notes on a dataset: its own, and those on what is odd about its cases.
 
     Args:
         dataset: If it is of files, all of them are read, once.
-        report: Told about progress.
+        progress: Told about progress.
     """
     notes = [_counts(dataset), *dataset.notes()]
     notes += [note(dataset) for note in (one_patient_note, shared_patients_note, visits_note)]
     if dataset.of_files:
-        notes += pixel_notes(dataset, survey(dataset, report)[0])
+        notes += pixel_notes(dataset, survey(dataset, progress)[0])
     return tuple(note.encode(errors="backslashreplace").decode() for note in notes if note)
 
 

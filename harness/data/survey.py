@@ -12,7 +12,7 @@ import numpy as np
 from PIL import Image
 from scipy.ndimage import gaussian_filter
 
-from ..api import SPLITS, BenchError, Case, DataError, Dataset, StageReport
+from ..api import SPLITS, BenchError, Case, DataError, Dataset, Progress
 from ..cache import Cache, cache_key
 from ..code_version import code_version
 
@@ -51,12 +51,12 @@ def all_cases(dataset: Dataset) -> list[Case]:
     return [case for split in SPLITS for case in dataset.cases(split)]
 
 
-def survey(dataset: Dataset, report: StageReport = lambda *_: None) -> tuple[Survey, list[str]]:
+def survey(dataset: Dataset, progress: Progress = lambda *_: None) -> tuple[Survey, list[str]]:
     """Reads every case, or what was kept when it was done before.
 
     Args:
         dataset: Its fingerprint is asked for.
-        report: Told how many cases are read.
+        progress: Told how many cases are read.
 
     Returns:
         What is known of the cases, and what is wrong with those that cannot be read.
@@ -68,7 +68,7 @@ def survey(dataset: Dataset, report: StageReport = lambda *_: None) -> tuple[Sur
     if kept is not None:
         with suppress(OSError, ValueError, KeyError, zipfile.BadZipFile), np.load(kept, allow_pickle=False) as arrays:
             return Survey(**{field.name: arrays[field.name] for field in fields(Survey)}), []
-    found, problems = _read(dataset, report)
+    found, problems = _read(dataset, progress)
     if key and not problems:
         arrays = {field.name: getattr(found, field.name) for field in fields(Survey)}
         cache.store(key, sum(array.nbytes for array in arrays.values()), lambda path: _write(path, arrays))
@@ -109,10 +109,10 @@ def _detail(small: np.ndarray) -> np.ndarray:
     return np.divide(detail, lengths, out=np.zeros_like(detail), where=lengths > _FAINTEST * _SIDE)
 
 
-def _read(dataset: Dataset, report: StageReport) -> tuple[Survey, list[str]]:
+def _read(dataset: Dataset, progress: Progress) -> tuple[Survey, list[str]]:
     cases, rows, problems = all_cases(dataset), [], []
     for done, case in enumerate(cases, start=1):
-        report(f"looking at the images of {dataset.name}", done, len(cases))
+        progress(f"looking at the images of {dataset.name}", done, len(cases))
         try:
             image, mask = dataset.load(case)
         except DataError as error:

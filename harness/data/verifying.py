@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import cast
 
-from ..api import BrokenDatasetError, Case, Dataset, Split, StageReport
+from ..api import BrokenDatasetError, Case, Dataset, Progress, Split
 from .leaks import one_patient_note, shared_patients, visits_note
 from .notes import pixel_notes
 from .survey import Survey, all_cases, look_alikes, survey
@@ -27,14 +27,12 @@ class Finding:
     wrong: bool
 
 
-def verify(
-    open_it: Callable[[], Dataset], report: StageReport = lambda *_: None
-) -> tuple[Dataset, tuple[Finding, ...]]:
+def verify(open_it: Callable[[], Dataset], progress: Progress = lambda *_: None) -> tuple[Dataset, tuple[Finding, ...]]:
     """Reads every image and mask of a dataset.
 
     Args:
         open_it: Opens the dataset; it may find it broken.
-        report: Told how many cases are read.
+        progress: Told how many cases are read.
 
     Returns:
         The dataset, as far as it can be opened, and what was found.
@@ -53,7 +51,7 @@ def verify(
     except BrokenDatasetError as error:
         findings += [Finding("files", problem, wrong=True) for problem in error.problems]
     findings += _counts(dataset)
-    found, problems = survey(dataset, report)
+    found, problems = survey(dataset, progress)
     findings += [Finding("files", problem, wrong=True) for problem in problems]
     findings += _pixels(dataset, found)
     for splits, patients in shared_patients(dataset).items():

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import requests
 
-from ..api import BenchError, StageReport
+from ..api import BenchError, Progress
 from ..files import Lock, explain
 
 OFFLINE = "MIASBENCH_OFFLINE"
@@ -38,7 +38,7 @@ def is_offline() -> bool:
     return os.environ.get(OFFLINE, "0") not in ("", "0")
 
 
-def fetch(url: str, path: Path, checksum: str, report: StageReport = lambda *_: None, name: str = "") -> None:
+def fetch(url: str, path: Path, checksum: str, progress: Progress = lambda *_: None, name: str = "") -> None:
     """Downloads a file, unless it is there.
 
     What came before a connection broke is kept beside it, as `<file>.part`, and the server is asked for the rest, if
@@ -48,7 +48,7 @@ def fetch(url: str, path: Path, checksum: str, report: StageReport = lambda *_: 
         url: Where it is.
         path: Where it goes to. A file that is there is taken as it is.
         checksum: `sha256:…` or `md5:…`, or nothing where none is known.
-        report: Told how many bytes have come.
+        progress: Told how many bytes have come.
         name: What it is called in progress and messages; by default the file's name.
 
     Raises:
@@ -61,10 +61,10 @@ def fetch(url: str, path: Path, checksum: str, report: StageReport = lambda *_: 
         raise FetchError(f"{path} is not there, and it is not downloaded, because {OFFLINE} is set. It is {url}.")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with _claimed(path, partial(report, f"waiting for another download of {name}", 0, 0)):
+        with _claimed(path, partial(progress, f"waiting for another download of {name}", 0, 0)):
             if not path.exists():
                 part = path.with_name(f"{path.name}.part")
-                _insist(partial(_continue, url, part, partial(report, f"downloading {name}")), part, url)
+                _insist(partial(_continue, url, part, partial(progress, f"downloading {name}")), part, url)
                 _prove(part, url, checksum)
                 part.replace(path)
                 _tag(part).unlink(missing_ok=True)
@@ -126,7 +126,7 @@ def _insist(attempt: Callable[[], None], part: Path, url: str) -> None:
             time.sleep(PAUSE * 2**failures)
 
 
-def _continue(url: str, part: Path, report: Callable[[int, int], None]) -> None:
+def _continue(url: str, part: Path, progress: Callable[[int, int], None]) -> None:
     """Downloads what a part lacks, or all of it, if the server has another file by now or does not send parts.
 
     Raises:
@@ -156,7 +156,7 @@ def _continue(url: str, part: Path, report: Callable[[int, int], None]) -> None:
                 for piece in answer.iter_content(_PIECE):
                     file.write(piece)
                     have += len(piece)
-                    report(have, total)
+                    progress(have, total)
             except requests.exceptions.ChunkedEncodingError as error:  # how a broken connection shows itself here
                 raise _BrokenOffError("the connection broke off") from error
     if have < total:

@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 from typing import IO, NamedTuple
 
-from ..api import DataError, StageReport
+from ..api import DataError, Progress
 from ..files import write_folder
 from .fetching import require_space
 
@@ -53,7 +53,7 @@ def is_archive(path: Path) -> bool:
 def unpack(
     archive: Path,
     folder: Path,
-    report: StageReport = lambda *_: None,
+    progress: Progress = lambda *_: None,
     wanted: Callable[[PurePosixPath], bool] = lambda _: True,
 ) -> None:
     """Unpacks a ZIP or tar archive into a new folder.
@@ -63,7 +63,7 @@ def unpack(
     Args:
         archive: The file.
         folder: Where its files go; it must not be there yet.
-        report: Told how many bytes are unpacked.
+        progress: Told how many bytes are unpacked.
         wanted: Which of the archive's files to unpack, by name.
 
     Raises:
@@ -83,7 +83,7 @@ def unpack(
                     raise NothingWantedError(
                         f"{archive} has none of the files that are wanted. Is it the right archive?"
                     )
-                _write(chosen, inside, archive, report)
+                _write(chosen, inside, archive, progress)
         except _UNREADABLE as error:
             if isinstance(error, OSError) and error.errno is not None:  # of the disk, not of the archive
                 raise
@@ -92,7 +92,7 @@ def unpack(
             ) from error
 
 
-def _write(members: list[_Member], folder: Path, archive: Path, report: StageReport) -> None:
+def _write(members: list[_Member], folder: Path, archive: Path, progress: Progress) -> None:
     total = sum(member.size for member in members)
     if total > max(_SMALL, _RATIO * archive.stat().st_size):
         raise DataError(
@@ -111,7 +111,7 @@ def _write(members: list[_Member], folder: Path, archive: Path, report: StageRep
                     raise DataError(f"{archive} is refused: {member.name} is larger than it announces.")
                 target.write(piece)
                 done += len(piece)
-                report(f"unpacking {archive.name}", done, total)
+                progress(f"unpacking {archive.name}", done, total)
         if left:
             raise DataError(f"{archive} is cut short: {member.name} is not all there.")
 

@@ -23,7 +23,7 @@ from ...results.tables import HEADLINE, masks_by
 from ..analysis.case_images import FramedImages, framed_images
 from ..analysis.ranks import compare_methods
 from ..analysis.recorded import NOWHERE_ELSE
-from ..api import StageReport, UsageError
+from ..api import Progress, UsageError
 from ..registry import suggest
 
 
@@ -50,7 +50,7 @@ def write_report(
     published: bool = False,
     preferred: RunStore | None = None,
     moved: Mapping[str, str] = NOWHERE_ELSE,
-    report: StageReport = lambda *_: None,
+    progress: Progress = lambda *_: None,
 ) -> WrittenReport:
     """Writes a page to look at, tables as CSV, Markdown and LaTeX, and figures as PDF and PNG.
 
@@ -61,7 +61,7 @@ def write_report(
         published: Whether to add what papers have published of the same methods, in rows apart.
         preferred: The run to take where several have measured the same.
         moved: Where datasets are now, by name.
-        report: Told about progress.
+        progress: Told about progress.
 
     Raises:
         UsageError: There is nothing to report, or no masks by this policy; or two runs have measured the same and none
@@ -70,34 +70,34 @@ def write_report(
         OSError: The files cannot be written.
     """
     wanted = policy or HEADLINE
-    report("reading", 0, 0)
+    progress("reading", 0, 0)
     joined = join_runs(runs, preferred)
     cases, scores, curves = (table.drop(columns="run") for table in joined)
     _check_policy(runs, scores, wanted)
-    report("finding images", 0, 0)
+    progress("finding images", 0, 0)
     images, missing = _images(runs, moved)
-    report("comparing methods", 0, 0)
+    progress("comparing methods", 0, 0)
     comparison = compare_methods(cases)
     ranks = comparison.ranks
     quoted = _quoted(joined.scores, runs) if published else None
     measured = extents([run.read() for run in runs], cases, scores)
     short = short_names(scores["dataset"])
     remarks = [f"{sentence}." for sentence in unfinished(runs)]
-    report("writing tables", 0, 0)
+    progress("writing tables", 0, 0)
     tables = paper_tables(scores, ranks, wanted, quoted, measured, remarks)
     files = write_tables(tables, out / "tables", quoted)
-    report("drawing figures", 0, 0)
+    progress("drawing figures", 0, 0)
     files += paper_figures(cases, scores, curves, ranks, wanted, out / "figures")
     datasets = [str(name) for name in curves["dataset"].unique()]
     for done, dataset in enumerate(datasets):
-        report("drawing thresholds", done, len(datasets))
+        progress("drawing thresholds", done, len(datasets))
         title = f"{short[dataset]}: {measured[dataset].counts}"
         drawn = threshold_figure(curves, scores, dataset, out / "figures", title)
         files += [drawn.with_suffix(".pdf"), drawn]
-    report("drawing galleries", 0, 0)
+    progress("drawing galleries", 0, 0)
     shown = masks_by(joined.cases, wanted)
     pictures, undrawn = galleries(shown, {run.name: run for run in runs}, images, out / "figures")
-    report("writing report.html", 0, 0)
+    progress("writing report.html", 0, 0)
     page = out / "report.html"
     embedded = [file for file in files if file.suffix == ".png"]
     write_html(page, runs, joined, comparison, wanted, embedded, images, measured, remarks)

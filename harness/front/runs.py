@@ -210,8 +210,8 @@ class Run:
         Raises:
             UsageError: There is nothing to report, or no masks by this policy.
         """
-        with stage_status() as report:
-            written = write_report([self.store], Path(out), policy=policy, published=published, report=report)
+        with stage_status() as progress:
+            written = write_report([self.store], Path(out), policy=policy, published=published, progress=progress)
         return written.files[0]
 
     def __repr__(self) -> str:

@@ -32,8 +32,8 @@ PREDICTED: tuple[Split, ...] = ("valid", "test")
 End = Literal["finished", "kept", "failed"]
 ENDS: tuple[End, ...] = get_args(End)
 
-Report = Callable[[str, str, int, int], None]
-"""Called as `report(cell, stage, done, total)`; a total of 0 means that nobody knows.
+CellProgress = Callable[[str, str, int, int], None]
+"""Called as `progress(cell, stage, done, total)`; a total of 0 means that nobody knows.
 
 The last stage of a cell is one of `ENDS`.
 """
@@ -94,22 +94,22 @@ class Fitted(NamedTuple):
     measured: dict[str, Any]
 
 
-def is_kept(task: CellTask, dataset: Dataset, report: Report) -> bool:
+def is_kept(task: CellTask, dataset: Dataset, progress: CellProgress) -> bool:
     """Whether the cell is finished, and its scores and predictions are what is asked for and undamaged."""
     end = task.store.read()
     if end is None or end["status"] != "finished" or task.force or end["score"] != scored_by(task.config.score):
         return False
-    return _is_whole(task, dataset, report) if _has_maps(end) else task.config.maps == "none"
+    return _is_whole(task, dataset, progress) if _has_maps(end) else task.config.maps == "none"
 
 
-def run_cell(task: CellTask, dataset: Dataset, truths: dict[str, Truths], report: Report) -> Outcome:
+def run_cell(task: CellTask, dataset: Dataset, truths: dict[str, Truths], progress: CellProgress) -> Outcome:
     """Runs a cell, or only scores it again where its predictions stand.
 
     Args:
         task: The cell.
         dataset: Of the cell.
         truths: Lesion masks, kept here for the next cell.
-        report: Told about progress.
+        progress: Told about progress.
 
     Returns:
         How it ended. A method that raises makes a failed cell, not an exception.
@@ -119,16 +119,16 @@ def run_cell(task: CellTask, dataset: Dataset, truths: dict[str, Truths], report
     """
     try:
         end = task.store.read()
-        if end is not None and _has_maps(end) and not task.force and _is_whole(task, dataset, report):
-            score_stored(task, dataset, end, truths, report)
+        if end is not None and _has_maps(end) and not task.force and _is_whole(task, dataset, progress):
+            score_stored(task, dataset, end, truths, progress)
             task.store.write(end | {"score": scored_by(task.config.score)})
             return Outcome(task.cell, "kept")
         begin_cell(task)
         with PeakMemory(task.cell.device) as memory:
-            fitted = fit_cell(task, dataset, report)
-            seconds = [predict_missing(task, dataset, fitted.method, split, report) for split in PREDICTED]
+            fitted = fit_cell(task, dataset, progress)
+            seconds = [predict_missing(task, dataset, fitted.method, split, progress) for split in PREDICTED]
         measured = fitted.measured | memory.measured | {"predict_ms": seconds[-1]}
-        return finish_cell(task, dataset, measured, truths, report)
+        return finish_cell(task, dataset, measured, truths, progress)
     except Exception as error:
         return fail_cell(task, error)
     finally:
@@ -143,7 +143,7 @@ def begin_cell(task: CellTask) -> None:
         task.store.reopen()
 
 
-def fit_cell(task: CellTask, dataset: Dataset, report: Report) -> Fitted:
+def fit_cell(task: CellTask, dataset: Dataset, progress: CellProgress) -> Fitted:
     """Fits the method on the training images.
 
     Raises:
@@ -153,9 +153,9 @@ def fit_cell(task: CellTask, dataset: Dataset, report: Report) -> Fitted:
     cell = task.cell
     seed_everything(cell.seed)
     method = build_method(task.config, cell.method, cell.device, cell.seed)
-    method.report = lambda stage, done, total: report(str(cell), stage, done, total)
+    method.progress = lambda stage, done, total: progress(str(cell), stage, done, total)
     train = _Images(dataset, dataset.cases("train"), cell.size)
-    report(str(cell), "fit", 0, 0)
+    progress(str(cell), "fit", 0, 0)
     start = _clock(method, train)
     method.fit(train)
     synchronize(cell.device)
@@ -172,7 +172,7 @@ def warm_up(task: CellTask, dataset: Dataset, method: Method) -> None:
         method.predict(_Images(dataset, dataset.cases("train"), task.cell.size)[0])
 
 
-def predict_missing(task: CellTask, dataset: Dataset, method: Method, split: Split, report: Report) -> float:
+def predict_missing(task: CellTask, dataset: Dataset, method: Method, split: Split, progress: CellProgress) -> float:
     """Predicts the cases of a split that have no undamaged prediction yet.
 
     Returns:
@@ -186,14 +186,14 @@ def predict_missing(task: CellTask, dataset: Dataset, method: Method, split: Spl
     missing = [case for case in cases if case.id not in there]
     if missing and method.transductive:  # its predictions hang together: all or none
         missing = list(cases)
-    seconds = predict_cases(task, dataset, method, missing, len(cases), report)
+    seconds = predict_cases(task, dataset, method, missing, len(cases), progress)
     if method.transductive:
         return 1000 * seconds / len(missing) if missing else float("nan")
     return median_ms(task.store, cases)
 
 
 def predict_cases(
-    task: CellTask, dataset: Dataset, method: Method, cases: Sequence[Case], total: int, report: Report
+    task: CellTask, dataset: Dataset, method: Method, cases: Sequence[Case], total: int, progress: CellProgress
 ) -> float:
     """Predicts cases of one split and keeps each prediction as soon as it is made; returns the seconds it took.
 
@@ -203,7 +203,7 @@ def predict_cases(
         method: Fitted.
         cases: Those to predict.
         total: How many cases the split has, for the progress.
-        report: Told about progress.
+        progress: Told about progress.
 
     Raises:
         PredictionError: A prediction breaks the contract.
@@ -225,7 +225,7 @@ def predict_cases(
         checked = _check(prediction, task.cell, case)
         stored = StoredPrediction(checked, float("nan") if method.transductive else seconds)
         task.store.write_prediction(case.split, case.id, stored, task.cell.maps)
-        report(str(task.cell), f"predict {case.split}", done, total)
+        progress(str(task.cell), f"predict {case.split}", done, total)
     return taken
 
 
@@ -236,7 +236,7 @@ def median_ms(store: CellStore, cases: Sequence[Case]) -> float:
 
 
 def finish_cell(
-    task: CellTask, dataset: Dataset, measured: dict[str, Any], truths: dict[str, Truths], report: Report
+    task: CellTask, dataset: Dataset, measured: dict[str, Any], truths: dict[str, Truths], progress: CellProgress
 ) -> Outcome:
     """Scores the predictions and ends the cell.
 
@@ -245,9 +245,9 @@ def finish_cell(
         dataset: Of the cell.
         measured: What `score_cell` wants to know of the time before.
         truths: Lesion masks, kept here for the next cell.
-        report: Told about progress.
+        progress: Told about progress.
     """
-    score_stored(task, dataset, measured, truths, report)
+    score_stored(task, dataset, measured, truths, progress)
     if task.config.maps == "none":
         task.store.drop_predictions()
     # A run's record tells of its last invocation; a cell's, of the machine that measured it.
@@ -259,14 +259,14 @@ def finish_cell(
 
 
 def score_stored(
-    task: CellTask, dataset: Dataset, measured: Mapping[str, Any], truths: dict[str, Truths], report: Report
+    task: CellTask, dataset: Dataset, measured: Mapping[str, Any], truths: dict[str, Truths], progress: CellProgress
 ) -> None:
     """Computes a cell's tables from its stored predictions, and keeps them; as `stored_scores`."""
-    task.store.write_tables(stored_scores(task, dataset, measured, truths, report))
+    task.store.write_tables(stored_scores(task, dataset, measured, truths, progress))
 
 
 def stored_scores(
-    task: CellTask, dataset: Dataset, measured: Mapping[str, Any], truths: dict[str, Truths], report: Report
+    task: CellTask, dataset: Dataset, measured: Mapping[str, Any], truths: dict[str, Truths], progress: CellProgress
 ) -> CellTables:
     """Computes a cell's tables from its stored predictions.
 
@@ -275,7 +275,7 @@ def stored_scores(
         dataset: Of the cell.
         measured: While the method ran, as `score_cell` wants it.
         truths: Lesion masks, kept here for the next cell.
-        report: Told about progress.
+        progress: Told about progress.
 
     Raises:
         ResultsError: A prediction is damaged.
@@ -284,9 +284,9 @@ def stored_scores(
     cell = task.cell
     if cell.dataset not in truths:  # cells come dataset by dataset, and one set of masks in memory is enough
         truths.clear()
-        report(str(cell), "reading lesion masks", 0, 0)
+        progress(str(cell), "reading lesion masks", 0, 0)
         truths[cell.dataset] = load_truths(dataset, PREDICTED, cell.size, task.config.score)
-    report(str(cell), "score", 0, 0)
+    progress(str(cell), "score", 0, 0)
     predictions: dict[Split, Sequence[StoredPrediction]] = {
         split: task.store.predictions(split, [case.id for case in dataset.cases(split)]) for split in PREDICTED
     }
@@ -325,9 +325,9 @@ def _has_maps(end: dict[str, Any]) -> bool:
     return end["status"] == "finished" and end["maps"] != "none"
 
 
-def _is_whole(task: CellTask, dataset: Dataset, report: Report) -> bool:
+def _is_whole(task: CellTask, dataset: Dataset, progress: CellProgress) -> bool:
     """Whether every prediction of the cell is there and undamaged."""
-    report(str(task.cell), "checking predictions", 0, 0)
+    progress(str(task.cell), "checking predictions", 0, 0)
     ids = {split: {case.id for case in dataset.cases(split)} for split in PREDICTED}
     return all(task.store.intact(split, of_split) == of_split for split, of_split in ids.items())
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from ...results.store import find_runs
 from ..files import Lock
-from .cells import CellTask, Outcome, Report, is_kept
+from .cells import CellProgress, CellTask, Outcome, is_kept
 from .planning import Plan
 
 _PATIENCE = 0.5  # seconds between two looks at what others are doing
@@ -24,11 +24,11 @@ class Claims:
         taken: The runs that they, or the predictions to score again, were taken from, by name of the cell.
     """
 
-    def __init__(self, plan: Plan, force: bool, report: Report) -> None:
+    def __init__(self, plan: Plan, force: bool, progress: CellProgress) -> None:
         self.kept: dict[str, Outcome] = {}
         self.taken: dict[str, str] = {}
         self._plan = plan
-        self._report = report
+        self._progress = progress
         command = plan.environment["command"]
         self._open = [CellTask(plan.config, cell, plan.store.folder, command, force) for cell in plan.cells]
         self._locks: dict[str, Lock] = {}
@@ -49,15 +49,15 @@ class Claims:
                     continue
                 self._open.remove(task)
                 self._take_over(task)
-                if not is_kept(task, self._plan.datasets[task.cell.dataset], self._report):
+                if not is_kept(task, self._plan.datasets[task.cell.dataset], self._progress):
                     return task
                 self.release(task)
                 self.kept[task.cell.name] = Outcome(task.cell, "kept")
-                self._report(str(task.cell), "kept", 1, 1)
+                self._progress(str(task.cell), "kept", 1, 1)
             if not wait:
                 return None
             if self._open:
-                self._report(str(self._open[0].cell), "waiting for the process that runs it", 0, 0)
+                self._progress(str(self._open[0].cell), "waiting for the process that runs it", 0, 0)
                 time.sleep(_PATIENCE)
         return None
 

@@ -17,9 +17,9 @@ from ..code_version import cell_version
 from ..config import RunConfig
 from .cells import (
     PREDICTED,
+    CellProgress,
     CellTask,
     Outcome,
-    Report,
     begin_cell,
     fail_cell,
     finish_cell,
@@ -44,7 +44,7 @@ class OtherMachineError(BenchError):
     """A machine of the cluster has other data, weights or code than the one that started the run."""
 
 
-def cluster(plan: Plan, claims: Claims, report: Report) -> Generator[Outcome]:
+def cluster(plan: Plan, claims: Claims, progress: CellProgress) -> Generator[Outcome]:
     """Runs cells on a Ray cluster: the one at `address` or `$RAY_ADDRESS`, or one on this machine alone.
 
     Raises:
@@ -57,13 +57,13 @@ def cluster(plan: Plan, claims: Claims, report: Report) -> Generator[Outcome]:
         while True:
             while len(pending) < most and (task := claims.take(wait=not pending)) is not None:
                 dataset = plan.datasets[task.cell.dataset]
-                report(str(task.cell), "waiting for a place in the cluster", 0, 0)
+                progress(str(task.cell), "waiting for a place in the cluster", 0, 0)
                 pending[_submit(ray, task, dataset, most)] = task
             if not pending:
                 return
             ended, running = ray.wait(list(pending), timeout=_PATIENCE)
             for reference in running:
-                _tell(pending[reference], plan.datasets[pending[reference].cell.dataset], report)
+                _tell(pending[reference], plan.datasets[pending[reference].cell.dataset], progress)
             for reference in ended:
                 task = pending.pop(reference)
                 outcome = _outcome(ray, reference, task)
@@ -141,11 +141,11 @@ def _shards(task: CellTask, dataset: Dataset, split: Split, size: int) -> list[l
     return [missing[begin : begin + size] for begin in range(0, len(missing), size)]
 
 
-def _tell(task: CellTask, dataset: Dataset, report: Report) -> None:
+def _tell(task: CellTask, dataset: Dataset, progress: CellProgress) -> None:
     """Reports how many predictions of a cell are in the results folder."""
     done, total = sum(map(task.store.count, PREDICTED)), sum(len(dataset.cases(split)) for split in PREDICTED)
     if done:
-        report(str(task.cell), "predict", done, total)
+        progress(str(task.cell), "predict", done, total)
 
 
 def _outcome(ray: Any, reference: Any, task: CellTask) -> Outcome:

@@ -20,7 +20,7 @@ from ..analysis.recorded import NOWHERE_ELSE, recorded_datasets
 from ..api import BenchError, Dataset
 from ..config import RunConfig, make_config
 from ..scoring.scanning import Truths
-from .cells import PREDICTED, CellTask, Report, scored_by, stored_scores
+from .cells import PREDICTED, CellProgress, CellTask, scored_by, stored_scores
 from .planning import cell_from_record, key_of
 
 _KEYS = {
@@ -55,14 +55,14 @@ class Verification:
 
 
 def verify_run(
-    store: RunStore, moved: Mapping[str, str] = NOWHERE_ELSE, report: Report = lambda *_: None
+    store: RunStore, moved: Mapping[str, str] = NOWHERE_ELSE, progress: CellProgress = lambda *_: None
 ) -> Verification:
     """Verifies a run as far as can be done with what is at hand; images are used where they are found.
 
     Args:
         store: The run.
         moved: Where datasets are now, by name; the others are looked for where the run found them.
-        report: Told about progress.
+        progress: Told about progress.
 
     Raises:
         ResultsError: There is no record that could be read.
@@ -71,7 +71,7 @@ def verify_run(
     record, found, truths = store.read(), Verification(), dict[str, Truths]()
     config = make_config(record["config"], f"in {store.folder / 'run.json'}")
     datasets, missing = recorded_datasets(store, moved)
-    report(store.name, "reading tables", 0, 0)
+    progress(store.name, "reading tables", 0, 0)
     _verify_record(store, record, config, found)
     tables = _verify_tables(store, record, found)
     ends = {entry["name"]: store.cell(entry["name"]).read() for entry in record["cells"]}
@@ -82,7 +82,7 @@ def verify_run(
         found.checked.append("scores against cases")
     _verify_comparisons(tables, ends, current, found)
     for entry in record["cells"]:
-        report(entry["name"], "checking predictions", 0, 0)
+        progress(entry["name"], "checking predictions", 0, 0)
         if _verify_predictions(store.cell(entry["name"]), entry, ends[entry["name"]], record, tables, found):
             what, name = f"scores of {entry['name']} against its predictions", entry["dataset"]
             if name not in datasets:
@@ -93,9 +93,9 @@ def verify_run(
                 found.unchecked.append(f"{what}: {why}")
             else:
                 task = CellTask(config, cell_from_record(entry), store.folder, "")
-                _verify_scores(task, datasets[name], ends[entry["name"]] or {}, truths, report, found)
+                _verify_scores(task, datasets[name], ends[entry["name"]] or {}, truths, progress, found)
                 found.checked.append(what)
-        report(entry["name"], "finished", 1, 1)
+        progress(entry["name"], "finished", 1, 1)
     return found
 
 
@@ -284,13 +284,13 @@ def _verify_scores(
     dataset: Dataset,
     end: Mapping[str, Any],
     truths: dict[str, Truths],
-    report: Report,
+    progress: CellProgress,
     found: Verification,
 ) -> None:
     """Scores the predictions of a cell again, in memory."""
     name = task.cell.name
     try:
-        expected = stored_scores(task, dataset, end, truths, lambda _, *stage: report(name, *stage))
+        expected = stored_scores(task, dataset, end, truths, lambda _, *stage: progress(name, *stage))
         there = task.store.read_tables()
     except BenchError as error:
         found.problems.append(f"cells/{name}: {error}")

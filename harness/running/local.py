@@ -22,7 +22,7 @@ import psutil
 
 from ..registry import METHODS, parse_method
 from ..streams import open_streams
-from .cells import CellTask, Outcome, Report, fail_cell, run_cell
+from .cells import CellProgress, CellTask, Outcome, fail_cell, run_cell
 from .claims import Claims
 from .planning import Plan, open_datasets
 from .provenance import asked_threads, usable_cores
@@ -50,7 +50,7 @@ def prepare(methods: Sequence[str]) -> None:
             forkserver.ensure_running()
 
 
-def local(plan: Plan, claims: Claims, report: Report) -> Generator[Outcome]:
+def local(plan: Plan, claims: Claims, progress: CellProgress) -> Generator[Outcome]:
     """Runs each cell in a process of its own.
 
     At once run as many as there are GPUs, or as there are cores for `threads` of each; another one starts when the
@@ -77,7 +77,7 @@ def local(plan: Plan, claims: Claims, report: Report) -> Generator[Outcome]:
             if not running:
                 return
             for worker in _spoken(running):
-                outcome = worker.listen(report)
+                outcome = worker.listen(progress)
                 if outcome is None:
                     continue
                 running.remove(worker)
@@ -86,7 +86,7 @@ def local(plan: Plan, claims: Claims, report: Report) -> Generator[Outcome]:
                     claims.release(worker.task)
                     yield outcome
                 elif not worker.was_alone:
-                    report(str(worker.task.cell), "killed; tried again when it is alone", 0, 0)
+                    progress(str(worker.task.cell), "killed; tried again when it is alone", 0, 0)
                     killed.append(worker.task)
                 else:
                     ended = fail_cell(worker.task, outcome.text)
@@ -121,7 +121,7 @@ class _Worker:
             self.process.start()
         other.close()
 
-    def listen(self, report: Report) -> Outcome | _Lost | None:
+    def listen(self, progress: CellProgress) -> Outcome | _Lost | None:
         """Hears all that the process has to say; returns how it ended, if it has.
 
         Raises:
@@ -131,7 +131,7 @@ class _Worker:
             while self.connection.poll():
                 said = self.connection.recv()
                 if isinstance(said, tuple):
-                    report(*said)
+                    progress(*said)
                     continue
                 self.process.join(_GRACE)
                 self.stop()
@@ -225,7 +225,7 @@ def _work(pipe: Connection, task: CellTask, variables: dict[str, str], threads: 
         tell(error)
 
 
-def _run(task: CellTask, threads: int, report: Report) -> Outcome:
+def _run(task: CellTask, threads: int, progress: CellProgress) -> Outcome:
     import torch
     from threadpoolctl import threadpool_limits
 
@@ -235,7 +235,7 @@ def _run(task: CellTask, threads: int, report: Report) -> Outcome:
             dataset = open_datasets(task.config)[task.cell.dataset]
         except Exception as error:
             return fail_cell(task, error)
-        return run_cell(task, dataset, {}, report)
+        return run_cell(task, dataset, {}, progress)
 
 
 @contextmanager

@@ -13,7 +13,7 @@ from upath import UPath
 
 from ...results.store import RunStore, readable
 from .. import registry
-from ..api import BenchError, Dataset, Method, StageReport, UsageError, Weights
+from ..api import BenchError, Dataset, Method, Progress, UsageError, Weights
 from ..code_version import cell_version
 from ..config import RunConfig
 from ..data.notes import notes_on
@@ -85,12 +85,12 @@ class Plan:
         return RunStore(self.config.results / name)
 
 
-def make_plan(config: RunConfig, report: StageReport = lambda *_: None) -> Plan:
+def make_plan(config: RunConfig, progress: Progress = lambda *_: None) -> Plan:
     """Opens datasets, builds methods and fetches weights, so that what is wrong is said before anything runs.
 
     Args:
         config: What is asked for.
-        report: Told about progress.
+        progress: Told about progress.
 
     Raises:
         UsageError: A name, option or value is wrong.
@@ -108,10 +108,10 @@ def make_plan(config: RunConfig, report: StageReport = lambda *_: None) -> Plan:
     datasets = open_datasets(config)
     weights = {}
     for done, (name, method) in enumerate(methods.items()):
-        report("fetching weights", done, len(methods))
-        method.report = report
+        progress("fetching weights", done, len(methods))
+        method.progress = progress
         weights[name] = method.weights_used()
-    report("checking every file of the datasets", 0, len(datasets))
+    progress("checking every file of the datasets", 0, len(datasets))
     seeds = list(dict.fromkeys(config.seeds))
     cells = [
         Cell(
@@ -132,8 +132,8 @@ def make_plan(config: RunConfig, report: StageReport = lambda *_: None) -> Plan:
         for seed in (seeds if method.stochastic else seeds[:1])
     ]
     once = tuple(name for name, method in methods.items() if len(seeds) > 1 and not method.stochastic)
-    report("looking at the datasets", 0, 0)
-    notes = {name: notes_on(dataset, report) for name, dataset in datasets.items()}
+    progress("looking at the datasets", 0, 0)
+    notes = {name: notes_on(dataset, progress) for name, dataset in datasets.items()}
     return Plan(config, device, datasets, tuple(cells), controls, notes, once)
 
 

@@ -16,27 +16,27 @@ from ..config import ScoreConfig, make_config
 from ..data.leaks import shared_patients
 from ..files import explain
 from ..scoring.scanning import Truths, load_truths
-from .cells import PREDICTED, CellTask, Outcome, Report, now, run_cell, score_stored, scored_by
+from .cells import PREDICTED, CellProgress, CellTask, Outcome, now, run_cell, score_stored, scored_by
 from .claims import Claims
 from .growing import grown
 from .planning import Cell, Plan, cell_from_record
 from .provenance import usable_cores
 
-Executor = Callable[[Plan, Claims, Report], Generator[Outcome]]
+Executor = Callable[[Plan, Claims, CellProgress], Generator[Outcome]]
 """Takes cells from the claims until there are none, runs them, releases each, and yields how it ended."""
 
 
-def inline(plan: Plan, claims: Claims, report: Report) -> Generator[Outcome]:
+def inline(plan: Plan, claims: Claims, progress: CellProgress) -> Generator[Outcome]:
     """Runs one cell after the other in this process."""
     truths: dict[str, Truths] = {}
     while task := claims.take():
-        outcome = run_cell(task, plan.datasets[task.cell.dataset], truths, report)
+        outcome = run_cell(task, plan.datasets[task.cell.dataset], truths, progress)
         claims.release(task)
         yield outcome
 
 
 def execute(
-    plan: Plan, *, force: bool = False, report: Report = lambda *_: None, executor: Executor = inline
+    plan: Plan, *, force: bool = False, progress: CellProgress = lambda *_: None, executor: Executor = inline
 ) -> list[Outcome]:
     """Runs every cell that is not finished yet, scores it, and keeps the run's tables up to date after each.
 
@@ -46,7 +46,7 @@ def execute(
     Args:
         plan: What to do.
         force: Run finished cells again.
-        report: Told about progress.
+        progress: Told about progress.
         executor: Where and how many at once.
 
     Returns:
@@ -79,10 +79,10 @@ def execute(
             store.write(record)
         names = [cell["name"] for cell in record["cells"]]
         outcomes = {}
-        with closing(Claims(plan, force, report)) as claims, closing(executor(plan, claims, report)) as ended:
+        with closing(Claims(plan, force, progress)) as claims, closing(executor(plan, claims, progress)) as ended:
             for outcome in ended:
                 outcomes[outcome.cell.name] = outcome
-                report(str(outcome.cell), outcome.status, 1, 1)
+                progress(str(outcome.cell), outcome.status, 1, 1)
                 write_run_tables(store, names)
         record = _kept(store, record)  # another process may have added cells to the run meanwhile
         write_run_tables(store, [cell["name"] for cell in record["cells"]])
@@ -106,7 +106,7 @@ def _kept(store: RunStore, record: dict[str, Any]) -> dict[str, Any]:
 def rescore(
     store: RunStore,
     score: ScoreConfig | None = None,
-    report: Report = lambda *_: None,
+    progress: CellProgress = lambda *_: None,
     moved: Mapping[str, str] = NOWHERE_ELSE,
 ) -> list[str]:
     """Computes thresholds and metrics of a run again, from its stored predictions.
@@ -114,7 +114,7 @@ def rescore(
     Args:
         store: The run.
         score: How to score; by default as the run did.
-        report: Told about progress.
+        progress: Told about progress.
         moved: Where datasets are now, by name; the others are looked for where the run found them.
 
     Returns:
@@ -152,10 +152,10 @@ def rescore(
     with ThreadPoolExecutor(usable_cores()) as pool:
         for name, dataset in datasets.items():
             of_dataset = [cell for cell in kept if cell.dataset == name]
-            report(name, "reading lesion masks", 0, 0)
+            progress(name, "reading lesion masks", 0, 0)
             truths = {name: load_truths(dataset, PREDICTED, config.size, config.score)}
             for scored in pool.map(partial(score_again, truths=truths), of_dataset):
-                report(scored, "finished", 1, 1)
+                progress(scored, "finished", 1, 1)
     write_run_tables(store, [cell.name for cell in cells])
     store.write(record | {"config": record["config"] | {"score": config.score.model_dump()}})
     return [cell.name for cell in gone]

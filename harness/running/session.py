@@ -3,10 +3,10 @@
 from collections.abc import Mapping
 from types import MappingProxyType
 
-from ..api import StageReport
+from ..api import Progress
 from ..config import RunConfig
 from . import cluster, local, runner
-from .cells import Outcome, Report
+from .cells import CellProgress, Outcome
 from .planning import Plan, make_plan
 
 EXECUTORS: Mapping[str, runner.Executor] = MappingProxyType(
@@ -14,13 +14,13 @@ EXECUTORS: Mapping[str, runner.Executor] = MappingProxyType(
 )
 
 
-def plan_run(config: RunConfig, report: StageReport = lambda *_: None) -> Plan:
+def plan_run(config: RunConfig, progress: Progress = lambda *_: None) -> Plan:
     """Makes the plan of a run, as `planning.make_plan`; processes for its cells start meanwhile."""
     if config.executor == "local":
         local.prepare(config.methods)
-    return make_plan(config, report)
+    return make_plan(config, progress)
 
 
-def execute_plan(plan: Plan, *, force: bool = False, report: Report = lambda *_: None) -> list[Outcome]:
+def execute_plan(plan: Plan, *, force: bool = False, progress: CellProgress = lambda *_: None) -> list[Outcome]:
     """Runs the cells of a plan with the executor that its run asks for; as `runner.execute`."""
-    return runner.execute(plan, force=force, report=report, executor=EXECUTORS[plan.config.executor])
+    return runner.execute(plan, force=force, progress=progress, executor=EXECUTORS[plan.config.executor])

@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from scipy.ndimage import gaussian_filter
 
-from ...harness.api import StageReport, UsageError
+from ...harness.api import Progress, UsageError
 from ..weights import checksum
 from .index import (
     PROBES,
@@ -78,7 +78,7 @@ class MemoryBank:
         neighbours: Nearest neighbours whose squared distances are averaged; the released code uses one.
         probes: Lists of an inverted file that a search visits.
         coreset: Share of the rows that `index=coreset` keeps.
-        report: Told about progress.
+        progress: Told about progress.
 
     Attributes:
         choice: The index that was taken, and why; known when the first image has been added.
@@ -99,7 +99,7 @@ class MemoryBank:
         neighbours: int = 1,
         probes: int = PROBES,
         coreset: float = 0.1,
-        report: StageReport = _unheard,
+        progress: Progress = _unheard,
     ) -> None:
         self._images = images
         self._name = index
@@ -107,7 +107,7 @@ class MemoryBank:
         self._neighbours = neighbours
         self._probes = probes
         self._coreset = coreset
-        self._report = report
+        self._progress = progress
         self._seen = 0
 
     def __len__(self) -> int:
@@ -227,7 +227,7 @@ class MemoryBank:
         """Trains the index on the images that have waited, and lets in those that are not held out."""
         waiting = self._waiting
         if not self._index.is_trained:
-            self._report("training the index", 0, 0)
+            self._progress("training the index", 0, 0)
             try:
                 self._index.train(waiting.reshape(-1, waiting.shape[2]))
             except RuntimeError as error:
@@ -289,7 +289,7 @@ class MemoryBank:
             count = min(_CHUNK, rows - start)
             projected[start : start + count] = projection.apply(self._index.reconstruct_n(start, count))
         # With an axis in between, anomalib's selection leaves the dimensions as they are.
-        selection = Coreset(torch.from_numpy(projected[:, None]), self._coreset, self._report)
+        selection = Coreset(torch.from_numpy(projected[:, None]), self._coreset, self._progress)
         with torch.random.fork_rng():
             torch.manual_seed(0)  # anomalib draws the first row with torch's global generator
             chosen = np.sort(selection.select_coreset_idxs())

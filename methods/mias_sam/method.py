@@ -131,7 +131,7 @@ class MiasSam(PromptedSam):
                 scores = self._bank.distances(self._describe(features))
                 maps.append(self._map(scores))
                 image_scores.append(float(scores.max()))
-                self.report("anomaly maps of the whole test set", done, len(images))
+                self.progress("anomaly maps of the whole test set", done, len(images))
             value_range = range_of(maps)
             file.seek(0)
             for image, raw_map, image_score in zip(images, maps, image_scores, strict=True):
@@ -175,7 +175,7 @@ class MiasSam(PromptedSam):
             neighbours=self.neighbours,
             probes=self.probes,
             coreset=self.coreset,
-            report=self.report,
+            progress=self.progress,
         )
         seconds = -self.saved_seconds
         for done, index in enumerate(rng.permutation(len(images)), start=1):
@@ -183,7 +183,7 @@ class MiasSam(PromptedSam):
             start = time.perf_counter()
             bank.add(self._describe(self._encode(image[:, ::-1] if flips[index] else image)))
             seconds += time.perf_counter() - start
-            self.report("memory bank", done, len(images))
+            self.progress("memory bank", done, len(images))
         start = time.perf_counter()
         bank.finish()
         bank.seconds = seconds + time.perf_counter() - start + self.saved_seconds

@@ -47,7 +47,7 @@ class SamRefine(PromptedSam):
         return self.normalisation == "train" or self.base.stochastic
 
     def weights_used(self) -> tuple[Weights, ...]:
-        self.base.report = self.report
+        self.base.progress = self.progress
         return tuple(dict.fromkeys(super().weights_used() + self.base.weights_used()))
 
     def diagnostics(self) -> tuple[Diagnostic, ...]:
@@ -55,7 +55,7 @@ class SamRefine(PromptedSam):
 
     def fit(self, images: Sequence[np.ndarray]) -> None:
         """Fits the base, and finds the range of normal maps where `normalisation=train` needs it."""
-        self.base.report = self.report
+        self.base.progress = self.progress
         self._load_sam()
         if self.normalisation == "train":
             if len(images) < 2:

@@ -52,7 +52,7 @@ class SamMethod(Method):
 
     def weights_used(self) -> tuple[Weights, ...]:
         source = SAM[self._resolved_encoder()]
-        return (describe(source.name, self.weights, source.fetch(self.report)),)  # type: ignore[arg-type]
+        return (describe(source.name, self.weights, source.fetch(self.progress)),)  # type: ignore[arg-type]
 
     def _load_sam(self) -> None:
         encoder = self._resolved_encoder()

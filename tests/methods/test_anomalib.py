@@ -197,7 +197,7 @@ def test_a_resumed_training_keeps_its_centroids(monkeypatch: pytest.MonkeyPatch,
             raise RuntimeError("interrupted")
 
     method = build("cfa", input_size=64, epochs=3, batch_size=3)
-    method.report = interrupt
+    method.progress = interrupt
     with pytest.raises(RuntimeError, match="interrupted"):
         method.fit(TRAIN)
     resumed = fitted("cfa", epochs=3)

@@ -66,7 +66,7 @@ def test_the_code_is_narrow() -> None:
 def test_training_lowers_the_loss(slices: list[np.ndarray]) -> None:
     told: list[str] = []
     method = Autoencoder(epochs=8, batch_size=4)
-    method.report = lambda stage, done, total: told.append(stage)
+    method.progress = lambda stage, done, total: told.append(stage)
     method.fit(slices)
     losses = [float(text.rpartition(" ")[2]) for text in told if "loss" in text]
     assert losses[-1] < 0.7 * losses[0]

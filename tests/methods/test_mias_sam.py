@@ -348,7 +348,7 @@ def test_progress_is_reported(blur: BlurSam, images: dict[str, list[np.ndarray]]
     told: list[tuple[str, int, int]] = []
     for index in ("exact", "8bit", "coreset"):
         method = make(index=index)
-        method.report = lambda stage, done, total: told.append((stage, done, total))
+        method.progress = lambda stage, done, total: told.append((stage, done, total))
         method.fit(images["train"][:4])
     assert [step for step in told if step[0] == "memory bank"] == [("memory bank", done, 4) for done in range(1, 5)] * 3
     assert told.count(("training the index", 0, 0)) == 1

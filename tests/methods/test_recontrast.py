@@ -112,7 +112,7 @@ def test_training_moves_the_encoder_lowers_the_loss_and_leaves_the_frozen_one(sl
     told: list[str] = []
     method = ReContrast(epochs=24, batch_size=4)
     method.weights = "embedded"
-    method.report = lambda stage, done, total: told.append(stage)
+    method.progress = lambda stage, done, total: told.append(stage)
     method.fit(slices)
     losses = [float(text.rpartition(" ")[2]) for text in told if "loss" in text]
     assert losses[-1] < 0.8 * losses[0]

@@ -24,7 +24,7 @@ class Recorder(Intensity):
 
     def fit(self, images: Sequence[np.ndarray]) -> None:
         self.seen = [image.tobytes() for image in images]
-        self.report("recording", 1, 1)
+        self.progress("recording", 1, 1)
         self.saved_seconds += 10
 
     def predict(self, image: np.ndarray) -> Prediction:
@@ -178,7 +178,7 @@ def test_many_are_as_one_by_one(blur: BlurSam, images: list[np.ndarray], spot: n
 def test_what_the_base_says_and_saves_is_passed_on(blur: BlurSam, images: list[np.ndarray], spot: np.ndarray) -> None:
     told = []
     method = make("recorder")
-    method.report = lambda *step: told.append(step)
+    method.progress = lambda *step: told.append(step)
     method.fit(images)
     assert told == [("recording", 1, 1)]
     assert method.saved_seconds == 10

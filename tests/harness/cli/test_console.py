@@ -9,7 +9,7 @@ import pytest
 from rich.console import Console
 
 from miasbench.harness.cli import console as output
-from miasbench.harness.cli.console import CellProgress, stage_status
+from miasbench.harness.cli.console import CellBars, stage_status
 
 CELL = "brain_flair_lgg · mias_sam[prompt=centroid_box] · seed 0"
 
@@ -29,14 +29,14 @@ def without_time(line: str) -> str:
 
 
 def test_each_stage_is_a_line_with_the_time_and_a_count(log: Callable[[], list[str]]) -> None:
-    with CellProgress(3) as cells:
-        cells.report("one", "fit", 0, 0)
+    with CellBars(3) as cells:
+        cells.show("one", "fit", 0, 0)
         assert len(log()) == 1, "it comes at once"
         for done in range(1, 1001):
-            cells.report("one", "predict test", done, 1000)
-        cells.report("one", "finished", 1, 1)
-        cells.report("two", "failed", 1, 1)
-        cells.report("three", "fit", 0, 0)
+            cells.show("one", "predict test", done, 1000)
+        cells.show("one", "finished", 1, 1)
+        cells.show("two", "failed", 1, 1)
+        cells.show("three", "fit", 0, 0)
     assert [without_time(line) for line in log()] == [
         "0 of 3  one: fit",
         "0 of 3  one: predict test",
@@ -49,9 +49,9 @@ def test_each_stage_is_a_line_with_the_time_and_a_count(log: Callable[[], list[s
 def test_a_long_stage_is_a_line_now_and_then(log: Callable[[], list[str]], monkeypatch: pytest.MonkeyPatch) -> None:
     seconds = 0
     monkeypatch.setattr(time, "monotonic", lambda: float(seconds))
-    with CellProgress(2) as cells:
+    with CellBars(2) as cells:
         for seconds in range(100):
-            cells.report("one", "predict test", seconds, 100)
+            cells.show("one", "predict test", seconds, 100)
     assert [without_time(line) for line in log()] == [
         "0 of 2  one: predict test",
         "0 of 2  one: predict test, 30 of 100",
@@ -82,8 +82,8 @@ def test_labels_are_cut_and_numbers_are_not(width: int, monkeypatch: pytest.Monk
     console = Console(file=out, width=width, force_terminal=True, markup=False, highlight=False)
     monkeypatch.setattr(output, "console", console)
     monkeypatch.setattr(output, "_live", True)
-    with CellProgress(12) as cells:
-        cells.report(CELL, "predict test", 1234, 5678)
+    with CellBars(12) as cells:
+        cells.show(CELL, "predict test", 1234, 5678)
     shown = out.getvalue()
     assert "1234/5678" in shown
     assert "0/12" in shown

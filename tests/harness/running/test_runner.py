@@ -88,7 +88,7 @@ class TestRun:
 
     def test_progress_is_told(self, tmp_path: Path) -> None:
         told: list[tuple[str, str, int, int]] = []
-        execute(make_plan(config(tmp_path)), report=lambda *step: told.append(step))
+        execute(make_plan(config(tmp_path)), progress=lambda *step: told.append(step))
         assert {stage for _, stage, _, _ in told} >= {"fit", "predict valid", "predict test", "score"}
         assert [done for _, stage, done, _ in told if stage == "predict test"] == list(range(1, 7))
 
@@ -469,12 +469,12 @@ class TestGoingOn:
         busy.acquire()
         stages: list[tuple[str, str]] = []
 
-        def report(cell: str, stage: str, done: int, total: int) -> None:
+        def progress(cell: str, stage: str, done: int, total: int) -> None:
             stages.append((cell, stage))
             if stage.startswith("waiting"):
                 busy.release()
 
-        outcomes = execute(plan, report=report)
+        outcomes = execute(plan, progress=progress)
         assert [outcome.status for outcome in outcomes] == ["finished"] * 2
         cells = [cell for cell, stage in stages if stage in ("finished", "waiting for the process that runs it")]
         assert cells == [str(plan.cells[1]), str(plan.cells[0]), str(plan.cells[0])]
