@@ -6,7 +6,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from ..harness.api import BrokenDatasetError, DataError, Progress, UsageError
-from ..harness.download.unpacking import ENDINGS, NothingWantedError, is_archive, unpack
+from ..harness.download.unpacking import ARCHIVE_ENDINGS, NothingWantedError, is_archive, unpack
 from ..harness.paths import expanded
 from .bmad import NAMES, belongs_to
 from .card import CardFile
@@ -16,7 +16,7 @@ from .volume_files import explain_volumes, find_volume, has_volumes
 from .volumes import Slicing, slice_volumes
 
 
-def add(
+def add_dataset(
     name: str,
     path: Path,
     data_root: Path,
@@ -58,8 +58,8 @@ def add(
         raise DataError(f"There is nothing at {path}.")
     if path.is_file() and not is_archive(path):
         raise DataError(
-            f"{path} is neither a folder nor an archive that can be unpacked ({', '.join(ENDINGS)}). Unpack others "
-            f"yourself, and add the folder. A card (.yaml) needs no name: --dataset {path}."
+            f"{path} is neither a folder nor an archive that can be unpacked ({', '.join(ARCHIVE_ENDINGS)}). Unpack "
+            f"others yourself, and add the folder. A card (.yaml) needs no name: --dataset {path}."
         )
     if masks is None and has_volumes(path):
         raise UsageError(f"{path} holds NIfTI volumes: say with --masks where the masks of their lesions are.")

@@ -49,7 +49,7 @@ class Splits(_Keys):
         return self
 
 
-class Counts(_Keys):
+class SplitCounts(_Keys):
     """How many cases a complete copy has."""
 
     train: int
@@ -99,8 +99,8 @@ class SlicedVolumes(_Keys):
     largest_voxel_mm: tuple[float, float, float]
     seed: int
     shares: tuple[float, float, float]
-    patients: Counts
-    volumes: Counts
+    patients: SplitCounts
+    volumes: SplitCounts
     without_mask: int
     lesion_slices_left_out: int
     constant_slices_left_out: int
@@ -151,7 +151,7 @@ class CardFile(_Keys):
     licence: str = "unknown"
     citation: str = "unknown"
     annotation: Literal["mask", "image"] = "mask"
-    counts: Counts | None = None
+    counts: SplitCounts | None = None
     root: str = "."
     splits: Splits | None = None
     patient: re.Pattern[str] | None = None
@@ -221,7 +221,7 @@ def _explain(place: tuple[int | str, ...], kind: str, message: str) -> str:
         return f"{key}: {message.removeprefix('Value error, ')}"
     model: type[BaseModel] = CardFile
     for part in place[:-1]:
-        annotation: Any = model.model_fields[str(part)].annotation  # Counts, or Counts | None
+        annotation: Any = model.model_fields[str(part)].annotation  # SplitCounts, or SplitCounts | None
         model = next(each for each in (annotation, *get_args(annotation)) if hasattr(each, "model_fields"))
     known = list(model.model_fields)
     near = difflib.get_close_matches(str(place[-1]), known, n=1, cutoff=0.5)

@@ -12,7 +12,7 @@ from ..harness.api import SPLITS, BrokenDatasetError, Case, DataError, Dataset, 
 from ..harness.files import path_text
 from .card import CardFile, SplitFolders, Splits
 from .hints import dataset_near, entries, holding, holds_splits, mvtec, subfolder
-from .images import ENDINGS, inspect
+from .images import IMAGE_ENDINGS, inspect
 from .pairing import masks_among, pairing_problems
 from .passing import passed_over
 from .patients import patients_in_names
@@ -151,7 +151,7 @@ class FolderDataset(Dataset):
                 for place in places
                 if place is not None
                 for path in entries(place)
-                if path.suffix.lower() in ENDINGS and path.stem in names
+                if path.suffix.lower() in IMAGE_ENDINGS and path.stem in names
             ]
         return found
 
@@ -215,7 +215,7 @@ class FolderDataset(Dataset):
             ) from error
         named: dict[str, Path] = {}
         for path in found:
-            if path.suffix.lower() in ENDINGS and not path.name.startswith("."):
+            if path.suffix.lower() in IMAGE_ENDINGS and not path.name.startswith("."):
                 # One name has several spellings in Unicode, and archives made on macOS use another one than Linux.
                 other = named.setdefault(unicodedata.normalize("NFC", path_text(path.stem)), path)
                 if other is not path:

@@ -7,7 +7,7 @@ from itertools import islice
 from pathlib import Path
 
 from ..harness.api import DataError
-from .images import ENDINGS
+from .images import IMAGE_ENDINGS
 
 _MVTEC_MASKS = ("ground_truth",)
 _SHOWN = 8  # names in a folder
@@ -45,9 +45,9 @@ def holding(folder: Path) -> str:
     names = [path.name for path in inside]
     more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
     text = f"holds {', '.join(names[:_SHOWN]) + more or 'nothing'}."
-    if any(path.is_file() for path in inside) and not any(path.suffix.lower() in ENDINGS for path in inside):
-        text += f" Only {', '.join(ENDINGS)} are read: save images as PNG."
-    elif any(path.suffix.lower() in ENDINGS for below in inside if below.is_dir() for path in entries(below)):
+    if any(path.is_file() for path in inside) and not any(path.suffix.lower() in IMAGE_ENDINGS for path in inside):
+        text += f" Only {', '.join(IMAGE_ENDINGS)} are read: save images as PNG."
+    elif any(path.suffix.lower() in IMAGE_ENDINGS for below in inside if below.is_dir() for path in entries(below)):
         text += (
             " Images in its subfolders can be named on a card (.yaml) by a pattern, such as `normal: healthy/*/*.png`."
         )

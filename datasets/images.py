@@ -22,7 +22,7 @@ _BY_ENDING = {
     ".webp": "WEBP",
     ".gif": "GIF",
 }
-ENDINGS = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", *_BY_ENDING)
+IMAGE_ENDINGS = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", *_BY_ENDING)
 PIXEL_LIMIT = 2**26
 """Images with more pixels than 8,192 x 8,192, are refused: a few bytes can claim any number of them."""
 LABELS = 16

@@ -5,7 +5,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Set
 from pathlib import Path
 
-from .images import ENDINGS
+from .images import IMAGE_ENDINGS
 
 # Files that lie beside images and are none: texts, tables, and those that operating systems leave.
 _OTHER = (
@@ -34,7 +34,7 @@ def passed_over(root: Path, folders: Iterable[Path], used: Set[str]) -> Iterator
         ending = ".nii.gz" if path.name.lower().endswith(".nii.gz") else path.suffix.lower()
         if str(path) in used or (ending in _OTHER) or path.stem.upper() in ("README", "LICENSE", "LICENCE"):
             continue
-        if ending in ENDINGS:
+        if ending in IMAGE_ENDINGS:
             places[path.parent.relative_to(root).as_posix()] += 1
         else:
             endings[ending or "without an ending"] += 1
@@ -42,8 +42,8 @@ def passed_over(root: Path, folders: Iterable[Path], used: Set[str]) -> Iterator
     if endings:
         told = ", ".join(f"{count:,} {ending}" for ending, count in endings.most_common())
         yield (
-            f"{_files_are(endings.total())} passed over, because only {', '.join(ENDINGS)} are read: {told}, such as "
-            f"{example}. Save images as PNG to have them used."
+            f"{_files_are(endings.total())} passed over, because only {', '.join(IMAGE_ENDINGS)} are read: {told}, "
+            f"such as {example}. Save images as PNG to have them used."
         )
     if places:
         told = ", ".join(f"{count:,} in {place}" for place, count in places.most_common(_SHOWN))

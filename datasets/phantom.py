@@ -25,7 +25,7 @@ Count = Annotated[int, Field(ge=2, le=30_000)]
 Size = Annotated[int, Field(ge=64, le=1024)]
 Seed = Annotated[int, Field(ge=0)]
 
-Picture = Callable[[np.random.Generator, np.random.Generator, int, int, bool], tuple[np.ndarray, np.ndarray]]
+Painter = Callable[[np.random.Generator, np.random.Generator, int, int, bool], tuple[np.ndarray, np.ndarray]]
 """Draws a slice from the patient's stream, the slice's stream, its number, its size and whether it has lesions.
 
 Returns grey values, float (H, W), 0 to 1, and the lesion mask, bool (H, W).
@@ -69,7 +69,7 @@ class Phantom(Dataset):
     """
 
     def __init__(
-        self, name: str, modality: str, picture: Picture, counts: tuple[int, int, int], size: int, seed: int
+        self, name: str, modality: str, picture: Painter, counts: tuple[int, int, int], size: int, seed: int
     ) -> None:
         self.name = name
         self._picture = picture

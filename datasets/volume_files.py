@@ -8,9 +8,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from ..harness.api import DataError
-from .images import ENDINGS as IMAGE_ENDINGS
+from .images import IMAGE_ENDINGS
 
-ENDINGS = (".nii", ".nii.gz")
+VOLUME_ENDINGS = (".nii", ".nii.gz")
 _FOREIGN = {  # endings of other formats, with what makes NIfTI or a picture of them
     ".dcm": "dcm2niix",
     ".ima": "dcm2niix",
@@ -50,7 +50,7 @@ def pair_volumes(images: Path, masks: Path) -> dict[str, tuple[Path, Path | None
     return {name: (path, labels.get(name)) for name, path in sorted(volumes.items())}
 
 
-def passed_over(*folders: Path) -> dict[str, int]:
+def count_passed_over(*folders: Path) -> dict[str, int]:
     """How many pictures and volumes of formats that are not NIfTI lie beside the volumes, by their ending."""
     endings = Counter(
         path.suffix.lower() for folder in folders for path in folder.iterdir() if not path.name.startswith(".")
@@ -61,7 +61,7 @@ def passed_over(*folders: Path) -> dict[str, int]:
 def find_volume(folder: Path) -> Path | None:
     """A NIfTI volume somewhere below a folder, or, where there are no pictures, a file of another volume format."""
     files = list(_below(folder))
-    for endings, others in ((ENDINGS, ()), (tuple(_FOREIGN), IMAGE_ENDINGS)):
+    for endings, others in ((VOLUME_ENDINGS, ()), (tuple(_FOREIGN), IMAGE_ENDINGS)):
         found = [path for path in files if path.name.lower().endswith(endings)]
         if found and not any(path.suffix.lower() in others for path in files):
             return found[0].relative_to(folder)
@@ -73,7 +73,7 @@ def explain_volumes(folder: Path) -> str:
     place = find_volume(folder)
     if place is None:
         return ""
-    if not place.name.lower().endswith(ENDINGS):
+    if not place.name.lower().endswith(VOLUME_ENDINGS):
         return (
             f"Files such as {place} are not read: convert them to NIfTI ({_FOREIGN[place.suffix.lower()]} does), and "
             "bench data add NAME IMAGES --masks MASKS cuts the volumes into slices."
@@ -92,7 +92,7 @@ def explain_volumes(folder: Path) -> str:
 
 def _volumes(folder: Path) -> Iterator[Path]:
     for path in sorted(folder.iterdir()):
-        if path.name.lower().endswith(ENDINGS) and not path.name.startswith(".") and not path.is_dir():
+        if path.name.lower().endswith(VOLUME_ENDINGS) and not path.name.startswith(".") and not path.is_dir():
             yield path
 
 

@@ -12,10 +12,10 @@ from PIL import Image
 
 from ..harness.api import SPLITS, DataError, Dataset, Progress, Split, UsageError
 from ..harness.files import write_folder
-from .card import Counts, SlicedVolumes
+from .card import SlicedVolumes, SplitCounts
 from .nifti import Volume
 from .splitting import SplitRule
-from .volume_files import pair_volumes, passed_over
+from .volume_files import count_passed_over, pair_volumes
 
 _AXES = ("sagittal", "coronal", "axial")
 _PERCENTILES = 0.5, 99.5
@@ -138,11 +138,11 @@ def slice_volumes(
         without_mask=sum(mask is None for _, mask in pairs.values()),
         lesion_slices_left_out=left_out["lesion"],
         constant_slices_left_out=left_out["constant"],
-        passed_over=passed_over(images, masks),
+        passed_over=count_passed_over(images, masks),
     )
 
 
-def describe(made: SlicedVolumes, dataset: Dataset) -> Iterator[str]:
+def describe_volumes(made: SlicedVolumes, dataset: Dataset) -> Iterator[str]:
     """The lines that tell a user what to check in a dataset made of volumes."""
     groups, volumes = ({split: getattr(counts, split) for split in SPLITS} for counts in (made.patients, made.volumes))
     patients = sorted({case.patient for split in SPLITS for case in dataset.cases(split)})
@@ -290,9 +290,9 @@ def _save(folder: Path, name: str, pixels: np.ndarray) -> None:
     Image.fromarray(np.ascontiguousarray(pixels)).save(folder / name)
 
 
-def _counts(splits: Iterable[Split]) -> Counts:
+def _counts(splits: Iterable[Split]) -> SplitCounts:
     counted = Counter(splits)
-    return Counts(**{split: counted[split] for split in SPLITS})
+    return SplitCounts(**{split: counted[split] for split in SPLITS})
 
 
 def _listed(labels: Mapping[int, int]) -> str:

@@ -9,7 +9,7 @@ import torch
 from safetensors.torch import load_file
 
 from ..harness.api import Weights
-from .weights import EFFICIENTNET_LITE0, describe, timm_file
+from .weights import EFFICIENTNET_LITE0, describe_weights, timm_file
 
 # EfficientNet-Lite0 has seven stages of so many blocks; the package numbers its blocks from 0 to 15.
 _LITE0_STAGES = (1, 2, 2, 3, 3, 4, 1)
@@ -52,7 +52,7 @@ class Backbone:
         return EFFICIENTNET_LITE0.fetch() if self.kind == "embedded" else timm_file(self.name)
 
     def weights_used(self) -> Weights:
-        return describe(self.name, self.kind, self.fetch())  # type: ignore[arg-type]
+        return describe_weights(self.name, self.kind, self.fetch())  # type: ignore[arg-type]
 
     def load_into(self, network: torch.nn.Module) -> None:
         """Gives a timm network of this architecture its weights; it may lack the classification head."""

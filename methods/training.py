@@ -203,7 +203,7 @@ class PreparedImages(Dataset[Any]):
         return self._prepare(self._images[index])
 
 
-def seed_everything(*seeds: int) -> None:
+def seed_from(*seeds: int) -> None:
     """Seeds Python's, numpy's and torch's global generators with a number that follows from all the seeds."""
     number = int(np.random.SeedSequence(seeds).generate_state(1)[0])
     random.seed(number)
@@ -291,7 +291,7 @@ class _Epochs(Checkpoint):
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self._batches.epoch = trainer.current_epoch
         self._losses = []
-        seed_everything(self._batches.seed, trainer.current_epoch)
+        seed_from(self._batches.seed, trainer.current_epoch)
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int

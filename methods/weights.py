@@ -254,7 +254,7 @@ def first_uses() -> dict[str, str]:
         raise WeightsError(f"{record} cannot be read ({error}). Mend it, or delete it and begin anew.") from error
 
 
-def describe(name: str, kind: Literal["published", "embedded"], path: Path) -> Weights:
+def describe_weights(name: str, kind: Literal["published", "embedded"], path: Path) -> Weights:
     """The record of a weight file that results carry."""
     return Weights(name, kind, checksum(path))
 

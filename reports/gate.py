@@ -8,7 +8,7 @@ from xml.etree import ElementTree
 from rich.console import Group, RenderableType
 from rich.text import Text
 
-from ..results.baseline import RUNTIME, Finding, Kind
+from ..results.baseline import RUNTIME, Finding, FindingKind
 from .fitting import Column, FittedTable
 from .names import short_names
 
@@ -18,7 +18,7 @@ _COLUMNS = (
     *(Column(title, "text") for title in ("found", "")),
 )
 _OUTCOMES = {"regression": "failure", "slower": "failure", "not judged": "skipped", "new": "skipped"}
-_SENTENCES: dict[Kind, str] = {
+_SENTENCES: dict[FindingKind, str] = {
     "crashed": "crashed: no score is worse, there is none.",
     "missing": "missing: the baseline has it, the run does not.",
     "dataset changed": "on a dataset that has changed: scores are of other images, and not compared.",
@@ -35,7 +35,7 @@ _SENTENCES: dict[Kind, str] = {
     "improved": "better by more than the tolerance.",
     "new": "not in the baseline yet.",
 }
-_TO_ACCEPT: tuple[Kind, ...] = ("improved", "new", "dataset changed", "configuration changed")
+_TO_ACCEPT: tuple[FindingKind, ...] = ("improved", "new", "dataset changed", "configuration changed")
 _NOT_IN_XML = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 
 
@@ -58,7 +58,7 @@ def gate_table(findings: Sequence[Finding], accept: str) -> RenderableType:
         parts.append(table)
     failed = any(finding.failed for finding in findings)
     parts.append(Text(f"The gate {_verdict(findings)}.", style="bold red" if failed else "bold green"))
-    return Group(*parts, *(Text(sentence) for sentence in in_words(findings, accept)))
+    return Group(*parts, *(Text(sentence) for sentence in gate_in_words(findings, accept)))
 
 
 def gate_markdown(findings: Sequence[Finding], accept: str) -> str:
@@ -71,7 +71,7 @@ def gate_markdown(findings: Sequence[Finding], accept: str) -> str:
     fine = [finding for finding in findings if finding.kind == "ok"]
     notable = [finding for finding in findings if finding.kind != "ok"]
     lines = [f"### Benchmark gate: {_verdict(findings)}", ""]
-    lines += [*(f"- {sentence}" for sentence in in_words(findings, f"`{accept}`")), ""]
+    lines += [*(f"- {sentence}" for sentence in gate_in_words(findings, f"`{accept}`")), ""]
     lines += _markdown_tables(notable)
     if fine:
         summary = f"<details><summary>{len(fine)} as before</summary>"
@@ -101,7 +101,7 @@ def junit_xml(findings: Sequence[Finding]) -> str:
     return f'<?xml version="1.0" encoding="utf-8"?>\n{ElementTree.tostring(root, encoding="unicode")}\n'
 
 
-def in_words(findings: Sequence[Finding], accept: str) -> Iterator[str]:
+def gate_in_words(findings: Sequence[Finding], accept: str) -> Iterator[str]:
     """Sums the findings up, the most serious first, a sentence at a time."""
     counts = Counter(finding.kind for finding in findings)
     yield from (f"{counts[kind]} × {sentence}" for kind, sentence in _SENTENCES.items() if counts[kind])

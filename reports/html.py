@@ -26,7 +26,7 @@ from ..results.store import ResultsError, RunStore, slug, write_file
 from ..results.tables import FEW_PATIENTS, masks_by
 from .galleries import GREEN, ORANGE, Read, picture
 from .names import short_names
-from .ranks import in_words
+from .ranks import ranks_in_words
 from .spread import deviation, interval, spread_notes
 from .style import looks
 from .tables import ordered_policies
@@ -117,7 +117,7 @@ def _words(ranks: pd.DataFrame, comparisons: pd.DataFrame, policy: str) -> dict[
     words = {}
     for dataset, ranking in ranks[ranks["policy"] == policy].groupby("dataset", sort=False):
         pairs = comparisons[(comparisons["policy"] == policy) & (comparisons["dataset"] == dataset)]
-        words[str(dataset)] = list(in_words(ranking, pairs))
+        words[str(dataset)] = list(ranks_in_words(ranking, pairs))
     return words
 
 

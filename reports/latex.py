@@ -8,7 +8,7 @@ import unicodedata
 from collections.abc import Iterator, Sequence
 from math import isfinite
 
-from .paper_tables import Cell, Column, PaperTable, Row
+from .paper_tables import PaperCell, PaperColumn, PaperRow, PaperTable
 
 PACKAGES = ("booktabs", "siunitx", "xcolor")
 _SPECIAL = {
@@ -49,7 +49,7 @@ def document(names: Sequence[str]) -> str:
     )
 
 
-def escaped(text: str) -> str:
+def escape_latex(text: str) -> str:
     """Makes any text stand in LaTeX as it is; letters that pdfLaTeX has not got are named, such as [U+4E2D]."""
     return "".join(_letter(letter) for letter in unicodedata.normalize("NFC", text))
 
@@ -71,13 +71,13 @@ def _lines(table: PaperTable) -> Iterator[str]:
     formats = [_format(table, index) for index in range(len(table.columns))]
     yield r"\begin{table}[p]"
     yield r"\centering"
-    yield f"\\caption{{{escaped(table.caption)}.}}"
+    yield f"\\caption{{{escape_latex(table.caption)}.}}"
     yield r"\footnotesize"
     yield r"\setlength{\tabcolsep}{4pt}"
     yield _SETTINGS
     yield f"\\begin{{tabular}}{{l{''.join(f'S[table-format={one}]' for one in formats)}}}"
     yield r"\toprule"
-    yield _line("method", [f"{{{_colour(column.oracle)}{{}}{escaped(column.title)}}}" for column in table.columns])
+    yield _line("method", [f"{{{_colour(column.oracle)}{{}}{escape_latex(column.title)}}}" for column in table.columns])
     kind = ""
     for row in table.rows:
         if row.kind != kind:
@@ -87,14 +87,14 @@ def _lines(table: PaperTable) -> Iterator[str]:
     yield r"\bottomrule"
     yield r"\end{tabular}"
     yield r"\par\smallskip"
-    yield f"\\parbox{{\\linewidth}}{{\\scriptsize {' '.join(escaped(note) for note in table.notes)}}}"
+    yield f"\\parbox{{\\linewidth}}{{\\scriptsize {' '.join(escape_latex(note) for note in table.notes)}}}"
     yield r"\end{table}"
 
 
-def _row(row: Row, columns: Sequence[Column]) -> Iterator[str]:
+def _row(row: PaperRow, columns: Sequence[PaperColumn]) -> Iterator[str]:
     """One line of numbers and, where a method's have any, one of deviations and one of intervals."""
     grey = row.kind == "oracle"
-    label = f"{_colour(grey)}{{}}{escaped(row.label)}" if grey else escaped(row.label)
+    label = f"{_colour(grey)}{{}}{escape_latex(row.label)}" if grey else escape_latex(row.label)
     pairs = list(zip(row.cells, columns, strict=True))
     numbers = [_number(cell, column, grey=grey or column.oracle) for cell, column in pairs]
     spreads = [cell.spreads(column.digits) if cell and not grey else ("", "") for cell, column in pairs]
@@ -102,7 +102,7 @@ def _row(row: Row, columns: Sequence[Column]) -> Iterator[str]:
     yield _line(label, numbers) + ("[-1pt]" if below else "")
     for index, kind in enumerate(below):
         small = [
-            f"{{\\scriptsize{_colour(column.oracle)} {escaped(spread)}}}" if spread else "{}"
+            f"{{\\scriptsize{_colour(column.oracle)} {escape_latex(spread)}}}" if spread else "{}"
             for spread, column in zip(kind, columns, strict=True)
         ]
         yield _line("", small) + ("[-1pt]" if index + 1 < len(below) else "")
@@ -114,7 +114,7 @@ def _line(label: str, cells: Sequence[str]) -> str:
     return " & ".join((label, *cells)) + r" \\"
 
 
-def _number(cell: Cell | None, column: Column, *, grey: bool) -> str:
+def _number(cell: PaperCell | None, column: PaperColumn, *, grey: bool) -> str:
     if cell is None:
         return f"{{{_colour(grey)}{{}}--}}"
     number = f"{cell.value:.{column.digits}f}"

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 
-from .paper_tables import Cell, Column, PaperTable
+from .paper_tables import PaperCell, PaperColumn, PaperTable
 
 _SPECIAL = "\\`*_{}[]<>|#~"
 
@@ -12,18 +12,18 @@ def markdown(table: PaperTable) -> str:
     return "\n".join(_lines(table)) + "\n"
 
 
-def escaped(text: str) -> str:
+def escape_markdown(text: str) -> str:
     """Makes any text stand in Markdown as it is, in one line."""
     return "".join(f"\\{letter}" if letter in _SPECIAL else letter for letter in " ".join(text.split()))
 
 
 def _lines(table: PaperTable) -> Iterator[str]:
-    yield f"**{escaped(table.caption)}**"
+    yield f"**{escape_markdown(table.caption)}**"
     yield ""
-    yield f"| method | {' | '.join(escaped(column.title) for column in table.columns)} |"
+    yield f"| method | {' | '.join(escape_markdown(column.title) for column in table.columns)} |"
     yield f"|---|{'---:|' * len(table.columns)}"
     for row in table.rows:
-        label = escaped(row.label) if row.kind == "method" else f"*{escaped(row.label)}*"
+        label = escape_markdown(row.label) if row.kind == "method" else f"*{escape_markdown(row.label)}*"
         cells = (
             _cell(cell, column, apart=row.kind != "method" or column.oracle)
             for column, cell in zip(table.columns, row.cells, strict=True)
@@ -31,10 +31,10 @@ def _lines(table: PaperTable) -> Iterator[str]:
         yield f"| {label} | {' | '.join(cells)} |"
     yield ""
     for note in table.notes:
-        yield f"{escaped(note)}  "
+        yield f"{escape_markdown(note)}  "
 
 
-def _cell(cell: Cell | None, column: Column, *, apart: bool) -> str:
+def _cell(cell: PaperCell | None, column: PaperColumn, *, apart: bool) -> str:
     if cell is None:
         return "–"
     text = f"{cell.value:.{column.digits}f}"

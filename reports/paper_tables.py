@@ -19,7 +19,7 @@ from .tables import ordered_policies
 
 
 @dataclass(frozen=True)
-class Cell:
+class PaperCell:
     """A number: its mean over seeds with their standard deviation, where there are several, and its 95 % interval."""
 
     value: float
@@ -36,7 +36,7 @@ class Cell:
 
 
 @dataclass(frozen=True)
-class Column:
+class PaperColumn:
     """One column of a table. Where neither a higher nor a lower value is better, methods are not ranked by it."""
 
     title: str
@@ -45,18 +45,18 @@ class Column:
     oracle: bool = False
 
     @classmethod
-    def of(cls, metric: Metric) -> "Column":
+    def of(cls, metric: Metric) -> "PaperColumn":
         """The column of a metric."""
         return cls(metric.title, metric.digits, metric.direction)
 
 
 @dataclass(frozen=True)
-class Row:
+class PaperRow:
     """One row; `kind` is `method`, `oracle` or `published`."""
 
     label: str
     kind: str
-    cells: tuple[Cell | None, ...]
+    cells: tuple[PaperCell | None, ...]
 
 
 @dataclass(frozen=True)
@@ -65,8 +65,8 @@ class PaperTable:
 
     name: str
     caption: str
-    columns: tuple[Column, ...]
-    rows: tuple[Row, ...]
+    columns: tuple[PaperColumn, ...]
+    rows: tuple[PaperRow, ...]
     notes: tuple[str, ...]
 
 
@@ -84,8 +84,8 @@ def paper_tables(
         scores: The scores of one run, or of several joined.
         ranks: The ranks of the same (columns `results.tables.RANKS`).
         policy: The policy whose masks the tables of DICE and of masks are about.
-        published: The findings of `reports.published.compare`, which stand in rows of their own below the same dataset,
-            and in a table of their own where only the anatomy is the same; `None` leaves them out.
+        published: The findings of `reports.published.compare_with_published`, which stand in rows of their own below
+            the same dataset, and in a table of their own where only the anatomy is the same; `None` leaves them out.
         measured: How much of each dataset was measured, by `results.extent.extents`, for the captions.
         remarks: Notes of every table, such as that a run is unfinished.
     """
@@ -152,7 +152,7 @@ def _dice_table(
     legal, oracles = masks_by(dice, policy), dice[dice["oracle"]]
     tied = _tied(ranks[ranks["policy"] == policy])
     rows = [
-        Row(
+        PaperRow(
             _label(method, scores),
             "method",
             tuple(_cell(own[own["dataset"] == dataset], tied=(dataset, method) in tied) for dataset in datasets),
@@ -161,14 +161,14 @@ def _dice_table(
         for own in [legal[legal["method"] == method]]
     ]
     rows += [
-        Row(f"{method}, {name}", "oracle", tuple(_cell(own[own["dataset"] == dataset]) for dataset in datasets))
+        PaperRow(f"{method}, {name}", "oracle", tuple(_cell(own[own["dataset"] == dataset]) for dataset in datasets))
         for (method, name), own in oracles.groupby(["method", "policy"], sort=False)
     ]
     quoted, notes = _quoted(published, [(dataset, "dice") for dataset in datasets], legal)
     return PaperTable(
         "dice",
         f"Mean DICE of anomalous test images; masks by {policy}",
-        tuple(map(Column, short.values())),
+        tuple(map(PaperColumn, short.values())),
         (*rows, *quoted),
         (*_notes(scores, [*rows, *quoted], legal), *notes),
     )
@@ -181,7 +181,7 @@ def _policy_table(name: str, scores: pd.DataFrame, ranks: pd.DataFrame) -> Paper
     policies = ordered_policies(dice)
     oracles = set(dice.loc[dice["oracle"], "policy"])
     rows = [
-        Row(
+        PaperRow(
             _label(method, scores),
             "method",
             tuple(_cell(own[own["policy"] == policy], tied=(policy, method) in tied) for policy in policies),
@@ -190,7 +190,9 @@ def _policy_table(name: str, scores: pd.DataFrame, ranks: pd.DataFrame) -> Paper
         for own in [dice[dice["method"] == method]]
     ]
     columns = tuple(
-        Column(policy.replace("_", " "), oracle=policy in oracles, better="neither" if policy in oracles else "higher")
+        PaperColumn(
+            policy.replace("_", " "), oracle=policy in oracles, better="neither" if policy in oracles else "higher"
+        )
         for policy in policies
     )
     caption = f"{name}: mean DICE of anomalous test images, by threshold policy"
@@ -212,17 +214,17 @@ def _metric_table(
     shown = [one.name for one in metrics if one.name in measured]
     legal, oracles = masks_by(scored, policy), scored[scored["oracle"]]
     rows = [
-        Row(_label(method, scores), "method", tuple(_cell(own[own["metric"] == metric]) for metric in shown))
+        PaperRow(_label(method, scores), "method", tuple(_cell(own[own["metric"] == metric]) for metric in shown))
         for method in scores["method"].unique()
         for own in [legal[legal["method"] == method]]
     ]
     rows += [
-        Row(f"{method}, {of_policy}", "oracle", tuple(_cell(own[own["metric"] == metric]) for metric in shown))
+        PaperRow(f"{method}, {of_policy}", "oracle", tuple(_cell(own[own["metric"] == metric]) for metric in shown))
         for (method, of_policy), own in oracles.groupby(["method", "policy"], sort=False)
     ]
     dataset = str(scores["dataset"].iloc[0])
     quoted, notes = _quoted(published, [(dataset, metric) for metric in shown], legal)
-    columns = tuple(Column.of(METRICS[metric]) for metric in shown)
+    columns = tuple(PaperColumn.of(METRICS[metric]) for metric in shown)
     return PaperTable(name, caption, columns, (*rows, *quoted), (*_notes(scores, [*rows, *quoted], legal), *notes))
 
 
@@ -240,20 +242,20 @@ def _label(method: str, scores: pd.DataFrame) -> str:
     return f"{method} *" if scores.loc[scores["method"] == method, "transductive"].any() else method
 
 
-def _cell(rows: pd.DataFrame, *, tied: bool = False) -> Cell | None:
+def _cell(rows: pd.DataFrame, *, tied: bool = False) -> PaperCell | None:
     score = over_seeds(rows)
     if not score.seeds:
         return None
-    return Cell(score.value, score.std, score.low, score.high, few=score.few_patients, tied=tied)
+    return PaperCell(score.value, score.std, score.low, score.high, few=score.few_patients, tied=tied)
 
 
 def _quoted(
     published: pd.DataFrame, wanted: Sequence[tuple[str, str]], measured: pd.DataFrame
-) -> tuple[list[Row], list[str]]:
+) -> tuple[list[PaperRow], list[str]]:
     """A row for each source and method of what stands beside measured numbers, and a note for each source.
 
     Args:
-        published: The findings of `reports.published.compare` on the same datasets, or nothing.
+        published: The findings of `reports.published.compare_with_published` on the same datasets, or nothing.
         wanted: Each column's dataset and metric.
         measured: The scores that the table shows.
     """
@@ -273,7 +275,8 @@ def _published_table(published: pd.DataFrame) -> PaperTable:
     keys = published.drop_duplicates(["published_dataset", "metric"])
     wanted = [(str(row.published_dataset), str(row.metric)) for row in keys.itertuples()]
     columns = tuple(
-        replace(Column.of(METRICS[metric]), title=f"{dataset}: {METRICS[metric].title}") for dataset, metric in wanted
+        replace(PaperColumn.of(METRICS[metric]), title=f"{dataset}: {METRICS[metric].title}")
+        for dataset, metric in wanted
     )
     notes = [f"Published: {source}." for source in published["source"].unique()]
     notes.append("Of other images than those measured here: the numbers cannot be held against those of other tables.")
@@ -281,28 +284,28 @@ def _published_table(published: pd.DataFrame) -> PaperTable:
     return PaperTable("published-elsewhere", caption, columns, tuple(_published_rows(published, wanted)), tuple(notes))
 
 
-def _published_rows(published: pd.DataFrame, wanted: Sequence[tuple[str, str]]) -> list[Row]:
+def _published_rows(published: pd.DataFrame, wanted: Sequence[tuple[str, str]]) -> list[PaperRow]:
     """A row for each method and source.
 
     Args:
-        published: The findings of `reports.published.compare`.
+        published: The findings of `reports.published.compare_with_published`.
         wanted: Each column's published dataset and metric.
     """
     rows = []
     named = published.assign(name=[method.partition("[")[0] for method in published["method"]])
     for (method, source), quotes in named.groupby(["name", "source"], sort=False):
         numbers = {
-            (row["published_dataset"], row["metric"]): Cell(row["published"], std=row["published_std"])
+            (row["published_dataset"], row["metric"]): PaperCell(row["published"], std=row["published_std"])
             for row in quotes.to_dict("records")
         }
         cells = tuple(numbers.get(key) for key in wanted)
         if any(cells):
-            rows.append(Row(f"{method}, published in {str(source).partition(' ')[0]}", "published", cells))
+            rows.append(PaperRow(f"{method}, published in {str(source).partition(' ')[0]}", "published", cells))
     return rows
 
 
 def _notes(
-    scores: pd.DataFrame, rows: Sequence[Row], chosen: pd.DataFrame | None = None, *, oracle_columns: bool = False
+    scores: pd.DataFrame, rows: Sequence[PaperRow], chosen: pd.DataFrame | None = None, *, oracle_columns: bool = False
 ) -> Iterator[str]:
     """The notes below a table; `chosen` are the scores of its methods' masks, where it is of one policy."""
     cells = [cell for row in rows for cell in row.cells if cell]

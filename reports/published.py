@@ -11,13 +11,13 @@ from rich.text import Text
 from ..results.store import scoring_of
 from .fitting import Column, FittedTable
 from .names import short_names
-from .tables import POLICIES
+from .tables import POLICY_ORDER
 
 _FOOTNOTES = "abcdefghijklmnopqrstuvwxyz"
 _PAPERS_SIZE = 256
 
 
-def compare(record: dict[str, Any], scores: pd.DataFrame, published: pd.DataFrame) -> pd.DataFrame:
+def compare_with_published(record: dict[str, Any], scores: pd.DataFrame, published: pd.DataFrame) -> pd.DataFrame:
     """Puts each published number beside what a run measured of the same method, metric and anatomy.
 
     Args:
@@ -64,7 +64,7 @@ def compare(record: dict[str, Any], scores: pd.DataFrame, published: pd.DataFram
 
 
 def published_tables(comparison: pd.DataFrame) -> RenderableType:
-    """Renders what `compare` found: a table for each dataset, and below it why numbers cannot be compared.
+    """Renders what `compare_with_published` found: a table for each dataset, and why numbers cannot be compared.
 
     A published number stands beside a measured one of the same dataset only; what was published of others that show the
     same anatomy has a table of its own.
@@ -170,7 +170,7 @@ def _options(config: dict[str, Any], first: pd.Series, quoted: Mapping[Any, Any]
 
 def _in_order(rows: pd.DataFrame) -> pd.DataFrame:
     """By method as they were run, then by metric and policy."""
-    places = {name: place for place, name in enumerate(["none", *POLICIES, "oracle_dice"])}
+    places = {name: place for place, name in enumerate(["none", *POLICY_ORDER, "oracle_dice"])}
     methods = {name: place for place, name in enumerate(rows["method"].unique())}
     keys = [
         (methods[row.method], row.metric != "dice", row.metric, places.get(str(row.policy), 99))

@@ -48,13 +48,13 @@ def comparison_tables(
             parts.append(Text(FEW_NOTE, style="dim"))
         if (ranking[["rank", "rank_low", "rank_high"]] % 1 > 0).any(axis=None):
             parts.append(Text(SHARED_RANKS, style="dim"))
-        parts += [Text(sentence) for sentence in in_words(ranking, of_dataset)]
+        parts += [Text(sentence) for sentence in ranks_in_words(ranking, of_dataset)]
         parts += data_notes(extent)
         parts.append(Text())
     return Group(*parts)
 
 
-def in_words(ranking: pd.DataFrame, pairs: pd.DataFrame) -> Iterator[str]:
+def ranks_in_words(ranking: pd.DataFrame, pairs: pd.DataFrame) -> Iterator[str]:
     """Says which methods lead, which are tied with the best, and how far the data go, a sentence at a time.
 
     Args:

@@ -13,7 +13,7 @@ from .fitting import Column, FittedTable
 from .names import short_names
 from .spread import deviation, interval, spread_notes
 
-POLICIES = ("own", "normal_quantile", "normal_mean_std", "valid_dice", "valid_f1", "otsu", "fixed")
+POLICY_ORDER = ("own", "normal_quantile", "normal_mean_std", "valid_dice", "valid_f1", "otsu", "fixed")
 
 
 def ordered_policies(table: pd.DataFrame) -> list[str]:
@@ -22,7 +22,7 @@ def ordered_policies(table: pd.DataFrame) -> list[str]:
     Args:
         table: With the columns `policy` and `oracle`.
     """
-    known = {name: place for place, name in enumerate(POLICIES)}
+    known = {name: place for place, name in enumerate(POLICY_ORDER)}
     oracles = dict(zip(table["policy"], table["oracle"], strict=True))
     return sorted(oracles, key=lambda name: (oracles[name], known.get(name, len(known)), name))
 

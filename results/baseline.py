@@ -145,7 +145,7 @@ class Baseline:
             raise ValueError(f"without {'cells' if self.tolerance else 'a tolerance'} it judges nothing")
 
 
-Kind = Literal[
+FindingKind = Literal[
     "ok",
     "improved",
     "new",
@@ -161,9 +161,9 @@ Kind = Literal[
     "missing",
     "crashed",
 ]
-JUDGED: tuple[Kind, ...] = ("ok", "improved", "regression", "slower")
+JUDGED: tuple[FindingKind, ...] = ("ok", "improved", "regression", "slower")
 """The kinds of findings in which a score or a runtime was held against its tolerance."""
-FAILURES: tuple[Kind, ...] = (
+FAILURES: tuple[FindingKind, ...] = (
     "unsure",
     "nothing judged",
     "regression",
@@ -188,7 +188,7 @@ class Finding:
         text: The finding in words.
     """
 
-    kind: Kind
+    kind: FindingKind
     dataset: str
     method: str
     what: str

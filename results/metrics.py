@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from math import inf
 from typing import Literal
 
-Kind = Literal["mask", "map", "image", "cost"]
+MetricKind = Literal["mask", "map", "image", "cost"]
 Direction = Literal["higher", "lower", "neither"]
 Images = Literal["anomalous", "normal", "all"]
 Edges = Literal["lesion", "normal"]
@@ -49,7 +49,7 @@ class Metric:
 
     name: str
     title: str
-    kind: Kind
+    kind: MetricKind
     convention: str
     direction: Direction = "higher"
     unit: str = ""
@@ -93,7 +93,7 @@ def pixels_scored(mask_edges: str, padding: str, edges: str) -> str:
     return f"{resized}; {_PADDING[padding]}"
 
 
-def metrics_of(*kinds: Kind) -> list[Metric]:
+def metrics_of(*kinds: MetricKind) -> list[Metric]:
     """The metrics of some kinds, in the order to show them."""
     return [one for one in METRICS.values() if one.kind in kinds]
 

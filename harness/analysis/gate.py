@@ -26,7 +26,7 @@ from ...results.baseline import (
     BaselineCell,
     Factor,
     Finding,
-    Kind,
+    FindingKind,
     Runtime,
     Score,
     Tolerance,
@@ -264,7 +264,7 @@ def _check_cell(
     tolerances: Mapping[str, Tolerance],
     measured: Measured,
 ) -> Iterator[Finding]:
-    def found(kind: Kind, text: str) -> Finding:
+    def found(kind: FindingKind, text: str) -> Finding:
         return Finding(kind, *before.key, "cell", None, None, text)
 
     if before.key in measured.failures:
@@ -303,7 +303,7 @@ def _check_cell(
 def _check_score(metric: str, cell: BaselineCell, now_cell: BaselineCell, tolerance: Tolerance) -> Finding:
     before, now = cell.scores.get(metric), now_cell.scores.get(metric)
 
-    def found(kind: Kind, text: str) -> Finding:
+    def found(kind: FindingKind, text: str) -> Finding:
         return Finding(kind, *cell.key, metric, before and before.value, now and now.value, text)
 
     if before is None:
@@ -335,7 +335,7 @@ def _check_score(metric: str, cell: BaselineCell, now_cell: BaselineCell, tolera
 
 def _judge(
     metric: str, cell: BaselineCell, now_cell: BaselineCell, tolerance: Tolerance, allowance: float
-) -> tuple[Kind, str]:
+) -> tuple[FindingKind, str]:
     """What has become of a score that both have, and by how much it differs."""
     if isinstance(tolerance, Absolute):
         difference = round(now_cell.scores[metric].value - cell.scores[metric].value, DIGITS)
@@ -408,7 +408,7 @@ def _paired(before: Mapping[str, Mapping[str, float]], now: Mapping[str, Mapping
 def _check_runtime(cell: BaselineCell, now_cell: BaselineCell, factor: float) -> Finding:
     before, now = cell.runtime, now_cell.runtime
 
-    def found(kind: Kind, text: str) -> Finding:
+    def found(kind: FindingKind, text: str) -> Finding:
         return Finding(kind, *cell.key, RUNTIME, before and before.ratio, now and now.ratio, text)
 
     if before is None or now is None:

@@ -143,11 +143,11 @@ def add(
     lesion, 10 % are for validation, 30 % for the test; all volumes of a patient are in one split. One of BMAD's names,
     as for the archives of its Google Drive folder, makes it that benchmark.
     """
-    from ...datasets.adding import add as register
+    from ...datasets.adding import add_dataset
     from ...datasets.bmad import NAMES
     from ...datasets.card import CardFile
     from ...datasets.splitting import PATIENT, SplitRule
-    from ...datasets.volumes import Slicing, describe
+    from ...datasets.volumes import Slicing, describe_volumes
     from ..data.leaks import one_patient_note
     from ..registry import datasets, open_dataset
     from .console import console, stage_status
@@ -160,14 +160,14 @@ def add(
     if name in datasets() and name not in NAMES:
         raise UsageError(f"{name} is the name of a dataset that is built in or from a plugin. Choose another one.")
     with stage_status() as progress:
-        made = register(name, path, data_root, progress, masks, slicing, rule)
+        made = add_dataset(name, path, data_root, progress, masks, slicing, rule)
     console.print(f"{name} is registered: {made}", soft_wrap=True)
     dataset = open_dataset(name, data_root)
     if made.suffix == ".yaml":
         console.print("Add its licence, citation and modality to that card: results carry them.")
         volumes = CardFile.read(made).volumes
         alone = one_patient_note(dataset)
-        for line in describe(volumes, dataset) if volumes else [f"Note: {alone}"] if alone else []:
+        for line in describe_volumes(volumes, dataset) if volumes else [f"Note: {alone}"] if alone else []:
             console.print(line, soft_wrap=True)
     _print_counts(dataset)
 
@@ -191,12 +191,12 @@ def verify(name: str, out: Path | None, data_root: Path) -> int:
     import csv
     import io
 
-    from ..data.verifying import verify as look
+    from ..data.verifying import verify_dataset
     from ..registry import open_dataset
     from .console import console, stage_status
 
     with stage_status() as progress:
-        dataset, findings = look(lambda: open_dataset(name, data_root), progress)
+        dataset, findings = verify_dataset(lambda: open_dataset(name, data_root), progress)
     _print_counts(dataset)
     for kind in dict.fromkeys(finding.kind for finding in findings):
         of_kind = [finding for finding in findings if finding.kind == kind]

@@ -3,11 +3,11 @@
 from collections.abc import Iterable, Iterator
 from math import isfinite
 
-from ...results.metrics import Kind, Metric
+from ...results.metrics import Metric, MetricKind
 
 COMMAND = "bench list metrics --markdown > docs/metrics.md"
 
-_KINDS: dict[Kind, str] = {
+_KINDS: dict[MetricKind, str] = {
     "mask": "Masks: one value for each threshold policy",
     "map": "Anomaly maps: no threshold, all pixels of all test images",
     "image": "Image scores",
@@ -53,7 +53,7 @@ def _overview() -> Iterator[str]:
     )
 
 
-def _section(kind: Kind, metrics: Iterable[Metric]) -> Iterator[str]:
+def _section(kind: MetricKind, metrics: Iterable[Metric]) -> Iterator[str]:
     yield from (
         f"## {_KINDS[kind]}",
         "",

@@ -25,8 +25,8 @@ def command(run: str, results: UPath, published: bool) -> None:
     store = find_run(run, results)
     print_run(store)
     if published:
-        from ...reports.published import compare, published_tables
+        from ...reports.published import compare_with_published, published_tables
         from ...results.published_numbers import published as read_published
 
         console.print()
-        console.print(published_tables(compare(store.read(), store.scores(), read_published())))
+        console.print(published_tables(compare_with_published(store.read(), store.scores(), read_published())))

@@ -65,7 +65,7 @@ def dataset_checks(dataset: Source) -> Iterator[Check]:
         yield Check(rule, f"it is a {type(opened).__name__}, and no subclass of miasbench.harness.api.Dataset.")
         return
     yield Check(rule)
-    yield from held(_RULES, _Trial(opened, again))
+    yield from held(_RULES, _DatasetTrial(opened, again))
 
 
 def _open(dataset: Any, root: Path) -> Any:
@@ -74,7 +74,7 @@ def _open(dataset: Any, root: Path) -> Any:
     return dataset(root) if callable(dataset) else dataset
 
 
-class _Trial:
+class _DatasetTrial:
     """A dataset that was opened twice.
 
     Attributes:
@@ -88,7 +88,7 @@ class _Trial:
         self.read: list[tuple[Case, Sample]] = []
 
 
-def _identity(trial: _Trial) -> str:
+def _identity(trial: _DatasetTrial) -> str:
     for name, kind in (("name", str), ("card", Card)):
         value = getattr(trial.opened, name, None)
         if not isinstance(value, kind) or not value:
@@ -96,7 +96,7 @@ def _identity(trial: _Trial) -> str:
     return ""
 
 
-def _lists_cases(trial: _Trial) -> str:
+def _lists_cases(trial: _DatasetTrial) -> str:
     for split in SPLITS:
         cases = list(trial.opened.cases(split))
         wrong = [one for one in cases if not isinstance(one, Case)]
@@ -108,7 +108,7 @@ def _lists_cases(trial: _Trial) -> str:
     return ""
 
 
-def _same_cases(trial: _Trial) -> str:
+def _same_cases(trial: _DatasetTrial) -> str:
     for dataset, when in ((trial.opened, "a second call"), (trial.again, "the dataset that is opened again")):
         for split in SPLITS:
             if list(dataset.cases(split)) != [case for case in trial.cases if case.split == split]:
@@ -116,7 +116,7 @@ def _same_cases(trial: _Trial) -> str:
     return ""
 
 
-def _splits(trial: _Trial) -> str:
+def _splits(trial: _DatasetTrial) -> str:
     for split in SPLITS:
         for case in trial.opened.cases(split):
             if case.split != split:
@@ -124,7 +124,7 @@ def _splits(trial: _Trial) -> str:
     return ""
 
 
-def _ids(trial: _Trial) -> str:
+def _ids(trial: _DatasetTrial) -> str:
     seen: set[tuple[str, str]] = set()
     for case in trial.cases:
         if not all(isinstance(text, str) and text for text in (case.id, case.patient)):
@@ -135,7 +135,7 @@ def _ids(trial: _Trial) -> str:
     return ""
 
 
-def _labels(trial: _Trial) -> str:
+def _labels(trial: _DatasetTrial) -> str:
     for case in trial.cases:
         if case.label not in (0, 1):
             return f"the label of {case.id} ({case.split}) is {case.label!r}, it should be 0 or 1."
@@ -151,13 +151,13 @@ def _labels(trial: _Trial) -> str:
     return ""
 
 
-def _reads(trial: _Trial) -> str:
+def _reads(trial: _DatasetTrial) -> str:
     part = Subset(trial.opened, _READ)
     trial.read = [(case, trial.opened.load(case)) for split in SPLITS for case in part.cases(split)]
     return ""
 
 
-def _types(trial: _Trial) -> str:
+def _types(trial: _DatasetTrial) -> str:
     for case, sample in trial.read:
         where = f"of the case {case.id} ({case.split})"
         try:
@@ -173,7 +173,7 @@ def _types(trial: _Trial) -> str:
     return ""
 
 
-def _masks(trial: _Trial) -> str:
+def _masks(trial: _DatasetTrial) -> str:
     for case, sample in trial.read:
         if not case.label and np.any(sample[1]):
             return f"the mask of the normal case {case.id} ({case.split}) holds a lesion."
@@ -183,7 +183,7 @@ def _masks(trial: _Trial) -> str:
     return ""
 
 
-def _reads_again(trial: _Trial) -> str:
+def _reads_again(trial: _DatasetTrial) -> str:
     seed_everything(1)
     for case, sample in trial.read:
         again = trial.again.load(case)
@@ -192,7 +192,7 @@ def _reads_again(trial: _Trial) -> str:
     return ""
 
 
-def _fingerprint(trial: _Trial) -> str:
+def _fingerprint(trial: _DatasetTrial) -> str:
     fingerprint = trial.opened.fingerprint
     if not isinstance(fingerprint, str) or not fingerprint or not set(fingerprint) <= set(string.hexdigits):
         return f"it is {fingerprint!r}, it should be a hash in hexadecimal digits."
@@ -201,13 +201,13 @@ def _fingerprint(trial: _Trial) -> str:
     return ""
 
 
-def _notes(trial: _Trial) -> str:
+def _notes(trial: _DatasetTrial) -> str:
     notes = trial.opened.notes()
     fine = isinstance(notes, tuple) and all(isinstance(note, str) for note in notes)
     return "" if fine else f"notes() returned {type(notes).__name__}, it should return a tuple of text."
 
 
-_RULES: tuple[Rule[_Trial], ...] = (
+_RULES: tuple[Rule[_DatasetTrial], ...] = (
     Rule("it has a name and a card", _identity),
     Rule("it lists its cases", _lists_cases, needed=True),
     Rule("every case is in its split", _splits, needed=True),

@@ -92,10 +92,10 @@ def method_checks(
     except Exception as error:  # a plugin may raise anything
         yield Check("it can be made", told(error))
         return
-    yield from held(_RULES, _Trial(make, dict(options)))
+    yield from held(_RULES, _MethodTrial(make, dict(options)))
 
 
-class _Trial:
+class _MethodTrial:
     """A method on a phantom.
 
     Attributes:
@@ -182,7 +182,7 @@ class _Images(Sequence[np.ndarray]):
         return any(not np.array_equal(image, self._images[index]) for index, image in self._given)
 
 
-def _options(trial: _Trial) -> str:
+def _options(trial: _MethodTrial) -> str:
     method = trial.make()
     taken = {"spec", "weights", "device", "seed", "progress", "report", "saved_seconds"}
     shadowed = sorted(taken & set(option_types(type(method))))
@@ -216,25 +216,25 @@ def _same(one: Any, other: Any) -> bool:
     return json.dumps(one, sort_keys=True, default=str) == json.dumps(other, sort_keys=True, default=str)
 
 
-def _weights(trial: _Trial) -> str:
+def _weights(trial: _MethodTrial) -> str:
     weights = trial.make().weights_used()
     if not isinstance(weights, tuple) or not all(isinstance(one, Weights) for one in weights):
         return "weights_used() should return a tuple of miasbench.harness.api.Weights."
     return "" if weights == trial.make().weights_used() else "weights_used() differs from one call to the next."
 
 
-def _controls(trial: _Trial) -> str:
+def _controls(trial: _MethodTrial) -> str:
     for spec in trial.make().controls():
         check_names([spec], [], default_data_root())
     return ""
 
 
-def _fits(trial: _Trial) -> str:
+def _fits(trial: _MethodTrial) -> str:
     trial.method = trial.fitted()
     return ""
 
 
-def _keeps_options(trial: _Trial) -> str:
+def _keeps_options(trial: _MethodTrial) -> str:
     before, after = trial.make().options(), trial.method.options()
     changed = [name for name in before if not _same(before[name], after.get(name))]
     return (
@@ -242,7 +242,7 @@ def _keeps_options(trial: _Trial) -> str:
     )
 
 
-def _predicts(trial: _Trial) -> str:
+def _predicts(trial: _MethodTrial) -> str:
     found = trial.predict(trial.method)
     wrong = [one for one in found if not isinstance(one, Prediction)]
     if wrong:
@@ -253,11 +253,11 @@ def _predicts(trial: _Trial) -> str:
     return ""
 
 
-def _wrong_number(found: Sequence[Prediction], trial: _Trial) -> str:
+def _wrong_number(found: Sequence[Prediction], trial: _MethodTrial) -> str:
     return f"predict_many made {len(found)} predictions of {len(trial.images)} images."
 
 
-def _types(trial: _Trial) -> str:
+def _types(trial: _MethodTrial) -> str:
     for prediction in trial.first:
         anomaly_map, mask = prediction.anomaly_map, prediction.mask
         if not isinstance(anomaly_map, np.ndarray) or anomaly_map.dtype != np.float32:
@@ -271,13 +271,13 @@ def _types(trial: _Trial) -> str:
     return ""
 
 
-def _images(trial: _Trial) -> str:
+def _images(trial: _MethodTrial) -> str:
     if trial.written_to:
         return f"{' and '.join(trial.written_to)} writes into the images that it is given: work on a copy."
     return ""
 
 
-def _repeats(trial: _Trial) -> str:
+def _repeats(trial: _MethodTrial) -> str:
     difference = _difference(trial.first, trial.predict(trial.method))
     trial.is_steady = not difference
     if difference:
@@ -285,7 +285,7 @@ def _repeats(trial: _Trial) -> str:
     return ""
 
 
-def _global_generators(trial: _Trial) -> str | None:
+def _global_generators(trial: _MethodTrial) -> str | None:
     if not trial.is_steady:
         return None
     if not _difference(trial.first, trial.predict(trial.method, lambda: seed_everything(2))):
@@ -299,7 +299,7 @@ def _global_generators(trial: _Trial) -> str | None:
 
 
 def _reseeded(name: str) -> Callable[[], None]:
-    """Brings the global generators to where `_Trial.predict` has them, but for one."""
+    """Brings the global generators to where `_MethodTrial.predict` has them, but for one."""
 
     def reseed() -> None:
         import torch
@@ -311,7 +311,7 @@ def _reseeded(name: str) -> Callable[[], None]:
     return reseed
 
 
-def _predicts_many(trial: _Trial) -> str | None:
+def _predicts_many(trial: _MethodTrial) -> str | None:
     if not trial.is_steady or trial.method.transductive:
         return None
     seed_everything(1)
@@ -327,7 +327,7 @@ def _predicts_many(trial: _Trial) -> str | None:
     return f"predict_many and predict disagree: {difference}."
 
 
-def _is_seeded(trial: _Trial) -> str:
+def _is_seeded(trial: _MethodTrial) -> str:
     difference = _difference(trial.first, trial.predict(trial.fitted()))
     trial.is_seeded = not difference
     if difference:
@@ -335,7 +335,7 @@ def _is_seeded(trial: _Trial) -> str:
     return ""
 
 
-def _is_deterministic(trial: _Trial) -> str | None:
+def _is_deterministic(trial: _MethodTrial) -> str | None:
     if trial.method.stochastic or not trial.is_seeded:
         return None
     difference = _difference(trial.first, trial.predict(trial.fitted(seed=1)))
@@ -344,7 +344,7 @@ def _is_deterministic(trial: _Trial) -> str | None:
     return ""
 
 
-def _forgets(trial: _Trial) -> str | None:
+def _forgets(trial: _MethodTrial) -> str | None:
     if not trial.is_seeded:
         return None
     method = trial.make()
@@ -356,7 +356,7 @@ def _forgets(trial: _Trial) -> str | None:
     return ""
 
 
-def _diagnostics(trial: _Trial) -> str:
+def _diagnostics(trial: _MethodTrial) -> str:
     diagnostics = trial.method.diagnostics()
     if not all(isinstance(one, Diagnostic) for one in diagnostics):
         return "diagnostics() should return a tuple of miasbench.harness.api.Diagnostic."
@@ -366,7 +366,7 @@ def _diagnostics(trial: _Trial) -> str:
     return f"it {problem}" if problem else ""
 
 
-def _moves(trial: _Trial) -> str | None:
+def _moves(trial: _MethodTrial) -> str | None:
     if not trial.is_steady:
         return None
     if type(trial.method).__module__ == "__main__":
@@ -414,7 +414,7 @@ def _masks_differ(one: np.ndarray | None, other: np.ndarray | None, tolerance: f
     return np.shape(one) != np.shape(other) or float(np.mean(np.not_equal(one, other))) > tolerance
 
 
-_RULES: tuple[Rule[_Trial], ...] = (
+_RULES: tuple[Rule[_MethodTrial], ...] = (
     Rule("its options can be kept and given again", _options),
     Rule("it names its weights", _weights),
     Rule("its controls exist", _controls),

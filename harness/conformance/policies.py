@@ -64,10 +64,10 @@ def policy_checks(policy: type[ThresholdPolicy] | str) -> Iterator[Check]:
         made = None if problem else policy()
     yield Check(rule, problem)
     if isinstance(made, ThresholdPolicy):
-        yield from held(_RULES, _Trial(made))
+        yield from held(_RULES, _PolicyTrial(made))
 
 
-class _Trial:
+class _PolicyTrial:
     """A policy, and maps to choose thresholds for."""
 
     def __init__(self, policy: ThresholdPolicy) -> None:
@@ -97,14 +97,14 @@ class _Trial:
         raise TypeError(f"{type(self.policy).__name__} does not say by its type what it looks at")
 
 
-def _chooses(trial: _Trial) -> str:
+def _chooses(trial: _PolicyTrial) -> str:
     for threshold in trial.choose():
         if np.isnan(float(threshold)):
             return "it chose NaN; where it has nothing to look at, it should raise PolicyUnavailableError."
     return ""
 
 
-def _chooses_again(trial: _Trial) -> str:
+def _chooses_again(trial: _PolicyTrial) -> str:
     chosen = []
     for seed in (1, 2):
         seed_everything(seed)
@@ -112,12 +112,12 @@ def _chooses_again(trial: _Trial) -> str:
     return "" if chosen[0] == chosen[1] else "it chooses other thresholds when it is asked again."
 
 
-def _convention(trial: _Trial) -> str:
+def _convention(trial: _PolicyTrial) -> str:
     convention = trial.policy.convention
     return "" if isinstance(convention, str) else f"it is {type(convention).__name__}, it should be text."
 
 
-_RULES: tuple[Rule[_Trial], ...] = (
+_RULES: tuple[Rule[_PolicyTrial], ...] = (
     Rule("it chooses a threshold", _chooses, needed=True),
     Rule("it chooses the same again", _chooses_again),
     Rule("its convention is text", _convention),

@@ -12,7 +12,7 @@ from .survey import Survey, all_cases, look_alikes, survey
 
 
 @dataclass(frozen=True)
-class Finding:
+class DatasetFinding:
     """Something about a dataset that its user should know.
 
     Attributes:
@@ -27,7 +27,9 @@ class Finding:
     wrong: bool
 
 
-def verify(open_it: Callable[[], Dataset], progress: Progress = lambda *_: None) -> tuple[Dataset, tuple[Finding, ...]]:
+def verify_dataset(
+    open_it: Callable[[], Dataset], progress: Progress = lambda *_: None
+) -> tuple[Dataset, tuple[DatasetFinding, ...]]:
     """Reads every image and mask of a dataset.
 
     Args:
@@ -40,38 +42,38 @@ def verify(open_it: Callable[[], Dataset], progress: Progress = lambda *_: None)
     Raises:
         DataError: There is no dataset to look at.
     """
-    findings: list[Finding] = []
+    findings: list[DatasetFinding] = []
     try:
         dataset = open_it()
     except BrokenDatasetError as error:
         dataset = error.dataset
-        findings += [Finding("files", problem, wrong=True) for problem in error.problems]
+        findings += [DatasetFinding("files", problem, wrong=True) for problem in error.problems]
     try:
-        findings += [Finding("notes", note, wrong=False) for note in dataset.notes()]
+        findings += [DatasetFinding("notes", note, wrong=False) for note in dataset.notes()]
     except BrokenDatasetError as error:
-        findings += [Finding("files", problem, wrong=True) for problem in error.problems]
+        findings += [DatasetFinding("files", problem, wrong=True) for problem in error.problems]
     findings += _counts(dataset)
     found, problems = survey(dataset, progress)
-    findings += [Finding("files", problem, wrong=True) for problem in problems]
+    findings += [DatasetFinding("files", problem, wrong=True) for problem in problems]
     findings += _pixels(dataset, found)
     for splits, patients in shared_patients(dataset).items():
         names = ", ".join(patients)
-        findings.append(Finding("patients", f"In {splits}, as far as names tell: {names}", wrong=False))
+        findings.append(DatasetFinding("patients", f"In {splits}, as far as names tell: {names}", wrong=False))
     notes = (one_patient_note(dataset), visits_note(dataset))
-    findings += [Finding("patients", note, wrong=False) for note in notes if note]
+    findings += [DatasetFinding("patients", note, wrong=False) for note in notes if note]
     return dataset, tuple(dict.fromkeys(findings))
 
 
-def _counts(dataset: Dataset) -> Iterator[Finding]:
+def _counts(dataset: Dataset) -> Iterator[DatasetFinding]:
     for split, expected in (dataset.card.counts or {}).items():
         found = len(dataset.cases(cast(Split, split)))
         if found != expected:
-            yield Finding(
+            yield DatasetFinding(
                 "counts", f"The {split} split has {found:,} cases, its card expects {expected:,}.", wrong=True
             )
 
 
-def _pixels(dataset: Dataset, found: Survey) -> Iterator[Finding]:
+def _pixels(dataset: Dataset, found: Survey) -> Iterator[DatasetFinding]:
     """What the pixels of every case show."""
     cases = all_cases(dataset)
     same: dict[str, list[Case]] = defaultdict(list)
@@ -83,26 +85,30 @@ def _pixels(dataset: Dataset, found: Survey) -> Iterator[Finding]:
         same[digest].append(case)
         shapes[tuple(shape)].append(case)
         if low == high:
-            yield Finding("values", f"{case.image} has one grey value only, {low}.", wrong=False)
+            yield DatasetFinding("values", f"{case.image} has one grey value only, {low}.", wrong=False)
         if case.label and case.mask and lesion == 0:
-            yield Finding("values", f"{case.mask} shows no lesion, but its image counts as anomalous.", wrong=True)
+            yield DatasetFinding(
+                "values", f"{case.mask} shows no lesion, but its image counts as anomalous.", wrong=True
+            )
         if lesion == 1:
-            yield Finding("values", f"{case.mask} is lesion all over.", wrong=True)
-    yield from (Finding("notes", note, wrong=False) for note in pixel_notes(dataset, found))
+            yield DatasetFinding("values", f"{case.mask} is lesion all over.", wrong=True)
+    yield from (DatasetFinding("notes", note, wrong=False) for note in pixel_notes(dataset, found))
     for twins in same.values():
         if len(twins) > 1:
             where = ", ".join(case.image for case in twins)
-            yield Finding("duplicates", f"The same image: {where}", wrong=len({case.split for case in twins}) > 1)
+            yield DatasetFinding(
+                "duplicates", f"The same image: {where}", wrong=len({case.split for case in twins}) > 1
+            )
     digests = dict(zip([cases[index].image for index in found.index], found.digest.tolist(), strict=True))
     for one, other in look_alikes(dataset, found):
         if digests[one.image] != digests[other.image]:
             where = f"{one.image} ({one.split}), {other.image} ({other.split})"
-            yield Finding("duplicates", f"They look the same: {where}", wrong=False)
+            yield DatasetFinding("duplicates", f"They look the same: {where}", wrong=False)
     if len(shapes) > 1:
         usual = max(shapes, key=lambda shape: len(shapes[shape]))
         for shape, odd in shapes.items():
             if shape != usual:
-                yield Finding(
+                yield DatasetFinding(
                     "sizes",
                     f"{len(odd):,} images have {shape[1]} x {shape[0]} pixels instead of {usual[1]} x {usual[0]}, such "
                     f"as {odd[0].image}.",

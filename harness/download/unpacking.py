@@ -17,7 +17,7 @@ from ..api import DataError, Progress
 from ..files import write_folder
 from .fetching import require_space
 
-ENDINGS = (".zip", ".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz")
+ARCHIVE_ENDINGS = (".zip", ".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz")
 _RATIO = 200  # images are compressed already; what grows more than this is a bomb
 _SMALL = 2**24  # bytes that an archive may grow to, whatever the ratio
 _PIECE = 2**20
@@ -47,7 +47,7 @@ class _Member(NamedTuple):
 
 def is_archive(path: Path) -> bool:
     """Whether a file's name says that it is an archive that can be unpacked."""
-    return path.name.lower().endswith(ENDINGS)
+    return path.name.lower().endswith(ARCHIVE_ENDINGS)
 
 
 def unpack(

@@ -7,13 +7,13 @@ from pathlib import Path
 import pandas as pd
 
 from ...reports.figures import paper_figures
-from ...reports.files import write_tables
 from ...reports.fonts import font_advice
 from ...reports.galleries import galleries
 from ...reports.html import write_html
 from ...reports.names import short_names
+from ...reports.paper_files import write_tables
 from ...reports.paper_tables import paper_tables
-from ...reports.published import compare
+from ...reports.published import compare_with_published
 from ...reports.thresholds import threshold_figure
 from ...results.extent import extents, unfinished
 from ...results.joining import join_runs
@@ -134,4 +134,4 @@ def _images(
 def _quoted(scores: pd.DataFrame, runs: Sequence[RunStore]) -> pd.DataFrame:
     """What was published of what each run measured: a number is comparable or not by the run it stands beside."""
     known = read_published()
-    return pd.concat([compare(run.read(), scores[scores["run"] == run.name], known) for run in runs])
+    return pd.concat([compare_with_published(run.read(), scores[scores["run"] == run.name], known) for run in runs])

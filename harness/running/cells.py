@@ -24,7 +24,7 @@ from ..files import explain, path_text
 from ..scoring.cell_scores import score_cell
 from ..scoring.scanning import Truths, load_truths
 from .device import PeakMemory, calibrate, is_out_of_memory, seed_everything, synchronize
-from .planning import Cell, build_method
+from .planning import Cell, build_run_method
 from .provenance import environment
 
 PREDICTED: tuple[Split, ...] = ("valid", "test")
@@ -152,7 +152,7 @@ def fit_cell(task: CellTask, dataset: Dataset, progress: CellProgress) -> Fitted
     """
     cell = task.cell
     seed_everything(cell.seed)
-    method = build_method(task.config, cell.method, cell.device, cell.seed)
+    method = build_run_method(task.config, cell.method, cell.device, cell.seed)
     method.progress = lambda stage, done, total: progress(str(cell), stage, done, total)
     train = _Images(dataset, dataset.cases("train"), cell.size)
     progress(str(cell), "fit", 0, 0)

@@ -31,7 +31,7 @@ from .cells import (
 )
 from .claims import Claims
 from .device import PeakMemory, seed_everything
-from .planning import Plan, build_method, open_datasets
+from .planning import Plan, build_run_method, open_datasets
 from .provenance import asked_threads
 
 _GIB = 2**30
@@ -208,7 +208,7 @@ def _arrive(task: CellTask) -> Dataset:
     if task.config.threads:
         torch.set_num_threads(task.config.threads)
     cell, here = task.cell, socket.gethostname()
-    method = build_method(task.config, cell.method, cell.device, cell.seed)
+    method = build_run_method(task.config, cell.method, cell.device, cell.seed)
     dataset = open_datasets(task.config)[cell.dataset]
     for what, found, planned in (
         ("code", cell_version(method, dataset), cell.code),

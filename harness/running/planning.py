@@ -100,7 +100,7 @@ def make_plan(config: RunConfig, progress: Progress = lambda *_: None) -> Plan:
     config = _located(config)
     # A cluster may have GPUs where the machine that starts the run has none.
     device = config.device if (config.executor, config.device) == ("ray", "cuda") else resolve_device(config.device)
-    methods = {spec: build_method(config, spec, device, seed=0) for spec in _canonical(config.methods)}
+    methods = {spec: build_run_method(config, spec, device, seed=0) for spec in _canonical(config.methods)}
     controls = _controls(methods) if config.controls else {}
     for name, added in controls.items():
         methods |= {spec: _build_control(config, spec, name, device) for spec in added if spec not in methods}
@@ -166,7 +166,7 @@ def open_datasets(config: RunConfig) -> dict[str, Dataset]:
     return datasets
 
 
-def build_method(config: RunConfig, spec: str, device: str, seed: int) -> Method:
+def build_run_method(config: RunConfig, spec: str, device: str, seed: int) -> Method:
     """Makes a method as a run asks for it.
 
     Raises:
@@ -202,7 +202,7 @@ def _check_settings(config: RunConfig, methods: Iterable[Method]) -> None:
 
 def _build_control(config: RunConfig, spec: str, name: str, device: str) -> Method:
     try:
-        return build_method(config, spec, device, seed=0)
+        return build_run_method(config, spec, device, seed=0)
     except BenchError as error:
         raise UsageError(
             f"{spec}, a control of {name}, cannot be run; leave it out with --no-controls. {error}"

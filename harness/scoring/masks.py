@@ -20,7 +20,7 @@ LesionSize = Literal["none", "small", "medium", "large"]
 
 SMALL_BELOW, LARGE_ABOVE = 0.005, 0.02
 
-_EIGHT_NEIGHBOURS = np.ones((3, 3), int)
+EIGHT_NEIGHBOURS = np.ones((3, 3), int)
 
 
 @dataclass(frozen=True)
@@ -210,7 +210,7 @@ def lesion_size(truth_px: int, image_px: int) -> LesionSize:
 
 
 def _components(mask: np.ndarray) -> tuple[np.ndarray, int]:
-    return cast("tuple[np.ndarray, int]", connected_components(mask, _EIGHT_NEIGHBOURS))
+    return cast("tuple[np.ndarray, int]", connected_components(mask, EIGHT_NEIGHBOURS))
 
 
 def _surface(mask: np.ndarray) -> np.ndarray:

@@ -24,6 +24,7 @@ from scipy.ndimage import label as connected_components
 
 from . import curves
 from .curves import AUPRO_LIMIT, Counts
+from .masks import EIGHT_NEIGHBOURS
 
 BATCH = 2**24
 """Pixels that wait before they are joined with those already tallied: their sorting takes at most two gigabytes."""
@@ -45,8 +46,6 @@ ROUNDING = 1e-12
 
 PARTS = 8
 """Into so many parts a block of thresholds is divided in search of the best mean DICE."""
-
-_EIGHT_NEIGHBOURS = np.ones((3, 3), int)
 
 
 @dataclass(frozen=True)
@@ -636,7 +635,7 @@ def _lesion_pixels(values: np.ndarray, truth: np.ndarray) -> tuple[np.ndarray, n
     if not len(rows):
         return np.empty(0, np.float32), np.empty(0), 0
     box = np.s_[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
-    labels, count = cast("tuple[np.ndarray, int]", connected_components(truth[box], _EIGHT_NEIGHBOURS))
+    labels, count = cast("tuple[np.ndarray, int]", connected_components(truth[box], EIGHT_NEIGHBOURS))
     of_lesion = labels[truth[box]]
     return values[box][truth[box]], (1 / np.maximum(np.bincount(of_lesion), 1))[of_lesion], count
 

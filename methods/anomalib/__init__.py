@@ -6,7 +6,7 @@ model classes such as `Padim`, which then has anomalib's own defaults.
 
 from typing import Any
 
-from .adapter import AnomalibMethod, make_method
+from .adapter import AnomalibMethod, method_class_of
 
 __all__ = ["AnomalibMethod"]
 
@@ -14,4 +14,4 @@ __all__ = ["AnomalibMethod"]
 def __getattr__(name: str) -> Any:
     if name.startswith("_"):  # what Python itself asks a module for
         raise AttributeError(name)
-    return make_method(name)
+    return method_class_of(name)

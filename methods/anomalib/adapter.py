@@ -33,7 +33,7 @@ from torchvision.tv_tensors import Image, Mask
 
 from ...harness.api import Prediction, UsageError, Weights
 from ..memory import require_memory
-from ..training import LoopedMethod, PreparedImages, Schedule, TrainedMethod, seed_everything
+from ..training import LoopedMethod, PreparedImages, Schedule, TrainedMethod, seed_from
 from . import networks
 
 # Options of a constructor that the adapter sets itself: the parts of anomalib's engine; whether networks are
@@ -88,7 +88,7 @@ class AnomalibMethod(LoopedMethod):
 
     def fit(self, images: Sequence[np.ndarray]) -> None:
         """Trains the model, or fills its memory bank."""
-        seed_everything(self.seed)
+        seed_from(self.seed)
         self._transform = self._make_transform()
         module = self._build(len(images))
         data = PreparedImages(images, lambda image: _item(self._transform(image)))
@@ -234,7 +234,7 @@ def _item(image: torch.Tensor) -> ImageItem:
 
 
 @cache
-def make_method(name: str) -> type[AnomalibMethod]:
+def method_class_of(name: str) -> type[AnomalibMethod]:
     """Makes the method class of a preset, such as `padim`, or of a model class of anomalib's, such as `Padim`.
 
     There is one of each, so that fitted methods can be pickled.

@@ -25,7 +25,7 @@ from ...harness.download.fetching import FetchError, fetch
 from ...harness.download.unpacking import unpack
 from .. import reverse
 from ..backbones import BACKBONES
-from ..weights import checksum, describe, hold_to_first_use, timm_file
+from ..weights import checksum, describe_weights, hold_to_first_use, timm_file
 
 LITE0 = BACKBONES["embedded"]
 
@@ -104,7 +104,7 @@ def embedded_weights() -> tuple[Weights, ...]:
 
 def published_weights(model: str, options: Mapping[str, Any]) -> tuple[Weights, ...]:
     """The records of `published_files`."""
-    return tuple(describe(name, "published", path) for name, path in published_files(model, options))
+    return tuple(describe_weights(name, "published", path) for name, path in published_files(model, options))
 
 
 @contextmanager

@@ -10,7 +10,7 @@ from pydantic import Field
 
 from ...harness.api import Method, UsageError, Weights
 from ...harness.cache import Cache
-from ..weights import SAM, describe
+from ..weights import SAM, describe_weights
 from .sam import Precision, Prompt, load_sam
 
 Encoder = Literal["auto", "vit_b", "vit_l", "vit_h", "medsam", "lite_medsam"]
@@ -52,7 +52,7 @@ class SamMethod(Method):
 
     def weights_used(self) -> tuple[Weights, ...]:
         source = SAM[self._resolved_encoder()]
-        return (describe(source.name, self.weights, source.fetch(self.progress)),)  # type: ignore[arg-type]
+        return (describe_weights(source.name, self.weights, source.fetch(self.progress)),)  # type: ignore[arg-type]
 
     def _load_sam(self) -> None:
         encoder = self._resolved_encoder()

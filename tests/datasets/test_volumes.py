@@ -15,7 +15,7 @@ from miasbench.datasets.folder import FolderDataset, open_folder
 from miasbench.datasets.nifti import MissingNibabelError
 from miasbench.datasets.splitting import PATIENT, SplitRule
 from miasbench.datasets.volume_files import has_volumes
-from miasbench.datasets.volumes import Slicing, describe, slice_volumes
+from miasbench.datasets.volumes import Slicing, describe_volumes, slice_volumes
 from miasbench.harness.api import SPLITS, DataError, UsageError
 
 SHAPE = (12, 10, 6)
@@ -154,7 +154,7 @@ class TestLabels:
         made = slice_them(volumes, lesion=(2,))
         assert made.without_mask == 2
         assert made.labels == {0: 8, 1: 8, 2: 8}
-        told = " ".join(describe(made, open_folder(volumes / "out")))
+        told = " ".join(describe_volumes(made, open_folder(volumes / "out")))
         assert "Note: 2 volumes have no mask and are taken for normal." in told
 
 
@@ -176,7 +176,7 @@ class TestPatients:
         assert sum(map(len, patients.values())) == 5
         assert made.patients.model_dump() == {split: len(found) for split, found in patients.items()}
         assert made.volumes.model_dump() == {split: 2 * len(found) for split, found in patients.items()}
-        assert next(describe(made, dataset)).startswith(
+        assert next(describe_volumes(made, dataset)).startswith(
             "10 volumes of 5 patients (sub-00, sub-01, sub-02, sub-03, sub-04)"
         )
 
@@ -209,7 +209,7 @@ class TestPatients:
             file.rename(file.with_name(f"{names.format(*divmod(int(file.name[1]), 2))}.nii.gz"))
         rule = SplitRule()
         made = slice_them(volumes, lesion=(2,), rule=rule)
-        told = " ".join(describe(made, dataset_of(volumes, made, rule)))
+        told = " ".join(describe_volumes(made, dataset_of(volumes, made, rule)))
         assert ("such as p0_t0 and p0_t1, say so with --patient" in told) == alike
         assert ("say so with --patient" in told) == alike
 
@@ -255,7 +255,7 @@ class TestPatients:
                 (volumes / folder / f"p{number}.nii.gz").unlink()
         made = slice_them(volumes, lesion=(2,))
         assert made.patients.valid == 0
-        told = " ".join(describe(made, open_folder(volumes / "out")))
+        told = " ".join(describe_volumes(made, open_folder(volumes / "out")))
         assert "6 patients leave none for the validation split" in told
         assert "it takes 7" in told
 
@@ -263,14 +263,16 @@ class TestPatients:
         for number in range(9):
             (volumes / "masks" / f"p{number}.nii.gz").unlink()
         rule = next(rule for rule in map(SplitRule, repeat(PATIENT), range(20)) if rule.deal(PATIENTS)["p9"] == "test")
-        told = list(describe(slice_them(volumes, lesion=(2,), rule=rule), open_folder(volumes / "out")))
+        told = list(describe_volumes(slice_them(volumes, lesion=(2,), rule=rule), open_folder(volumes / "out")))
         assert any(
             line.startswith("Note: The lesions of the test split are of one patient, p9: DICE has no interval")
             for line in told
         )
         for number in range(8):
             save(volumes / "masks" / f"p{number}.nii.gz", read(volumes / "masks" / "p9.nii.gz"))
-        told = list(describe(slice_them(volumes, "more", lesion=(2,), rule=rule), open_folder(volumes / "more")))
+        told = list(
+            describe_volumes(slice_them(volumes, "more", lesion=(2,), rule=rule), open_folder(volumes / "more"))
+        )
         assert not any("of one patient" in line for line in told)
 
     def test_no_lesion_to_test_is_refused(self, volumes: Path) -> None:
@@ -420,7 +422,9 @@ class TestGeometry:
             (volumes / "x.nii.gz").replace(volumes / f"{name}.nii.gz")
         made = slice_them(volumes, lesion=(2,))
         assert made.forms_disagree == 1
-        assert "sform and the qform of 1 volumes disagree" in " ".join(describe(made, open_folder(volumes / "out")))
+        assert "sform and the qform of 1 volumes disagree" in " ".join(
+            describe_volumes(made, open_folder(volumes / "out"))
+        )
         stored = nibabel.load(volumes / "masks" / "p1.nii.gz")
         stored.header["sform_code"] = 0  # type: ignore[index]
         labels = read(volumes / "masks" / "p1.nii.gz")
@@ -466,7 +470,7 @@ class TestGrey:
         made = slice_them(volumes, lesion=(2,))
         assert made.lesion_slices_left_out == 6 * 2
         assert made.constant_slices_left_out == 10
-        told = " ".join(describe(made, open_folder(volumes / "out")))
+        told = " ".join(describe_volumes(made, open_folder(volumes / "out")))
         assert "Left out: 12 slices with a lesion, of training patients; 10 slices of one grey value." in told
 
 
@@ -553,7 +557,7 @@ class TestNames:
             (volumes / name).touch()
         made = slice_them(volumes, lesion=(2,))
         assert made.passed_over == {".png": 2, ".nrrd": 1}
-        told = " ".join(describe(made, open_folder(volumes / "out")))
+        told = " ".join(describe_volumes(made, open_folder(volumes / "out")))
         assert "Note: Files beside the volumes are passed over: 2 .png, 1 .nrrd." in told
 
 

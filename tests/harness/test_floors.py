@@ -3,6 +3,7 @@
 import ast
 import subprocess
 import sys
+from collections import defaultdict
 from collections.abc import Iterator
 from graphlib import TopologicalSorter
 from pathlib import Path
@@ -88,6 +89,16 @@ def test_no_modules_import_each_other_in_a_circle() -> None:
             name for name in imported_modules(path) if (ROOT / name.replace(".", "/")).with_suffix(".py").exists()
         }
     assert list(TopologicalSorter(graph).static_order())
+
+
+def test_each_name_means_one_class_or_function() -> None:
+    """Only subcommands of `bench` share names, such as `get`: these are what a user types."""
+    places = defaultdict(list)
+    for path in [path for path in FILES if not path.is_relative_to(ROOT / "harness" / "cli")]:
+        for node in ast.parse(path.read_text(encoding="utf-8")).body:
+            if isinstance(node, ast.FunctionDef | ast.ClassDef) and not node.name.startswith("_"):
+                places[node.name].append(path.relative_to(ROOT).as_posix())
+    assert {name: found for name, found in places.items() if len(found) > 1} == {}
 
 
 def test_the_contracts_are_the_ground() -> None:

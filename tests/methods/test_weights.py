@@ -20,7 +20,7 @@ from miasbench.methods.weights import (
     Download,
     Packaged,
     checksum,
-    describe,
+    describe_weights,
     first_uses,
     timm_file,
 )
@@ -129,7 +129,7 @@ def test_nothing_that_others_have_made_is_unpickled_but_weights() -> None:
 @pytest.mark.parametrize("source", [SAM["lite_medsam"], EFFICIENTNET_LITE0], ids=["lite_medsam", "lite0"])
 def test_packaged_weights_are_there(source: Packaged) -> None:
     path = source.fetch()
-    assert describe(source.name, "embedded", path).sha256 == source.sha256
+    assert describe_weights(source.name, "embedded", path).sha256 == source.sha256
 
 
 def test_packaged_weights_that_are_not(tmp_path: Path) -> None:
@@ -247,7 +247,7 @@ def test_a_checksum_is_computed_once_while_the_file_stays_as_it_is(
     monkeypatch.setattr(hashlib, "file_digest", watch)
     path = tmp_path / "net.pth"
     path.write_bytes(CONTENT)
-    assert [checksum(path), checksum(path), describe("net", "embedded", path).sha256] == [SHA256] * 3
+    assert [checksum(path), checksum(path), describe_weights("net", "embedded", path).sha256] == [SHA256] * 3
     assert checksum(path, "md5") == hashlib.md5(CONTENT, usedforsecurity=False).hexdigest()
     assert computed == ["sha256", "md5"]
     before = path.stat().st_mtime_ns

@@ -90,7 +90,7 @@ TABLES: dict[str, Callable[[], RenderableType]] = {
     "run": lambda: run_tables(scores()),
     "thresholds": lambda: threshold_report(threshold_table(scores()), scores()[:0][["policy", "note"]]),
     "stats": compared,
-    "compare": differing,
+    "compare_with_published": differing,
     "changes": lambda: change_table([(f"{DATASETS[0]} · {METHODS[1]}", "option sigma", "1.5", "2.25")]),
     "check": gated,
     "published": quoted,

@@ -7,10 +7,10 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from miasbench.reports.files import write_tables
-from miasbench.reports.latex import escaped, latex
+from miasbench.reports.latex import escape_latex, latex
 from miasbench.reports.markdown import markdown
-from miasbench.reports.paper_tables import PaperTable, Row, paper_tables, tidy
+from miasbench.reports.paper_files import write_tables
+from miasbench.reports.paper_tables import PaperRow, PaperTable, paper_tables, tidy
 from miasbench.results.extent import Extent
 from miasbench.results.tables import HEADLINE, RANKS, SCORES, failed_cell, table
 
@@ -51,7 +51,7 @@ def made(name: str, *arguments: Any, **more: Any) -> PaperTable:
     return next(one for one in paper_tables(*arguments, **more) if one.name == name)
 
 
-def rows_of(one: PaperTable, kind: str = "method") -> dict[str, Row]:
+def rows_of(one: PaperTable, kind: str = "method") -> dict[str, PaperRow]:
     return {row.label: row for row in one.rows if row.kind == kind}
 
 
@@ -202,7 +202,7 @@ def test_latex_marks_best_second_ties_and_oracles() -> None:
     ],
 )
 def test_every_character_stands_in_latex(text: str, in_latex: str) -> None:
-    assert escaped(text) == in_latex
+    assert escape_latex(text) == in_latex
 
 
 def test_what_stands_for_a_letter_that_latex_lacks_is_said() -> None:

@@ -6,7 +6,7 @@ import pandas as pd
 import pytest
 from rich.console import Console
 
-from miasbench.reports.published import compare, published_tables
+from miasbench.reports.published import compare_with_published, published_tables
 from miasbench.results.published_numbers import published
 from miasbench.results.tables import SCORES, table
 
@@ -38,7 +38,7 @@ def row(method: str, metric: str, value: float, policy: str = "none", **changes:
 
 
 def compared(*rows: dict[str, Any], of: dict[str, Any] | None = None) -> pd.DataFrame:
-    return compare(of or record(), table(rows, SCORES), published())
+    return compare_with_published(of or record(), table(rows, SCORES), published())
 
 
 def shown(comparison: pd.DataFrame) -> str:

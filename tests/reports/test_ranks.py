@@ -6,7 +6,7 @@ import pandas as pd
 import pytest
 from rich.console import Console
 
-from miasbench.reports.ranks import SHARED_RANKS, comparison_tables, in_words
+from miasbench.reports.ranks import SHARED_RANKS, comparison_tables, ranks_in_words
 from miasbench.results.tables import COMPARISONS, RANKS, table
 
 
@@ -66,7 +66,7 @@ def test_pairs_are_shown_when_asked_for() -> None:
 
 
 def test_words_name_the_best_and_what_is_tied_with_it() -> None:
-    assert list(in_words(*tables())) == [
+    assert list(ranks_in_words(*tables())) == [
         "a[x=1] has the highest DICE (0.400, and is first in 75% of resamples).",
         "The data cannot separate it from b: tied.",
         "It is better than c.",
@@ -74,20 +74,20 @@ def test_words_name_the_best_and_what_is_tied_with_it() -> None:
         "With so many patients, the test finds a true difference to it of 0.070 to 0.090, depending on the method, in "
         "four of five cases. The correction for many pairs, left out of this number, makes it find fewer.",
     ]
-    assert "It is better than b and c." in list(in_words(*tables(tied=False)))
+    assert "It is better than b and c." in list(ranks_in_words(*tables(tied=False)))
 
 
 @pytest.mark.parametrize(("patients", "enough"), [(6, False), (7, True)])
 def test_too_few_patients_are_pointed_out(patients: int, enough: bool) -> None:
     """Three pairs: 3 x 2 / 2^6 is above 5 %, 3 x 2 / 2^7 is below."""
     ranks, pairs = tables()
-    sentences = list(in_words(ranks, pairs.assign(patients=patients)))
+    sentences = list(ranks_in_words(ranks, pairs.assign(patients=patients)))
     assert any("are too few for 3 pairs" in sentence for sentence in sentences) != enough
 
 
 def test_words_about_one_pair_speak_of_one() -> None:
     ranks, pairs = tables()
-    sentences = list(in_words(ranks[:2], pairs[:1].assign(patients=3, detectable=0.83)))
+    sentences = list(ranks_in_words(ranks[:2], pairs[:1].assign(patients=3, detectable=0.83)))
     assert sentences[-2:] == [
         "3 patients are too few for this test: even where every patient favours the same method, the two are tied. "
         "Only more patients can tell them apart.",
@@ -97,7 +97,7 @@ def test_words_about_one_pair_speak_of_one() -> None:
 
 def test_words_about_one_patient_speak_of_one() -> None:
     ranks, pairs = tables()
-    sentences = list(in_words(ranks[:2], pairs[:1].assign(patients=1, cases=1)))
+    sentences = list(ranks_in_words(ranks[:2], pairs[:1].assign(patients=1, cases=1)))
     assert "a signed-rank test; 1 patient, 1 image that all methods have." in sentences
     assert [one for one in sentences if one.startswith("1 patient is too few for this test: ")]
 
@@ -116,7 +116,9 @@ def test_one_patient_tells_nothing() -> None:
 def test_many_methods_behind_are_counted() -> None:
     ranks, pairs = tables(tied=False)
     more = [rank(f"m{index}", 4 + index, 0.05, tied=False) for index in range(3)]
-    assert "It is better than the other 5 methods." in list(in_words(pd.concat([ranks, table(more, RANKS)]), pairs))
+    assert "It is better than the other 5 methods." in list(
+        ranks_in_words(pd.concat([ranks, table(more, RANKS)]), pairs)
+    )
 
 
 def test_another_policys_rows_are_left_out() -> None:

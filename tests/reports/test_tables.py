@@ -4,11 +4,11 @@ from typing import Any
 import pandas as pd
 from rich.console import Console
 
-from miasbench.reports.tables import POLICIES, run_tables
+from miasbench.reports.tables import POLICY_ORDER, run_tables
 from miasbench.results.extent import Extent
 from miasbench.results.tables import SCORES, failed_cell, table
 
-SHOWN = (*POLICIES, "of_a_plugin", "oracle_dice")
+SHOWN = (*POLICY_ORDER, "of_a_plugin", "oracle_dice")
 CELL: dict[str, Any] = {
     "dataset": "liver_ct",
     "dataset_fingerprint": "f",

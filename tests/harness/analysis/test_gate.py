@@ -16,7 +16,7 @@ from miasbench.harness.running.device import calibrate
 from miasbench.harness.running.planning import make_plan
 from miasbench.harness.running.runner import execute
 from miasbench.harness.scoring.ranking import PixelTally, Ranking
-from miasbench.reports.gate import gate_markdown, in_words, junit_xml
+from miasbench.reports.gate import gate_in_words, gate_markdown, junit_xml
 from miasbench.results.baseline import (
     DEFAULT_TOLERANCES,
     FAILURES,
@@ -26,7 +26,7 @@ from miasbench.results.baseline import (
     BaselineError,
     Factor,
     Finding,
-    Kind,
+    FindingKind,
     Runtime,
     Score,
     Tolerance,
@@ -89,7 +89,7 @@ def timed(predict_ms: float, calibration_ms: float = 10.0, device: str = "cpu", 
     return replace(CELL, runtime=Runtime(device, threads, predict_ms, calibration_ms))
 
 
-def only(kind: Kind, found: list[Finding]) -> Finding:
+def only(kind: FindingKind, found: list[Finding]) -> Finding:
     (one,) = found
     assert one.kind == kind
     return one
@@ -259,7 +259,7 @@ class TestNothingJudged:
     def test_is_no_pass_anywhere(self) -> None:
         found = check(Baseline("run", {"aupro": Absolute(0.02)}, (CELL,)), measured(CELL))
         assert gate_markdown(found, "accept").startswith("### Benchmark gate: failed")
-        assert "Nothing is worse" not in " ".join(in_words(found, "accept"))
+        assert "Nothing is worse" not in " ".join(gate_in_words(found, "accept"))
         assert 'errors="2" skipped="1"' in junit_xml(found)
 
 
@@ -452,7 +452,7 @@ class TestCells:
         assert exit_code(found) == 0
 
 
-def finding(kind: Kind, text: str = "text") -> Finding:
+def finding(kind: FindingKind, text: str = "text") -> Finding:
     return Finding(kind, "li|ver", "pa_dim", "dice", 0.5, 0.25, text)
 
 
@@ -466,11 +466,11 @@ class TestReports:
         assert exit_code([finding("ok"), finding("improved"), finding("not judged")]) == 0
 
     def test_every_kind_of_failure_has_words_of_its_own(self) -> None:
-        said = [next(in_words([finding(kind)], "accept")) for kind in FAILURES]
+        said = [next(gate_in_words([finding(kind)], "accept")) for kind in FAILURES]
         assert len(set(said)) == len(FAILURES)
 
     def test_an_improvement_comes_with_the_command_that_accepts_it(self) -> None:
-        assert "bench baseline x" in list(in_words([finding("improved")], "bench baseline x"))[-1]
+        assert "bench baseline x" in list(gate_in_words([finding("improved")], "bench baseline x"))[-1]
 
     def test_markdown_shows_text_as_it_is(self) -> None:
         text = gate_markdown([finding("regression", "a|b\n<i>*c*"), finding("ok")], "bench baseline x")

@@ -17,7 +17,7 @@ def write_tables(tables: Sequence[PaperTable], folder: Path, published: pd.DataF
     Args:
         tables: By `paper_tables`.
         folder: Where they go.
-        published: The findings of `reports.published.compare`, to be kept beside them with its reasons.
+        published: The findings of `reports.published.compare_with_published`, to be kept beside them with its reasons.
 
     Returns:
         The files.
