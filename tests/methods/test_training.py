@@ -60,7 +60,7 @@ DATA: Any = torch.from_numpy(np.random.default_rng(0).normal(size=(11, 4)).astyp
 
 
 def trained(module: Network, schedule: Schedule, **options: Any) -> tuple[Network, float]:
-    defaults = {"seed": 0, "device": "cpu", "report": lambda *_: None, "key": "test"}
+    defaults = {"seed": 0, "device": "cpu", "progress": lambda *_: None, "key": "test"}
     return module, train(module, DATA, schedule, **(defaults | options))
 
 
@@ -70,11 +70,11 @@ def assert_equal(one: Network, other: Network) -> None:
 
 
 def stop_at(epoch: int) -> Callable[[str, int, int], None]:
-    def report(stage: str, _done: int, _total: int) -> None:
+    def progress(stage: str, _done: int, _total: int) -> None:
         if stage.startswith(f"epoch {epoch}/"):
             raise RuntimeError("interrupted")
 
-    return report
+    return progress
 
 
 @pytest.fixture
@@ -107,7 +107,7 @@ def test_an_interrupted_training_ends_where_an_undisturbed_one_does(
     undisturbed, spared = trained(kind(), schedule)
     assert spared < 0, "keeping checkpoints took time"
     with pytest.raises(RuntimeError, match="interrupted"):
-        trained(kind(), schedule, report=stop_at(epoch))
+        trained(kind(), schedule, progress=stop_at(epoch))
     assert len(list(eager.iterdir())) == 1
     resumed, spared = trained(kind(), schedule)
     assert len(resumed.batches) == (6 - epoch) * 3
@@ -118,7 +118,7 @@ def test_an_interrupted_training_ends_where_an_undisturbed_one_does(
 def test_a_checkpoint_of_another_seed_or_key_is_not_taken_up(eager: Path) -> None:
     schedule = Schedule(epochs=3, batch_size=4)
     with pytest.raises(RuntimeError, match="interrupted"):
-        trained(Network(), schedule, report=stop_at(3))
+        trained(Network(), schedule, progress=stop_at(3))
     for changed in ({"seed": 1}, {"key": "other"}):
         assert len(trained(Network(), schedule, **changed)[0].batches) == 9
 
@@ -126,7 +126,7 @@ def test_a_checkpoint_of_another_seed_or_key_is_not_taken_up(eager: Path) -> Non
 def test_a_damaged_checkpoint_is_thrown_away(eager: Path) -> None:
     schedule = Schedule(epochs=3, batch_size=4)
     with pytest.raises(RuntimeError, match="interrupted"):
-        trained(Network(), schedule, report=stop_at(3))
+        trained(Network(), schedule, progress=stop_at(3))
     (path,) = eager.iterdir()
     path.write_bytes(path.read_bytes()[:1000])
     assert len(trained(Network(), schedule)[0].batches) == 9
@@ -146,7 +146,7 @@ def test_patience_ends_a_training_that_does_not_improve() -> None:
 def test_steps_are_a_limit(kind: type[Network]) -> None:
     told: list[tuple[str, int, int]] = []
     schedule = Schedule(epochs=100, batch_size=4, steps=4)
-    module = trained(kind(), schedule, report=lambda *step: told.append(step))[0]
+    module = trained(kind(), schedule, progress=lambda *step: told.append(step))[0]
     assert module.batches == [4, 4, 3, 4]
     assert [step[1:] for step in told] == [(1, 4), (2, 4), (3, 4), (4, 4)]
     assert told[-1][0].startswith("epoch 2/2, loss ")
@@ -172,4 +172,4 @@ def test_ctrl_c_stays_what_it_is() -> None:
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        trained(Network(), Schedule(epochs=1, batch_size=4), report=interrupt)
+        trained(Network(), Schedule(epochs=1, batch_size=4), progress=interrupt)

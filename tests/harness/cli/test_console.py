@@ -65,11 +65,11 @@ def test_outside_of_cells_lines_come_at_once_or_when_it_takes_long(
 ) -> None:
     seconds = 0
     monkeypatch.setattr(time, "monotonic", lambda: float(seconds))
-    with stage_status() as report:
+    with stage_status() as progress:
         for seconds in range(50):
-            report("unpacking a.zip", seconds, 50)
-    with stage_status(at_once=True) as report:
-        report("checking every file of the datasets", 0, 2)
+            progress("unpacking a.zip", seconds, 50)
+    with stage_status(at_once=True) as progress:
+        progress("checking every file of the datasets", 0, 2)
     assert [without_time(line) for line in log()] == [
         "30 of 50  unpacking a.zip",
         "0 of 2  checking every file of the datasets",

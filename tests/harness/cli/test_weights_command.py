@@ -65,7 +65,7 @@ def test_get_fetches_and_says_where(bench: Bench, monkeypatch: pytest.MonkeyPatc
     assert code == 0
     assert "lite_medsam.pth" in out
     path = weights.weights_folder() / "sam_vit_b_01ec64.pth"
-    monkeypatch.setattr(Download, "fetch", lambda self, report: self.path)
+    monkeypatch.setattr(Download, "fetch", lambda self, progress: self.path)
     assert str(path) in bench("get", "sam_vit_b")[1]
 
 

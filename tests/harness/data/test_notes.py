@@ -18,7 +18,7 @@ from miasbench.harness.api import Card, Case, Dataset, Sample, Split
 from miasbench.harness.data.notes import notes_on
 from miasbench.harness.data.subset import Subset
 from miasbench.harness.data.survey import look_alikes, survey
-from miasbench.harness.data.verifying import verify
+from miasbench.harness.data.verifying import verify_dataset
 from miasbench.harness.running.planning import make_plan
 from miasbench.harness.running.runner import execute
 
@@ -183,7 +183,7 @@ def test_a_copy_in_another_split_is_found(written: Path, tmp_path: Path, change:
     ]
     (note,) = notes_on(dataset)
     assert note.startswith(f"1 image looks the same as an image of another split, such as {copy} (test) and {source}")
-    kinds = {finding.kind: finding for finding in verify(lambda: dataset)[1]}
+    kinds = {finding.kind: finding for finding in verify_dataset(lambda: dataset)[1]}
     assert str(copy) in kinds["duplicates"].text
     assert kinds["duplicates"].wrong == (change == "the same")
 
@@ -212,6 +212,6 @@ def test_a_dataset_of_which_nothing_can_be_read_is_looked_at(written: Path, tmp_
     shutil.copytree(written, tmp_path / "d")
     for path in (tmp_path / "d").rglob("*.png"):
         path.write_bytes(b"no image")
-    dataset, findings = verify(lambda: open_folder(tmp_path / "d"))
+    dataset, findings = verify_dataset(lambda: open_folder(tmp_path / "d"))
     assert sum(finding.wrong for finding in findings) == 16 + 5
     assert look_alikes(dataset, survey(dataset)[0]) == []
