@@ -15,7 +15,8 @@ import pytest
 from scipy.ndimage import gaussian_filter
 from sklearn.metrics import roc_auc_score
 
-from miasbench.harness.scoring.ranking import DiceTally, PixelTally, dice_curve, rank_pixels
+from miasbench.harness.scoring.dice_curve import DiceTally, dice_curve
+from miasbench.harness.scoring.ranking import PixelTally, rank_pixels
 
 Benchmark = Any  # called with more than a function: pedantic, extra_info
 

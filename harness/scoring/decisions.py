@@ -19,8 +19,8 @@ from ..api import (
     ValidationPolicy,
 )
 from .policies import Fixed
-from .ranking import rounded_up
 from .scanning import Scanned
+from .tally import rounded_up
 
 NO_POLICY = {"policy": "none", "looks_at": "nothing", "oracle": False, "threshold": float("nan")}
 OWN = NO_POLICY | {"policy": "own"}

@@ -10,8 +10,9 @@ from ...results.store import StoredPrediction
 from ..api import BenchError, Case, Dataset, LabelledMaps, Split
 from ..config import ScoreConfig
 from ..data.frame import Rectangle, Truth, frame_mask, image_rectangle
+from .dice_curve import DiceCurve, DiceTally
 from .masks import Lesions
-from .ranking import DiceCurve, DiceTally, PixelRanking, PixelTally, rank_pixels
+from .ranking import PixelRanking, PixelTally, rank_pixels
 
 
 class ScoringError(BenchError):

@@ -15,6 +15,7 @@ from miasbench.harness.api import (
     PolicyUnavailableError,
     ValidationPolicy,
 )
+from miasbench.harness.scoring.dice_curve import dice_curve
 from miasbench.harness.scoring.policies import (
     Fixed,
     NormalMeanStd,
@@ -24,7 +25,7 @@ from miasbench.harness.scoring.policies import (
     ValidDice,
     ValidF1,
 )
-from miasbench.harness.scoring.ranking import dice_curve, rank_pixels
+from miasbench.harness.scoring.ranking import rank_pixels
 
 POLICIES = (NormalQuantile(), NormalMeanStd(), ValidDice(), ValidF1(), Otsu(), Fixed(0.5), OracleDice())
 

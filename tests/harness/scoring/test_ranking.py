@@ -1,6 +1,5 @@
 from collections.abc import Callable, Sequence
 from dataclasses import astuple
-from typing import Any
 
 import numpy as np
 import pytest
@@ -9,22 +8,12 @@ from hypothesis import strategies as st
 from skimage.measure import label as label_regions
 from sklearn.metrics import average_precision_score, f1_score, precision_recall_curve, roc_auc_score
 
-from miasbench.harness.scoring import ranking as ranking_module
 from miasbench.harness.scoring.curves import AUPRO_LIMIT
-from miasbench.harness.scoring.ranking import (
-    MIN_LIMIT,
-    DiceCurve,
-    DiceTally,
-    ErrorBounds,
-    PixelRanking,
-    PixelTally,
-    Ranking,
-    dice_curve,
-    rank_pixels,
-    rounded_up,
-)
+from miasbench.harness.scoring.dice_curve import dice_curve
+from miasbench.harness.scoring.ranking import ErrorBounds, PixelTally, Ranking, rank_pixels
+from miasbench.harness.scoring.tally import MIN_LIMIT
 
-Images = tuple[list[np.ndarray], list[np.ndarray]]
+from ...support.maps import Images, all_metrics, finely_valued_images, flat, images, in_batches, mean_dice
 
 
 @st.composite
@@ -36,27 +25,6 @@ def scored_labels(draw: st.DrawFn) -> tuple[np.ndarray, np.ndarray]:
     positives = rng.random(count) < draw(st.sampled_from([0.1, 0.5, 0.9]))
     positives[:2] = [False, True]
     return (rng.integers(-values, values, count) / 7).astype(np.float32), rng.permutation(positives)
-
-
-@st.composite
-def images(draw: st.DrawFn) -> Images:
-    """One to four maps with ties; truths may be empty, touch diagonally, or fill the image."""
-    rng = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
-    values = draw(st.sampled_from([2, 6, 10_000]))
-    maps, truths = [], []
-    for _ in range(draw(st.integers(1, 4))):
-        shape = (draw(st.integers(1, 7)), draw(st.integers(1, 7)))
-        maps.append((rng.integers(-values, values, shape) / 3).astype(np.float32))
-        truths.append(rng.random(shape) < draw(st.sampled_from([0.0, 0.2, 0.5, 1.0])))
-    return maps, truths
-
-
-def flat(arrays: Sequence[np.ndarray]) -> np.ndarray:
-    return np.concatenate([array.ravel() for array in arrays])
-
-
-def plain_dice(predicted: np.ndarray, truth: np.ndarray) -> float:
-    return 2 * (predicted & truth).sum() / (predicted.sum() + truth.sum())
 
 
 def plain_aupro(maps: Sequence[np.ndarray], truths: Sequence[np.ndarray], limit: float) -> float:
@@ -80,36 +48,6 @@ def plain_aupro(maps: Sequence[np.ndarray], truths: Sequence[np.ndarray], limit:
             right = limit
         area += (right - left) * (low + high) / 2
     return float(area / limit)
-
-
-@st.composite
-def finely_valued_images(draw: st.DrawFn) -> Images:
-    """Maps with far more different values than the fewest bins, on both sides of zero, close together or far apart."""
-    rng = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
-    spread = draw(st.sampled_from([lambda x: x, np.exp, lambda x: x**15, lambda x: x * 1e37, lambda x: 5 + x / 1e3]))
-    maps, truths = [], []
-    for _ in range(draw(st.integers(1, 3))):
-        truth = rng.random((25, 31)) < draw(st.sampled_from([0.0, 0.01, 0.2, 0.9]))
-        maps.append(spread(rng.normal(size=truth.shape) + draw(st.sampled_from([0, 1, 4])) * truth).astype(np.float32))
-        truths.append(truth)
-    return maps, truths
-
-
-def all_metrics(ranking: PixelRanking) -> np.ndarray:
-    return np.array([ranking.auroc, ranking.average_precision, ranking.best_f1()[1], ranking.aupro()])
-
-
-def mean_dice(curve: DiceCurve) -> np.ndarray:
-    return curve.at(curve.thresholds)
-
-
-def in_batches(size: int, work: Callable[..., Any], *arguments: Any) -> Any:
-    """Takes no more than this number of pixels, or of thresholds, at a time."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(ranking_module, "BATCH", size)
-        patch.setattr(ranking_module, "BLOCK", size)
-        patch.setattr(ranking_module, "ROOM", size)
-        return work(*arguments)
 
 
 @given(scored_labels())
@@ -187,40 +125,6 @@ def test_only_the_order_of_values_matters(content: Images, rising: Callable[[np.
     np.testing.assert_array_equal(mean_dice(dice_curve(ranked, truths)), mean_dice(dice_curve(others, truths)))
 
 
-@given(images(), st.randoms(use_true_random=False), st.sampled_from([None, MIN_LIMIT]))
-@settings(max_examples=60)
-def test_neither_the_order_of_images_nor_the_size_of_batches_matters(
-    content: Images, random: Any, limit: int | None
-) -> None:
-    pairs = list(zip(*content, strict=True))
-    random.shuffle(pairs)
-    one, other = rank_pixels(*content, limit), in_batches(20, rank_pixels, *zip(*pairs, strict=True), limit)
-    np.testing.assert_array_equal(one.thresholds, other.thresholds)
-    np.testing.assert_array_equal(one.true_positives, other.true_positives)
-    np.testing.assert_array_equal(one.false_positives, other.false_positives)
-    np.testing.assert_array_equal(one.false_positives_above, other.false_positives_above)
-    np.testing.assert_allclose(all_metrics(one), all_metrics(other), atol=1e-12)
-    curve, shuffled = dice_curve(*content, limit), in_batches(20, dice_curve, *zip(*pairs, strict=True), limit)
-    np.testing.assert_array_equal(curve.thresholds, shuffled.thresholds)
-    np.testing.assert_allclose(mean_dice(curve), mean_dice(shuffled), atol=1e-12)
-    assert curve.best() == pytest.approx(shuffled.best(), abs=1e-12, nan_ok=True)
-
-
-@pytest.mark.parametrize("threads", [1, 2, 3])
-def test_threads_do_not_change_a_bit(threads: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(ranking_module, "THREADS", threads)
-    monkeypatch.setattr(ranking_module, "ROOM", 10_000)
-    rng = np.random.default_rng(0)
-    maps, truths = rng.normal(size=(7, 64, 64)).astype(np.float32).round(2), rng.random((7, 64, 64)) < 0.1
-    tally = PixelTally()
-    for count, (anomaly_map, truth) in enumerate(zip(maps, truths, strict=True), 1):
-        tally.add(anomaly_map, truth)
-        ranking, whole = tally.ranking(), Ranking(flat(list(maps[:count])), flat(list(truths[:count])))
-        for name in ("thresholds", "true_positives", "false_positives", "false_positives_above"):
-            np.testing.assert_array_equal(getattr(ranking, name), getattr(whole, name))
-        assert (ranking.auroc, ranking.average_precision) == (whole.auroc, whole.average_precision)
-
-
 @given(finely_valued_images(), st.sampled_from([300, 2**24]), st.sampled_from([AUPRO_LIMIT, 0.01, 1.0]))
 @settings(max_examples=150)
 def test_binned_metrics_lie_within_their_error_bounds(content: Images, batch: int, limit: float) -> None:
@@ -234,81 +138,6 @@ def test_binned_metrics_lie_within_their_error_bounds(content: Images, batch: in
     if not truth.all():
         assert abs(binned.auroc - exact.auroc) <= bounds.auroc + 1e-12
         assert abs(binned.aupro(limit) - exact.aupro(limit)) <= bounds.aupro + 1e-12
-
-
-@given(finely_valued_images(), st.sampled_from([300, 2**24]))
-@settings(max_examples=50)
-def test_edges_of_bins_are_thresholds_at_which_everything_is_exact(content: Images, batch: int) -> None:
-    maps, truths = content
-    ranking, curve = rank_pixels(maps, truths), dice_curve(maps, truths)
-    binned = in_batches(batch, rank_pixels, maps, truths, MIN_LIMIT)
-    edges = binned.thresholds
-    assert len(edges) <= MIN_LIMIT
-    assert edges.dtype == np.float32
-    assert np.isfinite(edges).all()
-    np.testing.assert_array_equal(binned.true_positives, ranking.at(edges)[0])
-    np.testing.assert_array_equal(binned.false_positives, ranking.at(edges)[1])
-    np.testing.assert_allclose(binned.overlap, ranking.overlap_at(edges), atol=1e-12)
-    binned_curve = in_batches(batch, dice_curve, maps, truths, MIN_LIMIT)
-    assert len(binned_curve.thresholds) <= MIN_LIMIT
-    np.testing.assert_allclose(mean_dice(binned_curve), curve.at(binned_curve.thresholds), atol=1e-12)
-    if len(curve.thresholds):
-        assert -1e-12 <= curve.best()[1] - binned_curve.best()[1] <= binned_curve.error_bound + 1e-12
-
-
-@pytest.mark.parametrize("spread", [lambda x: x, np.exp, lambda x: 1 / (1 + np.exp(-x))])
-def test_binned_metrics_of_a_million_pixels_are_exact_to_a_hundred_thousandth(
-    spread: Callable[[np.ndarray], np.ndarray],
-) -> None:
-    rng = np.random.default_rng(0)
-    truths = [np.kron(rng.random((16, 16)) < 0.1, np.ones((32, 32), bool)).astype(bool) for _ in range(4)]
-    maps = [spread(rng.normal(size=truth.shape) + 1.5 * truth).astype(np.float32) for truth in truths]
-    exact, binned = rank_pixels(maps, truths), rank_pixels(maps, truths, 2**19)
-    assert binned.binned
-    np.testing.assert_allclose(all_metrics(binned), all_metrics(exact), atol=1e-5)
-    assert exact.auroc == pytest.approx(roc_auc_score(flat(truths), flat(maps)), abs=1e-9)
-    assert exact.average_precision == pytest.approx(average_precision_score(flat(truths), flat(maps)), abs=1e-9)
-    best, best_binned = dice_curve(maps, truths).best()[1], dice_curve(maps, truths, 2**19).best()[1]
-    assert best_binned == pytest.approx(best, abs=1e-5)
-
-
-def test_half_precision_maps_have_few_enough_values_to_be_exact() -> None:
-    rng = np.random.default_rng(0)
-    truths = [rng.random((256, 256)) < 0.2 for _ in range(3)]
-    maps = [rng.normal(size=truth.shape).astype(np.float16) for truth in truths]
-    exact, binned = rank_pixels(maps, truths), rank_pixels(maps, truths, 2**16)
-    assert not binned.binned
-    np.testing.assert_array_equal(all_metrics(binned), all_metrics(exact))
-    assert binned.error_bounds() == ErrorBounds(0, 0, 0, 0)
-    assert dice_curve(maps, truths, 2**16).error_bound == 0
-
-
-@pytest.mark.parametrize("limit", [None, MIN_LIMIT])
-def test_more_may_be_added_after_a_look(limit: int | None) -> None:
-    rng = np.random.default_rng(0)
-    maps = [rng.random((30, 30), np.float32) for _ in range(3)]
-    truths = [rng.random((30, 30)) < 0.2 for _ in range(3)]
-    pixels, dice = PixelTally(limit), DiceTally(limit)
-    for count, (anomaly_map, truth) in enumerate(zip(maps, truths, strict=True), 1):
-        pixels.add(anomaly_map, truth)
-        dice.add(anomaly_map, truth)
-        so_far = rank_pixels(maps[:count], truths[:count], limit)
-        np.testing.assert_allclose(all_metrics(pixels.ranking()), all_metrics(so_far), atol=1e-12)
-        assert dice.curve().best() == pytest.approx(dice_curve(maps[:count], truths[:count], limit).best())
-
-
-@pytest.mark.parametrize("limit", [None, MIN_LIMIT])
-def test_a_map_is_left_alone_and_may_be_written_over(limit: int | None) -> None:
-    rng = np.random.default_rng(0)
-    maps, truths = rng.random((3, 30, 30), np.float32), rng.random((3, 30, 30)) < 0.2
-    pixels, dice, room = PixelTally(limit), DiceTally(limit), np.empty((30, 30), np.float32)
-    for anomaly_map, truth in zip(maps, truths, strict=True):
-        room[:] = anomaly_map
-        pixels.add(room, truth)
-        dice.add(room, truth)
-        np.testing.assert_array_equal(room, anomaly_map)
-    np.testing.assert_array_equal(all_metrics(pixels.ranking()), all_metrics(rank_pixels(maps, truths, limit)))
-    assert dice.curve().best() == dice_curve(maps, truths, limit).best()
 
 
 def test_equal_scores_are_one_threshold() -> None:
@@ -329,33 +158,6 @@ def test_a_constant_map_cannot_tell_lesions(limit: int | None) -> None:
     assert ranking.best_f1() == (float(np.float32(0.7)), pytest.approx(0.2 / 1.1))
     assert ranking.aupro() == pytest.approx(0.15)
     assert dice_curve([constant], [truth], limit).best() == (float(np.float32(0.7)), pytest.approx(0.2 / 1.1))
-
-
-def test_zero_has_no_sign() -> None:
-    signed, plain = np.array([[-0.0, 0.0, 1.0]], np.float32), np.array([[0.0, -0.0, 1.0]], np.float32)
-    truth = np.array([[True, False, False]])
-    for limit in (None, MIN_LIMIT):
-        for anomaly_map in (signed, plain):
-            ranking, curve = rank_pixels([anomaly_map], [truth], limit), dice_curve([anomaly_map], [truth], limit)
-            assert (ranking.auroc, ranking.best_f1()) == (0.25, (0, 0.5))
-            assert curve.best() == (0, 0.5)
-            assert not np.signbit([ranking.best_f1()[0], curve.best()[0]]).any()
-
-
-@pytest.mark.parametrize("tally", [PixelTally, DiceTally])
-def test_what_cannot_be_counted_is_refused(tally: type[PixelTally] | type[DiceTally]) -> None:
-    truth = np.array([[True, False]])
-    for bad in (np.nan, np.inf, -np.inf):
-        with pytest.raises(ValueError, match="not finite"):
-            tally().add(np.array([[0, bad]], np.float32), truth)
-    with pytest.raises(ValueError, match=r"a map of \(1, 2\) has a truth of \(2, 1\)"):
-        tally().add(np.zeros((1, 2), np.float32), truth.T)
-    with pytest.raises(ValueError, match="float64 would be rounded"):
-        tally().add(np.zeros((1, 2)), truth)
-    with pytest.raises(ValueError, match="511 values is below 512"):
-        tally(511)
-    with pytest.raises(ValueError, match="shorter"):
-        rank_pixels([np.zeros((1, 2), np.float32)], [])
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
@@ -458,72 +260,6 @@ def test_overlap_at_any_threshold(content: Images) -> None:
     shares = [[(maps[number] >= at)[region].mean() for number, region in regions] or [0] for at in thresholds]
     np.testing.assert_allclose(ranking.overlap_at(thresholds), np.mean(shares, axis=1), atol=1e-12)
     np.testing.assert_array_equal(ranking.overlap_at(ranking.thresholds), ranking.overlap)
-
-
-@given(images(), st.sampled_from([None, MIN_LIMIT]))
-@settings(max_examples=150)
-def test_mean_dice_is_that_of_every_threshold_by_itself(content: Images, limit: int | None) -> None:
-    maps, truths = content
-    curve = dice_curve(maps, truths, limit)
-    with_lesion = [(anomaly_map, truth) for anomaly_map, truth in zip(maps, truths, strict=True) if truth.any()]
-    assert curve.error_bound == 0
-    if not with_lesion:
-        assert len(curve.thresholds) == 0
-        assert np.isnan(curve.best()).all()
-        return
-    anywhere = np.array([*sorted(set(flat(maps).tolist()), reverse=True), np.inf, -np.inf, 0.1])
-    brute = [np.mean([plain_dice(one >= at, truth) for one, truth in with_lesion]) for at in anywhere]
-    np.testing.assert_allclose(curve.at(anywhere), brute, atol=1e-12)
-    assert float(curve.at(anywhere[0])) == pytest.approx(brute[0])
-    threshold, best = curve.best()
-    assert best == pytest.approx(max(brute), abs=1e-12)
-    assert threshold == anywhere[np.flatnonzero(np.array(brute) >= max(brute) - 1e-12)[0]], "of several, the highest"
-
-
-@given(finely_valued_images())
-@settings(max_examples=50)
-def test_the_best_mean_dice_is_that_of_all_values_of_lesions(content: Images) -> None:
-    curve = dice_curve(*content)
-    lesions = flat([anomaly_map[truth] for anomaly_map, truth in zip(*content, strict=True)])
-    np.testing.assert_array_equal(curve.thresholds, np.unique(lesions)[::-1])
-    if len(lesions):
-        dice = mean_dice(curve)
-        best = np.flatnonzero(dice >= dice.max() - 1e-12)[0]
-        assert curve.best() == (curve.thresholds[best], dice[best])
-
-
-@pytest.mark.parametrize("limit", [None, MIN_LIMIT])
-def test_of_several_best_thresholds_the_highest_is_taken(limit: int | None) -> None:
-    """Each further lesion pixel comes with just so many false ones that DICE stays one half."""
-    truth = np.array([[True, True, False, False, False, True, False, False, False]])
-    anomaly_map = np.array([[3, 2, 2, 2, 2, 1, 1, 1, 1]], np.float32)
-    assert dice_curve([anomaly_map] * 3, [truth] * 3, limit).best() == (3, pytest.approx(0.5))
-
-
-def test_mean_dice_of_maps_of_different_sizes() -> None:
-    maps = [np.array([[2, 1]], np.float32), np.array([[3, 0], [0, 0]], np.float32)]
-    truths = [np.array([[True, False]]), np.array([[True, True], [False, False]])]
-    curve = dice_curve(maps, truths)
-    np.testing.assert_array_equal(curve.thresholds, [3, 2, 0])
-    np.testing.assert_allclose(mean_dice(curve), [(0 + 2 / 3) / 2, (1 + 2 / 3) / 2, (2 / 3 + 2 / 3) / 2])
-    assert curve.best() == (2, pytest.approx(5 / 6))
-
-
-@given(
-    threshold=st.floats(allow_nan=False) | st.floats(-1, 1) | st.floats(-1e-44, 1e-44),
-    values=st.lists(st.floats(width=32, allow_nan=False, allow_infinity=False), min_size=1, max_size=9),
-)
-@settings(max_examples=300)
-def test_a_threshold_rounded_up_is_reached_by_the_same_values(threshold: float, values: list[float]) -> None:
-    near = np.array([threshold]).astype(np.float32) if abs(threshold) < 3e38 else np.zeros(1, np.float32)
-    around = [np.nextafter(near, np.float32(end)) for end in (-np.inf, np.inf)]
-    exact = np.concatenate([np.array(values, np.float32), near, *around])
-    expected = exact.astype(np.float64) >= np.float64(threshold)
-    for given_as in (threshold, np.float64(threshold), np.array([threshold])):
-        rounded = rounded_up(given_as)
-        assert rounded.dtype == np.float32
-        np.testing.assert_array_equal(exact >= rounded, expected)
-        np.testing.assert_array_equal(exact >= float(rounded.item()), expected)
 
 
 def test_pixels_are_ranked_against_two_truths_as_against_each() -> None:
