@@ -6,7 +6,7 @@ DEMO := train=8,valid=4,test=8
 
 IMAGES :=
 
-.PHONY: demo gate test soak test-all benchmarks performance quality clean
+.PHONY: demo gate test soak test-all docs benchmarks performance quality clean
 
 demo: $(VENV)/installed
 	$(BIN)/bench run --methods mias_sam,patchcore,intensity --weights embedded --results demo-results \
@@ -36,6 +36,10 @@ soak: $(VENV)/installed
 
 test-all: test soak
 
+# The site, in site/: a broken link or an unknown reference fails.
+docs: $(VENV)/installed
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+
 benchmarks: $(VENV)/installed
 	$(BIN)/pytest benchmarks --benchmark-only
 
@@ -52,4 +56,4 @@ $(VENV)/installed: pyproject.toml
 	touch $@
 
 clean:
-	rm -rf $(VENV) demo-results gate-results
+	rm -rf $(VENV) demo-results gate-results site

@@ -32,7 +32,7 @@ def make_method(
     Raises:
         UsageError: The name or an option is wrong.
 
-    Example:
+    Examples:
         >>> method = miasbench.make_method("mias_sam[gamma=3]", weights="embedded")
         >>> method.fit(normal_images)
         >>> method.predict(image).mask

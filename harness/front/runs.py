@@ -166,7 +166,7 @@ class Run:
             DataError: The dataset is not where it was.
             ResultsError: A prediction was not kept, or is damaged; raised when it is read.
 
-        Example:
+        Examples:
             >>> for one in run.predictions(method="mias_sam", dataset="liver_ct"):
             ...     plt.imshow(one.image), plt.contour(one.mask)
         """
@@ -255,7 +255,7 @@ def run(
         WeightsError: Weights cannot be had.
         ResultsError: The results cannot be written; what is finished is kept.
 
-    Example:
+    Examples:
         >>> import miasbench
         >>> run = miasbench.run("mias_sam,intensity", "phantom_liver_ct:train=8,valid=4,test=8", weights="embedded")
         >>> run.scores[run.scores["metric"] == "dice"]
@@ -282,7 +282,7 @@ def open_run(run: str | Path | UPath = "latest", results: str | Path | UPath | N
     Raises:
         ResultsError: There is none, or several begin so.
 
-    Example:
+    Examples:
         >>> miasbench.open_run("liver_ct-1a2b3c4d").scores
     """
     folder = default_results() if results is None else results_folder(results)

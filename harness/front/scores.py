@@ -55,7 +55,7 @@ def score(
     Raises:
         UsageError: Numbers, sizes or types of the arrays do not fit, or a map holds NaN or infinity.
 
-    Example:
+    Examples:
         >>> scores = miasbench.score(maps, truths, patients=patients, valid_maps=..., valid_truths=...)
         >>> scores[scores["metric"] == "dice"][["policy", "value", "ci_low", "ci_high"]]
     """
