@@ -1,5 +1,6 @@
 """Called by MkDocs: brings the pages that lie beside docs/ into the site."""
 
+import re
 from pathlib import Path
 
 from mkdocs.config.defaults import MkDocsConfig
@@ -18,7 +19,7 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
 
 
 def on_page_markdown(markdown: str, **_: object) -> str:
-    """Turns links to these pages, which on GitHub lead out of docs/, to their copies in the site."""
+    r"""Writes for MkDocs what GitHub reads in another way: links to these pages, and `\|` for code in tables."""
     for name in BESIDE:
         markdown = markdown.replace(f"](../{name}", f"]({name}")
-    return markdown
+    return re.sub(r"`[^`\n]+`", lambda code: code[0].replace(r"\|", "|"), markdown)
