@@ -7,7 +7,7 @@ and so that a plugin needs nothing but this module.
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, fields, is_dataclass
-from typing import Any, ClassVar, Literal, NamedTuple
+from typing import Any, ClassVar, Literal, NamedTuple, TypeVar, overload
 
 import numpy as np
 
@@ -16,6 +16,40 @@ SPLITS: tuple[Split, ...] = ("train", "valid", "test")
 
 Progress = Callable[[str, int, int], None]
 """Called as `progress(stage, done, total)` during long work; a total of 0 means that nobody knows."""
+
+
+Item = TypeVar("Item", covariant=True)
+
+
+class LazySequence(Sequence[Item]):
+    """A sequence whose items are read when they are asked for, each time anew. A slice of it is as lazy.
+
+    Args:
+        count: How many items there are.
+        read: Reads the item at a position, 0 to `count - 1`.
+
+    Example:
+        >>> squares = LazySequence(4, lambda position: position**2)
+        >>> squares[-1], list(squares[1:3])
+        (9, [1, 4])
+    """
+
+    def __init__(self, count: int, read: Callable[[int], Item]) -> None:
+        self._positions = range(count)
+        self._read = read
+
+    def __len__(self) -> int:
+        return len(self._positions)
+
+    @overload
+    def __getitem__(self, index: int) -> Item: ...
+    @overload
+    def __getitem__(self, index: slice) -> "LazySequence[Item]": ...
+    def __getitem__(self, index: int | slice) -> "Item | LazySequence[Item]":
+        if isinstance(index, slice):
+            positions = self._positions[index]
+            return LazySequence(len(positions), lambda position: self._read(positions[position]))
+        return self._read(self._positions[index])
 
 
 class BenchError(Exception):

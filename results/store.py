@@ -34,7 +34,7 @@ import pandas as pd
 from pydantic import BaseModel, Field, ValidationError
 from upath import UPath
 
-from ..harness.api import BenchError, Prediction
+from ..harness.api import BenchError, LazySequence, Prediction
 from ..harness.files import PLAIN, Lock, write_whole
 from ..harness.paths import DEVICES, expanded
 from .tables import CellTables, concatenate, with_patients
@@ -251,9 +251,24 @@ class CellStore:
         for file in self.folder.glob("*/*.npz"):
             file.unlink(missing_ok=True)
 
-    def predictions(self, split: str, case_ids: Sequence[str]) -> "StoredPredictions":
-        """The predictions of a split, in the order of the given cases."""
-        return StoredPredictions(self, split, case_ids)
+    def predictions(self, split: str, case_ids: Sequence[str]) -> Sequence[StoredPrediction]:
+        """The predictions of a split, in the order of the given cases.
+
+        They are read when asked for: a test set's maps need not fit into memory. Small ones are kept once read.
+        """
+        ids, kept, pixels = tuple(case_ids), dict[int, StoredPrediction](), 0
+
+        def read(position: int) -> StoredPrediction:
+            nonlocal pixels
+            if position in kept:
+                return kept[position]
+            stored = self.read_prediction(split, ids[position])
+            pixels += stored.prediction.anomaly_map.size
+            if pixels <= _KEPT_PIXELS:
+                kept[position] = stored
+            return stored
+
+        return LazySequence(len(ids), read)
 
     def write_tables(self, tables: CellTables) -> None:
         for name, content in tables._asdict().items():
@@ -275,34 +290,6 @@ class CellStore:
             old = hashlib.sha256(case_id.encode(errors="surrogatepass")).hexdigest()
         folder = self.folder / split
         return folder / f"{slug(case_id)}.npz", folder / f"{old}.npz"
-
-
-class StoredPredictions(Sequence[StoredPrediction]):
-    """The predictions of a split, read when asked for; a test set's maps need not fit into memory.
-
-    Small ones are kept once read.
-    """
-
-    def __init__(self, store: CellStore, split: str, case_ids: Sequence[str]) -> None:
-        self._store = store
-        self._split = split
-        self._ids = tuple(case_ids)
-        self._kept: dict[int, StoredPrediction] = {}
-        self._room = _KEPT_PIXELS
-
-    def __len__(self) -> int:
-        return len(self._ids)
-
-    def __getitem__(self, index: Any) -> Any:
-        if isinstance(index, slice):
-            return [self[position] for position in range(*index.indices(len(self)))]
-        if index in self._kept:
-            return self._kept[index]
-        stored = self._store.read_prediction(self._split, self._ids[index])
-        self._room -= stored.prediction.anomaly_map.size
-        if self._room >= 0:
-            self._kept[index] = stored
-        return stored
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from ...results.metrics import METRICS
-from ..api import BenchError, Diagnostic, Method, Prediction, UsageError, Weights
+from ..api import BenchError, Diagnostic, LazySequence, Method, Prediction, UsageError, Weights
 from ..config import default_data_root
 from ..contract import diagnostics_problem, method_problem, prediction_problem
 from ..data.frame import frame_image
@@ -161,21 +161,17 @@ def _unheard(stage: str, done: int, total: int) -> None:
     """Stands in for a progress bar; unlike a run's, it can go to another process with the method."""
 
 
-class _Images(Sequence[np.ndarray]):
+class _Images(LazySequence[np.ndarray]):
     """Images as a run hands them out: no list, and a new array each time one is asked for."""
 
     def __init__(self, images: Sequence[np.ndarray]) -> None:
+        super().__init__(len(images), self._give)
         self._images = images
         self._given: list[tuple[int, np.ndarray]] = []
 
-    def __len__(self) -> int:
-        return len(self._images)
-
-    def __getitem__(self, index: Any) -> Any:
-        if isinstance(index, slice):
-            return [self[position] for position in range(*index.indices(len(self)))]
-        image = self._images[index].copy()
-        self._given.append((index, image))
+    def _give(self, position: int) -> np.ndarray:
+        image = self._images[position].copy()
+        self._given.append((position, image))
         return image
 
     def were_written_to(self) -> bool:

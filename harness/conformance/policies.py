@@ -20,7 +20,7 @@ from ..contract import policy_problem
 from ..data.frame import frame_image
 from ..registry import make_policies, open_dataset, suggest
 from ..running.device import seed_everything
-from ..scoring.scanning import Scanned, Scored, load_truths, scan
+from ..scoring.scanning import Scanned, load_truths, scan, where_scored
 from .rules import Check, Rule, held, problems
 
 _SIZE = 64
@@ -78,7 +78,7 @@ class _PolicyTrial:
         for split, of_split in truths.items():
             images = [frame_image(dataset.load(case).image, _SIZE) for case in of_split.cases]
             maps = [Prediction(image.astype(np.float32), float(image.max())) for image in images]
-            stored = Scored([StoredPrediction(one, 0.0) for one in maps], of_split.rectangles)
+            stored = where_scored([StoredPrediction(one, 0.0) for one in maps], of_split.rectangles)
             self._scanned[split] = scan(of_split, stored, None)
 
     def choose(self) -> list[float]:

@@ -16,7 +16,7 @@ from ...reports.galleries import mask_by
 from ...results.store import CellStore, RunStore, find_run
 from ...results.tables import HEADLINE, masks_by
 from ..analysis.case_images import FramedImages, framed_images
-from ..api import DataError, UsageError
+from ..api import Case, DataError, LazySequence, UsageError
 from ..cli.console import console, print_run, run_with_progress, stage_status
 from ..config import default_results, find_config, make_config, read_config, results_folder
 from .report import write_report
@@ -55,42 +55,6 @@ class CasePrediction:
     mask: np.ndarray | None
     prompts: tuple[tuple[float, ...], ...]
     note: str
-
-
-class CasePredictions(Sequence[CasePrediction]):
-    """The test images of a dataset with a method's predictions, each read from disk when it is asked for."""
-
-    def __init__(self, cell: CellStore, images: FramedImages, rows: pd.DataFrame) -> None:
-        self._cell, self._images = cell, images
-        self._rows = rows.set_index("case")
-        self._cases = list(images.cases.values())
-
-    def __len__(self) -> int:
-        return len(self._cases)
-
-    def __getitem__(self, index: Any) -> Any:
-        if isinstance(index, slice):
-            return [self[place] for place in range(*index.indices(len(self)))]
-        case = self._cases[index]
-        stored = self._cell.read_prediction("test", case.id)
-        image, truth, scored = self._images(case.id)
-        mask, prompts = None, ()
-        if case.id in self._rows.index:
-            mask, prompts = mask_by(stored, self._rows.loc[case.id].to_dict())
-        prediction = stored.prediction
-        return CasePrediction(
-            case=case.id,
-            patient=case.patient,
-            label=case.label,
-            image=image,
-            truth=truth,
-            scored=scored,
-            anomaly_map=prediction.anomaly_map,
-            image_score=prediction.image_score,
-            mask=None if mask is None else mask & scored,
-            prompts=prompts,
-            note=prediction.note,
-        )
 
 
 class Run:
@@ -152,8 +116,8 @@ class Run:
         seed: int | None = None,
         *,
         policy: str | None = None,
-    ) -> CasePredictions:
-        """The test images of a dataset with what a method made of them.
+    ) -> Sequence[CasePrediction]:
+        """The test images of a dataset with what a method made of them, each read from disk when it is asked for.
 
         Args:
             method: As the run names it; needed where the run has several. Likewise `dataset` and `seed`.
@@ -180,7 +144,9 @@ class Run:
         if policy and rows.empty:
             known = ", ".join(of_cell.loc[~of_cell["oracle"], "policy"].unique()) or "none"
             raise UsageError(f"{entry['method']} has no masks by {policy!r}. There are those of: {known}.")
-        return CasePredictions(self.store.cell(entry["name"]), images[entry["dataset"]], rows)
+        cell, framed, masks = self.store.cell(entry["name"]), images[entry["dataset"]], rows.set_index("case")
+        of_dataset = list(framed.cases.values())
+        return LazySequence(len(of_dataset), lambda position: _read(cell, framed, of_dataset[position], masks))
 
     def _cell(self, method: str | None, dataset: str | None, seed: int | None) -> dict[str, Any]:
         asked = {"method": method, "dataset": dataset, "seed": seed}
@@ -302,3 +268,25 @@ def _quiet(quiet: bool) -> Iterator[None]:
         yield
     finally:
         console.quiet = before
+
+
+def _read(cell: CellStore, images: FramedImages, case: Case, masks: pd.DataFrame) -> CasePrediction:
+    stored = cell.read_prediction("test", case.id)
+    image, truth, scored = images(case.id)
+    mask, prompts = None, ()
+    if case.id in masks.index:
+        mask, prompts = mask_by(stored, masks.loc[case.id].to_dict())
+    prediction = stored.prediction
+    return CasePrediction(
+        case=case.id,
+        patient=case.patient,
+        label=case.label,
+        image=image,
+        truth=truth,
+        scored=scored,
+        anomaly_map=prediction.anomaly_map,
+        image_score=prediction.image_score,
+        mask=None if mask is None else mask & scored,
+        prompts=prompts,
+        note=prediction.note,
+    )

@@ -15,7 +15,7 @@ from upath import UPath
 from ...results.metrics import METRICS
 from ...results.store import CellStore, RunStore, StoredPrediction
 from ...results.tables import CellTables, failed_cell
-from ..api import BenchError, Case, Dataset, Diagnostic, Method, Prediction, Split
+from ..api import BenchError, Case, Dataset, Diagnostic, LazySequence, Method, Prediction, Split
 from ..code_version import scoring_version
 from ..config import RunConfig, ScoreConfig
 from ..contract import diagnostics_problem, prediction_problem
@@ -154,12 +154,13 @@ def fit_cell(task: CellTask, dataset: Dataset, progress: CellProgress) -> Fitted
     seed_everything(cell.seed)
     method = build_run_method(task.config, cell.method, cell.device, cell.seed)
     method.progress = lambda stage, done, total: progress(str(cell), stage, done, total)
-    train = _Images(dataset, dataset.cases("train"), cell.size)
+    clock = _Clock(method)
+    train = clock.images(dataset, dataset.cases("train"), cell.size)
     progress(str(cell), "fit", 0, 0)
-    start = _clock(method, train)
+    start = clock.now()
     method.fit(train)
     synchronize(cell.device)
-    seconds = _clock(method, train) - start
+    seconds = clock.now() - start
     diagnostics = _check_diagnostics(method.diagnostics(), cell)
     warm_up(task, dataset, method)
     measured = {"fit_seconds": seconds, "calibration_ms": calibrate(cell.device), "diagnostics": diagnostics}
@@ -169,7 +170,8 @@ def fit_cell(task: CellTask, dataset: Dataset, progress: CellProgress) -> Fitted
 def warm_up(task: CellTask, dataset: Dataset, method: Method) -> None:
     """Predicts an image for nothing: the first one pays for what later ones find ready."""
     if not method.transductive:
-        method.predict(_Images(dataset, dataset.cases("train"), task.cell.size)[0])
+        first = dataset.load(dataset.cases("train")[0]).image
+        method.predict(frame_image(first, task.cell.size))
 
 
 def predict_missing(task: CellTask, dataset: Dataset, method: Method, split: Split, progress: CellProgress) -> float:
@@ -209,14 +211,14 @@ def predict_cases(
         PredictionError: A prediction breaks the contract.
         Exception: Whatever the method raises.
     """
-    images = _Images(dataset, cases, task.cell.size)
-    predictions = iter(method.predict_many(images))
+    clock = _Clock(method)
+    predictions = iter(method.predict_many(clock.images(dataset, cases, task.cell.size)))
     taken = 0.0
     for done, case in enumerate(cases, start=total - len(cases) + 1):
-        start = _clock(method, images)
+        start = clock.now()
         prediction = next(predictions, None)
         synchronize(task.cell.device)
-        seconds = _clock(method, images) - start
+        seconds = clock.now() - start
         taken += seconds
         if prediction is None:
             raise PredictionError(
@@ -332,32 +334,26 @@ def _is_whole(task: CellTask, dataset: Dataset, progress: CellProgress) -> bool:
     return all(task.store.intact(split, of_split) == of_split for split, of_split in ids.items())
 
 
-class _Images(Sequence[np.ndarray]):
-    """Images of cases in the run's frame, read when asked for; `seconds` is the time that reading took so far.
+class _Clock:
+    """Seconds that count as a method's work: without those for reading images, with those that its cache spared."""
 
-    All that a method gets to see: it holds neither the dataset nor the cases, which know of masks and labels.
-    """
+    def __init__(self, method: Method) -> None:
+        self._method = method
+        self._reading = 0.0
 
-    def __init__(self, dataset: Dataset, cases: Sequence[Case], size: int) -> None:
-        self._read = lambda index: frame_image(dataset.load(cases[index]).image, size)
-        self._count = len(cases)
-        self.seconds = 0.0
+    def now(self) -> float:
+        return time.perf_counter() - self._reading + self._method.saved_seconds
 
-    def __len__(self) -> int:
-        return self._count
+    def images(self, dataset: Dataset, cases: Sequence[Case], size: int) -> Sequence[np.ndarray]:
+        """Images of cases in the run's frame; the time that reading them takes does not count."""
 
-    def __getitem__(self, index: Any) -> Any:
-        if isinstance(index, slice):
-            return [self[position] for position in range(*index.indices(len(self)))]
-        start = time.perf_counter()
-        image = self._read(index)
-        self.seconds += time.perf_counter() - start
-        return image
+        def read(position: int) -> np.ndarray:
+            start = time.perf_counter()
+            image = frame_image(dataset.load(cases[position]).image, size)
+            self._reading += time.perf_counter() - start
+            return image
 
-
-def _clock(method: Method, images: _Images) -> float:
-    """Seconds that count as the method's work: without those for reading images, with those that its cache spared."""
-    return time.perf_counter() - images.seconds + method.saved_seconds
+        return LazySequence(len(cases), read)
 
 
 def _check(prediction: Prediction, cell: Cell, case: Case) -> Prediction:

@@ -20,7 +20,7 @@ from .functions import OF_MASK, OF_PIXELS
 from .intervals import Interval, PatientCurves, auroc_interval, mean_interval
 from .masks import MaskScores, Overlap, lesion_size
 from .ranking import PixelRanking, Ranking, rank_pixels
-from .scanning import Scanned, Scored, SplitTruths, Truths, scan
+from .scanning import Scanned, SplitTruths, Truths, scan, where_scored
 
 NAN = float("nan")
 
@@ -58,7 +58,7 @@ def score_cell(
     Raises:
         ScoringError: A map holds NaN or infinity.
     """
-    predictions = {split: Scored(predictions[split], of_split.rectangles) for split, of_split in truths.items()}
+    predictions = {split: where_scored(predictions[split], of_split.rectangles) for split, of_split in truths.items()}
     test, stored = truths["test"], predictions["test"]
     costs = [one.name for one in metrics_of("cost") if one.name in measured]
     of_method = [_score(NO_POLICY, name, measured[name], 1) for name in costs]

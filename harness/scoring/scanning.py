@@ -2,12 +2,11 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
 
 from ...results.store import StoredPrediction
-from ..api import BenchError, Case, Dataset, LabelledMaps, Split
+from ..api import BenchError, Case, Dataset, LabelledMaps, LazySequence, Split
 from ..config import ScoreConfig
 from ..data.frame import Rectangle, Truth, frame_mask, image_rectangle
 from .dice_curve import DiceCurve, DiceTally
@@ -144,7 +143,7 @@ def scan(truths: SplitTruths, stored: Sequence[StoredPrediction], limit: int | N
     overlaps = [truth.overlap for truth in truths.masks]
     rankings = pixels.rankings()
     own_masks = bool(own) and own == len(images)
-    return Scanned(Maps(stored), overlaps, truths.cases, rankings[0], rankings[-1], dice.curve(), images, own_masks)
+    return Scanned(_maps(stored), overlaps, truths.cases, rankings[0], rankings[-1], dice.curve(), images, own_masks)
 
 
 def _of_image(anomaly_map: np.ndarray, truth: Truth) -> dict[str, float]:
@@ -157,40 +156,24 @@ def _of_image(anomaly_map: np.ndarray, truth: Truth) -> dict[str, float]:
     return scores | {"best_dice": overlap.best_f1()[1]}
 
 
-class Scored(Sequence[StoredPrediction]):
+def where_scored(stored: Sequence[StoredPrediction], rectangles: Sequence[Rectangle]) -> Sequence[StoredPrediction]:
     """Stored predictions where they are scored, read when asked for: what they say of padding is cut off."""
 
-    def __init__(self, stored: Sequence[StoredPrediction], rectangles: Sequence[Rectangle]) -> None:
-        self._stored, self._rectangles = stored, rectangles
+    def read(position: int) -> StoredPrediction:
+        one, rectangle = stored[position], rectangles[position]
+        anomaly_map, mask = one.prediction.anomaly_map[rectangle], one.prediction.mask
+        cut = replace(one.prediction, anomaly_map=anomaly_map, mask=None if mask is None else mask[rectangle])
+        return replace(one, prediction=cut)
 
-    def __len__(self) -> int:
-        return len(self._stored)
-
-    def __getitem__(self, index: Any) -> Any:
-        if isinstance(index, slice):
-            return Scored(self._stored[index], self._rectangles[index])
-        stored, rectangle = self._stored[index], self._rectangles[index]
-        anomaly_map, mask = stored.prediction.anomaly_map, stored.prediction.mask
-        cut = replace(
-            stored.prediction,
-            anomaly_map=anomaly_map[rectangle],
-            mask=None if mask is None else mask[rectangle],
-        )
-        return replace(stored, prediction=cut)
+    return LazySequence(len(stored), read)
 
 
-class Maps(Sequence[np.ndarray]):
+def _maps(stored: Sequence[StoredPrediction]) -> Sequence[np.ndarray]:
     """The anomaly maps of stored predictions, read when asked for; not to be written to, as others read them too."""
 
-    def __init__(self, stored: Sequence[StoredPrediction]) -> None:
-        self._stored = stored
-
-    def __len__(self) -> int:
-        return len(self._stored)
-
-    def __getitem__(self, index: Any) -> Any:
-        if isinstance(index, slice):
-            return [self[position] for position in range(*index.indices(len(self)))]
-        anomaly_map = self._stored[index].prediction.anomaly_map.view()
+    def read(position: int) -> np.ndarray:
+        anomaly_map = stored[position].prediction.anomaly_map.view()
         anomaly_map.flags.writeable = False
         return anomaly_map
+
+    return LazySequence(len(stored), read)

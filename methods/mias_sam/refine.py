@@ -2,12 +2,12 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 import numpy as np
 from pydantic import Field
 
-from ...harness.api import Diagnostic, Method, Prediction, UsageError, Weights
+from ...harness.api import Diagnostic, LazySequence, Method, Prediction, UsageError, Weights
 from .prompted import PromptedSam, range_of
 
 
@@ -62,8 +62,8 @@ class SamRefine(PromptedSam):
                 raise UsageError("normalisation=train needs two training images or more; use normalisation=image.")
             held_out = min(self.held_out, max(1, len(images) // 4))
             order = np.random.default_rng(self.seed).permutation(len(images)).tolist()
-            self.base.fit(_Some(images, sorted(order[held_out:])))
-            normal = self.base.predict_many(_Some(images, order[:held_out]))
+            self.base.fit(_some(images, sorted(order[held_out:])))
+            normal = self.base.predict_many(_some(images, order[:held_out]))
             self._range = range_of([prediction.anomaly_map for prediction in normal])
         else:
             self.base.fit(images)
@@ -94,17 +94,6 @@ class SamRefine(PromptedSam):
         self.base.saved_seconds = 0.0
 
 
-class _Some(Sequence[np.ndarray]):
+def _some(images: Sequence[np.ndarray], which: Sequence[int]) -> Sequence[np.ndarray]:
     """Some of the images, still read when they are asked for."""
-
-    def __init__(self, images: Sequence[np.ndarray], which: Sequence[int]) -> None:
-        self._images = images
-        self._which = which
-
-    def __len__(self) -> int:
-        return len(self._which)
-
-    def __getitem__(self, index: Any) -> Any:
-        if isinstance(index, slice):
-            return [self._images[position] for position in self._which[index]]
-        return self._images[self._which[index]]
+    return LazySequence(len(which), lambda position: images[which[position]])

@@ -4,8 +4,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import pytest
 
-from miasbench.harness.api import Method, Prediction
+from miasbench.harness.api import LazySequence, Method, Prediction
 
 
 @dataclass(kw_only=True)
@@ -30,3 +31,16 @@ def test_a_plugin_may_still_call_progress_by_its_old_name_report() -> None:
     method.fit([])
     inner.progress("fitting inside", 0, 0)
     assert told == [("fitting", 1, 2), ("fitting inside", 0, 0)]
+
+
+def test_a_lazy_sequence_reads_only_what_is_asked_for() -> None:
+    read = []
+    items = LazySequence(5, lambda position: read.append(position) or 10 * position)
+    some = items[1:4][::-1]
+    assert (len(items), len(some), read) == (5, 3, [])
+    assert (some[0], some[-1], items[-1], list(items[3:])) == (30, 10, 40, [30, 40])
+    assert read == [3, 1, 4, 3, 4]
+    assert list(items) == [0, 10, 20, 30, 40]
+    for outside in (5, -6):
+        with pytest.raises(IndexError):
+            items[outside]
