@@ -10,18 +10,18 @@ import json
 import subprocess
 from collections.abc import Iterable, Iterator, Mapping
 from functools import cache
-from importlib.metadata import Distribution, entry_points
+from importlib.metadata import Distribution
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from .registry import GROUPS
+from .registry import GROUPS, plugin_points
 
 _CODE = (".py", ".so", ".pyd")
 
 
 def plugins() -> dict[str, Distribution]:
     """The distributions that provide methods, datasets or policies, by name and version."""
-    points = [point for group in GROUPS for point in entry_points(group=group)]
+    points = [point for group in GROUPS for point in plugin_points(group)]
     return {f"{point.dist.name} {point.dist.version}": point.dist for point in points if point.dist}
 
 

@@ -11,9 +11,11 @@ import importlib
 import importlib.resources
 import inspect
 import re
+import sys
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
-from importlib.metadata import EntryPoint, entry_points
+from functools import lru_cache
+from importlib.metadata import EntryPoint, EntryPoints, entry_points
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, get_type_hints
@@ -134,6 +136,11 @@ def needs_methods(what: str) -> Iterator[None]:
         raise UsageError(
             f"{what} needs {error.name}, which is not installed: pip install 'miasbench[methods]'"
         ) from error
+
+
+def plugin_points(group: str) -> EntryPoints:
+    """The entry points of a group; every distribution is read again only where something was installed meanwhile."""
+    return _points(tuple((folder, _changed(folder)) for folder in sys.path)).select(group=group)
 
 
 def methods() -> dict[str, Entry]:
@@ -442,7 +449,18 @@ def _options(text: str, where: str) -> tuple[tuple[str, str], ...]:
 
 
 def _plugins(group: str) -> dict[str, Entry]:
-    return {point.name: _entry(point) for point in entry_points(group=group)}
+    return {point.name: _entry(point) for point in plugin_points(group)}
+
+
+@lru_cache(maxsize=1)
+def _points(folders: tuple[tuple[str, int], ...]) -> EntryPoints:
+    """Reads the entry points of every distribution in these folders, of which each has the time of its last change."""
+    return entry_points()
+
+
+def _changed(folder: str) -> int:
+    path = Path(folder or ".")
+    return path.stat().st_mtime_ns if path.exists() else 0
 
 
 def _entry(point: EntryPoint) -> Entry:

@@ -1,4 +1,5 @@
 import errno
+import gc
 import os
 from collections.abc import Callable, Iterator
 
@@ -17,6 +18,12 @@ settings.register_profile("repeatable", derandomize=True, deadline=None)
 settings.load_profile("repeatable")
 
 
+def pytest_collection_finish() -> None:
+    """Leaves what is imported by now out of every later garbage collection: a run ends each cell with one."""
+    gc.collect()
+    gc.freeze()
+
+
 @pytest.fixture(scope="session", autouse=True)
 def _no_cache_of_the_users(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """Neither tests nor what they start read or fill the user's cache."""
@@ -24,6 +31,14 @@ def _no_cache_of_the_users(tmp_path_factory: pytest.TempPathFactory) -> Iterator
         patch.setenv("MIASBENCH_CACHE", str(tmp_path_factory.mktemp("cache")))
         patch.setenv("MIASBENCH_WEIGHTS", str(tmp_path_factory.mktemp("weights")))
         patch.delenv("MIASBENCH_CACHE_GB", raising=False)
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _no_waiting_for_the_disk() -> Iterator[None]:
+    """No test cuts the power, so none waits until what it has written would outlive that."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(os, "fsync", lambda descriptor: None)
         yield
 
 

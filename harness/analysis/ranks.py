@@ -38,6 +38,8 @@ def compare_methods(cases: pd.DataFrame) -> Comparison:
     """
     comparisons, ranks = [table([], COMPARISONS)], [table([], RANKS)]
     for dataset, rows in cases[~cases["oracle"]].groupby("dataset", sort=False):
+        if rows["method"].nunique() < 2:
+            continue
         entries = {HEADLINE: headline(rows)} | dict(list(rows.groupby("policy", sort=False)))
         for policy, chosen in entries.items():
             methods = case_table(chosen)

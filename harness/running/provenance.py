@@ -5,6 +5,8 @@ import os
 import platform
 import shlex
 import sys
+from collections.abc import Mapping
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -22,8 +24,7 @@ def environment(device: str, command: str) -> dict[str, Any]:
     return {
         "command": command,
         "python": platform.python_version(),
-        "packages": {"miasbench": importlib.metadata.version("miasbench")}
-        | {name: importlib.metadata.version(name) for name in _PACKAGES},
+        "packages": dict(_versions()),
         "git_commit": git_commit(Path(__file__)),
         "plugins": plugin_records(),
         "platform": platform.platform(),
@@ -33,6 +34,11 @@ def environment(device: str, command: str) -> dict[str, Any]:
         "memory_gib": round(psutil.virtual_memory().total / 2**30, 1),
         "gpu": torch.cuda.get_device_name() if device == "cuda" and torch.cuda.is_available() else None,
     }
+
+
+@cache
+def _versions() -> Mapping[str, str]:
+    return {name: importlib.metadata.version(name) for name in ("miasbench", *_PACKAGES)}
 
 
 def command_line() -> str:

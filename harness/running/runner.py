@@ -84,8 +84,10 @@ def execute(
                 outcomes[outcome.cell.name] = outcome
                 progress(str(outcome.cell), outcome.status, 1, 1)
                 write_run_tables(store, names)
-        record = _kept(store, record)  # another process may have added cells to the run meanwhile
-        write_run_tables(store, [cell["name"] for cell in record["cells"]])
+        record = _kept(store, record)
+        grown_to = [cell["name"] for cell in record["cells"]]  # another process may have added cells meanwhile
+        if not outcomes or grown_to != names:
+            write_run_tables(store, grown_to)
         with store.lock():
             store.write(_kept(store, record | {"status": "done", "finished": now()}))
     except OSError as error:
