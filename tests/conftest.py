@@ -2,9 +2,12 @@ import errno
 import gc
 import os
 from collections.abc import Callable, Iterator
+from typing import BinaryIO
 
 import pytest
 from hypothesis import settings
+from matplotlib.figure import Figure
+from PIL import Image
 
 # Read when torch and FAISS are loaded. Threads that wait for each other by turning in circles, as is the default, make
 # FAISS's many small steps up to a hundred times slower where something else runs on the same cores.
@@ -40,6 +43,16 @@ def _no_waiting_for_the_disk() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(os, "fsync", lambda descriptor: None)
         yield
+
+
+@pytest.fixture
+def undrawn(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Figures are put together and saved, but not drawn: for tests of which files there are, and of what is said."""
+
+    def save(figure: Figure, to: BinaryIO, **_: object) -> None:
+        Image.new("L", (1, 1)).save(to, "PNG")
+
+    monkeypatch.setattr(Figure, "savefig", save)
 
 
 @pytest.fixture

@@ -63,6 +63,7 @@ def _added(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(CASES, MASK, "float64")  # made of the list when the module is imported
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_it_is_found_everywhere(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

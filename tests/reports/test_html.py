@@ -74,6 +74,7 @@ def test_its_numbers_are_those_of_the_tables(page: Path, run: RunStore) -> None:
         assert {one["case"] for one in listed} == set(of_policy["case"])
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_names_from_data_stay_text(run: RunStore, tmp_path: Path) -> None:
     copy = RunStore(tmp_path / "copy")
     shutil.copytree(run.folder.path, copy.folder.path)

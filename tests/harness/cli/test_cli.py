@@ -48,6 +48,37 @@ def run_tiny(bench: Bench, *more: object, methods: str = "intensity") -> tuple[i
     return bench("run", "--methods", methods, "--dataset", TINY, "--size", 64, "--weights", "embedded", *more)
 
 
+HaveRun = Callable[..., RunStore]
+
+
+@pytest.fixture(scope="module")
+def made() -> dict[tuple[object, ...], Path]:
+    """The results folders that `have_run` copies, each of one run."""
+    return {}
+
+
+@pytest.fixture
+def have_run(
+    bench: Bench, made: dict[tuple[object, ...], Path], tmp_path: Path, tmp_path_factory: pytest.TempPathFactory
+) -> HaveRun:
+    """Puts a finished run into the test's results folder, for tests of what reads it: the same run is made once."""
+
+    def have(*more: object, methods: str = "intensity") -> RunStore:
+        key = (methods, *more)
+        if key not in made:
+            folder = tmp_path_factory.mktemp("made")
+            code, _, err = run_tiny(bench, *more, "--results", folder, methods=methods)
+            assert code == 0, err
+            made[key] = folder
+        (run,) = find_runs(made[key])
+        there = tmp_path / "bench-results" / run.name
+        shutil.copytree(str(run.folder), there)
+        (there / "run.json").touch()  # it is the latest
+        return RunStore(there)
+
+    return have
+
+
 class TestHelp:
     @pytest.mark.parametrize(
         "command",
@@ -126,16 +157,16 @@ class TestHelp:
 
 class TestAnUnfinishedRun:
     @pytest.fixture
-    def killed(self, bench: Bench, tmp_path: Path) -> RunStore:
+    def killed(self, have_run: HaveRun) -> RunStore:
         """A run of four cells, of which a killed process has left three; nothing in `intensity` is random."""
-        run_tiny(bench, "--seeds", "0-2", "--limit", 4, "--epochs", 1, methods="intensity,ae")
-        (run,) = find_runs(tmp_path / "bench-results")
+        run = have_run("--seeds", "0-2", "--limit", 4, "--epochs", 1, methods="intensity,ae")
         record = run.read()
         run.cell(record["cells"][-1]["name"]).reopen()
         run.write(record | {"status": "running"})
         write_run_tables(run, [cell["name"] for cell in record["cells"]])
         return run
 
+    @pytest.mark.usefixtures("undrawn")
     @pytest.mark.parametrize("command", ["show", "stats", "thresholds", "compare", "report"])
     def test_every_command_says_how_far_it_came(
         self, bench: Bench, killed: RunStore, tmp_path: Path, command: str
@@ -215,17 +246,16 @@ class TestRun:
         assert "1 of 1 cells were finished before; --force runs them again." in out
         assert "finished before" not in run_tiny(bench, "--force")[1]
 
-    def test_show_and_list_find_the_run(self, bench: Bench, tmp_path: Path) -> None:
-        run_tiny(bench)
-        name = find_runs(tmp_path / "bench-results")[0].name
+    def test_show_and_list_find_the_run(self, bench: Bench, have_run: HaveRun, tmp_path: Path) -> None:
+        name = have_run().name
         assert name in bench("list", "runs")[1]
         for which in ([], ["latest"], [name], [name[:-3]], [tmp_path / "bench-results" / name]):
             code, out, _ = bench("show", *which)
             assert code == 0
             assert "mean DICE of anomalous images" in out
 
-    def test_published_numbers_of_other_images_stand_apart(self, bench: Bench) -> None:
-        run_tiny(bench, methods="patchcore,intensity")
+    def test_published_numbers_of_other_images_stand_apart(self, bench: Bench, have_run: HaveRun) -> None:
+        have_run(methods="patchcore,intensity")
         assert "ublished of" not in bench("show")[1]
         code, out, _ = bench("show", "--published")
         assert code == 0
@@ -243,8 +273,8 @@ class TestRun:
             (None, None),
         ]
 
-    def test_score_again(self, bench: Bench) -> None:
-        run_tiny(bench)
+    def test_score_again(self, bench: Bench, have_run: HaveRun) -> None:
+        have_run()
         code, out, _ = bench("score", "latest", "--fixed-threshold", 100)
         assert code == 0
         assert "fixed" in out
@@ -375,6 +405,7 @@ class TestRun:
         assert len(record["cells"]) == 4, "nothing in intensity is random: one seed is enough"
         assert record["config"]["dataset"] == [str(tmp_path / "a"), str(tmp_path / "x, y")]
 
+    @pytest.mark.usefixtures("undrawn")
     def test_a_run_is_scored_and_reported_from_any_folder(
         self, bench: Bench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
@@ -466,6 +497,7 @@ class TestRun:
         assert code == 2
         assert "measured with size 64, and this command says 128" in err
 
+    @pytest.mark.usefixtures("undrawn")
     def test_names_that_look_alike_have_files_of_their_own(self, bench: Bench, tmp_path: Path) -> None:
         names = ("scan v1", "scan_v1", "肝脏", "大脑", "A", "a")
         for place, name in enumerate(names):
@@ -501,8 +533,8 @@ class TestRun:
 class TestReading:
     """Commands that read a finished run."""
 
-    def test_thresholds_are_tabled_and_drawn(self, bench: Bench, tmp_path: Path) -> None:
-        run_tiny(bench, methods="intensity[sigma=1],intensity[sigma=4],intensity[sigma=2]")
+    def test_thresholds_are_tabled_and_drawn(self, bench: Bench, have_run: HaveRun, tmp_path: Path) -> None:
+        have_run(methods="intensity[sigma=1],intensity[sigma=4],intensity[sigma=2]")
         code, out, err = bench("thresholds", "latest", "--out", tmp_path / "figures")
         assert (code, err) == (0, "")
         assert "where each policy landed" in out
@@ -514,8 +546,8 @@ class TestReading:
         assert rows.loc[rows["policy"] == "oracle_dice", "rank"].isna().all()
         assert (rows["regret"].dropna() >= -1e-12).all(), "no threshold beats the oracle"
 
-    def test_stats_say_who_leads_and_who_is_tied(self, bench: Bench) -> None:
-        run_tiny(bench, methods="intensity[sigma=1],intensity[sigma=4]")
+    def test_stats_say_who_leads_and_who_is_tied(self, bench: Bench, have_run: HaveRun) -> None:
+        have_run(methods="intensity[sigma=1],intensity[sigma=4]")
         code, out, err = bench("stats")
         assert (code, err) == (0, "")
         assert "has the highest DICE" in out
@@ -536,24 +568,24 @@ class TestReading:
         assert code == 2
         assert "has no 'intensity[sigma=5]'. Did you mean" in err
 
-    def test_what_cannot_be_compared_is_said(self, bench: Bench) -> None:
-        run_tiny(bench)
+    def test_what_cannot_be_compared_is_said(self, bench: Bench, have_run: HaveRun) -> None:
+        have_run()
         code, _, err = bench("stats")
         assert code == 2
         assert "no two methods on the same dataset" in err
         code, _, err = bench("stats", "--policy", "otus")
         assert code == 2
         assert "has no masks by 'otus' to compare. Did you mean 'otsu'?" in err
-        run_tiny(bench, methods="intensity[sigma=1],intensity[sigma=4]")
+        have_run(methods="intensity[sigma=1],intensity[sigma=4]")
         code, _, err = bench("stats", "--policy", "otus")
         assert code == 2
         assert "Did you mean 'otsu'?" in err
         assert bench("thresholds", "nothing")[0] == 2
 
-    def test_pixels_are_binned_when_asked_for(self, bench: Bench, tmp_path: Path) -> None:
-        run_tiny(bench)
+    def test_pixels_are_binned_when_asked_for(self, bench: Bench, have_run: HaveRun, tmp_path: Path) -> None:
+        run = have_run()
         assert bench("score", "--pixels", "binned")[0] == 0
-        assert find_runs(tmp_path / "bench-results")[0].read()["config"]["score"]["pixels"] == "binned"
+        assert run.read()["config"]["score"]["pixels"] == "binned"
 
     def test_padding_is_left_out_or_counted_as_asked(self, bench: Bench, tmp_path: Path) -> None:
         oct_scans = "phantom_retina_oct:train=3,valid=4,test=6,size=64"  # half as high as they are wide
@@ -627,8 +659,8 @@ class TestReading:
 
 
 class TestReport:
-    def test_tables_and_figures_are_written_and_listed(self, bench: Bench, tmp_path: Path) -> None:
-        run_tiny(bench, methods="patchcore,intensity")
+    def test_tables_and_figures_are_written_and_listed(self, bench: Bench, have_run: HaveRun, tmp_path: Path) -> None:
+        have_run(methods="patchcore,intensity")
         code, out, err = bench("report", "--out", "paper", "--published")
         assert (code, err) == (0, "")
         written = {str(path) for path in (tmp_path / "paper").rglob("*") if path.is_file()}
@@ -648,6 +680,7 @@ class TestReport:
             "figures/gallery_phantom_brain_mri_train=3_valid=4_test=6_size=64-2a8d706913@patchcore.pdf",
         }
 
+    @pytest.mark.usefixtures("undrawn")
     def test_several_runs_are_joined_and_none_loses_silently(self, bench: Bench, tmp_path: Path) -> None:
         run_tiny(bench, "--results", "one")
         run_tiny(bench, "--results", "two", methods="patchcore,intensity")
@@ -663,6 +696,7 @@ class TestReport:
         rows = pd.read_csv(tmp_path / "paper" / "tables" / "dice.csv")
         assert rows.loc[rows["kind"] == "method", "row"].tolist() == ["intensity", "patchcore"]
 
+    @pytest.mark.usefixtures("undrawn")
     def test_a_dataset_that_is_gone_costs_its_galleries_only(self, bench: Bench, tmp_path: Path) -> None:
         write_bmad(phantom_brain_mri(Path(), train=3, valid=4, test=6, size=64), tmp_path / "set")
         bench("run", "--methods", "intensity", "--dataset", "./set", "--size", 64)
@@ -673,8 +707,9 @@ class TestReport:
         assert "figures/dice.pdf" in out
         assert "gallery" not in out.replace("No gallery of", "")
 
-    def test_what_cannot_be_reported_is_said(self, bench: Bench) -> None:
-        run_tiny(bench)
+    @pytest.mark.usefixtures("undrawn")
+    def test_what_cannot_be_reported_is_said(self, bench: Bench, have_run: HaveRun) -> None:
+        have_run()
         code, _, err = bench("report", "--out", "paper", "--policy", "oracle_dice")
         assert code == 2
         assert "No method has masks by 'oracle_dice', or they are an oracle's." in err
@@ -683,8 +718,8 @@ class TestReport:
         assert (code, err) == (0, "")
         assert out.startswith("No published numbers are known of what was measured.")
 
-    def test_a_folder_that_cannot_be_written(self, bench: Bench, tmp_path: Path) -> None:
-        run_tiny(bench)
+    def test_a_folder_that_cannot_be_written(self, bench: Bench, have_run: HaveRun, tmp_path: Path) -> None:
+        have_run()
         (tmp_path / "file").touch()
         code, _, err = bench("report", "--out", "file/paper")
         assert code == 2
@@ -705,16 +740,16 @@ class TestCompare:
         assert "iou" not in out
         assert "iou" in bench("compare", *folders, "--all")[1]
 
-    def test_what_cannot_be_compared_is_said(self, bench: Bench, tmp_path: Path) -> None:
-        run_tiny(bench)
+    def test_what_cannot_be_compared_is_said(self, bench: Bench, have_run: HaveRun, tmp_path: Path) -> None:
+        have_run()
         code, _, err = bench("compare", "latest", "latest")
         assert code == 2
         assert "A and B are both the run" in err
 
 
 class TestGate:
-    def test_the_same_again_passes(self, bench: Bench) -> None:
-        run_tiny(bench)
+    def test_the_same_again_passes(self, bench: Bench, have_run: HaveRun) -> None:
+        have_run()
         code, out, err = bench("baseline", "latest")
         assert (code, err) == (0, "")
         assert "Baseline of 1 cell of the run" in out
@@ -723,9 +758,9 @@ class TestGate:
         assert "Nothing is worse than the baseline" in out
 
     def test_a_drop_and_a_gain_are_reported_where_they_are_read(
-        self, bench: Bench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+        self, bench: Bench, have_run: HaveRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        run_tiny(bench)
+        have_run()
         bench("baseline")
         kept = json.loads((tmp_path / "baseline.json").read_text())
         kept["cells"][0]["scores"]["aupro"]["value"] = 1.0
@@ -746,8 +781,10 @@ class TestGate:
         assert bench(*shlex.split(accept))[0] == 0
         assert bench("check", "--baseline", "baseline.json")[0] == 0, "the command that was named accepts it"
 
-    def test_tolerances_stay_when_a_baseline_is_made_again(self, bench: Bench, tmp_path: Path) -> None:
-        run_tiny(bench)
+    def test_tolerances_stay_when_a_baseline_is_made_again(
+        self, bench: Bench, have_run: HaveRun, tmp_path: Path
+    ) -> None:
+        have_run()
         bench("baseline", "--out", "b.json", "--tolerance", "dice=0.05", "--tolerance", "runtime=9")
         bench("baseline", "--out", "b.json", "--tolerance", "iou=0.1")
         assert json.loads((tmp_path / "b.json").read_text())["tolerance"] == {
@@ -793,8 +830,8 @@ class TestGate:
         assert "bare · intensity: dice is not judged there: there is no dice" in out
         assert "mine · intensity" not in out
 
-    def test_a_test_of_one_patient_cannot_be_paired(self, bench: Bench, tmp_path: Path) -> None:
-        run_tiny(bench)  # all of its lesions are one patient's
+    def test_a_test_of_one_patient_cannot_be_paired(self, bench: Bench, have_run: HaveRun, tmp_path: Path) -> None:
+        have_run()  # all of its lesions are one patient's
         code, _, err = bench("baseline", "--tolerance", "dice=paired")
         assert code == 2
         assert "dice: a paired interval takes two patients or more." in err
@@ -850,6 +887,7 @@ class TestGate:
 
 
 class TestVerify:
+    @pytest.mark.usefixtures("undrawn")
     def test_a_run_whose_numbers_were_changed_is_told_wherever_it_is_read(self, bench: Bench, tmp_path: Path) -> None:
         write_bmad(phantom_brain_mri(Path(), train=3, valid=4, test=6, size=64), tmp_path / "mine")
         bench("run", "-m", "intensity", "-d", "./mine", "--size", 64)
@@ -876,6 +914,7 @@ class TestVerify:
         assert code == 2
         assert "bench score theirs makes them again" in err
 
+    @pytest.mark.usefixtures("undrawn")
     def test_a_dataset_that_was_moved_is_named(self, bench: Bench, tmp_path: Path) -> None:
         write_bmad(phantom_brain_mri(Path(), train=3, valid=4, test=6, size=64), tmp_path / "mine")
         bench("run", "-m", "intensity", "-d", "./mine", "--size", 64)

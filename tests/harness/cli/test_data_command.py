@@ -550,6 +550,7 @@ class TestVerify:
         assert re.search(r"There is no dataset at \S*/nothing\. Give a folder", err)
 
 
+@pytest.mark.usefixtures("undrawn")
 class TestImageLabels:
     """A dataset of which only whole images are labelled: no score of a pixel or a mask anywhere."""
 

@@ -18,6 +18,8 @@ from miasbench.results.tables import failed_cell
 
 from ...support import plugins
 
+pytestmark = pytest.mark.usefixtures("undrawn")
+
 TINY = "phantom_brain_mri:train=2,valid=2,test=4,size=64"
 STATES = ("finished", "failed", "running", "missing")
 READERS = {

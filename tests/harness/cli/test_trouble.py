@@ -35,6 +35,8 @@ ERRORS = (
     errno.ETXTBSY,
 )
 
+pytestmark = pytest.mark.usefixtures("undrawn")
+
 # Every command, so that a new one cannot be forgotten, with arguments that make it write all that it can.
 WRITING = {
     "run": "--methods intensity --dataset ./set --size 64 --results new --controls",
