@@ -55,12 +55,14 @@ def test_the_examples_are_installed_checked_tested_and_run(tmp_path: Path, monke
     monkeypatch.setenv("MIASBENCH_DATA", str(tmp_path))
     environment = install(modules, block("", "toml"), tmp_path)
     bench = bench_in(environment, tmp_path)
-    for line in block("", "bash").splitlines():
-        command, name = line.split()[1:]
-        assert f"{name}: every rule is kept." in bench(command, name)
+    checks = [line.split()[1:] for line in block("", "bash").splitlines()]
+    run = ["run", "--methods", "median[sigma=2]", "--dataset", "scans", "--size", "64", "--executor", "inline"]
+    said = bench(*checks, run, ["thresholds"])
+    assert checks
+    for _, name in checks:
+        assert f"{name}: every rule is kept." in said
+    assert re.search(r"│ valid_recall +│ validation +│ +[0-9.]+ │", said.split("where each policy landed")[1])
     (tmp_path / "test_own.py").write_text(block("In tests of your own", "python"), encoding="utf-8")
     pytest_run = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "test_own.py"]
     done = subprocess.run(pytest_run, env=environment, cwd=tmp_path, capture_output=True, text=True, check=False)
     assert "3 passed" in done.stdout, done.stdout
-    bench("run", "--methods", "median[sigma=2]", "--dataset", "scans", "--size", "64", "--executor", "inline")
-    assert re.search(r"│ valid_recall +│ validation +│ +[0-9.]+ │", bench("thresholds"))

@@ -4,7 +4,6 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -22,11 +21,17 @@ def printed(code: str, path: Path | None = None) -> list[str]:
     return subprocess.run(command, env=environment, capture_output=True, text=True, check=True).stdout.splitlines()
 
 
-@pytest.fixture
-def versions(tmp_path: Path) -> Callable[[], dict[str, str]]:
-    """The code behind three methods on a phantom, and behind scores, as a copy of the project names it."""
+@pytest.fixture(scope="module")
+def copied(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a copy of the project."""
+    folder = tmp_path_factory.mktemp("copied")
     for room in ROOMS:
-        shutil.copytree(ROOT / room, tmp_path / "miasbench" / room, ignore=shutil.ignore_patterns("__pycache__"))
+        shutil.copytree(ROOT / room, folder / "miasbench" / room, ignore=shutil.ignore_patterns("__pycache__"))
+    return folder
+
+
+def versions(folder: Path) -> dict[str, str]:
+    """The code behind three methods on a phantom, and behind scores, as a copy of the project names it."""
     code = (
         "from miasbench.harness import code_version as code\n"
         "for name in ('mias_sam', 'simplenet', 'intensity'):\n"
@@ -35,7 +40,12 @@ def versions(tmp_path: Path) -> Callable[[], dict[str, str]]:
         "print(code.scoring_version())\n"
     )
     names = ("mias_sam", "simplenet", "intensity", "folder", "scores")
-    return lambda: dict(zip(names, printed(code, tmp_path), strict=True))
+    return dict(zip(names, printed(code, folder), strict=True))
+
+
+@pytest.fixture(scope="module")
+def before(copied: Path) -> dict[str, str]:
+    return versions(copied)
 
 
 @pytest.mark.parametrize(
@@ -59,12 +69,13 @@ def versions(tmp_path: Path) -> Callable[[], dict[str, str]]:
     ],
 )
 def test_an_edit_changes_what_depends_on_the_file(
-    versions: Callable[[], dict[str, str]], tmp_path: Path, file: str, changed: set[str]
+    copied: Path, before: dict[str, str], file: str, changed: set[str]
 ) -> None:
-    before = versions()
-    path = tmp_path / "miasbench" / file
-    path.write_text(path.read_text(encoding="utf-8") + "\n# An edit.\n", encoding="utf-8")
-    after = versions()
+    path = copied / "miasbench" / file
+    text = path.read_text(encoding="utf-8")
+    path.write_text(text + "\n# An edit.\n", encoding="utf-8")
+    after = versions(copied)
+    path.write_text(text, encoding="utf-8")
     assert {name for name, version in after.items() if version != before[name]} == changed
 
 

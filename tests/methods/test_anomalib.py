@@ -46,14 +46,15 @@ def build(spec: str, weights: str = "embedded", **options: Any) -> Method:
     return build_method(spec, options, weights=weights, device="cpu", seed=0)
 
 
-def fitted(spec: str, weights: str = "embedded", **options: Any) -> Method:
+def fitted(spec: str, weights: str = "embedded", rounds: int = 2, **options: Any) -> Method:
+    """Fits a method; what is trained sees the images as often as `rounds` says."""
     method = build_method(
         spec,
         {"input_size": 64, **options},
         weights=weights,
         device="cpu",
         seed=0,
-        shared={"epochs": 2, "batch_size": 3},
+        shared={"epochs": rounds, "batch_size": 3},
     )
     method.fit(TRAIN)
     return method
@@ -77,8 +78,24 @@ class Free:
     available: int = 1000
 
 
+@pytest.fixture(scope="module")
+def random_files(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """anomalib's cache with random weights where EfficientAD and DSR look for files of their own."""
+    cache = tmp_path_factory.mktemp("cache")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_CACHE_HOME", str(cache))
+        root = networks.get_pretrained_weights_dir()
+    (root / "efficientad_pretrained_weights").mkdir()
+    teacher = SmallPatchDescriptionNetwork(384, padding=False)
+    torch.save(teacher.state_dict(), root / "efficientad_pretrained_weights" / "pretrained_teacher_small.pth")
+    (root / "dsr").mkdir()
+    quantised = DsrModel().discrete_latent_model
+    torch.save(quantised.state_dict(), root / "dsr" / "vq_model_pretrained_128_4096.pckl")
+    return cache
+
+
 @pytest.fixture
-def random_networks(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def random_networks(monkeypatch: pytest.MonkeyPatch, random_files: Path) -> None:
     """Makes every network that would be downloaded with random weights instead."""
     create = timm.create_model
 
@@ -94,15 +111,7 @@ def random_networks(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
         network = getattr(module, name)
         monkeypatch.setattr(module, name, lambda weights, network=network: network())
     monkeypatch.setattr(networks, "published_files", lambda model, options: ())
-    # EfficientAD and DSR load files of their own, from anomalib's cache.
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    root = networks.get_pretrained_weights_dir()
-    (root / "efficientad_pretrained_weights").mkdir()
-    teacher = SmallPatchDescriptionNetwork(384, padding=False)
-    torch.save(teacher.state_dict(), root / "efficientad_pretrained_weights" / "pretrained_teacher_small.pth")
-    (root / "dsr").mkdir()
-    quantised = DsrModel().discrete_latent_model
-    torch.save(quantised.state_dict(), root / "dsr" / "vq_model_pretrained_128_4096.pckl")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(random_files))
 
 
 @pytest.fixture
@@ -137,7 +146,7 @@ def test_embedded_weights_take_the_place_of_the_backbone(spec: str) -> None:
     ],
 )
 def test_more_models_take_embedded_weights(spec: str) -> None:
-    check(fitted(spec))
+    check(fitted(spec, rounds=1))
 
 
 @pytest.mark.slow
@@ -171,7 +180,7 @@ def test_more_models_take_embedded_weights(spec: str) -> None:
     ],
 )
 def test_every_preset_runs_with_random_networks(spec: str, random_networks: None) -> None:
-    check(fitted(spec, "published"))
+    check(fitted(spec, "published", rounds=1))
 
 
 @pytest.mark.slow

@@ -139,6 +139,8 @@ def test_held_out_images_are_held_against_the_others_and_then_added(
     ],
 )
 def test_what_an_index_loses_is_measured(images: list[np.ndarray], index: str, recall: float, error: float) -> None:
+    if index == "pq":  # whose training takes a second for every few numbers
+        images = [np.ascontiguousarray(rows[:, :16]) for rows in images]
     bank = filled(images, index, held_out=4)
     held_out = bank.held_out
     assert held_out is not None
@@ -214,8 +216,9 @@ def test_fewer_probes_find_less(images: list[np.ndarray]) -> None:
 
 def test_a_coreset_keeps_its_share_of_the_rows(images: list[np.ndarray]) -> None:
     torch.manual_seed(0)
+    images = images[:12]
     bank = filled(images, "coreset", held_out=2, coreset=0.05)
-    assert len(bank) == int(24 * 256 * 0.05)
+    assert len(bank) == int(12 * 256 * 0.05)
     rows = np.concatenate(images)
     distances = bank.distances(rows)
     assert (distances < 0.01).sum() >= len(bank), "rows of the bank, but for half precision"

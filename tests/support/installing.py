@@ -1,12 +1,24 @@
 """Plugins that are installed as a user installs them."""
 
+import json
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 Bench = Callable[..., str]
+
+_COMMANDS = """
+import json, sys
+from miasbench.harness.cli import main
+for command in json.loads(sys.argv[1]):
+    try:
+        main(command)
+    except SystemExit as end:
+        if end.code:
+            raise
+"""
 
 
 def install(modules: Mapping[str, str], project: str, folder: Path) -> dict[str, str]:
@@ -22,10 +34,14 @@ def install(modules: Mapping[str, str], project: str, folder: Path) -> dict[str,
 
 
 def bench_in(environment: Mapping[str, str], folder: Path) -> Bench:
-    """The command line in an environment; it returns what it prints, and is expected to exit with 0."""
+    """Runs commands in an environment, one after the other in one process; all are expected to exit with 0.
 
-    def bench(*arguments: str) -> str:
-        command = [sys.executable, "-c", "from miasbench.harness.cli import main; main()", *arguments]
+    Returns:
+        A function that takes commands, each without the word `bench`, and returns what they print.
+    """
+
+    def bench(*commands: Sequence[str]) -> str:
+        command = [sys.executable, "-c", _COMMANDS, json.dumps(commands)]
         done = subprocess.run(command, env=environment, cwd=folder, capture_output=True, text=True, check=False)
         assert done.returncode == 0, done.stdout + done.stderr
         return done.stdout
