@@ -140,7 +140,7 @@ def needs_methods(what: str) -> Iterator[None]:
 
 def plugin_points(group: str) -> EntryPoints:
     """The entry points of a group; every distribution is read again only where something was installed meanwhile."""
-    return _points(tuple((folder, _changed(folder)) for folder in sys.path)).select(group=group)
+    return _points(group, tuple((folder, _changed(folder)) for folder in sys.path))
 
 
 def methods() -> dict[str, Entry]:
@@ -452,10 +452,10 @@ def _plugins(group: str) -> dict[str, Entry]:
     return {point.name: _entry(point) for point in plugin_points(group)}
 
 
-@lru_cache(maxsize=1)
-def _points(folders: tuple[tuple[str, int], ...]) -> EntryPoints:
+@lru_cache(maxsize=len(GROUPS))
+def _points(group: str, folders: tuple[tuple[str, int], ...]) -> EntryPoints:
     """Reads the entry points of every distribution in these folders, of which each has the time of its last change."""
-    return entry_points()
+    return entry_points(group=group)
 
 
 def _changed(folder: str) -> int:

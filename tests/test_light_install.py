@@ -77,7 +77,7 @@ def test_developers_install_everything() -> None:
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     store, _ = run(tmp_path_factory.mktemp("made") / "results", "intensity", "intensity[sigma=2]")
-    return Path(store.folder)
+    return Path(str(store.folder))
 
 
 def light(folder: Path, *commands: list[str]) -> str:
