@@ -13,7 +13,7 @@ from pathlib import Path
 
 from .api import Dataset, Method
 from .distributions import with_source
-from .registry import BUILT_IN, Entry, dataset_entry, method_entry, parse_method, policies, with_inner
+from .registry import BUILT_IN, Entry, dataset_entry, method_entry, method_names, policies
 
 _ROOT = Path(__file__).parents[1]
 _EVERY_CELL = ("data/frame", "data/subset", "running/cells", "running/device")
@@ -42,7 +42,7 @@ def code_version(methods: Iterable[str], dataset: str = "") -> str:
 
 def cell_version(method: Method, dataset: Dataset) -> str:
     """`code_version` of a method and those inside it, on a dataset."""
-    return code_version(dict.fromkeys(parse_method(one.spec).name for one in with_inner(method)), dataset.name)
+    return code_version(method_names(method), dataset.name)
 
 
 def scoring_version() -> str:

@@ -3,7 +3,7 @@
 import datetime
 import os
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from types import MappingProxyType
@@ -11,18 +11,31 @@ from typing import Annotated, Any, Literal
 
 import platformdirs
 import yaml
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, ValidationError
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    PlainSerializer,
+    PlainValidator,
+    ValidationError,
+)
 from upath import UPath
 
 from .api import UsageError
 from .files import explain
 from .paths import DEVICES, expanded, folder_of
-from .registry import split_datasets, split_list, suggest
+from .specs import Spec, parse_method, parse_setting, split_datasets, split_list, suggest
 from .yaml_files import read_yaml
 
 COMMAND_LINE = "on the command line"
 _ON_THE_COMMAND_LINE_ONLY = ("config", "force")
 _MOST_SEEDS = 1000
+_ONE_TEXT = (
+    "a name and its options are one text, such as name[option=value]; where a blank follows a colon, YAML reads a key "
+    "and its value"
+)
 _EXAMPLES = {
     "methods": "for example --methods mias_sam,patchcore; bench list methods shows what there is",
     "dataset": "for example --dataset phantom_brain_mri; bench list datasets shows what there is",
@@ -129,8 +142,35 @@ def _as_text(value: Any) -> Any:
     return str(value) if is_date or type(value) is int else value
 
 
-_Methods = BeforeValidator(lambda value: split_list(value) if isinstance(value, str) else value)
-_Datasets = BeforeValidator(lambda value: split_datasets(value) if isinstance(value, str) else value)
+def _parsed(parse: Callable[[str], Any]) -> BeforeValidator:
+    """Applies a parser to text; what is parsed already stays."""
+
+    def read(value: Any) -> Any:
+        try:
+            return parse(value) if isinstance(value, str) else value
+        except UsageError as error:
+            raise ValueError(str(error)) from error  # so that the message names the option and its place
+
+    return BeforeValidator(read)
+
+
+def _spec(parse: Callable[[str], Spec]) -> PlainValidator:
+    """Takes a spec or its text."""
+
+    def read(value: Any) -> Spec:
+        if isinstance(value, Spec):
+            return value
+        if not isinstance(value, str):
+            raise ValueError(_ONE_TEXT)
+        try:
+            return parse(value)
+        except UsageError as error:
+            raise ValueError(str(error)) from error
+
+    return PlainValidator(read)
+
+
+_Method = Annotated[Spec, _spec(parse_method), PlainSerializer(str)]
 _Home = BeforeValidator(lambda value: expanded(value) if isinstance(value, str | Path) else value)
 
 
@@ -160,8 +200,8 @@ class RunConfig(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    methods: Annotated[list[str], Field(min_length=1), _Methods]
-    dataset: Annotated[list[str], Field(min_length=1), _Datasets]
+    methods: Annotated[list[_Method], Field(min_length=1), _parsed(split_list)]
+    dataset: Annotated[list[str], Field(min_length=1), _parsed(split_datasets)]
     weights: Literal["published", "embedded"] = "published"
     seeds: Annotated[list[Annotated[int, Field(ge=0, lt=2**32)]], Field(min_length=1), BeforeValidator(_seeds)] = [0]
     device: Literal["auto", "cpu", "cuda"] = "auto"
@@ -311,24 +351,24 @@ def _settings(value: Any, where: str) -> dict[str, dict[str, Any]]:
     """Options of methods, from `mias_sam.gamma=5`, from several of those, or from mappings."""
     if isinstance(value, str):
         value = [value]
-    if isinstance(value, list | tuple):
-        pairs: Iterable[tuple[Any, Any]] = [_setting(text, where) for text in value]
-    else:
-        pairs = _section("set", value, where).items()
     settings: dict[str, dict[str, Any]] = {}
-    for key, told in pairs:
+    if isinstance(value, list | tuple):
+        for text in value:
+            spec = _setting(text, where)
+            settings.setdefault(spec.name, {}).update(spec.options)
+        return settings
+    for key, told in _section("set", value, where).items():
         method, dot, option = str(key).partition(".")
         own = {option: told} if dot else {str(name): one for name, one in _section(f"set.{key}", told, where).items()}
         settings.setdefault(method, {}).update(own)
     return settings
 
 
-def _setting(text: Any, where: str) -> tuple[str, str]:
-    key, equals, value = str(text).partition("=")
-    method, dot, option = key.partition(".")
-    if not (equals and dot and method.strip() and option.strip()):
-        raise UsageError(f"Option set {where}: {text!r} should look like mias_sam.gamma=5.")
-    return f"{method.strip()}.{option.strip()}", value
+def _setting(text: Any, where: str) -> Spec:
+    try:
+        return parse_setting(str(text))
+    except UsageError as error:
+        raise UsageError(f"Option set {where}: {error}") from error
 
 
 def _holds(values: Any, place: Iterable[int | str]) -> bool:

@@ -6,11 +6,9 @@ built-in methods stands in `methods/cards.yaml`. Third parties add theirs throug
 """
 
 import dataclasses
-import difflib
 import importlib
 import importlib.resources
 import inspect
-import re
 import sys
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
@@ -21,11 +19,20 @@ from types import MappingProxyType
 from typing import Any, get_type_hints
 
 import yaml
-from pydantic import TypeAdapter, ValidationError
 
 from .api import BenchError, DataError, Dataset, Method, ThresholdPolicy, UsageError
 from .contract import method_problem, policy_problem
 from .paths import absolute, expanded, is_there
+from .specs import (
+    Spec,
+    check_complete,
+    check_options,
+    dataset_name,
+    option_types,
+    parse_dataset,
+    parse_method,
+    suggest,
+)
 
 BUILT_IN = "miasbench"
 GROUPS = ("miasbench.methods", "miasbench.datasets", "miasbench.policies")
@@ -67,21 +74,6 @@ class Entry:
     source: str = ""
 
 
-@dataclasses.dataclass(frozen=True)
-class MethodSpec:
-    """A method's name, with the options that make it a variant of the method.
-
-    Its text, `name` or `name[option=value,…]`, names the variant in tables, plots and folders.
-    """
-
-    name: str
-    options: tuple[tuple[str, str], ...] = ()
-
-    def __str__(self) -> str:
-        options = ",".join(f"{key}={value}" for key, value in self.options)
-        return f"{self.name}[{options}]" if options else self.name
-
-
 def _read_cards() -> dict[str, Entry]:
     text = importlib.resources.files("miasbench.methods").joinpath("cards.yaml").read_text(encoding="utf-8")
     return {name: Entry(**card) for name, card in yaml.safe_load(text).items()}
@@ -116,7 +108,6 @@ GIVEN_POLICIES = {
 ANOMALIB = "anomalib:"
 """What the name of a model of anomalib's begins with."""
 
-_DATASET = re.compile(r"""\s*(?:"([^"]*)"|'([^']*)'|((?:\\,|[^,])*))\s*(?:,|$)""")  # quoted or bare, in a list
 _FOLDER = Entry("miasbench.datasets.folder:open_folder", "A folder in BMAD's layout, or a YAML card")
 
 
@@ -164,9 +155,9 @@ def policies() -> dict[str, Entry]:
     return _plugins("miasbench.policies") | POLICIES
 
 
-def dataset_entry(spec: str) -> Entry:
-    """What is known of a dataset by its spec; of a folder or a card, that miasbench reads it."""
-    return datasets().get(spec.partition(":")[0], _FOLDER)
+def dataset_entry(text: str) -> Entry:
+    """What is known of a dataset, with options or without; of a folder or a card, that miasbench reads it."""
+    return datasets().get(dataset_name(text), _FOLDER)
 
 
 def all_policies() -> dict[str, Entry]:
@@ -214,47 +205,8 @@ def make_policies() -> dict[str, ThresholdPolicy | UsageError]:
     return made
 
 
-def parse_method(text: str) -> MethodSpec:
-    """Reads `name` or `name[option=value,…]`, where a value may have brackets of its own; blanks do not count.
-
-    Raises:
-        UsageError: It is of another form, or an option is given twice. Whether the names are known is not looked at.
-    """
-    match = re.fullmatch(r"([^\[\]]+)(?:\[(.*)\])?", re.sub(r"\s*([\[\],=])\s*", r"\1", text.strip()))
-    if not match:
-        raise UsageError(
-            f"The method {text!r} is not of the form name or name[option=value,option=value]: a bracket or the name "
-            "is missing, or something follows the brackets."
-        )
-    if "," in match[1]:
-        raise UsageError(f"{text!r} should be one method and is several: write each as an item of its own.")
-    return MethodSpec(match[1], _options(match[2] or "", f"in the method {text}"))
-
-
-def split_list(text: str) -> list[str]:
-    """Splits at the commas that stand outside of brackets, and drops blanks around the parts and empty parts.
-
-    Raises:
-        UsageError: A bracket has no counterpart.
-    """
-    parts, depth = [""], 0
-    for character in text:
-        depth += (character == "[") - (character == "]")
-        if depth < 0:
-            break
-        if character == "," and not depth:
-            parts.append("")
-        else:
-            parts[-1] += character
-    if depth:
-        raise UsageError(
-            f"A bracket has no counterpart in {text!r}. Options look like name[option=value,option=value]."
-        )
-    return [part.strip() for part in parts if part.strip()]
-
-
 def build_method(
-    spec: str,
+    spec: Spec | str,
     options: Mapping[str, Any],
     *,
     weights: str,
@@ -269,7 +221,7 @@ def build_method(
     An option that is annotated `Method` is given by a spec, and the method behind it is made in the same way.
 
     Args:
-        spec: `name` or `name[option=value,…]`.
+        spec: A spec, or its text, `name` or `name[option=value,…]`.
         options: Of every variant of the method; the spec's own win over them.
         weights: `published` or `embedded`.
         device: A torch device.
@@ -281,7 +233,7 @@ def build_method(
     Raises:
         UsageError: An option is unknown, missing or has a wrong value, or a method has no such weights.
     """
-    variant = parse_method(spec)
+    variant = parse_method(spec) if isinstance(spec, str) else spec
     cls = cls or method_class(variant.name)
     known = option_types(cls)
     given = {key: value for key, value in shared.items() if key in known} | dict(options) | dict(variant.options)
@@ -289,16 +241,15 @@ def build_method(
     for key in [key for key in given if known.get(key) is Method]:
         text = str(given.pop(key))
         try:
-            own = settings.get(parse_method(text).name, {})
+            inside = parse_method(text)
+            own = settings.get(inside.name, {})
             inner[key] = build_method(
-                text, own, weights=weights, device=device, seed=seed, settings=settings, shared=shared
+                inside, own, weights=weights, device=device, seed=seed, settings=settings, shared=shared
             )
         except UsageError as error:
             raise UsageError(f"{variant.name}.{key}: {error}") from error
     checked = check_options(str(variant), given, known) | inner
-    missing = [field.name for field in _fields(cls) if field.name not in checked and _is_required(field)]
-    if missing:
-        raise UsageError(f"{variant} needs the option {missing[0]}: {variant.name}[{missing[0]}=…].")
+    check_complete(variant, cls, checked)
     method = cls(**checked)
     if cls.uses_weights and weights not in cls.uses_weights:
         reason = f": it {cls.lacks_weights}" if cls.lacks_weights else ""
@@ -307,55 +258,42 @@ def build_method(
     return method
 
 
-def option_types(cls: type[Method]) -> dict[str, Any]:
-    """The options of a method and their annotations."""
-    hints = get_type_hints(cls, include_extras=True)
-    return {field.name: hints[field.name] for field in _fields(cls)}
-
-
 def with_inner(method: Method) -> Iterator[Method]:
     """The method, and those it was given as options."""
     yield method
-    for field in _fields(type(method)):
-        value = getattr(method, field.name)
+    for name in option_types(type(method)):
+        value = getattr(method, name)
         if isinstance(value, Method):
             yield from with_inner(value)
 
 
-def dataset_path(spec: str, data_root: Path) -> Path | None:
-    """The folder or card that a spec means; `None` where it is a dataset's name, with options or without."""
-    if spec.partition(":")[0] in datasets() or spec in registered(data_root):
+def method_names(method: Method) -> list[str]:
+    """The names, without options, of the method and of those it was given as options; each once."""
+    return list(dict.fromkeys(parse_method(one.spec).name for one in with_inner(method)))
+
+
+def dataset_path(text: str, data_root: Path) -> Path | None:
+    """The folder or card that a text means; `None` where it is a dataset's name, with options or without."""
+    if dataset_name(text) in datasets() or text in registered(data_root):
         return None
-    path = expanded(spec)
+    path = expanded(text)
     is_path = is_there(path) or "/" in path or path.endswith((".yaml", ".yml"))
     return Path(path) if is_path else None
 
 
-def located(spec: str, data_root: Path) -> str:
-    """The spec as it means the same from every folder: a path from the root on, or the name that it is."""
-    path = dataset_path(spec, data_root)
-    return spec if path is None else str(absolute(path))
+def located(text: str, data_root: Path) -> str:
+    """The dataset as it means the same from every folder: a path from the root on, or the name in its one spelling.
 
-
-def split_datasets(text: str) -> list[str]:
-    r"""Splits `a,b:x=1,y=2,c` into `a`, `b:x=1,y=2` and `c`: a part such as `y=2` belongs to the name before it.
-
-    What exists as a path is one dataset, commas or not. In a list, quotes around a path keep its commas, and so does a
-    backslash before each: `"./x, y",./b` or `./x\, y,./b`.
+    Raises:
+        UsageError: The options behind a name are not of the form option=value.
     """
-    if is_there(expanded(text)):
-        return [text]
-    specs: list[str] = []
-    for double, single, bare in _DATASET.findall(text):
-        part = double or single or bare.replace(r"\,", ",").strip()
-        if bare and specs and re.match(r"\w+\s*=", part) and re.match(r"[^/]+:", specs[-1]):
-            specs[-1] += f",{part}"
-        elif part:
-            specs.append(part)
-    return specs
+    path = dataset_path(text, data_root)
+    if path is not None:
+        return str(absolute(path))
+    return parse_dataset(text).with_colon() if dataset_name(text) in datasets() else text
 
 
-def check_names(specs: Iterable[str], dataset_specs: Iterable[str], data_root: Path) -> None:
+def check_names(specs: Iterable[Spec], dataset_texts: Iterable[str], data_root: Path) -> None:
     """Refuses methods and datasets that there are none of; takes no import of torch, and so no seconds.
 
     Raises:
@@ -363,89 +301,47 @@ def check_names(specs: Iterable[str], dataset_specs: Iterable[str], data_root: P
         DataError: There is nothing at a path.
     """
     for spec in specs:
-        method_entry(parse_method(spec).name)
-    for spec in dataset_specs:
-        path = dataset_path(spec, data_root)
+        method_entry(spec.name)
+    for text in dataset_texts:
+        path = dataset_path(text, data_root)
         if path is None:
-            _find(spec.partition(":")[0], datasets() | registered(data_root), "dataset")
+            _find_dataset(text, data_root)
         elif not is_there(str(path)):
             raise DataError(f"There is no dataset at {path.absolute()}. Give a folder of images or a card (.yaml).")
 
 
-def open_dataset(spec: str, data_root: Path) -> Dataset:
-    """Opens `name`, `name:option=value,…`, the name of a card in the data root, a folder, or a card (`.yaml`).
+def open_dataset(text: str, data_root: Path) -> Dataset:
+    """Opens a dataset by its name, or a folder of images, or a card (`.yaml`).
+
+    Args:
+        text: `name`, `name[option=value,…]`, `name:option=value,…`, the name of a card in the data root, or a path.
+        data_root: Where datasets are.
 
     Raises:
         UsageError: The name or an option is unknown.
         DataError: The data are missing or broken.
     """
-    path = dataset_path(spec, data_root)
+    path = dataset_path(text, data_root)
     if path is not None:
-        return _import(spec, _FOLDER)(path)
-    name, _, text = spec.partition(":")
-    if name not in datasets() and spec in registered(data_root):
-        return _import(spec, _FOLDER)(data_root / f"{spec}.yaml")
-    factory = _import(name, _find(name, datasets() | registered(data_root), "dataset"))
-    options = dict(_options(text, f"in --dataset {spec}"))
+        return _import(text, _FOLDER)(path)
+    entry = _find_dataset(text, data_root)
+    if text in registered(data_root) and dataset_name(text) not in datasets():
+        return _import(text, _FOLDER)(data_root / f"{text}.yaml")
+    spec = parse_dataset(text)
+    factory = _import(spec.name, entry)
     hints = get_type_hints(factory, include_extras=True)
     parameters = list(inspect.signature(factory).parameters.values())[1:]
-    checked = check_options(name, options, {p.name: hints.get(p.name, str) for p in parameters})
+    checked = check_options(spec.name, dict(spec.options), {p.name: hints.get(p.name, str) for p in parameters})
     dataset = factory(data_root, **checked)
     if not isinstance(dataset, Dataset):
-        raise UsageError(f"The dataset {name} breaks the contract: its factory returned {type(dataset).__name__}.")
-    dataset.name = spec  # two variants of one dataset in a run must differ in the tables
+        raise UsageError(f"The dataset {spec.name} breaks the contract: its factory returned {type(dataset).__name__}.")
+    dataset.name = spec.with_colon()  # two variants of one dataset in a run must differ in the tables
     return dataset
 
 
-def check_options(owner: str, options: Mapping[str, Any], known: Mapping[str, Any]) -> dict[str, Any]:
-    """Returns the options with their annotated types; text is converted, as it comes from a command line.
-
-    Raises:
-        UsageError: An option is unknown or its value does not fit.
-    """
-    checked = {}
-    for key, value in options.items():
-        if key not in known:
-            raise UsageError(f"{owner} has no option {key!r}. {suggest(key, known)}")
-        adapter = TypeAdapter(known[key])
-        try:
-            try:
-                checked[key] = adapter.validate_python(value)
-            except ValidationError:
-                checked[key] = adapter.validate_python(str(value))  # YAML reads `mask: 0` as a number
-        except ValidationError as error:
-            raise UsageError(f"{owner}.{key}={value}: {error.errors()[0]['msg']}.") from error
-    return checked
-
-
-def suggest(name: str, known: Iterable[str]) -> str:
-    """A sentence for an unknown name: the nearest known one, and all of them."""
-    names = sorted(known)
-    near = difflib.get_close_matches(name, names, n=1, cutoff=0.6)
-    return (f"Did you mean {near[0]!r}? " if near else "") + (
-        f"Known: {', '.join(names)}." if names else "It has none."
-    )
-
-
-def _fields(cls: type[Method]) -> tuple[dataclasses.Field[Any], ...]:
-    return dataclasses.fields(cls) if dataclasses.is_dataclass(cls) else ()
-
-
-def _is_required(field: dataclasses.Field[Any]) -> bool:
-    return field.init and field.default is field.default_factory is dataclasses.MISSING
-
-
-def _options(text: str, where: str) -> tuple[tuple[str, str], ...]:
-    """Reads `option=value,option=value`."""
-    options: dict[str, str] = {}
-    for item in split_list(text):
-        key, equals, value = item.partition("=")
-        if not equals or not key or not value:
-            raise UsageError(f"{item!r} {where} is not of the form option=value.")
-        if key in options:
-            raise UsageError(f"The option {key} is given twice {where}.")
-        options[key] = value
-    return tuple(options.items())
+def _find_dataset(text: str, data_root: Path) -> Entry:
+    known = datasets() | registered(data_root)
+    return known[text] if text in known else _find(dataset_name(text), known, "dataset")
 
 
 def _plugins(group: str) -> dict[str, Entry]:

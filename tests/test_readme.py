@@ -8,7 +8,8 @@ import pytest
 import yaml
 
 from miasbench.harness.config import find_config, make_config
-from miasbench.harness.registry import METHODS, build_method, split_list
+from miasbench.harness.registry import METHODS, build_method
+from miasbench.harness.specs import split_list
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")

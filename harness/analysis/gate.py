@@ -36,8 +36,8 @@ from ...results.seeds import over_seeds
 from ...results.store import RunStore, scoring_of
 from ...results.tables import headline
 from ..api import UsageError
-from ..registry import suggest
 from ..scoring.intervals import mean_interval
+from ..specs import suggest
 from .doubts import doubts
 from .statistics import case_table
 

@@ -45,7 +45,7 @@ class _LazyGroup(click.Group):
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command:
         if cmd_name not in _COMMANDS:
-            from ..registry import suggest
+            from ..specs import suggest
 
             ctx.fail(f"There is no command {cmd_name!r}. {suggest(cmd_name, _COMMANDS)}")
         return importlib.import_module(f".{cmd_name.replace('-', '_')}_command", __package__).command

@@ -7,7 +7,8 @@ import click
 
 from ..api import UsageError
 from ..config import default_data_root
-from ..registry import ANOMALIB, dataset_path, datasets, methods, policies, registered, suggest
+from ..registry import ANOMALIB, dataset_path, datasets, methods, policies, registered
+from ..specs import dataset_name, suggest
 from . import OK, REGRESSION
 from .options import complete_plugin
 
@@ -75,7 +76,7 @@ def _kinds(name: str) -> list[str]:
     found = {
         "method": before in methods() or name.startswith(ANOMALIB),
         "policy": name in policies(),
-        "dataset": name.partition(":")[0] in datasets() | registered(root) or dataset_path(name, root) is not None,
+        "dataset": dataset_name(name) in datasets() | registered(root) or dataset_path(name, root) is not None,
     }
     if not any(found.values()):
         known = [*methods(), *policies(), *datasets(), *registered(root)]

@@ -10,7 +10,7 @@ from click.core import ParameterSource
 from ..api import SPLITS, Dataset, UsageError
 from ..config import default_data_root
 from ..files import write_whole
-from ..registry import suggest
+from ..specs import suggest
 from . import OK, USAGE
 from .options import LocalPath, complete_dataset
 

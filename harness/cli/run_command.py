@@ -9,7 +9,7 @@ import click
 from click.core import ParameterSource
 
 from ..config import COMMAND_LINE, default_results, find_config, make_config, read_config
-from ..registry import split_datasets
+from ..specs import split_datasets
 from . import FAILED_CELLS, NOTHING_MEASURED, OK
 from .options import LocalPath, ResultsFolder, complete_config, complete_dataset, complete_methods, complete_run
 

@@ -38,7 +38,7 @@ def command(run: str, results: UPath, policy: str | None, methods: str | None, p
     from ...results.tables import HEADLINE
     from ..analysis.ranks import compare_methods
     from ..api import UsageError
-    from ..registry import split_list, suggest
+    from ..specs import split_list, suggest
     from .console import console, print_unfinished
 
     store, wanted = find_run(run, results), policy or HEADLINE

@@ -3,7 +3,8 @@
 import click
 
 from ..api import WeightsError
-from ..registry import build_method, methods, needs_methods, parse_method, suggest
+from ..registry import build_method, methods, needs_methods
+from ..specs import parse_method, suggest
 from . import OK, USAGE
 
 
@@ -35,11 +36,12 @@ def get(names: tuple[str, ...]) -> None:
             if name in FILES:
                 console.print(f"{name}: {FILES[name].fetch(progress)}", soft_wrap=True)
                 continue
-            if parse_method(name).name not in methods():
+            spec = parse_method(name)
+            if spec.name not in methods():
                 raise WeightsError(
                     f"There are no weights and no method {name!r}. {suggest(name, [*FILES, *methods()])}"
                 )
-            method = build_method(name, {}, weights="published", device="cpu", seed=0)
+            method = build_method(spec, {}, weights="published", device="cpu", seed=0)
             method.progress = progress
             for weights in method.weights_used():
                 console.print(f"{weights.name}, for {name}: SHA-256 {weights.sha256}", soft_wrap=True)

@@ -19,8 +19,9 @@ from ..api import BenchError, Diagnostic, LazySequence, Method, Prediction, Usag
 from ..config import default_data_root
 from ..contract import diagnostics_problem, method_problem, prediction_problem
 from ..data.frame import frame_image
-from ..registry import build_method, check_names, method_class, open_dataset, option_types, parse_method
+from ..registry import build_method, check_names, method_class, open_dataset
 from ..running.device import seed_everything
+from ..specs import Spec, option_types, parse_method
 from .other_process import answer
 from .rules import Check, Rule, held, problems, told
 
@@ -70,10 +71,10 @@ def method_checks(
     """
     complete = "it is a class of methods"
     if isinstance(method, str):
-        spec = str(parse_method(method))
+        spec = parse_method(method)
         check_names([spec], [], default_data_root())
         try:
-            cls = method_class(parse_method(spec).name)
+            cls = method_class(spec.name)
         except UsageError as error:
             yield Check(complete, str(error))
             return
@@ -82,7 +83,7 @@ def method_checks(
         if problem:
             yield Check(complete, problem)
             return
-        spec, cls = method.__name__, method
+        spec, cls = Spec(method.__name__), method
     yield Check(complete)
     make = partial(build_method, spec, cls=cls, weights=weights, device=device)
     try:
@@ -220,8 +221,7 @@ def _weights(trial: _MethodTrial) -> str:
 
 
 def _controls(trial: _MethodTrial) -> str:
-    for spec in trial.make().controls():
-        check_names([spec], [], default_data_root())
+    check_names(map(parse_method, trial.make().controls()), [], default_data_root())
     return ""
 
 

@@ -18,9 +18,10 @@ from ..api import (
 from ..config import ScoreConfig, default_data_root
 from ..contract import policy_problem
 from ..data.frame import frame_image
-from ..registry import make_policies, open_dataset, suggest
+from ..registry import make_policies, open_dataset
 from ..running.device import seed_everything
 from ..scoring.scanning import Scanned, load_truths, scan, where_scored
+from ..specs import suggest
 from .rules import Check, Rule, held, problems
 
 _SIZE = 64

@@ -24,7 +24,7 @@ from ..analysis.case_images import FramedImages, framed_images
 from ..analysis.ranks import compare_methods
 from ..analysis.recorded import NOWHERE_ELSE
 from ..api import Progress, UsageError
-from ..registry import suggest
+from ..specs import suggest
 
 
 @dataclass(frozen=True)

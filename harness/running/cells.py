@@ -23,6 +23,7 @@ from ..data.frame import frame_image
 from ..files import explain, path_text
 from ..scoring.cell_scores import score_cell
 from ..scoring.scanning import Truths, load_truths
+from ..specs import parse_method
 from .device import PeakMemory, calibrate, is_out_of_memory, seed_everything, synchronize
 from .planning import Cell, build_run_method
 from .provenance import environment
@@ -152,7 +153,7 @@ def fit_cell(task: CellTask, dataset: Dataset, progress: CellProgress) -> Fitted
     """
     cell = task.cell
     seed_everything(cell.seed)
-    method = build_run_method(task.config, cell.method, cell.device, cell.seed)
+    method = build_run_method(task.config, parse_method(cell.method), cell.device, cell.seed)
     method.progress = lambda stage, done, total: progress(str(cell), stage, done, total)
     clock = _Clock(method)
     train = clock.images(dataset, dataset.cases("train"), cell.size)

@@ -15,6 +15,7 @@ from typing import Any
 from ..api import BenchError, Case, Dataset, Split, UsageError
 from ..code_version import cell_version
 from ..config import RunConfig
+from ..specs import parse_method
 from .cells import (
     PREDICTED,
     CellProgress,
@@ -208,7 +209,7 @@ def _arrive(task: CellTask) -> Dataset:
     if task.config.threads:
         torch.set_num_threads(task.config.threads)
     cell, here = task.cell, socket.gethostname()
-    method = build_run_method(task.config, cell.method, cell.device, cell.seed)
+    method = build_run_method(task.config, parse_method(cell.method), cell.device, cell.seed)
     dataset = open_datasets(task.config)[cell.dataset]
     for what, found, planned in (
         ("code", cell_version(method, dataset), cell.code),

@@ -20,7 +20,7 @@ from typing import Any
 
 import psutil
 
-from ..registry import METHODS, parse_method
+from ..registry import METHODS
 from ..streams import open_streams
 from .cells import CellProgress, CellTask, Outcome, fail_cell, run_cell
 from .claims import Claims
@@ -40,11 +40,10 @@ def prepare(methods: Sequence[str]) -> None:
     It does so beside what this process does next, such as reading the datasets.
 
     Args:
-        methods: Specs; those of plugins are left to the processes of their cells.
+        methods: Their names; those of plugins are left to the processes of their cells.
     """
     if _START == "forkserver":
-        names = [parse_method(spec).name for spec in methods]
-        modules = [METHODS[name].target.partition(":")[0] for name in names if name in METHODS]
+        modules = [METHODS[name].target.partition(":")[0] for name in methods if name in METHODS]
         forkserver.set_forkserver_preload(["torch", __name__, *dict.fromkeys(modules)])
         with _deaf_to_ctrl_c():
             forkserver.ensure_running()

@@ -19,6 +19,7 @@ from ..config import RunConfig
 from ..data.notes import notes_on
 from ..data.subset import Subset
 from ..paths import absolute
+from ..specs import Spec, option_types, parse_method, suggest
 from .device import resolve_device
 from .provenance import command_line, environment
 
@@ -100,10 +101,10 @@ def make_plan(config: RunConfig, progress: Progress = lambda *_: None) -> Plan:
     config = _located(config)
     # A cluster may have GPUs where the machine that starts the run has none.
     device = config.device if (config.executor, config.device) == ("ray", "cuda") else resolve_device(config.device)
-    methods = {spec: build_run_method(config, spec, device, seed=0) for spec in _canonical(config.methods)}
+    methods = {str(spec): build_run_method(config, spec, device, seed=0) for spec in dict.fromkeys(config.methods)}
     controls = _controls(methods) if config.controls else {}
     for name, added in controls.items():
-        methods |= {spec: _build_control(config, spec, name, device) for spec in added if spec not in methods}
+        methods |= {one: _build_control(config, one, name, device) for one in added if one not in methods}
     _check_settings(config, methods.values())
     datasets = open_datasets(config)
     weights = {}
@@ -166,16 +167,15 @@ def open_datasets(config: RunConfig) -> dict[str, Dataset]:
     return datasets
 
 
-def build_run_method(config: RunConfig, spec: str, device: str, seed: int) -> Method:
+def build_run_method(config: RunConfig, spec: Spec, device: str, seed: int) -> Method:
     """Makes a method as a run asks for it.
 
     Raises:
         UsageError: The method or an option of it is wrong.
     """
-    options = config.set.get(registry.parse_method(spec).name, {})
     return registry.build_method(
         spec,
-        options,
+        config.set.get(spec.name, {}),
         weights=config.weights,
         device=device,
         seed=seed,
@@ -187,25 +187,25 @@ def build_run_method(config: RunConfig, spec: str, device: str, seed: int) -> Me
 def _check_settings(config: RunConfig, methods: Iterable[Method]) -> None:
     """Refuses options that no method of the run takes."""
     parts = [part for method in methods for part in registry.with_inner(method)]
-    names = {registry.parse_method(part.spec).name for part in parts}
+    names = {name for method in methods for name in registry.method_names(method)}
     unknown = sorted(set(config.set) - names)
     if unknown:
-        near = registry.suggest(unknown[0], names).replace("Known:", "This run has:")
+        near = suggest(unknown[0], names).replace("Known:", "This run has:")
         raise UsageError(f"Options are set for {unknown[0]!r}, which is not run. {near}")
     for option, value in config.training.items():
-        if not any(option in registry.option_types(type(part)) for part in parts):
+        if not any(option in option_types(type(part)) for part in parts):
             raise UsageError(
                 f"{option} is {value}, but no method of this run has that option: {', '.join(sorted(names))}. "
                 "bench list methods says which are trained."
             )
 
 
-def _build_control(config: RunConfig, spec: str, name: str, device: str) -> Method:
+def _build_control(config: RunConfig, control: str, name: str, device: str) -> Method:
     try:
-        return build_run_method(config, spec, device, seed=0)
+        return build_run_method(config, parse_method(control), device, seed=0)
     except BenchError as error:
         raise UsageError(
-            f"{spec}, a control of {name}, cannot be run; leave it out with --no-controls. {error}"
+            f"{control}, a control of {name}, cannot be run; leave it out with --no-controls. {error}"
         ) from error
 
 
@@ -213,13 +213,9 @@ def _controls(methods: dict[str, Method]) -> dict[str, tuple[str, ...]]:
     """The controls of each method that are not asked for already; controls of controls are not followed."""
     found = {}
     for name, method in methods.items():
-        found[name] = tuple(spec for spec in _canonical(method.controls()) if spec not in methods)
+        controls = dict.fromkeys(str(parse_method(text)) for text in method.controls())
+        found[name] = tuple(control for control in controls if control not in methods)
     return {name: specs for name, specs in found.items() if specs}
-
-
-def _canonical(specs: Iterable[str]) -> list[str]:
-    """Each spec's own text, once."""
-    return list(dict.fromkeys(str(registry.parse_method(spec)) for spec in specs))
 
 
 def cell_from_record(entry: dict[str, Any]) -> Cell:

@@ -17,7 +17,7 @@ EXECUTORS: Mapping[str, runner.Executor] = MappingProxyType(
 def plan_run(config: RunConfig, progress: Progress = lambda *_: None) -> Plan:
     """Makes the plan of a run, as `planning.make_plan`; processes for its cells start meanwhile."""
     if config.executor == "local":
-        local.prepare(config.methods)
+        local.prepare([spec.name for spec in config.methods])
     return make_plan(config, progress)
 
 

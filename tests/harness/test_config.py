@@ -8,6 +8,7 @@ import pytest
 from miasbench.harness.api import UsageError
 from miasbench.harness.cache import Cache
 from miasbench.harness.config import default_data_root, default_results, find_config, make_config, read_config
+from miasbench.harness.specs import Spec
 from miasbench.methods.weights import weights_folder
 
 LEAST = {"methods": ["intensity"], "dataset": ["phantom_brain_mri"]}
@@ -24,7 +25,7 @@ def test_defaults(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("MIASBENCH_DATA", raising=False)
     monkeypatch.delenv("MIASBENCH_RESULTS", raising=False)
     config = make_config(LEAST, WHERE)
-    assert (config.methods, config.dataset) == (["intensity"], ["phantom_brain_mri"])
+    assert (config.methods, config.dataset) == ([Spec("intensity")], ["phantom_brain_mri"])
     assert (config.weights, config.seeds, config.device) == ("published", [0], "auto")
     assert (config.limit, config.size, config.maps, config.set) == (0, 256, "float32", {})
     assert config.controls
@@ -76,7 +77,7 @@ def test_a_whole_file_reads_into_a_config(tmp_path: Path) -> None:
 
 def test_one_needs_no_list() -> None:
     config = make_config({"methods": "intensity", "dataset": "./mine", "seeds": 3}, WHERE)
-    assert (config.methods, config.dataset, config.seeds) == (["intensity"], ["./mine"], [3])
+    assert (config.methods, config.dataset, config.seeds) == ([Spec("intensity")], ["./mine"], [3])
 
 
 @pytest.mark.parametrize(
@@ -85,7 +86,7 @@ def test_one_needs_no_list() -> None:
         (
             "methods",
             "intensity, padim[n_features=50,backbone=resnet18]",
-            ["intensity", "padim[n_features=50,backbone=resnet18]"],
+            [Spec("intensity"), Spec("padim", (("n_features", "50"), ("backbone", "resnet18")))],
         ),
         ("dataset", "./a, ./b", ["./a", "./b"]),
         ("dataset", "phantom_liver_ct:train=8, test=8,./b", ["phantom_liver_ct:train=8,test=8", "./b"]),

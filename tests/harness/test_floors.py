@@ -18,7 +18,7 @@ GROUND = {
 }
 FLOORS = (
     ("api", "files", "yaml_files"),
-    ("paths", "cache", "streams", "download", "contract"),
+    ("paths", "cache", "streams", "download", "contract", "specs"),
     ("registry", "distributions", "config", "code_version"),
     ("data",),
     ("scoring",),

@@ -21,17 +21,7 @@ from miasbench.harness.api import (
     UsageError,
     ValidationPolicy,
 )
-from miasbench.harness.registry import (
-    Entry,
-    build_method,
-    check_options,
-    make_policies,
-    method_class,
-    open_dataset,
-    parse_method,
-    split_list,
-    with_inner,
-)
+from miasbench.harness.registry import Entry, build_method, make_policies, method_class, open_dataset, with_inner
 
 Register = Callable[..., None]
 
@@ -188,43 +178,6 @@ def test_weights_that_a_method_has_not(register: Register) -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "canonical"),
-    [
-        ("mias_sam", "mias_sam"),
-        ("  mias_sam ", "mias_sam"),
-        ("mias_sam[]", "mias_sam"),
-        (" mias_sam [ prompt = peaks , gamma=3 ] ", "mias_sam[prompt=peaks,gamma=3]"),
-        ("mias_sam[gamma=3,prompt=peaks]", "mias_sam[gamma=3,prompt=peaks]"),
-        ("refine[base=core[ ratio = 0.1, k=1 ],box=2]", "refine[base=core[ratio=0.1,k=1],box=2]"),
-    ],
-    ids=["name", "blanks", "no options", "blanks inside", "the order given", "brackets in a value"],
-)
-def test_a_variant_has_one_text(text: str, canonical: str) -> None:
-    spec = parse_method(text)
-    assert str(spec) == canonical
-    assert parse_method(str(spec)) == spec
-
-
-def test_the_options_of_a_variant() -> None:
-    spec = parse_method("refine[base=patchcore[coreset=0.1,neighbours=1],box=2]")
-    assert spec.name == "refine"
-    assert dict(spec.options) == {"base": "patchcore[coreset=0.1,neighbours=1]", "box": "2"}
-
-
-def test_a_list_is_split_outside_of_brackets() -> None:
-    assert split_list(" a , b[x=1,y=c[z=2,w=3]],, d[u=1], ") == ["a", "b[x=1,y=c[z=2,w=3]]", "d[u=1]"]
-    assert split_list("") == []
-
-
-@pytest.mark.parametrize("text", ["a[x=1", "a[x=b[y=1]", "a]", "b,a]x=1[", "a[x=1]]"])
-def test_a_list_with_a_bracket_too_many_is_refused(text: str) -> None:
-    with pytest.raises(UsageError) as caught:
-        split_list(text)
-    assert f"A bracket has no counterpart in {text!r}" in str(caught.value)
-    assert "name[option=value,option=value]" in str(caught.value)
-
-
-@pytest.mark.parametrize(
     ("text", "says"),
     [
         ("plain[depth=2", "The method 'plain[depth=2' is not of the form name or name[option=value,option=value]"),
@@ -362,11 +315,6 @@ def test_a_dataset_plugin_that_returns_something_else(register: Register, tmp_pa
     register("broken", lambda _data_root: 5, "DATASETS")
     with pytest.raises(UsageError, match="its factory returned int"):
         open_dataset("broken", tmp_path)
-
-
-def test_check_options_of_nothing() -> None:
-    with pytest.raises(UsageError, match="It has none"):
-        check_options("intensity", {"a": 1}, {})
 
 
 @dataclass(frozen=True)

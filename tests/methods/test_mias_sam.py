@@ -10,7 +10,8 @@ import torch
 from miasbench.datasets.phantom import phantom_liver_ct
 from miasbench.harness.api import Diagnostic, Method, Prediction, UsageError
 from miasbench.harness.download.fetching import file_checksum
-from miasbench.harness.registry import build_method, parse_method
+from miasbench.harness.registry import build_method
+from miasbench.harness.specs import parse_method
 from miasbench.methods import weights
 from miasbench.methods.mias_sam import MiasSam, SamControl, sam_method
 from miasbench.methods.mias_sam.memory_bank import MemoryBank, anomaly_map, patch_descriptors

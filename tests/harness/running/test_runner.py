@@ -129,7 +129,7 @@ class TestVariants:
         record = store.read()
         assert [cell["method"] for cell in record["cells"]] == names
         assert [cell["options"]["pause"] for cell in record["cells"]] == [0.0, 0.001]
-        assert record["config"]["methods"] == asked
+        assert record["config"]["methods"] == names
         folders = sorted(path.name for path in store.folder.glob("cells/*"))
         assert [folder.split("-seed0-")[0].split("64-")[1] for folder in folders] == [
             "scripted",
