@@ -12,6 +12,7 @@ from miasbench.harness.config import RunConfig, ScoreConfig
 from miasbench.harness.data.frame import frame_image, frame_mask
 from miasbench.harness.running.planning import make_plan
 from miasbench.harness.running.runner import execute
+from miasbench.harness.specs import Spec
 from miasbench.results.store import RunStore
 
 
@@ -25,7 +26,7 @@ def data(tmp_path: Path) -> Path:
 @pytest.fixture
 def store(tmp_path: Path, data: Path) -> RunStore:
     plan = make_plan(
-        RunConfig(methods=["intensity"], dataset=[str(data)], size=64, results=UPath(tmp_path) / "results")
+        RunConfig(methods=[Spec("intensity")], dataset=[str(data)], size=64, results=UPath(tmp_path) / "results")
     )
     execute(plan)
     return plan.store
@@ -48,7 +49,7 @@ def test_padding_is_told_from_what_was_scored(tmp_path: Path, padding: str, rows
     score = ScoreConfig(padding=padding)  # pyright: ignore[reportArgumentType]
     oct_scans = "phantom_retina_oct:train=3,valid=2,test=2,size=64"
     plan = make_plan(
-        RunConfig(methods=["intensity"], dataset=[oct_scans], size=64, results=UPath(tmp_path), score=score)
+        RunConfig(methods=[Spec("intensity")], dataset=[oct_scans], size=64, results=UPath(tmp_path), score=score)
     )
     execute(plan)
     (images,) = framed_images(plan.store)[0].values()

@@ -22,6 +22,7 @@ from miasbench.harness.data.leaks import shared_patients, shared_patients_note, 
 from miasbench.harness.registry import Entry
 from miasbench.harness.running.planning import Plan, make_plan
 from miasbench.harness.running.runner import execute
+from miasbench.harness.specs import parse_method
 from miasbench.results.store import RunStore
 
 from ...support.running import TINY, Wrapped
@@ -32,7 +33,7 @@ REAL = ("intensity", "patchcore", "padim", "ae[epochs=1]")
 def plan(results: Path, dataset: str | Path, *methods: str) -> Plan:
     return make_plan(
         RunConfig(
-            methods=list(methods),
+            methods=[parse_method(method) for method in methods],
             dataset=[str(dataset)],
             weights="embedded",
             size=64,
