@@ -27,13 +27,13 @@ _COMMANDS = {
     "stats": "Say which methods lead and which are tied.",
     "report": "Write the tables and figures of a paper.",
     "compare": "Show by how much two runs differ, and why.",
-    "baseline": "Keep what a run measured, to hold later runs against.",
-    "check": "Hold a run against a baseline: the gate for CI.",
+    "baseline": "Write what a run measured to a file, for later runs to be compared with.",
+    "check": "Compare a run with a baseline, and fail where it is worse: the gate for CI.",
     "verify": "Check that a run's numbers follow from its files.",
     "list": "List methods, datasets, threshold policies, metrics or runs.",
     "data": "Download, register, verify or generate datasets.",
     "weights": "Fetch, list or verify model weights.",
-    "check-plugin": "Hold a method, dataset or policy to the contract.",
+    "check-plugin": "Check that a method, dataset or policy keeps the contract.",
 }
 
 OK, REGRESSION, USAGE, FAILED_CELLS, NOTHING_MEASURED, NOTHING_JUDGED, INTERRUPTED = 0, 1, 2, 3, 4, 5, 130

@@ -15,9 +15,9 @@ Examples:
   bench baseline latest --out baselines/liver_ct.json
   bench baseline latest --tolerance dice=paired --tolerance runtime=3
 
-A tolerance is what a score may lose (dice=0.02), `dice=paired` (the 95 % interval of the difference case by case, over
-patients, must not lie below zero), or how many times as long an image may take (runtime=2). One that nothing could
-break is refused, and a default one is left out.
+A tolerance says how much worse a later run may be. `dice=0.02`: the score may fall by 0.02. `dice=paired`: the 95 %
+interval of the difference, case by case and over patients, must not lie below zero. `runtime=2`: an image may take
+twice as long. A tolerance that no result could break is refused; if it is a default, it is left out.
 """,
 )
 @RUN
@@ -26,20 +26,22 @@ break is refused, and a default one is left out.
     "--out",
     type=LocalPath(dir_okay=False),
     default=Path("baseline.json"),
-    help="Where it goes. One that is there is replaced, but keeps its tolerances.  [default: baseline.json]",
+    help="The file to write. An older baseline in it is replaced, but its tolerances are kept.  "
+    "[default: baseline.json]",
 )
 @click.option(
     "--tolerance",
     "tolerances",
     multiple=True,
     metavar="METRIC=VALUE",
-    help="May be repeated.  [default: dice=0.02, pixel_auroc=0.01, aupro=0.02, runtime=2]",
+    help="How much worse a later run may be. May be repeated.  [default: dice=0.02, pixel_auroc=0.01, aupro=0.02, "
+    "runtime=2]",
 )
 def command(run: str, results: UPath, out: Path, tolerances: tuple[str, ...]) -> None:
-    """Keep what RUN measured in a small file that `bench check` holds later runs against.
+    """Write what RUN measured to a small file, with which `bench check` compares later runs.
 
-    It has each cell's scores with their intervals, DICE case by case, seeds, runtime, and the fingerprints of all that
-    scores depend on. RUN is a run's folder, its name, the beginning of its name, or `latest`.
+    The file holds each cell's scores with their intervals, the DICE of each case, seeds, runtime, and the fingerprints
+    of everything that scores depend on. RUN is a run's folder, its name, the beginning of its name, or `latest`.
     """
     from ...results.baseline import DEFAULT_TOLERANCES, Tolerance, read_baseline, write_baseline
     from ...results.store import find_run

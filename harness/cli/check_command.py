@@ -39,7 +39,7 @@ Examples:
 Exit codes, the first that applies:
   4  nothing was measured: no cell of the run was finished
   3  a cell crashed
-  2  a cell is missing, its dataset or configuration has changed, or the run's tables are not what it wrote
+  2  a cell is missing, its dataset or configuration has changed, or the run's tables were changed afterwards
   1  a score fell by more than its tolerance, or an image takes too long
   5  nothing was judged: a tolerance judged no cell, or no tolerance judged a cell; or dice=paired cannot be sure of a
      large loss
@@ -52,20 +52,20 @@ Exit codes, the first that applies:
     type=LocalPath(),
     required=True,
     metavar="FILE",
-    help="Made by bench baseline; or one that comes along: phantoms.",
+    help="A file that bench baseline wrote, or the name of one that comes with miasbench: phantoms.",
 )
 @RESULTS
-@click.option("--markdown", type=LocalPath(dir_okay=False), help="Write a pull request's comment.")
-@click.option("--github", is_flag=True, help="Add the same to the job's summary, $GITHUB_STEP_SUMMARY.")
-@click.option("--junit", type=LocalPath(dir_okay=False), help="Write JUnit XML.")
+@click.option("--markdown", type=LocalPath(dir_okay=False), help="Write a comment for a pull request to this file.")
+@click.option("--github", is_flag=True, help="Add that comment to the job's summary, $GITHUB_STEP_SUMMARY.")
+@click.option("--junit", type=LocalPath(dir_okay=False), help="Write JUnit XML to this file.")
 def command(run: str, baseline: Path, results: UPath, markdown: Path | None, github: bool, junit: Path | None) -> int:
-    """Hold RUN against a baseline: the gate.
+    """Compare RUN with a baseline, and fail where it is worse: the gate.
 
-    It fails when a score falls below the baseline by more than the file's tolerance, when an image takes longer by more
-    than a factor (in units of a calibration workload that every cell measures, so that a slower machine is no
-    regression), and, in other words and with other exit codes, when a cell crashed or is missing, when its dataset or
-    configuration is no longer the same, when the run's tables were changed, or when there was nothing to judge. RUN is
-    a run's folder, its name, the beginning of its name, or `latest`.
+    The gate fails when a score has fallen by more than the baseline's tolerance, or when an image takes too many times
+    as long. Times are measured in units of a fixed workload, so that a slower machine is no regression. The gate also
+    fails, each with an exit code of its own, when a cell crashed or is missing, when a dataset or configuration has
+    changed, when the run's tables were changed, and when there was nothing to judge. RUN is a run's folder, its name,
+    the beginning of its name, or `latest`.
     """
     from ...reports.gate import gate_markdown, gate_table, junit_xml
     from ...results.baseline import find_baseline, read_baseline

@@ -48,11 +48,11 @@ Exit codes:
     help="Where a method computes.",
 )
 def command(name: str, weights: str, device: str) -> int:
-    """Hold a plugin to the contract, one line for each rule.
+    """Check that a plugin keeps the contract: one line for each rule.
 
-    NAME is a method, a dataset or a threshold policy, with its options or without; of a dataset also a folder or a
-    card. A method is fitted and predicts on a small phantom, a policy chooses thresholds on one, and of a dataset up to
-    eight cases of each split are read. The rules are in docs/plugins.md.
+    NAME is a method, a dataset or a threshold policy, with or without options; a dataset may also be a folder or a
+    card. A method is fitted and predicts on small generated images, a policy chooses thresholds on them, and up to
+    eight cases of each split of a dataset are read. The rules are in docs/plugins.md.
     """
     from .console import console
 

@@ -27,12 +27,12 @@ Examples:
     help="Also write every difference to this file.",
 )
 def command(a: str, b: str, results: UPath, everything: bool, csv: Path | None) -> None:
-    """Show by how much run B differs from run A, and what else does.
+    """Show by how much the scores of run B differ from those of run A, and what else differs.
 
-    Methods are joined by name, on the datasets that both runs have. Where the images are the same, differences have the
-    95 % interval of their mean image by image. Without --all: DICE of each method's own masks, or of valid_dice's, the
-    AUROC of pixels and of images, and the time per image. A and B are a run's folder, its name, the beginning of its
-    name, or `latest`.
+    Methods are matched by name, on the datasets that both runs have. Where the images are the same, each difference has
+    a 95 % interval, from the differences image by image. Without --all this shows the DICE of each method's own masks,
+    or of valid_dice's, the AUROC of pixels and of images, and the time per image. A and B are a run's folder, its name,
+    the beginning of its name, or `latest`.
     """
     import pandas as pd
 

@@ -26,7 +26,7 @@ _DATA_ROOT = click.option(
     "--data-root",
     type=LocalPath(),
     default=default_data_root,
-    help="Where datasets are.  [default: $MIASBENCH_DATA or the user's data folder]",
+    help="The folder of all datasets.  [default: $MIASBENCH_DATA or the user's data folder]",
 )
 
 
@@ -38,13 +38,13 @@ Examples:
 """,
 )
 @click.argument("names", nargs=-1, required=True, metavar="brain_mri|liver_ct|retina_oct…")
-@click.option("--accept-licence", is_flag=True, help="For scripts: do not ask.")
+@click.option("--accept-licence", is_flag=True, help="Accept the licence without being asked, as a script must.")
 @_DATA_ROOT
 def get(names: tuple[str, ...], accept_licence: bool, data_root: Path) -> None:
-    """Download benchmarks of BMAD; oct2017, rsna and camelyon16, whose images are labelled as a whole, too.
+    """Download datasets of BMAD. Those of oct2017, rsna and camelyon16 label whole images and have no masks.
 
-    The archive holds all of them, and is kept in the data root for the next one. A download that breaks off goes on
-    where it was when the same command is run again.
+    One archive holds all six. It is kept in the data root, so that the next one needs no download. When a download is
+    interrupted, run the same command again: it continues.
     """
     from ...datasets import bmad
     from ..registry import open_dataset
@@ -52,7 +52,7 @@ def get(names: tuple[str, ...], accept_licence: bool, data_root: Path) -> None:
 
     for name in names:
         if name not in bmad.NAMES:
-            raise UsageError(f"{name!r} is not there to be downloaded. {suggest(name, bmad.NAMES)}")
+            raise UsageError(f"{name!r} cannot be downloaded. {suggest(name, bmad.NAMES)}")
     _accept(bmad.LICENCE, bmad.LICENCE_TEXT, accept_licence, data_root / "accepted-licences.txt")
     for name in names:
         with stage_status() as progress:
@@ -60,7 +60,7 @@ def get(names: tuple[str, ...], accept_licence: bool, data_root: Path) -> None:
             dataset = open_dataset(name, data_root)
         console.print(f"{name} is in {data_root.resolve() / name}", soft_wrap=True)
         _print_counts(dataset)
-    console.print("bmad.zip is kept there for BMAD's other benchmarks; delete it when you need none.")
+    console.print("bmad.zip is kept there for BMAD's other datasets; delete it when you need no more of them.")
 
 
 @command.command(
@@ -80,31 +80,31 @@ Examples:
     type=click.IntRange(0, 2),
     default=2,
     show_default=True,
-    help="Of volumes: 0 for sagittal slices, 1 for coronal, 2 for axial ones.",
+    help="How volumes are cut: 0 into sagittal slices, 1 into coronal, 2 into axial ones.",
 )
 @click.option(
     "--window",
     type=(float, float),
     metavar="LOW HIGH",
-    help="Of volumes: values that become black and white.  [default: percentiles of each volume]",
+    help="The values of volumes that become black and white.  [default: percentiles of each volume]",
 )
 @click.option(
     "--lesion",
     type=int,
     multiple=True,
     metavar="LABEL",
-    help="Of masks: a label that means a lesion; may be repeated. Labels within 0.01 of a whole number are rounded.  "
+    help="A label in masks that means a lesion; may be repeated. Labels within 0.01 of a whole number are rounded.  "
     "[default: all above 0]",
 )
 @click.option(
     "--trust",
     type=click.Choice(["image"]),
-    help="Where the headers of a volume and its mask disagree about where they lie: take the volume's for both.",
+    help="Use the volume's header for its mask too, where the two headers disagree about the position.",
 )
 @click.option(
     "--patient",
     metavar="REGEX",
-    help="Of volumes: a pattern with one group, searched in their names, that finds the patient.  [default: BIDS's "
+    help="A pattern with one group that finds the patient in the names of volumes.  [default: BIDS's "
     "sub-LABEL, otherwise the whole name]",
 )
 @click.option(
@@ -112,14 +112,14 @@ Examples:
     type=int,
     default=0,
     show_default=True,
-    help="Of volumes: another one deals patients out otherwise.",
+    help="Another seed deals patients out otherwise.",
 )
 @click.option(
     "--shares",
     type=(float, float, float),
     default=(0.6, 0.1, 0.3),
     metavar="TRAIN VALID TEST",
-    help="Of volumes: shares of the patients in each split.  [default: 0.6 0.1 0.3]",
+    help="Shares of the patients in each split of volumes.  [default: 0.6 0.1 0.3]",
 )
 @_DATA_ROOT
 @click.pass_context
@@ -139,9 +139,9 @@ def add(
 ) -> None:
     """Register a folder, an archive or NIfTI volumes that you have, as a dataset called NAME.
 
-    A folder stays where it is. Volumes are cut into slices: 60 % of the patients train, with slices that show no
-    lesion, 10 % are for validation, 30 % for the test; all volumes of a patient are in one split. One of BMAD's names,
-    as for the archives of its Google Drive folder, makes it that benchmark.
+    A folder stays where it is. Volumes are cut into slices. 60 % of the patients are for training, with their slices
+    that show no lesion, 10 % for validation and 30 % for the test; all volumes of a patient are in one split. Under
+    one of BMAD's names, an archive of its Google Drive folder becomes that dataset.
     """
     from ...datasets.adding import add_dataset
     from ...datasets.bmad import NAMES
@@ -180,13 +180,14 @@ Examples:
 """,
 )
 @click.argument("name", metavar="NAME|PATH", shell_complete=complete_dataset)
-@click.option("--out", type=LocalPath(dir_okay=False), help="A CSV file for all that is found.")
+@click.option("--out", type=LocalPath(dir_okay=False), help="Write all findings to this CSV file.")
 @_DATA_ROOT
 def verify(name: str, out: Path | None, data_root: Path) -> int:
-    """Read every image and mask, and tell what is wrong and where; nothing is changed.
+    """Read every image and mask, and say what is wrong and where; nothing is changed.
 
-    Counts against the card, unreadable files, files that are passed over, images without masks, sizes, values, images
-    that are there twice or look as if they were, patients in more than one split. Exit code 2 if something is wrong.
+    This finds counts that differ from the card, unreadable files, files that are not used, images without masks, odd
+    sizes and values, images that occur twice or look alike, and patients in more than one split. Exit code 2 if
+    something is wrong.
     """
     import csv
     import io

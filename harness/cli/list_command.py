@@ -34,7 +34,7 @@ def list_methods(markdown: bool) -> None:
         for name, entry in methods().items()
     ]
     _print(rows)
-    click.echo("\nAny model of anomalib's is one too, as anomalib:ClassName; docs/methods.md tells more of each.")
+    click.echo("\nAny model of anomalib's is one too, as anomalib:ClassName; docs/methods.md says more about each.")
 
 
 @command.command("datasets")
@@ -62,7 +62,7 @@ def list_metrics(markdown: bool) -> None:
         return
     directions = {"higher": "higher is better", "lower": "lower is better", "neither": ""}
     _print([(name, directions[one.direction], one.convention) for name, one in METRICS.items()])
-    click.echo("\ndocs/metrics.md tells more of each, docs/scores.md explains the conventions.")
+    click.echo("\ndocs/metrics.md says more about each; docs/scores.md explains the conventions.")
 
 
 @command.command("runs")

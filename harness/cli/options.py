@@ -87,7 +87,7 @@ def _matching(names: Iterable[str], incomplete: str) -> list[CompletionItem]:
 
 
 RESULTS = click.option(
-    "--results", type=ResultsFolder(), metavar="DIR", default=default_results, help="Where runs are kept."
+    "--results", type=ResultsFolder(), metavar="DIR", default=default_results, help="The folder of all runs."
 )
 RUN = click.argument("run", default="latest", shell_complete=complete_run)
 MOVED = click.option(
@@ -95,5 +95,6 @@ MOVED = click.option(
     "moved",
     multiple=True,
     metavar="NAME=PATH",
-    help="Where a dataset is now, held against the run's fingerprint; may be repeated.  [default: where it was]",
+    help="The folder or card of a dataset that has moved since the run; its images must be the same. May be repeated.  "
+    "[default: where the run found it]",
 )

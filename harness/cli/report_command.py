@@ -18,7 +18,7 @@ Examples:
 )
 @click.argument("runs", nargs=-1, metavar="RUN…", shell_complete=complete_run)
 @RESULTS
-@click.option("--out", type=LocalPath(file_okay=False), required=True, help="Where tables and figures go.")
+@click.option("--out", type=LocalPath(file_okay=False), required=True, help="The folder for tables and figures.")
 @click.option(
     "--policy",
     metavar="NAME",

@@ -23,7 +23,7 @@ Examples:
     help="Whose masks to compare.  [default: each method's own, or those of valid_dice]",
 )
 @click.option(
-    "--methods", metavar="NAMES", help="Only these, with commas between; tests are corrected for their pairs."
+    "--methods", metavar="NAMES", help="Only these methods, separated by commas; tests are corrected for their pairs."
 )
 @click.option("--pairs", is_flag=True, help="Show every two methods: difference, interval, p, effect.")
 def command(run: str, results: UPath, policy: str | None, methods: str | None, pairs: bool) -> None:

@@ -20,7 +20,7 @@ Examples:
 @click.option(
     "--out",
     type=LocalPath(file_okay=False),
-    help="Where the figures and thresholds.csv go.  [default: the run's folder, figures]",
+    help="The folder for the figures and thresholds.csv.  [default: the folder figures of the run]",
 )
 def command(run: str, results: UPath, out: Path | None) -> None:
     """Show what choosing a threshold costs in RUN.

@@ -26,9 +26,10 @@ Exit codes:
 def command(run: str, results: UPath, moved: tuple[str, ...]) -> int:
     """Check that the numbers of RUN follow from its files, and that nobody has changed them.
 
-    The record, the checksums of the tables, the seals of the predictions; CSV against Parquet, scores against cases,
-    ranks and comparisons against cases; and, where the images are found, all scores against the predictions, computed
-    again in memory. Nothing is changed. RUN is a run's folder, its name, the beginning of its name, or `latest`.
+    This checks the record, the checksums of the tables, and the checksums of the predictions. It compares CSV with
+    Parquet, and scores, ranks and comparisons with the cases. Where the images are found, it computes all scores again
+    from the predictions, in memory. Nothing is changed. RUN is a run's folder, its name, the beginning of its name, or
+    `latest`.
     """
     from ...results.store import find_run
     from ..analysis.recorded import moved_datasets

@@ -12,8 +12,8 @@ from . import OK, USAGE
 def command() -> None:
     """Fetch, list or verify model weights.
 
-    They are kept in $MIASBENCH_WEIGHTS or the user's cache folder, those of timm in the Hugging Face hub's cache. With
-    MIASBENCH_OFFLINE=1 nothing is downloaded.
+    They are kept in $MIASBENCH_WEIGHTS or the user's cache folder; timm's are kept in the Hugging Face hub's cache.
+    With MIASBENCH_OFFLINE=1 nothing is downloaded.
     """
 
 
@@ -27,7 +27,7 @@ Examples:
 @click.argument("names", nargs=-1, required=True, metavar="NAME|METHOD…")
 @needs_methods("bench weights")
 def get(names: tuple[str, ...]) -> None:
-    """Fetch weight files by their name, or whatever a METHOD needs with --weights published."""
+    """Fetch weight files by name, or all files that a METHOD needs with --weights published."""
     from ...methods.weights import FILES
     from .console import console, stage_status
 
@@ -49,7 +49,7 @@ def get(names: tuple[str, ...]) -> None:
 
 @command.command("list")
 def list_weights() -> None:
-    """List weight files: which are here, where, and what proves them."""
+    """List weight files: which are here, where they are, and how each is verified."""
     _table()
 
 
@@ -70,7 +70,7 @@ def _table(verify: bool = False) -> int:
     from ...reports.fitting import Column, FittedTable
     from .console import console
 
-    columns = [Column("name", "label"), *(Column(title, "text") for title in ("proved by", "state", "file"))]
+    columns = [Column("name", "label"), *(Column(title, "text") for title in ("verified by", "state", "file"))]
     table = FittedTable("", columns)
     problems = []
     for name, source in FILES.items():
