@@ -72,7 +72,7 @@ def test_the_ablation_is_one() -> None:
 
 
 def test_other_maps_for_sam_are_methods() -> None:
-    (code,) = blocks("mias_sam.md", "bash")
+    (code,) = blocks("mias_sam.md", "bash", "Controls: what the map contributes")
     command = shlex.split(code)
     for variant in split_list(command[command.index("--methods") + 1]):
         assert build_method(variant, {}, weights="published", device="cpu", seed=0).spec == variant
