@@ -28,7 +28,7 @@ class LazySequence(Sequence[Item]):
         count: How many items there are.
         read: Reads the item at a position, 0 to `count - 1`.
 
-    Example:
+    Examples:
         >>> squares = LazySequence(4, lambda position: position**2)
         >>> squares[-1], list(squares[1:3])
         (9, [1, 4])
