@@ -5,6 +5,7 @@ import sys
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from importlib.util import find_spec
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
@@ -38,8 +39,8 @@ _BESIDE = 120  # columns that a bar leaves to the label and the numbers beside i
 
 # Names and paths may hold brackets, which are not to be taken for markup.
 console = Console(markup=False, highlight=False)
-# Nothing can be drawn over in a pipe or a log, even where colours are asked for.
-_live = console.is_interactive and sys.stdout.isatty()
+# Nothing can be drawn over in a pipe or a log, even where colours are asked for; in a notebook ipywidgets draw.
+_live = find_spec("ipywidgets") is not None if console.is_jupyter else console.is_interactive and sys.stdout.isatty()
 if not _live and "COLUMNS" not in os.environ:
     console.width = 140  # what has no width of its own is not to cut tables
 _spinner = "dots" if console.encoding.startswith("utf") else "line"
@@ -52,7 +53,7 @@ def stage_status(at_once: bool = False) -> Iterator[Progress]:
     Args:
         at_once: Where there is no terminal, whether to have a line about every stage, or about long ones only.
     """
-    if not _live:
+    if console.quiet or not _live:
         log = _Log(at_once)
         yield lambda stage, done, total: log.tell(stage, f"{done:,} of {total:,}" if total else "")
         return
@@ -80,7 +81,7 @@ class CellBars:
             TimeRemainingColumn(table_column=whole),
             console=console,
             transient=True,
-            disable=not _live,
+            disable=console.quiet or not _live,
         )
         self._ends = ENDS
         self._total, self._ended = cells, 0

@@ -106,7 +106,7 @@ class Run:
             width: Columns of text.
         """
         text = io.StringIO()
-        print_run(self.store, Console(file=text, width=width, markup=False, highlight=False))
+        print_run(self.store, _page(text, width))
         return text.getvalue()
 
     def predictions(
@@ -185,7 +185,7 @@ class Run:
 
     def _repr_html_(self) -> str:
         """The table in a notebook; names are shown as they are and are no markup."""
-        page = Console(file=io.StringIO(), width=_WIDTH, record=True, markup=False, highlight=False)
+        page = _page(io.StringIO(), _WIDTH)
         print_run(self.store, page)
         return page.export_html(inline_styles=True, code_format='<pre style="line-height: normal">{code}</pre>')
 
@@ -253,6 +253,11 @@ def open_run(run: str | Path | UPath = "latest", results: str | Path | UPath | N
     """
     folder = default_results() if results is None else results_folder(results)
     return Run(find_run(str(run), folder))
+
+
+def _page(file: io.StringIO, width: int) -> Console:
+    # In a notebook rich would show the text at once, whatever the file.
+    return Console(file=file, width=width, record=True, force_jupyter=False, markup=False, highlight=False)
 
 
 def _texts(dataset: str | Path | Sequence[str | Path] | None) -> str | list[str] | None:

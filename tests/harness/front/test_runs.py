@@ -3,6 +3,7 @@
 import subprocess
 import sys
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -114,6 +115,21 @@ def test_a_notebook_shows_the_table_and_takes_no_name_for_markup(tmp_path: Path)
     assert "<b>" not in shown
     assert "&lt;b&gt;bold" in shown
     assert "valid dice" in shown
+
+
+def test_a_notebook_shows_a_run_once_where_it_is_asked_for(
+    made: miasbench.Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In a notebook rich displays what a console prints at once, if it may."""
+    displayed: list[object] = []
+    display = ModuleType("IPython.display")
+    display.__dict__["display"] = displayed.append
+    monkeypatch.setitem(sys.modules, "IPython", ModuleType("IPython"))
+    monkeypatch.setitem(sys.modules, "IPython.display", display)
+    monkeypatch.setattr("rich.console._is_jupyter", lambda: True)
+    assert "valid dice" in made._repr_html_()
+    assert "valid dice" in made.table()
+    assert not displayed
 
 
 @pytest.mark.parametrize(
