@@ -69,7 +69,7 @@ class BrokenDatasetError(DataError):
 
     Attributes:
         problems: Each with the file or folder it is about; the text may tell the first ones only.
-        dataset: What can be looked at in spite of them.
+        dataset: The part of the dataset that can be read all the same.
     """
 
     def __init__(self, text: str, problems: Sequence[str], dataset: "Dataset") -> None:
@@ -116,7 +116,7 @@ class Sample(NamedTuple):
 
 @dataclass(frozen=True)
 class Card:
-    """What a reader must know of a dataset: where it comes from, under which licence, how it is cited.
+    """The facts about a dataset that a reader needs: where it comes from, its licence, how it is cited.
 
     Attributes:
         annotation: `mask`, or `image` where anomalous images have a label only: then no mask and no pixel is scored.
@@ -170,24 +170,24 @@ class Dataset(ABC):
         """
 
     def notes(self) -> tuple[str, ...]:
-        """What concerns a number that is measured on these images, one sentence or two each, for the user to read.
+        """Facts about these images that can change a score, one or two sentences each, for the user to read.
 
-        Such as files that are passed over, or how images of 16 bits become 8. A run prints the notes and keeps them,
-        `bench data verify` tells them.
+        Examples are files that are not used, and how images of 16 bits become 8. A run prints the notes and keeps them;
+        `bench data verify` prints them too.
         """
         return ()
 
 
 @dataclass(frozen=True)
 class Prediction:
-    """What a method says of one image.
+    """A method's prediction for one image.
 
     Attributes:
         anomaly_map: float32 (S, S), the size of the image; higher is more anomalous; any finite range.
         image_score: Higher is more anomalous.
         mask: bool (S, S), where the method makes a segmentation without a threshold; otherwise `None`.
-        note: Said of this image in the results, such as why a mask is empty.
-        prompts: What the mask was asked for with, in pixels of the image: points (x, y) and boxes (x0, y0, x1, y1).
+        note: A remark on this image in the results, such as why a mask is empty.
+        prompts: Points (x, y) and boxes (x0, y0, x1, y1), in pixels of the image, that the mask was made from.
             They are drawn where the mask is shown.
     """
 
@@ -205,7 +205,7 @@ class Weights:
     Attributes:
         name: Such as `sam_vit_b`.
         kind: `published` (the paper's), `embedded` (small, from a Python package) or `random`.
-        sha256: Of the file; 64 hexadecimal digits, or what names the generator of random weights.
+        sha256: Checksum of the file, 64 hexadecimal digits; for random weights, the name of their generator.
     """
 
     name: str
@@ -215,13 +215,13 @@ class Weights:
 
 @dataclass(frozen=True)
 class Diagnostic:
-    """What a method measured of itself while it was fitted, such as the recall of an approximate index.
+    """A value that a method measured about itself while it was fitted, such as the recall of an approximate index.
 
     Attributes:
         metric: A name that no metric of the harness has, such as `index_recall`.
         value: NaN where it could not be measured.
-        convention: What exactly was measured, in a few words.
-        note: What belongs to it, such as which index it was.
+        convention: How exactly it was measured, in a few words.
+        note: A detail, such as the index that was used.
     """
 
     metric: str
@@ -245,7 +245,7 @@ class Method(ABC):
         spec: The text that asked for it, `name` or `name[option=value,…]`.
         weights: `published` or `embedded`: which set of pretrained weights to use, where a method has a choice.
         device: A torch device such as `cpu` or `cuda`; decided by the runner.
-        seed: Of everything random in the method.
+        seed: Seed of everything random in the method.
         progress: Called as `progress(stage, done, total)` during long work, to move the progress bar.
         saved_seconds: A counter. A method that keeps work on disk raises it by the seconds that a hit spared, as
             measured when the work was done, and lowers it by those that keeping took. The runner adds it to the times
@@ -300,7 +300,7 @@ class Method(ABC):
         """The weight files this method will load, fetched where needed and verified.
 
         Raises:
-            WeightsError: A file cannot be had, or is not what it should be.
+            WeightsError: A file cannot be fetched, or is not what it should be.
         """
         return ()
 
@@ -320,7 +320,7 @@ class Method(ABC):
         return (self.predict(image) for image in images)
 
     def diagnostics(self) -> tuple[Diagnostic, ...]:
-        """What the method measured of itself; asked for once, after `fit`."""
+        """Values that the method measured about itself; called once, after `fit`."""
         return ()
 
     def options(self) -> dict[str, Any]:
@@ -367,8 +367,8 @@ class ThresholdPolicy(ABC):
     else. It is a frozen dataclass whose fields have defaults.
 
     Attributes:
-        name: As in the results.
-        looks_at: What it may see.
+        name: Its name in the results.
+        looks_at: The data that it may see.
     """
 
     name: ClassVar[str]

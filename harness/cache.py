@@ -79,7 +79,7 @@ class Cache:
         """Makes an entry; trouble with the disk leaves none.
 
         Args:
-            key: Of `cache_key`.
+            key: A key from `cache_key`.
             size: Bytes that will be written, about; what is larger than the whole cache is not kept.
             write: Is given a path, not there yet, and writes a file or a folder to it.
         """

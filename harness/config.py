@@ -184,17 +184,17 @@ class RunConfig(BaseModel):
         name: The run's folder; by default it is named by datasets and a hash of the cells.
         size: Width and height of the frame in which methods see images and scores are computed.
         set: Options of methods, for every variant of them: `{"mias_sam": {"gamma": 5}}`; a variant's own win.
-        epochs: Of every method that is trained in epochs; what is set for one of them wins.
+        epochs: Epochs of every method that is trained; what is set for one of them wins.
         batch_size: Likewise.
         controls: Whether methods that others name as their controls are run beside them.
         limit: At most so many cases of each split, stratified; 0 for all.
         maps: How anomaly maps are kept once a cell is scored.
-        executor: What runs the cells: `local`, in processes; `ray`, on a cluster; `inline`, in this process, one after
-            the other. By default `$MIASBENCH_EXECUTOR`, or `local`.
+        executor: The way to run the cells: `local`, in processes; `ray`, on a cluster; `inline`, in this process, one
+            after the other. By default `$MIASBENCH_EXECUTOR`, or `local`.
         workers: At most so many cells at once.
-        threads: Of each cell.
+        threads: CPU threads of each cell.
         cell_memory: GiB that a cell is taken to need, until one has needed more; what a task asks a cluster for.
-        address: Of the Ray cluster; by default `$RAY_ADDRESS`, or one on this machine alone.
+        address: Address of the Ray cluster; by default `$RAY_ADDRESS`, or one on this machine alone.
         shard_cases: On a cluster, so many cases of a split are predicted by one task; 0 for all of the cell's.
     """
 

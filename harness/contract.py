@@ -73,7 +73,7 @@ def diagnostics_problem(diagnostics: Sequence[Diagnostic], metrics: Iterable[str
     """Whether each diagnostic has a name of its own.
 
     Args:
-        diagnostics: Of one method.
+        diagnostics: The diagnostics of one method.
         metrics: The names of the harness's metrics.
     """
     taken = {*metrics, "none"}  # `none` is the metric of a failed cell

@@ -29,7 +29,7 @@ def with_source(distributions: Iterable[str]) -> list[str]:
     """Names distributions by name, version and a hash of their source: `name 1.0+0123456789ab`.
 
     Args:
-        distributions: As in `registry.Entry.distribution`; what is no plugin keeps its name.
+        distributions: Names as in `registry.Entry.distribution`; those that are no plugin's stay as they are.
     """
     known = plugins()
     return [f"{name}+{_hash(known[name])}" if name in known else name for name in dict.fromkeys(distributions)]

@@ -58,8 +58,8 @@ def explain(error: OSError, place: str = "place") -> str:
     """Says which file an error is about, what is wrong with it, and what to do.
 
     Args:
-        error: Of the operating system, or of a library, which has words of its own.
-        place: What the user is to name another one of, such as the option that takes the path.
+        error: An error of the operating system, or of a library, which has words of its own.
+        place: The thing that the user should change, such as the option that takes the path.
     """
     path, number = error.filename, error.errno
     if number is None:
@@ -147,7 +147,7 @@ class Lock:
         works: Whether there are locks; known once it is acquired.
 
     Args:
-        path: Of the file that is locked; `None` where there are no files.
+        path: The file that is locked; `None` where there are no files.
     """
 
     def __init__(self, path: Path | None) -> None:

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     """Adds the options."""
-    group = parser.getgroup("bench", "miasbench: hold a benchmark run against a baseline")
+    group = parser.getgroup("bench", "miasbench: compare a benchmark run with a baseline")
     group.addoption("--bench-baseline", metavar="FILE", help="Make each cell of this baseline a test.")
     group.addoption("--bench-run", metavar="RUN", default="latest", help="The run to hold against it. Default: latest.")
     group.addoption("--bench-results", metavar="DIR", help="Where runs are kept. Default: as bench run.")
@@ -43,7 +43,7 @@ def pytest_collect_file(file_path: Path, parent: pytest.Collector) -> "BaselineF
 
 
 class BaselineFile(pytest.File):
-    """A baseline, and the run that is held against it."""
+    """A baseline, and the run that is compared with it."""
 
     def collect(self) -> Iterator["CellItem"]:
         from ..results.baseline import read_baseline

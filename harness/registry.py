@@ -46,17 +46,17 @@ class Entry:
     Attributes:
         target: `module:attribute`.
         summary: One line.
-        distribution: That brought it.
+        distribution: The distribution that provides it.
         paper: Where the method comes from.
         trained: Whether fitting it is training by gradients.
-        needs: What it cannot do without, beside weights.
-        weights: What `--weights` stands for: `{"published": "Wide ResNet-50-2"}`.
-        licence: Of code and weights that come from others.
+        needs: Things that it requires, beside weights.
+        weights: The network behind each value of `--weights`: `{"published": "Wide ResNet-50-2"}`.
+        licence: Licence of code and weights that come from others.
         anomalib: The class that an adapter drives.
         options: Its hyperparameters, where they are not the class's own.
-        schedule: Of the training, as published.
+        schedule: Schedule of the training, as published.
         input_size: Width in pixels to which it resizes images.
-        source: Of the hyperparameters.
+        source: Source of the hyperparameters.
     """
 
     target: str
@@ -222,10 +222,10 @@ def build_method(
 
     Args:
         spec: A spec, or its text, `name` or `name[option=value,…]`.
-        options: Of every variant of the method; the spec's own win over them.
+        options: Options of every variant of the method; the spec's own win over them.
         weights: `published` or `embedded`.
         device: A torch device.
-        seed: Of everything random.
+        seed: Seed of everything random.
         settings: `options` of the methods that this one is given as options, by name.
         shared: Options that go to this method and those inside it as far as they have them; all others win over them.
         cls: The class to make, where it is not the one that is registered under the name.

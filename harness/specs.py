@@ -58,7 +58,7 @@ def parse_policy(text: str) -> Spec:
     """Reads a threshold policy, as `parse_method` reads a method.
 
     Raises:
-        UsageError: As `parse_method`.
+        UsageError: As for `parse_method`.
     """
     return _parse(text, "policy")
 
@@ -67,7 +67,7 @@ def parse_dataset(text: str) -> Spec:
     """Reads `name`, `name[option=value,…]` or `name:option=value,…`.
 
     Raises:
-        UsageError: As `parse_method`.
+        UsageError: As for `parse_method`.
     """
     name, colon, options = _without_blanks(text).partition(":")
     if not colon or "[" in name:

@@ -66,7 +66,7 @@ class Measured:
         datasets: All that the run was to measure.
         planned: All cells that the run was to measure.
         empty: Whether nothing was finished, with any seed.
-        doubts: What speaks against the tables that all this was read from.
+        doubts: Reasons not to trust the tables that this was read from.
     """
 
     cells: tuple[BaselineCell, ...]
@@ -82,7 +82,7 @@ def measure(store: RunStore, metrics: Iterable[str]) -> Measured:
 
     Args:
         store: The run.
-        metrics: Of `gated()`; a name that is no metric of the run is passed over, so a baseline's tolerances will do.
+        metrics: Names from `gated()`. Those that the run does not have are ignored, so a baseline's tolerances will do.
 
     Raises:
         ResultsError: It has no record or no tables.
@@ -217,8 +217,8 @@ def check(baseline: Baseline, measured: Measured) -> list[Finding]:
     """Holds a run against a baseline.
 
     Args:
-        baseline: What was.
-        measured: What is, with the metrics that the baseline has tolerances for.
+        baseline: The scores of the baseline.
+        measured: The scores of the run, with the metrics that the baseline has tolerances for.
 
     Returns:
         For every cell of the baseline, one finding if it cannot be compared, and else one for each tolerance, after

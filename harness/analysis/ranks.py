@@ -30,7 +30,7 @@ def compare_methods(cases: pd.DataFrame) -> Comparison:
     """Compares the DICE of methods that have been run on the same dataset; oracles are never compared.
 
     Args:
-        cases: Of a whole run.
+        cases: The table `cases` of a whole run.
 
     Returns:
         Rows for every policy that two methods or more have, and for `HEADLINE`: each method at the mask it makes

@@ -24,8 +24,8 @@ def moved_datasets(texts: Iterable[str], names: Collection[str]) -> dict[str, st
     """Reads `--dataset NAME=PATH`, where a name may have a `=` of its own.
 
     Args:
-        texts: As they were given.
-        names: Of the datasets that there are.
+        texts: The values of the option.
+        names: The names of the run's datasets.
 
     Returns:
         Where datasets are now, by their names.
@@ -47,7 +47,7 @@ def moved_datasets(texts: Iterable[str], names: Collection[str]) -> dict[str, st
 
 
 def recorded_datasets(store: RunStore, moved: Mapping[str, str] = NOWHERE_ELSE) -> RecordedDatasets:
-    """Opens the datasets of a run, and holds each against the fingerprint in the run's record.
+    """Opens the datasets of a run, and compares each with the fingerprint in the run's record.
 
     Args:
         store: The run.

@@ -31,8 +31,8 @@ class RunDifference(NamedTuple):
         scores: A row per dataset, method, policy and metric that both have: `a`, `b`, `difference` (b - a),
             `ci_low` and `ci_high` (its 95 % interval over patients, NaN where images cannot be paired), `better`
             (whether B is, NaN where the interval does not say).
-        changes: Of configuration, code, weights, data, versions and hardware.
-        doubts: What speaks against the tables of a run: that they were changed, or do not follow from its cases.
+        changes: Differences in configuration, code, weights, data, versions and hardware.
+        doubts: Reasons not to trust the tables of a run: they were changed, or do not follow from its cases.
         alone: Cells of one run only, or that failed, with the reason.
     """
 

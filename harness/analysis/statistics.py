@@ -33,7 +33,7 @@ def patient_draws(count: int, *, resamples: int = RESAMPLES, seed: int = 0) -> n
     Args:
         count: Number of patients, at least 1.
         resamples: How often they are drawn.
-        seed: Of the draws.
+        seed: The seed of the draws.
 
     Returns:
         How often each patient came up, uint8 (resamples, count), read-only; the same array for the same arguments.
@@ -73,7 +73,7 @@ def seed_table(cases: pd.DataFrame, table: pd.DataFrame, values: str = "dice") -
     """Each seed's means over the cases that every method has.
 
     Args:
-        cases: That the table was made of.
+        cases: The cases that the table was made from.
         table: By `case_table`.
         values: The column that was compared.
 
@@ -184,10 +184,10 @@ def rank_stability(
 
     Args:
         table: By `case_table`. Cases that not every method has are left out.
-        pairs: Of the same table, by `compare`.
+        pairs: The pairs of the same table, from `compare`.
         seeds: By `seed_table`; each method's are drawn with replacement, as patients are. `None` where there is one.
         resamples: How often patients are drawn.
-        seed: Of the draws.
+        seed: The seed of the draws.
 
     Returns:
         A row for each method, in the order of the columns; intervals and shares are NaN with fewer than two patients:

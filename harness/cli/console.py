@@ -135,10 +135,10 @@ class _Log:
         """Prints a line, unless there was one about this stage a short time ago.
 
         Args:
-            stage: What is going on.
+            stage: The name of the stage.
             count: How much is done.
             text: The line, by default the stage.
-            of: What is in that stage, where several things are.
+            of: The thing that is in that stage, where there are several.
         """
         now = time.monotonic()
         before, due = self._stages.get(of, ("", now))
@@ -181,11 +181,11 @@ def run_with_progress(config: "RunConfig", *, force: bool = False) -> tuple["Pla
     """Runs what is asked for and shows how far it is, and first of all what a user should know.
 
     Args:
-        config: What is asked for.
+        config: The options of the run.
         force: Whether to run finished cells again.
 
     Raises:
-        BenchError: As `session.plan_run` and `session.execute_plan`.
+        BenchError: As for `session.plan_run` and `session.execute_plan`.
     """
     check_names(config.methods, config.dataset, config.data_root)
 

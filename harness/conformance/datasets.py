@@ -46,8 +46,8 @@ def dataset_checks(dataset: Source) -> Iterator[Check]:
     """As `check_dataset`, with every rule that was checked, as soon as it is.
 
     Raises:
-        UsageError: As `check_dataset`.
-        DataError: As `check_dataset`.
+        UsageError: As for `check_dataset`.
+        DataError: As for `check_dataset`.
     """
     root = default_data_root()
     if isinstance(dataset, str | Path):

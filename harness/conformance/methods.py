@@ -51,7 +51,7 @@ def check_method(
 
     Raises:
         UsageError: There is no such method, an option is wrong or missing, or the method has no such weights.
-        WeightsError: Weights cannot be had.
+        WeightsError: Weights cannot be fetched.
 
     Examples:
         >>> check_method("intensity")
@@ -66,8 +66,8 @@ def method_checks(
     """As `check_method`, with every rule that was checked, as soon as it is.
 
     Raises:
-        UsageError: As `check_method`.
-        WeightsError: As `check_method`.
+        UsageError: As for `check_method`.
+        WeightsError: As for `check_method`.
     """
     complete = "it is a class of methods"
     if isinstance(method, str):
@@ -102,7 +102,7 @@ class _MethodTrial:
     Attributes:
         method: Fitted, by the rule that it fits.
         first: The first predictions after that fit, by the rule that it predicts.
-        written_to: What wrote into images: `fit`, `predict`, `predict_many`.
+        written_to: The functions that wrote into images: `fit`, `predict`, `predict_many`.
         is_steady: Whether, as far as is known, a fitted method predicts the same each time.
         is_seeded: Whether, as far as is known, methods with one seed predict the same.
     """
@@ -388,9 +388,9 @@ def _difference(ones: Sequence[Prediction], others: Sequence[Prediction], tolera
     """How the second predictions differ from the first, as a clause; empty where they do not.
 
     Args:
-        ones: Of some images.
-        others: Of the same images.
-        tolerance: As a share of a map's range, and of the pixels of a mask.
+        ones: Predictions of some images.
+        others: Predictions of the same images.
+        tolerance: Allowed difference, as a share of a map's range and of a mask's pixels.
     """
     for number, (one, other) in enumerate(zip(ones, others, strict=True), start=1):
         maps = np.asarray(one.anomaly_map, float), np.asarray(other.anomaly_map, float)

@@ -51,7 +51,7 @@ def policy_checks(policy: type[ThresholdPolicy] | str) -> Iterator[Check]:
     """As `check_policy`, with every rule that was checked, as soon as it is.
 
     Raises:
-        UsageError: As `check_policy`.
+        UsageError: As for `check_policy`.
     """
     rule = "it is a class of policies"
     if isinstance(policy, str):

@@ -1,4 +1,4 @@
-"""Rules of the contract, held against something that may break any of them."""
+"""Rules of the contract, and whether something keeps each of them."""
 
 import traceback
 from collections.abc import Callable, Iterable, Iterator
@@ -15,7 +15,7 @@ class Check:
     """A rule that was checked.
 
     Attributes:
-        rule: What should be so.
+        rule: The rule, as a sentence.
         problem: A sentence that says how it is not; empty where the rule is kept.
     """
 
@@ -28,7 +28,7 @@ class Rule(Generic[Subject]):
     """A rule of the contract.
 
     Attributes:
-        text: What should be so.
+        text: The rule, as a sentence.
         problem: Looks whether it is. Returns a sentence that says how it is not, an empty text where it is, and `None`
             where the rule does not apply or cannot be judged. An exception breaks the rule too.
         needed: Whether nothing else can be checked where this rule is broken.

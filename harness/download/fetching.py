@@ -26,7 +26,7 @@ _PIECE = 2**16  # bytes; what came of a piece is lost when the connection breaks
 
 
 class FetchError(BenchError):
-    """A file that cannot be had; the text says of which address, and why."""
+    """A file that cannot be fetched; the text names the address and the reason."""
 
 
 class _BrokenOffError(Exception):
@@ -49,10 +49,10 @@ def fetch(url: str, path: Path, checksum: str, progress: Progress = lambda *_: N
         path: Where it goes to. A file that is there is taken as it is.
         checksum: `sha256:…` or `md5:…`, or nothing where none is known.
         progress: Told how many bytes have come.
-        name: What it is called in progress and messages; by default the file's name.
+        name: Its name in progress and messages; by default the file's name.
 
     Raises:
-        FetchError: It cannot be had, the disk has no room for it, or its checksum is wrong.
+        FetchError: It cannot be fetched, the disk has no room for it, or its checksum is wrong.
     """
     name = name or path.name
     if path.exists():
@@ -86,7 +86,7 @@ def require_space(needed: int, folder: Path, what: str) -> None:
     Args:
         needed: Bytes.
         folder: On that disk.
-        what: What needs them.
+        what: The thing that needs them.
 
     Raises:
         FetchError: There is less room.

@@ -23,8 +23,8 @@ def make_method(
         spec: `name` or `name[option=value,…]`, as for a run; `bench list methods` shows the names.
         weights: The papers' weights, or small ones from Python packages.
         device: Where the method computes; `auto` is a GPU where there is one.
-        seed: Of everything random. It also sets the global random state, as a run does before it fits a method.
-        options: Of the method; those in the spec win.
+        seed: Seed of everything random. It also sets the global random state, as a run does before it fits a method.
+        options: Options of the method; those in the spec win.
 
     Returns:
         The method, not yet fitted.

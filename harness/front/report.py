@@ -34,7 +34,7 @@ class WrittenReport:
     Attributes:
         files: Every file of it; the first is the page to look at.
         without_gallery: Why there is no gallery of some dataset or method, a phrase each.
-        advice: What its reader should know, a sentence each, such as letters that no font has.
+        advice: Sentences that the reader should know, such as letters that no font has.
     """
 
     files: list[Path]
@@ -122,7 +122,7 @@ def _check_policy(runs: Sequence[RunStore], scores: pd.DataFrame, wanted: str) -
 def _images(
     runs: Sequence[RunStore], moved: Mapping[str, str]
 ) -> tuple[dict[tuple[str, str], FramedImages], list[str]]:
-    """What reads the test images of each run's datasets, and why those of some cannot be had."""
+    """Readers of the test images of each run's datasets, and the reasons why some cannot be read."""
     images, missing = {}, []
     for run in runs:
         found, absent = framed_images(run, moved)

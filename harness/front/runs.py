@@ -40,8 +40,8 @@ class CasePrediction:
         image_score: Higher is more anomalous.
         mask: bool (S, S): the method's own, or where the map reaches the threshold of the policy; `None` where there is
             neither.
-        prompts: What the mask was asked for with: points (x, y) and boxes (x0, y0, x1, y1), in pixels.
-        note: What the method said of this image, such as why a mask is empty.
+        prompts: The points (x, y) and boxes (x0, y0, x1, y1), in pixels, that SAM was given for the mask.
+        note: The method's remark on this image, such as why a mask is empty.
     """
 
     case: str
@@ -120,8 +120,9 @@ class Run:
         """The test images of a dataset with what a method made of them, each read from disk when it is asked for.
 
         Args:
-            method: As the run names it; needed where the run has several. Likewise `dataset` and `seed`.
-            dataset: As the run names it.
+            method: The method's name in the run. It can be left out where the run has only one; so can `dataset` and
+                `seed`.
+            dataset: The dataset's name in the run.
             seed: One of the run's.
             policy: Whose masks to show; by default the method's own, or those of `valid_dice`.
 
@@ -137,7 +138,7 @@ class Run:
         entry = self._cell(method, dataset, seed)
         images, missing = framed_images(self.store)
         if entry["dataset"] not in images:
-            raise DataError(f"The images of {entry['dataset']} cannot be had. {missing[entry['dataset']]}")
+            raise DataError(f"The images of {entry['dataset']} cannot be read. {missing[entry['dataset']]}")
         cases = self.cases
         of_cell = cases[cases["cell"] == entry["name"]]
         rows = masks_by(of_cell, policy or HEADLINE)
@@ -218,7 +219,7 @@ def run(
     Raises:
         UsageError: A name, option or value is wrong.
         DataError: A dataset is missing or broken.
-        WeightsError: Weights cannot be had.
+        WeightsError: Weights cannot be fetched.
         ResultsError: The results cannot be written; what is finished is kept.
 
     Examples:

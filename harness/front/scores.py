@@ -38,13 +38,13 @@ def score(
         maps: Anomaly maps of the test images, each float (H, W), higher is more anomalous; sizes may differ. They are
             compared as float32, as a run does.
         truths: Where the lesions are, each bool (H, W), of the same sizes; an image without one is normal.
-        patients: Of each test image; intervals take images of one patient together. By default each image is one
-            patient's.
-        image_scores: Of each test image, higher is more anomalous; without them there is no image AUROC.
+        patients: Patient of each test image; intervals take images of one patient together. By default each image is of
+            another patient.
+        image_scores: Score of each test image, higher is more anomalous; without them there is no image AUROC.
         masks: Segmentations of the test images that the method made itself, each bool (H, W); scored as policy `own`.
         valid_maps: Anomaly maps of validation images, on which policies choose thresholds. Without them the policies
             that need them are left out, and their rows say so.
-        valid_truths: Of the validation images.
+        valid_truths: Lesion masks of the validation images.
         fixed_threshold: Also score the masks at this threshold, as policy `fixed`.
         pixels: Whether map values are rounded where there are many; see `bench score --help`.
 

@@ -96,7 +96,7 @@ def make_plan(config: RunConfig, progress: Progress = lambda *_: None) -> Plan:
     Raises:
         UsageError: A name, option or value is wrong.
         DataError: A dataset is missing or broken.
-        WeightsError: Weights cannot be had.
+        WeightsError: Weights cannot be fetched.
     """
     config = _located(config)
     # A cluster may have GPUs where the machine that starts the run has none.

@@ -1,4 +1,4 @@
-"""What miasbench replaces or calls inside anomalib. None of it is promised: a version that moves it fails by its name."""
+"""The parts of anomalib that miasbench replaces or calls: a version that moves one fails here, by its name."""
 
 import importlib
 import importlib.metadata
