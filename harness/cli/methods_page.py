@@ -20,9 +20,9 @@ def _overview(methods: Mapping[str, Entry]) -> Iterator[str]:
         "",
         f"Made from `methods/cards.yaml` by `{COMMAND}`.",
         "",
-        "What is *trained* takes `--epochs` and `--batch-size`; without them it follows the schedule below, which "
-        "comes from where its hyperparameters do. Any other model of anomalib's that makes a pixel map is "
-        "`anomalib:ClassName`, such as `anomalib:Padim[n_features=50]`, with anomalib's own defaults.",
+        "Methods that are *trained* take `--epochs` and `--batch-size`. Without these options they follow the schedule "
+        "below, which has the same source as their hyperparameters. Any other model of anomalib that makes a pixel map "
+        "is called `anomalib:ClassName`, such as `anomalib:Padim[n_features=50]`, and has anomalib's own defaults.",
         "",
         "| method | what it does | trained | `--weights` |",
         "|---|---|---|---|",

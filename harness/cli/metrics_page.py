@@ -18,11 +18,11 @@ _ADDING = """\
 
 A metric is an entry and a function; tables, reports, `bench compare` and the gate read the list.
 
-1. Give it an entry in `results/metrics.py`, with all that stands above.
-2. Give it a function of the same name in `harness/scoring/functions.py`. One in `OF_MASK` takes one image's mask and
-   its truth, a `MaskScores`, and returns the image's value; the score is the mean over images, NaN left out. One in
-   `OF_PIXELS` takes what is counted of all pixels at falling thresholds, a `Counts`, and returns a share.
-3. Write this page again. `bench score RUN` gives the metric to a run that was made before.
+1. Give it an entry in `results/metrics.py`, with the facts that this page shows.
+2. Give it a function of the same name in `harness/scoring/functions.py`. A function in `OF_MASK` takes a `MaskScores`,
+   the mask and the truth of one image, and returns the image's value; the score is the mean over images, without NaN.
+   A function in `OF_PIXELS` takes a `Counts`, the pixels counted at falling thresholds, and returns a share.
+3. Write this page again with the command above. `bench score RUN` adds the metric to a run that was made before.
 
 `tests/test_adding_a_metric.py` adds one of each kind.
 """
@@ -42,13 +42,13 @@ def _overview() -> Iterator[str]:
         "",
         "- *metric*: its name in the column `metric` of `scores`, in `bench compare` and in `--tolerance`. A name in "
         "bold is also a column of `cases`, with the value of each image.",
-        "- *title*: its name in tables for readers, where it is shown in them.",
+        "- *title*: its heading in the tables of `bench run` and `bench report`; empty where these do not show it.",
         "- *better*: whether a higher or a lower value is better. Costs depend on the machine and are not ranked.",
-        "- *range*: the smallest and the largest value; no interval goes beyond.",
+        "- *range*: the smallest and the largest value; intervals stay inside.",
         "- *interval*: whether it has a 95 % interval over patients.",
         "- *paired*: whether `bench compare` takes the difference of two runs image by image.",
-        "- *gate*: whether a baseline can hold it; the number is what is left of it once a method has collapsed to "
-        "one value for all pixels and images, or a value safely below.",
+        "- *gate*: whether a baseline can hold it. The number is the score of a method that has collapsed, which gives "
+        "one value to all pixels and images; or a value safely below that score.",
         "",
     )
 
