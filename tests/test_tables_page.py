@@ -40,10 +40,10 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> RunStore:
 )
 def test_every_column_is_listed_with_its_type(made: RunStore, table: str, before: list[str]) -> None:
     columns = [column for heading in [*before, table] for column in listed(heading)]
-    written = pd.read_parquet(made.folder / f"{table}.parquet")
+    written = pd.read_parquet(Path(str(made.folder)) / f"{table}.parquet")
     assert [column["name"] for column in columns] == list(written.columns)
     assert [column["type"] for column in columns] == [TYPES[str(kind)] for kind in written.dtypes]
-    assert list(pd.read_csv(made.folder / f"{table}.csv").columns) == list(written.columns)
+    assert list(pd.read_csv(Path(str(made.folder)) / f"{table}.csv").columns) == list(written.columns)
 
 
 def test_every_key_of_the_records_is_listed(made: RunStore) -> None:

@@ -225,7 +225,7 @@ def _accept(licence: str, text: str, accepted: bool, record: Path) -> None:
     click.echo(text)
     if not accepted:
         if sys.stdin is None or not sys.stdin.isatty():
-            raise UsageError("The licence is to be accepted first: run this in a terminal, or add --accept-licence.")
+            raise UsageError("Accept the licence first: run this in a terminal, or add --accept-licence.")
         click.confirm("Do you accept it?", abort=True)
     write_whole(record, "".join(f"{line}\n" for line in [*already, licence]))
 

@@ -65,7 +65,7 @@ def one_patient_note(dataset: Dataset) -> str:
         if len(patients) == 1 and len(tested) >= fewest:
             return (
                 f"All {len(tested):,} {kind}test images are of one patient, {patients.pop()}, as far as names tell. "
-                "Patients are what intervals draw, so that there are none, and all methods are tied. Where file names "
+                "Intervals are over patients, so there are none, and all methods are tied. Where file names "
                 "hold the patient elsewhere, or each image is a patient, say so with `patient` on a card (.yaml), such "
                 "as `patient: '(.+)'`."
             )

@@ -51,8 +51,9 @@ def pixel_notes(dataset: Dataset, found: Survey) -> Iterator[str]:
         one, other = pairs[0]
         yield (
             f"{_count(len(pairs), 'image looks', 'images look')} the same as an image of another split, such as "
-            f"{other.image} ({other.split}) and {one.image} ({one.split}). What was seen in training or chosen on in "
-            "validation is no test: remove one of each, or keep a patient in one split. bench data verify lists them."
+            f"{other.image} ({other.split}) and {one.image} ({one.split}). An image that was used for "
+            "training or for a threshold tests nothing: remove one of each pair, or keep a patient in one split. bench "
+            "data verify lists them."
         )
 
 
@@ -75,8 +76,8 @@ def _lesion_notes(cases: Sequence[Case], lesion: np.ndarray, *, chosen: bool) ->
         )
     if full.any():
         yield (
-            f"{told(full, 'mask', 'masks', 'is', 'are')} lesion all over, for which marking everything has a DICE of "
-            "1. Save masks with lesions in white and all else in black."
+            f"{told(full, 'mask', 'masks', 'is', 'are')} lesion all over: a method that marks every pixel has a DICE "
+            "of 1 there. Save masks with lesions in white and all else in black."
         )
     if large.any():
         inverted = 2 * np.count_nonzero((lesion > _MOST) & (label == 1)) > total

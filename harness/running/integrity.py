@@ -113,7 +113,7 @@ def _verify_record(store: RunStore, record: Mapping[str, Any], config: RunConfig
         key = key_of({key: value for key, value in entry.items() if key != "name"})
         if not name.endswith(f"-{key[:10]}"):
             found.problems.append(
-                f"run.json, cell {name}: its entry was changed: by what it says, its name would end in {key[:10]}."
+                f"run.json, cell {name}: its entry was changed: with these contents, its name would end in {key[:10]}."
             )
         dataset = record["datasets"].get(entry["dataset"], {})
         for what, inside, outside in (
