@@ -112,7 +112,7 @@ def test_a_method_is_given_framed_images_and_nothing_else(tmp_path: Path, given:
     sequences = [content for name, content in given if name in ("fit", "predict_many")]
     assert [len(images) for images in sequences] == [3, 4, 6]
     for images in sequences:
-        assert {name for name in vars(images) if not name.startswith("_")} == {"seconds"}
+        assert {name for name in vars(images) if not name.startswith("_")} == set()
 
 
 def test_only_training_cases_are_read_while_a_method_is_fitted(
