@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from scipy import stats
 from sklearn.metrics import average_precision_score, precision_recall_curve, roc_auc_score, roc_curve
 from statsmodels.regression.linear_model import OLS
+from statsmodels.stats.multitest import multipletests
 from statsmodels.stats.power import ttest_power
 
 from miasbench.harness.analysis.statistics import case_table, compare, patient_draws, rank_stability, seed_table
@@ -447,6 +448,7 @@ class TestCompare:
         ordered = np.sort(pairs["p"])
         by_hand = np.minimum(1, np.maximum.accumulate(ordered * np.arange(6, 0, -1)))
         assert np.sort(pairs["p_holm"]) == pytest.approx(by_hand)
+        np.testing.assert_array_equal(pairs["p_holm"], cast("np.ndarray", multipletests(pairs["p"], method="holm")[1]))
         assert pairs["tied"].tolist() == (pairs["p_holm"] >= 0.05).tolist()
 
     def test_effect_is_the_difference_of_rank_shares(self) -> None:
