@@ -1,6 +1,8 @@
 import errno
 import gc
 import os
+import resource
+import sys
 from collections.abc import Callable, Iterator
 from typing import BinaryIO
 
@@ -27,6 +29,15 @@ def pytest_collection_finish() -> None:
     """Leaves what is imported by now out of every later garbage collection: a run ends each cell with one."""
     gc.collect()
     gc.freeze()
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _little_memory() -> Iterator[None]:
+    """A laptop runs the tests: no process of theirs may ever have held more than 3 GB. The last test fails instead."""
+    yield
+    if sys.platform == "linux":  # elsewhere it is counted in other units
+        for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN):
+            assert resource.getrusage(who).ru_maxrss * 1024 < 3e9, "a process of the tests held more than 3 GB"
 
 
 @pytest.fixture(scope="session", autouse=True)

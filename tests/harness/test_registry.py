@@ -1,4 +1,5 @@
 import dataclasses
+import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -378,3 +379,14 @@ def test_a_broken_policy_says_what_is_wrong_and_harms_no_other(
     assert isinstance(made[name], UsageError)
     assert says in str(made[name])
     assert sum(isinstance(one, ThresholdPolicy) for one in made.values()) == len(registry.POLICIES) - 1
+
+
+def test_a_plugin_that_is_installed_meanwhile_is_seen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(tmp_path)
+    os.utime(tmp_path, (0, 0))  # long ago
+    assert "late" not in registry.methods()
+    installed = tmp_path / "late-1.0.dist-info"
+    installed.mkdir()
+    (installed / "METADATA").write_text("Name: late\nVersion: 1.0\n")
+    (installed / "entry_points.txt").write_text("[miasbench.methods]\nlate = late:Late\n")
+    assert registry.methods()["late"].distribution == "late 1.0"

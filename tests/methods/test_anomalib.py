@@ -1,4 +1,5 @@
 import dataclasses
+import functools
 import gc
 import hashlib
 import pickle
@@ -15,9 +16,12 @@ import timm
 import torch
 import torchvision
 from anomalib.data.utils import DownloadInfo
+from anomalib.models.components.backbone.resnet_decoder import DecoderBottleneck, ResNetDecoder
 from anomalib.models.image.csflow import torch_model as csflow
+from anomalib.models.image.draem import torch_model as draem
 from anomalib.models.image.dsr.torch_model import DsrModel
 from anomalib.models.image.efficient_ad.torch_model import SmallPatchDescriptionNetwork
+from anomalib.models.image.uninet import torch_model as uninet
 from PIL import Image
 from safetensors.torch import save_file
 from torchvision.models.resnet import Bottleneck, ResNet
@@ -125,6 +129,10 @@ def random_networks(monkeypatch: pytest.MonkeyPatch, random_files: Path) -> None
     ):
         network = wide_resnet50_2 if name == "wide_resnet50_2" else getattr(module, name)
         monkeypatch.setattr(module, name, lambda weights, network=network: network())
+    monkeypatch.setattr(uninet, "get_decoder", lambda _: ResNetDecoder(DecoderBottleneck, [1] * 4, width_per_group=16))
+    monkeypatch.setattr(uninet, "BottleneckLayer", functools.partial(uninet.BottleneckLayer, width_per_group=16))
+    for name in ("ReconstructiveSubNetwork", "DiscriminativeSubNetwork"):
+        monkeypatch.setattr(draem, name, functools.partial(getattr(draem, name), base_width=16))
     monkeypatch.setattr(networks, "published_files", lambda model, options: ())
     monkeypatch.setenv("XDG_CACHE_HOME", str(random_files))
 
