@@ -130,9 +130,12 @@ def random_networks(monkeypatch: pytest.MonkeyPatch, random_files: Path) -> None
         network = wide_resnet50_2 if name == "wide_resnet50_2" else getattr(module, name)
         monkeypatch.setattr(module, name, lambda weights, network=network: network())
     monkeypatch.setattr(uninet, "get_decoder", lambda _: ResNetDecoder(DecoderBottleneck, [1] * 4, width_per_group=16))
-    monkeypatch.setattr(uninet, "BottleneckLayer", functools.partial(uninet.BottleneckLayer, width_per_group=16))
-    for name in ("ReconstructiveSubNetwork", "DiscriminativeSubNetwork"):
-        monkeypatch.setattr(draem, name, functools.partial(getattr(draem, name), base_width=16))
+    for module, name, narrow in (
+        (uninet, "BottleneckLayer", {"width_per_group": 16}),
+        (draem, "ReconstructiveSubNetwork", {"base_width": 16}),
+        (draem, "DiscriminativeSubNetwork", {"base_width": 16}),
+    ):
+        monkeypatch.setattr(module, name, functools.partial(getattr(module, name), **narrow))
     monkeypatch.setattr(networks, "published_files", lambda model, options: ())
     monkeypatch.setenv("XDG_CACHE_HOME", str(random_files))
 
