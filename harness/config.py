@@ -1,4 +1,4 @@
-"""What a run is asked to do: the options of `bench run`, from the command line or a YAML file."""
+"""The options of `bench run`, from the command line or a YAML file."""
 
 import datetime
 import os

@@ -41,7 +41,7 @@ GROUPS = ("miasbench.methods", "miasbench.datasets", "miasbench.policies")
 
 @dataclasses.dataclass(frozen=True)
 class Entry:
-    """What is known of a name before it is imported; of a method, the card in `methods/cards.yaml`.
+    """The facts about a name before it is imported; for a method, its card in `methods/cards.yaml`.
 
     Attributes:
         target: `module:attribute`.
@@ -103,10 +103,10 @@ GIVEN_POLICIES = {
     "own": Entry("", "Nothing: the mask that the method itself makes"),
     "fixed": Entry("", "Nothing: the threshold that --fixed-threshold gives; left out without it"),
 }
-"""What stands among the policies in every table, and chooses nothing."""
+"""Names that stand among the policies in every table, and choose nothing."""
 
 ANOMALIB = "anomalib:"
-"""What the name of a model of anomalib's begins with."""
+"""The beginning of the name of a model of anomalib."""
 
 _FOLDER = Entry("miasbench.datasets.folder:open_folder", "A folder in BMAD's layout, or a YAML card")
 
@@ -156,7 +156,7 @@ def policies() -> dict[str, Entry]:
 
 
 def dataset_entry(text: str) -> Entry:
-    """What is known of a dataset, with options or without; of a folder or a card, that miasbench reads it."""
+    """The entry of a dataset, with or without options; for a folder or a card, that of miasbench's own reader."""
     return datasets().get(dataset_name(text), _FOLDER)
 
 
@@ -166,7 +166,7 @@ def all_policies() -> dict[str, Entry]:
 
 
 def method_entry(name: str) -> Entry:
-    """What is known of a method, also of `anomalib:ClassName`, which has no card.
+    """The entry of a method, also of `anomalib:ClassName`, which has no card.
 
     Raises:
         UsageError: The name is unknown.

@@ -101,7 +101,7 @@ class _ConfigRecord(BaseModel):
 
 
 class _RunRecord(BaseModel):
-    """What every reader of a run's record relies on; there is more in it."""
+    """The part of a run's record that every reader relies on; there is more in it."""
 
     status: str
     created: str
@@ -192,7 +192,7 @@ class CellStore:
         Args:
             split: `valid` or `test`.
             case_id: The case's id.
-            stored: What to keep.
+            stored: The prediction to keep.
             dtype: `float32` or `float16`; a map that float16 cannot hold, because a value overflows or because the
                 error is more than a thousandth of the map's range, is kept in float32.
         """

@@ -53,10 +53,10 @@ class CellTask:
     """A cell to run, with all that another process, here or on another machine, has to know.
 
     Attributes:
-        config: Of the run.
+        config: The run's options.
         cell: Which of its cells.
-        folder: Of the run.
-        command: That started the run.
+        folder: The run's folder.
+        command: The command line that started the run.
         force: Whether to run the cell even if it is finished.
         at_once: How many cells, or shards of cells, may run at once on the machine, which their runtimes feel.
     """
@@ -108,7 +108,7 @@ def run_cell(task: CellTask, dataset: Dataset, truths: dict[str, Truths], progre
 
     Args:
         task: The cell.
-        dataset: Of the cell.
+        dataset: The cell's dataset.
         truths: Lesion masks, kept here for the next cell.
         progress: Told about progress.
 
@@ -202,7 +202,7 @@ def predict_cases(
 
     Args:
         task: The cell.
-        dataset: Of the cell.
+        dataset: The cell's dataset.
         method: Fitted.
         cases: Those to predict.
         total: How many cases the split has, for the progress.
@@ -245,8 +245,8 @@ def finish_cell(
 
     Args:
         task: The cell.
-        dataset: Of the cell.
-        measured: What `score_cell` wants to know of the time before.
+        dataset: The cell's dataset.
+        measured: The measurements from before the scoring, which `score_cell` needs.
         truths: Lesion masks, kept here for the next cell.
         progress: Told about progress.
     """
@@ -275,7 +275,7 @@ def stored_scores(
 
     Args:
         task: The cell.
-        dataset: Of the cell.
+        dataset: The cell's dataset.
         measured: While the method ran, as `score_cell` wants it.
         truths: Lesion masks, kept here for the next cell.
         progress: Told about progress.
@@ -374,7 +374,7 @@ def _check_diagnostics(diagnostics: Sequence[Diagnostic], cell: Cell) -> list[di
 
 
 def scored_by(score: ScoreConfig) -> dict[str, Any]:
-    """What a cell's scores depend on, beside its predictions."""
+    """The settings that a cell's scores depend on, beside its predictions."""
     return score.model_dump() | {"code": scoring_version()}
 
 

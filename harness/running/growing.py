@@ -14,8 +14,8 @@ def grown(record: dict[str, Any], earlier: dict[str, Any], where: str) -> dict[s
     A cell takes the place of the earlier one of the same dataset, method and seed.
 
     Args:
-        record: Of the command.
-        earlier: That is in the run's folder.
+        record: The record of the new command.
+        earlier: The record in the run's folder.
         where: That folder, for messages.
 
     Raises:

@@ -41,12 +41,12 @@ _NEEDED = {
 
 @dataclass(frozen=True)
 class Verification:
-    """What was found when a run was verified.
+    """The findings of verifying a run.
 
     Attributes:
         problems: A sentence each: file, row, and both values.
-        checked: What was looked at.
-        unchecked: What could not be looked at, and why.
+        checked: The parts that were checked.
+        unchecked: The parts that could not be checked, and why.
     """
 
     problems: list[str] = field(default_factory=list)

@@ -35,9 +35,9 @@ _START = "forkserver" if "forkserver" in multiprocessing.get_all_start_methods()
 
 
 def prepare(methods: Sequence[str]) -> None:
-    """Starts the process that others are made of, which imports, once for all, what these methods need.
+    """Starts the forkserver, which imports torch and the methods' modules once for all cells.
 
-    It does so beside what this process does next, such as reading the datasets.
+    It imports them while this process goes on, for example while it reads the datasets.
 
     Args:
         methods: Their names; those of plugins are left to the processes of their cells.

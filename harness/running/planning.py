@@ -90,7 +90,7 @@ def make_plan(config: RunConfig, progress: Progress = lambda *_: None) -> Plan:
     """Opens datasets, builds methods and fetches weights, so that what is wrong is said before anything runs.
 
     Args:
-        config: What is asked for.
+        config: The options of the run.
         progress: Told about progress.
 
     Raises:

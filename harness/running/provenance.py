@@ -1,4 +1,4 @@
-"""What a result has to carry so that it can be trusted later: versions, hardware, the command."""
+"""The facts that let a result be trusted later: versions, hardware, the command."""
 
 import importlib.metadata
 import os

@@ -44,7 +44,7 @@ def execute(
     results folder has finished is taken from there.
 
     Args:
-        plan: What to do.
+        plan: The plan of the run.
         force: Run finished cells again.
         progress: Told about progress.
         executor: Where and how many at once.

@@ -46,7 +46,7 @@ def score_cell(
     Args:
         identity: The columns that name the cell.
         truths: Cases and masks of the validation and the test split.
-        predictions: Of the same cases, in the same order, each (S, S).
+        predictions: Predictions of the same cases, in the same order, each (S, S).
         config: How to score.
         measured: While the method ran: `fit_seconds`, `predict_ms`, `calibration_ms`, `peak_memory_mib`,
             `peak_gpu_memory_mib`, and `diagnostics`, a list of mappings with the attributes of `Diagnostic`.
@@ -213,9 +213,9 @@ def _mask_scores(
     """A policy's scores, with intervals over patients.
 
     Args:
-        decision: Of the policy.
+        decision: The policy's thresholds.
         test: Cases and masks.
-        masks: What was measured of the masks of the test images.
+        masks: The measurements of the masks of the test images.
         oracle: Their DICE by `oracle_dice`, where there is one.
     """
     images = {"all": True, "anomalous": _column(masks, "truth_px") > 0, "normal": test.labels == 0}

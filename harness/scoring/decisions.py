@@ -31,9 +31,9 @@ class Decision:
     """A policy that has chosen.
 
     Attributes:
-        columns: That name it in the tables.
-        thresholds: Of each image, float32 (N,): the smallest that is not below the one chosen, so that wherever a map
-            is compared with it, in whatever type, the same pixels reach it. `None` for the method's own masks.
+        columns: The columns that name it in the tables.
+        thresholds: One for each image, float32 (N,): the smallest float32 that is not below the threshold chosen, so
+            that the same pixels reach it in whatever type a map is compared. `None` for the method's own masks.
         convention: How exactly they were chosen.
     """
 
@@ -59,7 +59,7 @@ def decide(
 
     Args:
         scanned: The validation and the test split.
-        fixed_threshold: That of the policy `fixed`; without it, the policy is left out.
+        fixed_threshold: The threshold of the policy `fixed`; without it, the policy is left out.
 
     Returns:
         The decisions, oracles last; and, of the policies that could not choose, the columns that name each and why.

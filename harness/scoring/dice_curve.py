@@ -168,7 +168,7 @@ class _BinnedDice(DiceCurve):
         return float(self.thresholds[best]), float(self.dice[best])
 
     def at(self, thresholds: np.ndarray) -> np.ndarray:
-        """That of the next higher threshold in the curve."""
+        """The value at the next higher threshold in the curve."""
         return zero_first(self.dice)[len(self.dice) - np.searchsorted(self.thresholds[::-1], thresholds)]
 
     @property

@@ -88,7 +88,7 @@ def auroc_interval(scores: np.ndarray, labels: np.ndarray, groups: Sequence[str]
 
 @dataclass(frozen=True)
 class PatientCurves:
-    """What each patient adds to the pooled pixel curves at K falling thresholds, the last of which takes in all pixels.
+    """The part of each patient in the pooled pixel curves at K falling thresholds, of which the last takes all pixels.
 
     Attributes:
         true: Lesion pixels at or above each threshold, (patients, K).
@@ -142,7 +142,7 @@ def jackknife(
         values: Scores, (K,).
         without: The same without each patient, (patients, K).
         patients: How many the degrees of freedom are counted of, at least 2.
-        bounds: Of the scores.
+        bounds: The smallest and the largest value of the scores.
     """
     count = len(without)
     deviation = np.sqrt((count - 1) / count * ((without - without.mean(axis=0)) ** 2).sum(axis=0))

@@ -112,11 +112,11 @@ class Lesions:
 
 @dataclass(frozen=True, eq=False)
 class MaskScores:
-    """What is measured of one predicted mask, each part when it is first asked for.
+    """The measurements of one predicted mask, each made when it is first asked for.
 
     Attributes:
         predicted: bool (H, W).
-        truth: Of the same size.
+        truth: The lesion mask, of the same size.
     """
 
     predicted: np.ndarray
@@ -167,7 +167,7 @@ def surface_distances(predicted: np.ndarray, truth: Lesions) -> tuple[float, flo
 
     Args:
         predicted: bool (H, W).
-        truth: Of the same size.
+        truth: The lesion mask, of the same size.
 
     Returns:
         The 95th percentile of the Hausdorff distance, which is the larger one of the two directions', and the mean over

@@ -76,7 +76,7 @@ class Ranking:
 
     @property
     def counts(self) -> Counts:
-        """What all threshold-free metrics are computed from."""
+        """The counts that all threshold-free metrics are computed from."""
         return Counts(
             self.true_positives,
             self.false_positives,
@@ -136,7 +136,7 @@ class PixelRanking(Ranking):
         pixels of its bin lie above it, and largest when all lie below.
 
         Args:
-            limit: Of `aupro`.
+            limit: The largest false-positive rate of `aupro`.
         """
         if not self.binned or not self.positives:
             return ErrorBounds(0.0, 0.0, 0.0, 0.0)

@@ -24,8 +24,9 @@ class SplitTruths:
 
     Attributes:
         cases: In their order.
-        masks: Of each case, (H, W): the image's own rectangle in the run's frame, or all of it where padding counts.
-        lesions: Of each mask.
+        masks: The lesion mask of each case, (H, W): the image's own rectangle in the run's frame, or the whole frame
+            where padding counts.
+        lesions: The lesions of each mask.
         rectangles: Where in the frame that is.
         notes: Why an anomalous case has no lesion, empty where it has one.
         has_masks: False where anomalous images have a label only; then the masks are empty, and mean nothing.
@@ -81,7 +82,7 @@ def _without_lesion(mask: np.ndarray, truth: Truth) -> str:
 
 @dataclass(frozen=True)
 class Scanned(LabelledMaps):
-    """What the pass over a split leaves.
+    """The result of one pass over a split.
 
     Attributes:
         cases: In their order.
@@ -89,7 +90,7 @@ class Scanned(LabelledMaps):
         pooled: The same pixels, against the truth that masks are compared with: DICE and F1 of all pixels pooled. It is
             `ranking` itself where there is one truth.
         dice: Mean DICE over the images with a lesion.
-        images: What each image's map is worth by itself: `pixel_auroc`, `pixel_ap`, `aupro` and `best_dice`, NaN for a
+        images: The scores of each image's map by itself: `pixel_auroc`, `pixel_ap`, `aupro` and `best_dice`, NaN for a
             normal image.
         own_masks: Whether the method has made a mask of every image.
     """
@@ -147,7 +148,7 @@ def scan(truths: SplitTruths, stored: Sequence[StoredPrediction], limit: int | N
 
 
 def _of_image(anomaly_map: np.ndarray, truth: Truth) -> dict[str, float]:
-    """What an image's map is worth by itself; nothing can be told of an image without a lesion."""
+    """The scores of one image's map by itself; NaN for an image without a lesion."""
     if not truth.overlap.any():
         return dict.fromkeys(("pixel_auroc", "pixel_ap", "aupro", "best_dice"), float("nan"))
     overlap = rank_pixels([anomaly_map], [truth.overlap])
