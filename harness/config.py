@@ -3,11 +3,13 @@
 import datetime
 import os
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from types import MappingProxyType
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeVar
 
 import platformdirs
 import yaml
@@ -19,15 +21,17 @@ from pydantic import (
     Field,
     PlainSerializer,
     PlainValidator,
+    TypeAdapter,
     ValidationError,
 )
 from upath import UPath
 
 from .api import UsageError
 from .files import explain
-from .paths import DEVICES, expanded, folder_of
-from .specs import Spec, parse_method, parse_setting, split_datasets, split_list, suggest
-from .yaml_files import read_yaml
+from .paths import DEVICES, expanded, folder_of, is_there
+from .registry import ALL_POLICIES
+from .specs import Spec, parse_method, parse_policy, parse_setting, split_datasets, split_list, suggest
+from .yaml_files import Lines, read_text_yaml
 
 COMMAND_LINE = "on the command line"
 _ON_THE_COMMAND_LINE_ONLY = ("config", "force")
@@ -36,10 +40,33 @@ _ONE_TEXT = (
     "a name and its options are one text, such as name[option=value]; where a blank follows a colon, YAML reads a key "
     "and its value"
 )
+_HINTS = {
+    r"but got '\['": 'within [ ], a name with options needs quotes, as in ["mias_sam[gamma=3]"]',
+    r"mapping values are not allowed": "where a blank follows a colon, YAML reads a key and its value; leave out the "
+    "blank, or put the text in quotes",
+    r"but found ','": "several texts in quotes need [ ] around them",
+    r"'\\t' that cannot start": "blanks should stand before an option, not tabs",
+    r"that cannot start any token": "a text that begins so needs quotes",
+}
+"""What a user may have meant where YAML fails, by a part of what it says."""
+_THOUSANDS = {"k": 1000, "M": 1_000_000}
 _EXAMPLES = {
     "methods": "for example --methods mias_sam,patchcore; bench list methods shows what there is",
     "dataset": "for example --dataset phantom_brain_mri; bench list datasets shows what there is",
 }
+
+
+@dataclass(frozen=True)
+class Shown:
+    """How help and docs show an option, where its type and its default value do not say it.
+
+    Attributes:
+        value: What stands for its value, such as `N`.
+        default: What it is where it is not given.
+    """
+
+    value: str = ""
+    default: str = ""
 
 
 def default_data_root() -> Path:
@@ -50,26 +77,6 @@ def default_data_root() -> Path:
 def default_results() -> UPath:
     """Where runs are kept: `$MIASBENCH_RESULTS`, or `bench-results` in the current folder."""
     return UPath(expanded(os.environ.get("MIASBENCH_RESULTS") or "bench-results"))
-
-
-class ScoreConfig(BaseModel):
-    """How stored predictions are scored.
-
-    Attributes:
-        mask_edges: How lesion masks are brought to the run's size; see `frame.frame_mask`.
-        fixed_threshold: The threshold of the policy `fixed`, in the maps' own units; without it the policy is left out.
-        pixels: How map values are told apart: `exact`; `binned`, rounded down as far as it takes to keep at most two
-            million of them, with the error stated; or `auto`, exact up to 67 million test pixels.
-        padding: Whether the borders that make an image a square are scored as if they were part of it: `exclude`, or
-            `count`, as the released MIAS-SAM code does.
-    """
-
-    model_config = ConfigDict(extra="forbid")
-
-    mask_edges: Literal["nearest", "paper"] = "nearest"
-    fixed_threshold: Annotated[float, Field(allow_inf_nan=False)] | None = None
-    pixels: Literal["auto", "exact", "binned"] = "auto"
-    padding: Literal["exclude", "count"] = "exclude"
 
 
 def _default_executor() -> Any:
@@ -136,20 +143,27 @@ def _run_name(name: str) -> str:
     return name
 
 
+def _count(value: Any) -> Any:
+    """Reads `10k` and `2M`; a truth value is no number."""
+    if isinstance(value, bool):
+        raise ValueError("it should be a whole number, such as 64 or 10k")
+    match = re.fullmatch(r"\s*([0-9]{1,9})([kM])\s*", value) if isinstance(value, str) else None
+    return int(match[1]) * _THOUSANDS[match[2]] if match else value
+
+
 def _as_text(value: Any) -> Any:
     """What YAML takes for a number or a date, such as 2026-11-27, as the user wrote it."""
     is_date = isinstance(value, datetime.date) and not isinstance(value, datetime.datetime)
-    return str(value) if is_date or type(value) is int else value
+    return str(value) if is_date or type(value) in (int, float) else value
 
 
 def _parsed(parse: Callable[[str], Any]) -> BeforeValidator:
-    """Applies a parser to text; what is parsed already stays."""
+    """Applies a parser to text; a list stays as it is."""
 
     def read(value: Any) -> Any:
-        try:
-            return parse(value) if isinstance(value, str) else value
-        except UsageError as error:
-            raise ValueError(str(error)) from error  # so that the message names the option and its place
+        if isinstance(value, Mapping):
+            raise ValueError(_ONE_TEXT)
+        return _read(parse, value) if isinstance(value, str) else value
 
     return BeforeValidator(read)
 
@@ -158,70 +172,218 @@ def _spec(parse: Callable[[str], Spec]) -> PlainValidator:
     """Takes a spec or its text."""
 
     def read(value: Any) -> Spec:
-        if isinstance(value, Spec):
-            return value
-        if not isinstance(value, str):
+        if not isinstance(value, str | Spec):
             raise ValueError(_ONE_TEXT)
-        try:
-            return parse(value)
-        except UsageError as error:
-            raise ValueError(str(error)) from error
+        return _read(parse, value) if isinstance(value, str) else value
 
     return PlainValidator(read)
 
 
+def _read(parse: Callable[[str], Any], text: str) -> Any:
+    try:
+        return parse(text)
+    except UsageError as error:
+        raise ValueError(str(error)) from error  # so that the message names the option and its place
+
+
+def _whole(datasets: list[str]) -> list[str]:
+    """Refuses an option that YAML has cut off its dataset."""
+    for before, text in pairwise(datasets):
+        if ":" in before and re.match(r"\w+=", text) and not is_there(text):
+            raise ValueError(f"within [ ], YAML splits at each comma: put {before},{text} in quotes")
+    return datasets
+
+
 _Method = Annotated[Spec, _spec(parse_method), PlainSerializer(str)]
-_Home = BeforeValidator(lambda value: expanded(value) if isinstance(value, str | Path) else value)
+_Policy = Annotated[Spec, _spec(parse_policy), PlainSerializer(str)]
+_AtLeastOne = Annotated[int, Field(ge=1), BeforeValidator(_count)]
+_Finite = Annotated[float, Field(allow_inf_nan=False)]
+
+
+class ScoreConfig(BaseModel):
+    """How stored predictions are scored; what each option means stands in its description."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    thresholds: Annotated[
+        list[_Policy],
+        Field(
+            min_length=1,
+            description="Threshold policies, by name, or `NAME[option=value,…]` for a variant; several of one kind "
+            "stand beside each other. `all` is every one with its defaults. See `bench list policies`.",
+        ),
+        _parsed(split_list),
+        Shown("NAME,…", default="all"),
+    ] = [ALL_POLICIES]
+    fixed_threshold: Annotated[
+        _Finite | None,
+        Field(description="Also score masks at this threshold (policy fixed), in the maps' own units."),
+        Shown("T"),
+    ] = None
+    mask_edges: Annotated[
+        Literal["nearest", "paper"],
+        Field(
+            description="How lesion masks are resized: `nearest`, so that they stay masks; `paper`, with grey edges, "
+            "as the released MIAS-SAM code does: all of them are lesion for DICE, and none for AUROC."
+        ),
+    ] = "nearest"
+    padding: Annotated[
+        Literal["exclude", "count"],
+        Field(
+            description="Whether the borders that make an image a square are scored as part of it, as the released "
+            "MIAS-SAM code does."
+        ),
+    ] = "exclude"
+    pixels: Annotated[
+        Literal["auto", "exact", "binned"],
+        Field(
+            description="How map values are told apart: `exact`; `binned`, rounded down until at most two million "
+            "different ones are left, with the error stated; `auto`, exact up to 67 million test pixels."
+        ),
+    ] = "auto"
 
 
 class RunConfig(BaseModel):
     """A run, whole: every option of `bench run` under its own name.
 
-    Attributes:
-        methods: Each `name` or `name[option=value,…]`, a variant. Here and for `dataset`, a text is split at commas,
-            and an item of a list is taken as it is.
-        seeds: A text may hold ranges, such as `0-2`.
-        name: The run's folder; by default it is named by datasets and a hash of the cells.
-        size: Width and height of the frame in which methods see images and scores are computed.
-        set: Options of methods, for every variant of them: `{"mias_sam": {"gamma": 5}}`; a variant's own win.
-        epochs: Epochs of every method that is trained; what is set for one of them wins.
-        batch_size: Likewise.
-        controls: Whether methods that others name as their controls are run beside them.
-        limit: At most so many cases of each split, stratified; 0 for all.
-        maps: How anomaly maps are kept once a cell is scored.
-        executor: The way to run the cells: `local`, in processes; `ray`, on a cluster; `inline`, in this process, one
-            after the other. By default `$MIASBENCH_EXECUTOR`, or `local`.
-        workers: At most so many cells at once.
-        threads: CPU threads of each cell.
-        cell_memory: GiB that a cell is taken to need, until one has needed more; what a task asks a cluster for.
-        address: Address of the Ray cluster; by default `$RAY_ADDRESS`, or one on this machine alone.
-        shard_cases: On a cluster, so many cases of a split are predicted by one task; 0 for all of the cell's.
+    What an option means stands in its description: `bench run --help` and docs/run-options.md are made from those.
+    Wherever an option holds several values, a text is split at its commas, and an item of a list is taken as it is.
     """
 
     model_config = ConfigDict(extra="forbid")
 
-    methods: Annotated[list[_Method], Field(min_length=1), _parsed(split_list)]
-    dataset: Annotated[list[str], Field(min_length=1), _parsed(split_datasets)]
-    weights: Literal["published", "embedded"] = "published"
-    seeds: Annotated[list[Annotated[int, Field(ge=0, lt=2**32)]], Field(min_length=1), BeforeValidator(_seeds)] = [0]
-    device: Literal["auto", "cpu", "cuda"] = "auto"
-    data_root: Annotated[Path, _Home] = Field(default_factory=default_data_root)
-    results: Results = Field(default_factory=default_results)
-    name: Annotated[str, BeforeValidator(_as_text), AfterValidator(_run_name)] | None = None
-    limit: Annotated[int, Field(ge=0)] = 0
-    size: Annotated[int, Field(ge=32, le=4096)] = 256
-    maps: Literal["float32", "float16", "none"] = "float32"
-    set: dict[str, dict[str, Any]] = {}
-    epochs: Annotated[int, Field(ge=1)] | None = None
-    batch_size: Annotated[int, Field(ge=1)] | None = None
-    controls: bool = True
-    executor: Literal["local", "ray", "inline"] = Field(default_factory=_default_executor, validate_default=True)
-    workers: Annotated[int, Field(ge=1)] | None = None
-    threads: Annotated[int, Field(ge=1)] | None = None
-    cell_memory: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 2.0
-    address: str | None = None
-    shard_cases: Annotated[int, Field(ge=0)] = 0
+    methods: Annotated[
+        list[_Method],
+        Field(
+            min_length=1,
+            description="Methods, by name, or `NAME[option=value,…]` for a variant. See `bench list methods`.",
+        ),
+        _parsed(split_list),
+        Shown("NAME,…"),
+    ]
+    dataset: Annotated[
+        list[Annotated[str, BeforeValidator(_as_text), _parsed(str)]],
+        Field(
+            min_length=1,
+            description="A dataset's name, `NAME[option=value,…]` or `NAME:option=value,…`, a folder of images, or a "
+            "YAML card. May be repeated.",
+        ),
+        _parsed(split_datasets),
+        BeforeValidator(_as_text),
+        AfterValidator(_whole),
+        Shown("NAME|PATH"),
+    ]
+    weights: Annotated[
+        Literal["published", "embedded"], Field(description="The papers' weights, or small ones from Python packages.")
+    ] = "published"
+    seeds: Annotated[
+        list[Annotated[int, Field(ge=0, lt=2**32), BeforeValidator(_count)]],
+        Field(min_length=1, description="One cell for each method, dataset and seed: 0,1,2 or 0-2."),
+        BeforeValidator(_seeds),
+        Shown("N,…", default="0"),
+    ] = [0]
+    device: Annotated[
+        Literal["auto", "cpu", "cuda"],
+        Field(description="Where methods compute; `auto` is a GPU where there is one."),
+    ] = "auto"
+    data_root: Annotated[
+        Path,
+        Field(description="Where datasets are."),
+        BeforeValidator(lambda value: expanded(value) if isinstance(value, str | Path) else value),
+        Shown("DIR", default="$MIASBENCH_DATA or the user's data folder"),
+    ] = Field(default_factory=default_data_root)
+    results: Annotated[
+        Results,
+        Field(description="Where runs are kept."),
+        Shown("DIR", default="$MIASBENCH_RESULTS or ./bench-results"),
+    ] = Field(default_factory=default_results)
+    name: Annotated[
+        str | None,
+        Field(
+            description="The run's folder. If that run is there, it grows: cells of other methods, datasets and seeds "
+            "stay in it and in its tables; a cell of the same dataset, method and seed is replaced where anything has "
+            "changed."
+        ),
+        BeforeValidator(_as_text),
+        AfterValidator(_run_name),
+        Shown("TEXT", default="datasets and a hash of the cells"),
+    ] = None
+    limit: Annotated[
+        int,
+        Field(ge=0, description="At most N cases of each split, stratified, for a quick look; 0 for all."),
+        BeforeValidator(_count),
+        Shown("N"),
+    ] = 0
+    size: Annotated[
+        int,
+        Field(ge=32, le=4096, description="Width of the square in which images are seen and scored, 32 to 4096."),
+        BeforeValidator(_count),
+        Shown("PX"),
+    ] = 256
+    epochs: Annotated[
+        _AtLeastOne | None,
+        Field(description="Epochs of every method that is trained in epochs; what is set for one of them wins."),
+        Shown("N", default="as published"),
+    ] = None
+    batch_size: Annotated[
+        _AtLeastOne | None,
+        Field(description="Batch size of every method that is trained; what is set for one of them wins."),
+        Shown("N", default="as published"),
+    ] = None
+    set: Annotated[
+        dict[str, dict[str, Any]],
+        Field(
+            description="An option of a method and all its variants; what a variant has in its brackets wins. May be "
+            "repeated."
+        ),
+        Shown("METHOD.OPTION=VALUE"),
+    ] = {}
+    controls: Annotated[
+        bool, Field(description="Also run the methods that others name as their controls, to be held against.")
+    ] = True
+    maps: Annotated[
+        Literal["float32", "float16", "none"],
+        Field(description="How anomaly maps are kept; with `none`, no other thresholds can be computed later."),
+    ] = "float32"
     score: ScoreConfig = ScoreConfig()
+    executor: Annotated[
+        Literal["local", "ray", "inline"],
+        Field(
+            description="What runs the cells: `local`, processes of this machine; `ray`, a Ray cluster; `inline`, this "
+            "process, one after the other.",
+        ),
+        Shown(default="$MIASBENCH_EXECUTOR or local"),
+    ] = Field(default_factory=_default_executor, validate_default=True)
+    workers: Annotated[
+        _AtLeastOne | None,
+        Field(description="At most N cells at once."),
+        Shown("N", default="as cores or GPUs allow"),
+    ] = None
+    threads: Annotated[
+        _AtLeastOne | None,
+        Field(description="Threads of each cell."),
+        Shown("N", default="$OMP_NUM_THREADS, or 4 and more"),
+    ] = None
+    cell_memory: Annotated[
+        float,
+        Field(
+            gt=0,
+            allow_inf_nan=False,
+            description="GiB that a cell is taken to need before one has run; what a task asks a cluster for.",
+        ),
+        Shown("GIB"),
+    ] = 2.0
+    address: Annotated[
+        str | None,
+        Field(description="Address of the Ray cluster."),
+        Shown("HOST:PORT", default="$RAY_ADDRESS, or one on this machine"),
+    ] = None
+    shard_cases: Annotated[
+        int,
+        Field(ge=0, description="On a Ray cluster: N cases of a split are one task; 0 for all of a cell's."),
+        BeforeValidator(_count),
+        Shown("N"),
+    ] = 0
 
     @property
     def training(self) -> dict[str, int]:
@@ -249,23 +411,42 @@ def find_config(path: Path) -> Path:
     raise UsageError(f"There is no run file {path}, and none of that name comes with miasbench: {', '.join(shipped)}.")
 
 
-def read_config(path: Path) -> dict[str, Any]:
+class RunFile(dict[str, Any]):
+    """The options that a run file holds.
+
+    Attributes:
+        lines: Where each stands, by the keys that lead there, such as `("set", "mias_sam", "gamma")`.
+    """
+
+    def __init__(self, options: Mapping[str, Any], lines: Lines) -> None:
+        super().__init__(options)
+        self.lines = {tuple(name.replace("-", "_") for name in path): line for path, line in lines.items()}
+
+
+def read_config(path: Path) -> RunFile:
     """Reads a run file.
 
     Raises:
         UsageError: It cannot be read, is not YAML, or is not a mapping.
     """
     try:
-        content = read_yaml(path)
+        content, lines = read_text_yaml(path)
     except OSError as error:
         raise UsageError(f"The run file cannot be read. {explain(error, '--config')}") from error
     except UnicodeDecodeError as error:
         raise UsageError(f"The run file {path} cannot be read: it is not UTF-8. Save it as UTF-8.") from error
     except yaml.YAMLError as error:
-        raise UsageError(f"The run file {path} is not YAML: {' '.join(str(error).split())}") from error
+        raise UsageError(f"The run file {path} is not YAML{_told(error)}") from error
     if not isinstance(content, dict):
         raise UsageError(f"The run file {path} should hold options such as `methods: [mias_sam]`.")
-    return content
+    return RunFile(content, lines)
+
+
+def _told(error: yaml.YAMLError) -> str:
+    """What is wrong, and in which line, as the end of a sentence."""
+    problem, mark = str(getattr(error, "problem", "")), getattr(error, "problem_mark", None)
+    hint = next((told for pattern, told in _HINTS.items() if re.search(pattern, problem)), "")
+    return f", line {mark.line + 1}: {hint}." if hint and mark else f": {' '.join(str(error).split())}"
 
 
 def make_config(
@@ -288,87 +469,140 @@ def make_config(
     Raises:
         UsageError: An option is unknown, missing, given twice or has a wrong value.
     """
-    written, given = _spelt(values, where), _spelt(given, given_where)
-    options = written | given | {"score": written["score"] | given["score"]}
+    first, second = _Written(values, where), _Written(given, given_where)
+    written, won = first.spelt(), second.spelt()
+    options = written | won | {"score": written["score"] | won["score"]}
     options["set"] = {
-        name: written["set"].get(name, {}) | given["set"].get(name, {}) for name in [*written["set"], *given["set"]]
+        name: written["set"].get(name, {}) | won["set"].get(name, {}) for name in [*written["set"], *won["set"]]
     }
+    return _checked(RunConfig, options, lambda path: (second if _holds(won, path) else first).at(*path))
+
+
+def make_score_config(values: Mapping[str, Any], where: str) -> ScoreConfig:
+    """Checks the options of scoring alone.
+
+    Args:
+        values: Options by name; `None` stands for the default.
+        where: Where they were written, for messages.
+
+    Raises:
+        UsageError: An option is unknown or has a wrong value.
+    """
+    given = {name: value for name, value in values.items() if value is not None}
+    return _checked(ScoreConfig, given, lambda _: where)
+
+
+_Model = TypeVar("_Model", bound=BaseModel)
+
+
+def _checked(model: type[_Model], options: Mapping[str, Any], place: Callable[[Sequence[Any]], str]) -> _Model:
+    """Makes a model of options, or a message that names the wrong one, by `place` also where it is written."""
     try:
-        return RunConfig.model_validate(options)
+        return model.model_validate(options)
     except ValidationError as error:
         # A missing option may be one whose name is misspelt.
         first = min(error.errors(), key=lambda each: each["type"] != "extra_forbidden")
-        name = ".".join(str(part) for part in first["loc"])
+        name, where = ".".join(str(part) for part in first["loc"]), place(first["loc"])
         if first["type"] == "missing":
             raise UsageError(f"Option {name} {where}: it is required, {_EXAMPLES[name]}.") from error
-        place = given_where if _holds(given, first["loc"]) else where
         if first["type"] == "extra_forbidden":
             known = ScoreConfig.model_fields if len(first["loc"]) > 1 else _known()
-            raise UsageError(f"Unknown option {name!r} {place}. {suggest(name, known)}") from error
+            raise UsageError(f"Unknown option {name!r} {where}. {suggest(name, known)}") from error
         message = first["msg"].removeprefix("Value error, ")
-        raise UsageError(f"Option {name} {place}: {message} (got {first['input']!r}).") from error
+        raise UsageError(f"Option {name} {where}: {message} (got {first['input']!r}).") from error
 
 
 def _known() -> list[str]:
     return [*RunConfig.model_fields, *ScoreConfig.model_fields]
 
 
-def _spelt(values: Mapping[str, Any], where: str) -> dict[str, Any]:
-    """Brings every spelling of an option to one; `score` and `set` become mappings."""
-    spelt = _with_underscores(values, where)
-    for name in _ON_THE_COMMAND_LINE_ONLY:
-        if name in spelt:
-            raise UsageError(f"Option {name} {where}: it belongs on the command line, as --{name}.")
-    score = _with_underscores(_section("score", spelt.get("score"), where), where)
-    for name in spelt.keys() & ScoreConfig.model_fields.keys():
-        if name in score:
-            raise UsageError(f"Option {name} is given twice {where}: {spelt[name]!r}, and {score[name]!r} below score.")
-        score[name] = spelt.pop(name)
-    if "no_controls" in spelt:
-        spelt["controls"] = not spelt.pop("no_controls")
-    return spelt | {"score": score, "set": _settings(spelt.get("set"), where)}
+class _Written:
+    """Options as a user wrote them, and where."""
 
+    def __init__(self, values: Mapping[str, Any], where: str) -> None:
+        self._values, self._where = values, where
+        self._lines: Lines = values.lines if isinstance(values, RunFile) else {}
 
-def _with_underscores(values: Mapping[Any, Any], where: str) -> dict[str, Any]:
-    spelt: dict[str, Any] = {}
-    for key, value in values.items():
-        name = str(key).replace("-", "_")
-        if name in spelt:
-            raise UsageError(f"Option {name} is given twice {where}, with - and with _.")
-        spelt[name] = value
-    return {name: value for name, value in spelt.items() if value is not None}  # null stands for the default
+    def at(self, *path: Any) -> str:
+        """Where an option stands, with its line where that is known."""
+        keys = tuple(map(str, path))
+        for known in (keys, keys[1:], keys[:-1], keys[:1]):  # options of `score` may stand beside it
+            if known in self._lines:
+                return f"{self._where}, line {self._lines[known]}"
+        return self._where
 
+    def spelt(self) -> dict[str, Any]:
+        """Brings every spelling of an option to one; `score` and `set` become mappings."""
+        spelt = self._with_underscores(self._values)
+        for name in _ON_THE_COMMAND_LINE_ONLY:
+            if name in spelt:
+                raise UsageError(f"Option {name} {self.at(name)}: it belongs on the command line, as --{name}.")
+        score = self._with_underscores(self._section(spelt.get("score"), "score"), "score")
+        for name in spelt.keys() & ScoreConfig.model_fields.keys():
+            if name in score:
+                raise UsageError(
+                    f"Option {name} is given twice {self.at(name)}: {spelt[name]!r}, and {score[name]!r} below score."
+                )
+            score[name] = spelt.pop(name)
+        if "no_controls" in spelt:
+            spelt["controls"] = self._opposite(spelt)
+        return spelt | {"score": score, "set": self._settings(spelt.get("set"))}
 
-def _section(name: str, value: Any, where: str) -> Mapping[Any, Any]:
-    if value is None:
-        return {}
-    if not isinstance(value, Mapping):
-        raise UsageError(f"Option {name} {where}: it should hold options, such as `{name}: {{…}}` (got {value!r}).")
-    return value
+    def _with_underscores(self, values: Mapping[Any, Any], *path: str) -> dict[str, Any]:
+        spelt: dict[str, Any] = {}
+        for key, value in values.items():
+            name = str(key).replace("-", "_")
+            if name in spelt:
+                raise UsageError(f"Option {name} is given twice {self.at(*path, name)}, with - and with _.")
+            spelt[name] = value
+        return {name: value for name, value in spelt.items() if value is not None}  # null stands for the default
 
+    def _section(self, value: Any, *path: str) -> Mapping[Any, Any]:
+        if value is None:
+            return {}
+        if not isinstance(value, Mapping):
+            name = ".".join(path)
+            raise UsageError(
+                f"Option {name} {self.at(*path)}: it should hold options, such as `{name}: {{…}}` (got {value!r})."
+            )
+        return value
 
-def _settings(value: Any, where: str) -> dict[str, dict[str, Any]]:
-    """Options of methods, from `mias_sam.gamma=5`, from several of those, or from mappings."""
-    if isinstance(value, str):
-        value = [value]
-    settings: dict[str, dict[str, Any]] = {}
-    if isinstance(value, list | tuple):
-        for text in value:
-            spec = _setting(text, where)
-            settings.setdefault(spec.name, {}).update(spec.options)
+    def _opposite(self, spelt: dict[str, Any]) -> bool:
+        value, where = spelt.pop("no_controls"), self.at("no_controls")
+        if "controls" in spelt:
+            raise UsageError(f"Option controls is given twice {where}, with no_ and without.")
+        try:
+            return not TypeAdapter(bool).validate_python(value)
+        except ValidationError as error:
+            raise UsageError(f"Option no_controls {where}: it should be true or false (got {value!r}).") from error
+
+    def _settings(self, value: Any) -> dict[str, dict[str, Any]]:
+        """Options of methods, from `mias_sam.gamma=5`, from mappings, or from a list of both."""
+        settings: dict[str, dict[str, Any]] = {}
+        for item in value if isinstance(value, list | tuple) else [value]:
+            for name, options in self._settings_of(item):
+                settings.setdefault(name, {}).update(options)
         return settings
-    for key, told in _section("set", value, where).items():
-        method, dot, option = str(key).partition(".")
-        own = {option: told} if dot else {str(name): one for name, one in _section(f"set.{key}", told, where).items()}
-        settings.setdefault(method, {}).update(own)
-    return settings
 
+    def _settings_of(self, item: Any) -> Iterator[tuple[str, Mapping[str, Any]]]:
+        if isinstance(item, str):
+            yield self._setting(item)
+            return
+        for key, told in self._section(item, "set").items():
+            method, dot, option = str(key).partition(".")
+            if told is None and "=" in option:  # as in {mias_sam.gamma=5}
+                yield self._setting(str(key))
+            elif dot:
+                yield method, {option: told}
+            else:
+                yield method, {str(name): one for name, one in self._section(told, "set", str(key)).items()}
 
-def _setting(text: Any, where: str) -> Spec:
-    try:
-        return parse_setting(str(text))
-    except UsageError as error:
-        raise UsageError(f"Option set {where}: {error}") from error
+    def _setting(self, text: str) -> tuple[str, Mapping[str, Any]]:
+        try:
+            spec = parse_setting(text)
+        except UsageError as error:
+            raise UsageError(f"Option set {self.at('set')}: {error}") from error
+        return spec.name, dict(spec.options)
 
 
 def _holds(values: Any, place: Iterable[int | str]) -> bool:

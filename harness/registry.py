@@ -92,8 +92,8 @@ DATASETS = {
     "phantom_retina_oct": Entry("miasbench.datasets.phantom:phantom_retina_oct", "Generated OCT B-scans"),
 }
 POLICIES = {
-    "normal_quantile": Entry("miasbench.harness.scoring.policies:NormalQuantile", "Normal images: their 99 % quantile"),
-    "normal_mean_std": Entry("miasbench.harness.scoring.policies:NormalMeanStd", "Normal images: mean + 3 deviations"),
+    "normal_quantile": Entry("miasbench.harness.scoring.policies:NormalQuantile", "Normal images: their quantile q"),
+    "normal_mean_std": Entry("miasbench.harness.scoring.policies:NormalMeanStd", "Normal images: mean + deviations"),
     "valid_dice": Entry("miasbench.harness.scoring.policies:ValidDice", "Validation: the best mean DICE"),
     "valid_f1": Entry("miasbench.harness.scoring.policies:ValidF1", "Validation: the best F1 of all pixels"),
     "otsu": Entry("miasbench.harness.scoring.policies:Otsu", "The image itself: Otsu's threshold of its map"),
@@ -101,9 +101,12 @@ POLICIES = {
 }
 GIVEN_POLICIES = {
     "own": Entry("", "Nothing: the mask that the method itself makes"),
-    "fixed": Entry("", "Nothing: the threshold that --fixed-threshold gives; left out without it"),
+    "fixed": Entry("miasbench.harness.scoring.policies:Fixed", "Nothing: the threshold that the user gives"),
 }
-"""Names that stand among the policies in every table, and choose nothing."""
+"""Names that stand among the policies in the tables, and choose nothing."""
+
+ALL_POLICIES = Spec("all")
+"""Among policies, it stands for every one that there is, each with its defaults."""
 
 ANOMALIB = "anomalib:"
 """The beginning of the name of a model of anomalib."""
@@ -192,17 +195,73 @@ def method_class(name: str) -> type[Method]:
     return method
 
 
-def make_policies() -> dict[str, ThresholdPolicy | UsageError]:
-    """Makes every threshold policy; in the place of a plugin's that is broken stands why."""
+def find_policy(name: str) -> Entry:
+    """What is known of a threshold policy.
+
+    Raises:
+        UsageError: The name is unknown.
+    """
+    return _find(name, policies(), "policy")
+
+
+def policy_class(name: str) -> type[ThresholdPolicy]:
+    """Imports a threshold policy and checks it against the contract.
+
+    Raises:
+        UsageError: The name is unknown, or the plugin behind it is broken.
+    """
+    if name in GIVEN_POLICIES:
+        entry = GIVEN_POLICIES[name]
+        if not entry.target:
+            raise UsageError(f"{name} cannot be chosen: where a method makes masks itself, they are always scored.")
+        return _import(name, entry)
+    entry = find_policy(name)
+    policy: Any = _import(name, entry)
+    if problem := policy_problem(name, policy):
+        raise UsageError(f"{entry.target} breaks the contract: {problem}")
+    return policy
+
+
+def make_policy(spec: Spec) -> ThresholdPolicy:
+    """Makes a threshold policy, whose options are its fields.
+
+    Raises:
+        UsageError: The name is unknown, the plugin behind it is broken, or an option is unknown, missing or wrong.
+    """
+    cls = policy_class(spec.name)
+    options = check_options(str(spec), dict(spec.options), option_types(cls)) if spec.options else {}
+    check_complete(spec, cls, options)
+    try:
+        return cls(**options)
+    except (TypeError, ValueError) as error:  # a plugin may check its options itself
+        raise UsageError(f"{spec}: {error}") from error
+
+
+def make_policies(specs: Iterable[Spec] = (ALL_POLICIES,)) -> dict[str, ThresholdPolicy | UsageError]:
+    """Makes threshold policies, by their texts; in the place of one that cannot be made stands why."""
     made: dict[str, ThresholdPolicy | UsageError] = {}
-    for name, entry in policies().items():
+    for spec in _each(specs):
         try:
-            policy: Any = _import(name, entry)
-            problem = policy_problem(name, policy)
-            made[name] = policy() if not problem else UsageError(f"{entry.target} breaks the contract: {problem}")
+            made[str(spec)] = make_policy(spec)
         except UsageError as error:
-            made[name] = error
+            made[str(spec)] = error
     return made
+
+
+def check_policies(specs: Iterable[Spec]) -> None:
+    """Refuses threshold policies that cannot be made, among those that are asked for by name.
+
+    Raises:
+        UsageError: As `make_policy`.
+    """
+    for spec in specs:
+        if spec != ALL_POLICIES:
+            make_policy(spec)
+
+
+def _each(policies_asked: Iterable[Spec]) -> Iterator[Spec]:
+    for spec in policies_asked:
+        yield from map(Spec, policies()) if spec == ALL_POLICIES else [spec]
 
 
 def build_method(

@@ -17,6 +17,12 @@ def broken_lines(name: str, length: int) -> list[str]:
     return lines
 
 
+def policy_title(policy: str) -> str:
+    """A threshold policy as the title of a column, `normal quantile [q=0.95]`; its options keep their text."""
+    name, bracket, options = policy.partition("[")
+    return name.replace("_", " ") + (f" {bracket}{options}" if options else "")
+
+
 def short_names(datasets: Iterable[str]) -> dict[str, str]:
     """Gives each dataset a short name that none of the others has.
 

@@ -13,7 +13,7 @@ from ..results.extent import Extent
 from ..results.metrics import METRICS, Direction, Metric, metrics_of
 from ..results.seeds import over_seeds
 from ..results.tables import HEADLINE, masks_by
-from .names import short_names
+from .names import policy_title, short_names
 from .spread import DEVIATION_NOTE, FEW_NOTE, INTERVAL_NOTE, deviation, interval
 from .tables import ordered_policies
 
@@ -190,9 +190,7 @@ def _policy_table(name: str, scores: pd.DataFrame, ranks: pd.DataFrame) -> Paper
         for own in [dice[dice["method"] == method]]
     ]
     columns = tuple(
-        PaperColumn(
-            policy.replace("_", " "), oracle=policy in oracles, better="neither" if policy in oracles else "higher"
-        )
+        PaperColumn(policy_title(policy), oracle=policy in oracles, better="neither" if policy in oracles else "higher")
         for policy in policies
     )
     caption = f"{name}: mean DICE of anomalous test images, by threshold policy"

@@ -10,7 +10,7 @@ from rich.text import Text
 
 from ..results.store import scoring_of
 from .fitting import Column, FittedTable
-from .names import short_names
+from .names import policy_title, short_names
 from .tables import POLICY_ORDER
 
 _FOOTNOTES = "abcdefghijklmnopqrstuvwxyz"
@@ -173,7 +173,7 @@ def _in_order(rows: pd.DataFrame) -> pd.DataFrame:
     places = {name: place for place, name in enumerate(["none", *POLICY_ORDER, "oracle_dice"])}
     methods = {name: place for place, name in enumerate(rows["method"].unique())}
     keys = [
-        (methods[row.method], row.metric != "dice", row.metric, places.get(str(row.policy), 99))
+        (methods[row.method], row.metric != "dice", row.metric, places.get(str(row.policy).partition("[")[0], 99))
         for row in rows.itertuples()
     ]
     order = sorted(range(len(rows)), key=lambda index: keys[index])
@@ -181,7 +181,7 @@ def _in_order(rows: pd.DataFrame) -> pd.DataFrame:
 
 
 def _metric(metric: str, policy: str) -> str:
-    return metric if policy == "none" else f"{metric}, {policy.replace('_', ' ')}"
+    return metric if policy == "none" else f"{metric}, {policy_title(policy)}"
 
 
 def _number(value: float, std: float) -> str:

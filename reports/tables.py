@@ -10,7 +10,7 @@ from ..results.extent import Extent
 from ..results.metrics import METRICS, metrics_of
 from ..results.seeds import OverSeeds, over_seeds
 from .fitting import Column, FittedTable
-from .names import short_names
+from .names import policy_title, short_names
 from .spread import deviation, interval, spread_notes
 
 POLICY_ORDER = ("own", "normal_quantile", "normal_mean_std", "valid_dice", "valid_f1", "otsu", "fixed")
@@ -19,12 +19,15 @@ POLICY_ORDER = ("own", "normal_quantile", "normal_mean_std", "valid_dice", "vali
 def ordered_policies(table: pd.DataFrame) -> list[str]:
     """The policies of a table in the order to show them: built-in ones, those of plugins, and oracles last.
 
+    Variants of one policy stand in the order of the table.
+
     Args:
         table: With the columns `policy` and `oracle`.
     """
     known = {name: place for place, name in enumerate(POLICY_ORDER)}
     oracles = dict(zip(table["policy"], table["oracle"], strict=True))
-    return sorted(oracles, key=lambda name: (oracles[name], known.get(name, len(known)), name))
+    base = {policy: policy.partition("[")[0] for policy in oracles}
+    return sorted(oracles, key=lambda one: (oracles[one], known.get(base[one], len(known)), base[one]))
 
 
 def run_tables(scores: pd.DataFrame, measured: Mapping[str, Extent] | None = None) -> RenderableType:
@@ -63,13 +66,9 @@ def run_tables(scores: pd.DataFrame, measured: Mapping[str, Extent] | None = Non
     weights = sorted(set(scores.loc[scores["error"] == "", "weights"]) - {"none"})
     if weights:
         parts.append(Text(f"Weights: {'; '.join(weights)}.", style="dim"))
-    if (scores["oracle"]).any():
-        parts.append(
-            Text(
-                "oracle_dice chooses its threshold on the test set's own masks: an upper bound, not a result.",
-                style="dim",
-            )
-        )
+    for policy in scores.loc[scores["oracle"] & (scores["policy"] != "none"), "policy"].unique():
+        text = f"{policy} chooses its threshold on the test set's own masks: an upper bound, not a result."
+        parts.append(Text(text, style="dim"))
     parts += [Text(note, style="dim") for note in spread_notes(scores)]
     if scores["transductive"].any():
         parts.append(Text("* transductive: predictions depend on other test images.", style="dim"))
@@ -96,9 +95,8 @@ def _dice_table(dataset: str, rows: pd.DataFrame, caption: str) -> FittedTable:
     dice = rows[rows["metric"] == "dice"]
     policies = ordered_policies(dice)
     columns = [Column("method", "label")]
-    columns += [
-        Column(policy.replace("_", " "), style="dim" if policy.startswith("oracle") else "") for policy in policies
-    ]
+    oracles = set(dice.loc[dice["oracle"], "policy"])
+    columns += [Column(policy_title(one), style="dim" if one in oracles else "") for one in policies]
     table = FittedTable(f"{dataset}: mean DICE of anomalous images, by threshold policy", columns, caption)
     for method, own in rows.groupby("method", sort=False):
         by_policy = {policy: dice[(dice["method"] == method) & (dice["policy"] == policy)] for policy in policies}

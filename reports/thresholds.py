@@ -2,6 +2,7 @@
 
 import textwrap
 from collections.abc import Mapping
+from itertools import cycle
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ from ..results.extent import Extent
 from ..results.seeds import over_seeds
 from ..results.store import slug
 from .fitting import Column, FittedTable
-from .names import short_names
+from .names import policy_title, short_names
 from .spread import FEW, FEW_NOTE
 from .style import COLUMN, panels, plain, save
 from .tables import caption, data_notes, ordered_policies
@@ -28,6 +29,11 @@ _PANEL = 2.3, 1.6  # inches
 _TITLE_LETTER = 0.065  # likewise
 _MARKERS = "osD^vP*X<>hp"
 _LEVEL = "-."  # of masks without one threshold
+_REGRET = Text(
+    "regret: DICE of oracle_dice, which chooses its threshold on the test set's own masks, minus the policy's. "
+    "Below 0, a method's own mask beats every threshold of its map. The oracle is never ranked.",
+    style="dim",
+)
 
 
 def threshold_table(scores: pd.DataFrame) -> pd.DataFrame:
@@ -79,13 +85,8 @@ def threshold_report(
     parts += [Text(f"{row.policy} {row.note}.", style="dim") for row in left_out.itertuples()]
     if table["few_patients"].any():
         parts.append(Text(FEW_NOTE, style="dim"))
-    parts.append(
-        Text(
-            "regret: DICE of oracle_dice, which chooses its threshold on the test set's own masks, minus the policy's. "
-            "Below 0, a method's own mask beats every threshold of its map. The oracle is never ranked.",
-            style="dim",
-        )
-    )
+    if table["regret"].notna().any():
+        parts.append(_REGRET)
     return Group(*parts)
 
 
@@ -113,7 +114,7 @@ def threshold_figure(
     methods = list(dict.fromkeys(curves["method"]))
     policies = ordered_policies(table)
     colours = dict(zip(policies, sns.color_palette("colorblind", len(policies)), strict=True))
-    markers = dict(zip(policies, _MARKERS, strict=False))
+    markers = dict(zip(policies, cycle(_MARKERS), strict=False))
     columns = min(COLUMNS, len(methods))
     rows = -(-len(methods) // columns)
     points = table[np.isfinite(table["threshold"])]
@@ -191,7 +192,7 @@ def _rank_table(dataset: str, rows: pd.DataFrame) -> FittedTable:
     ranks = legal.pivot_table(index="method", columns="policy", values="rank", sort=False)[ordered_policies(legal)]
     ranks = ranks.dropna(axis="columns")  # a ranking of some methods says nothing of the others
     reference = "valid_dice" if "valid_dice" in ranks else next(iter(ranks.columns), "")
-    columns = [Column("method", "label"), *(Column(policy.replace("_", " ")) for policy in ranks.columns)]
+    columns = [Column("method", "label"), *(Column(policy_title(policy)) for policy in ranks.columns)]
     table = FittedTable(f"{dataset}: how the ranking changes from policy to policy", columns)
     for method, row in ranks.iterrows():
         table.add_row(str(method), *(f"{rank:g}" for rank in row), end_section=method == ranks.index[-1])

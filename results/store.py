@@ -479,8 +479,11 @@ def find_run(name: str, results: Path | UPath) -> RunStore:
 
 
 def scoring_of(record: Mapping[str, Any]) -> dict[str, Any]:
-    """How the scores of a run were computed, by its record; what is older than the option `padding` counted it."""
-    return {"padding": "count"} | record["config"]["score"]
+    """How the scores of a run were computed, by its record.
+
+    What is older than the options `padding` and `thresholds` counted the padding and took every policy.
+    """
+    return {"padding": "count", "thresholds": ["all"]} | record["config"]["score"]
 
 
 def slug(text: str) -> str:

@@ -30,7 +30,7 @@ _COMMANDS = {
     "baseline": "Write what a run measured to a file, for later runs to be compared with.",
     "check": "Compare a run with a baseline, and fail where it is worse: the gate for CI.",
     "verify": "Check that a run's numbers follow from its files.",
-    "list": "List methods, datasets, threshold policies, metrics or runs.",
+    "list": "List methods, datasets, threshold policies, metrics, options of a run, or runs.",
     "data": "Download, register, verify or generate datasets.",
     "weights": "Fetch, list or verify model weights.",
     "check-plugin": "Check that a method, dataset or policy keeps the contract.",

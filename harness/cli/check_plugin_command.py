@@ -75,7 +75,7 @@ def _kinds(name: str) -> list[str]:
     root, before = default_data_root(), name.partition("[")[0].strip()
     found = {
         "method": before in methods() or name.startswith(ANOMALIB),
-        "policy": name in policies(),
+        "policy": before in policies(),
         "dataset": dataset_name(name) in datasets() | registered(root) or dataset_path(name, root) is not None,
     }
     if not any(found.values()):

@@ -26,7 +26,7 @@ from rich.table import Column
 from rich.text import Text
 
 from ..api import Progress
-from ..registry import check_names
+from ..registry import check_names, check_policies
 
 if TYPE_CHECKING:
     from ...results.store import RunStore
@@ -188,6 +188,7 @@ def run_with_progress(config: "RunConfig", *, force: bool = False) -> tuple["Pla
         BenchError: As for `session.plan_run` and `session.execute_plan`.
     """
     check_names(config.methods, config.dataset, config.data_root)
+    check_policies(config.score.thresholds)
 
     from ..running import session
 

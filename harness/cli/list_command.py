@@ -1,5 +1,6 @@
 """`bench list`."""
 
+import dataclasses
 import shutil
 import sys
 import textwrap
@@ -9,17 +10,20 @@ import click
 from upath import UPath
 
 from ...results.metrics import METRICS
-from ..config import default_data_root
+from ..api import UsageError
+from ..config import RunConfig, default_data_root
 from ..files import explain
-from ..registry import METHODS, all_policies, datasets, methods, registered
+from ..registry import METHODS, all_policies, datasets, methods, policy_class, registered
 from .methods_page import methods_page
 from .metrics_page import metrics_page
 from .options import RESULTS
+from .options_page import options_page
+from .run_options import run_options
 
 
 @click.group()
 def command() -> None:
-    """List methods, datasets, threshold policies, metrics or runs."""
+    """List methods, datasets, threshold policies, metrics, options of a run, or runs."""
 
 
 @command.command("methods")
@@ -49,8 +53,36 @@ def list_datasets() -> None:
 
 @command.command("policies")
 def list_policies() -> None:
-    """List threshold policies, built in and from plugins: what each looks at. Every run applies all that it can."""
-    _print([(name, entry.summary) for name, entry in all_policies().items()])
+    """List threshold policies, built in and from plugins: their options and defaults, and what each looks at.
+
+    Every run applies all that it can, or those that --thresholds names, also with other options.
+    """
+    _print([(name, _policy_options(name), entry.summary) for name, entry in all_policies().items()])
+    click.echo(
+        "\nOptions stand in brackets, as in --thresholds 'normal_quantile[q=0.95],valid_dice'; docs/thresholds.md"
+    )
+
+
+def _policy_options(name: str) -> str:
+    """The options of a policy with their defaults."""
+    try:
+        fields = dataclasses.fields(policy_class(name))
+    except UsageError:  # it is not chosen, or a broken plugin, of which bench check-plugin tells more
+        return ""
+    return ",".join(
+        field.name + ("" if field.default is dataclasses.MISSING else f"={field.default}") for field in fields
+    )
+
+
+@command.command("options")
+@click.option("--markdown", is_flag=True, help="All that is known of them, as a page.")
+def list_options(markdown: bool) -> None:
+    """List the options of a run, as a run file, `bench run` and miasbench.run() take them."""
+    options = list(run_options(RunConfig))
+    if markdown:
+        click.echo(options_page(options), nl=False)
+        return
+    _print([(one.name, one.description.replace("`", "")) for one in options], ordered=False)
 
 
 @command.command("metrics")
@@ -84,12 +116,12 @@ def list_runs(results: UPath) -> None:
         click.echo(f"{run.name}  {record['created']}  {state}  {names}")
 
 
-def _print(rows: Sequence[tuple[str, ...]]) -> None:
-    """Prints rows in columns, sorted; in a terminal the last column is broken between words."""
+def _print(rows: Sequence[tuple[str, ...]], *, ordered: bool = True) -> None:
+    """Prints rows in columns, sorted by default; in a terminal the last column is broken between words."""
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)][:-1]
     left = sum(widths) + 2 * len(widths)
     room = max(shutil.get_terminal_size().columns - left, 20) if sys.stdout.isatty() else sys.maxsize
-    for row in sorted(rows):
+    for row in sorted(rows) if ordered else rows:
         before = "".join(f"{cell:{width}}  " for cell, width in zip(row[:-1], widths, strict=True))
         lines = textwrap.wrap(row[-1], room) or [""]
         click.echo((before + f"\n{' ' * left}".join(lines)).rstrip())

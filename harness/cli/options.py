@@ -65,6 +65,15 @@ def complete_policy(ctx: click.Context, param: click.Parameter, incomplete: str)
     return _matching(sorted(all_policies()), incomplete)
 
 
+def complete_policies(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+    """Names of threshold policies that can be chosen, also behind a comma."""
+    from ..registry import ALL_POLICIES, policies
+
+    before, comma, last = incomplete.rpartition(",")
+    known = sorted([ALL_POLICIES.name, "fixed", *policies()])
+    return [CompletionItem(f"{before}{comma}{name}") for name in known if name.startswith(last)]
+
+
 def complete_plugin(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
     """Names of methods, threshold policies and datasets, and the user's files."""
     from ..config import default_data_root

@@ -6,12 +6,12 @@ from pathlib import Path
 from typing import Any
 
 import click
-from click.core import ParameterSource
 
-from ..config import COMMAND_LINE, default_results, find_config, make_config, read_config
+from ..config import COMMAND_LINE, RunConfig, default_results, find_config, make_config, read_config
 from ..specs import split_datasets
 from . import FAILED_CELLS, NOTHING_MEASURED, OK
-from .options import LocalPath, ResultsFolder, complete_config, complete_dataset, complete_methods, complete_run
+from .options import LocalPath, complete_config
+from .run_options import with_options
 
 
 @click.command(
@@ -22,115 +22,27 @@ Examples:
   bench run --methods mias_sam --dataset phantom_liver_ct:train=100,test=40 --set mias_sam.gamma=3
   bench run --methods 'mias_sam[prompt=centroid],mias_sam[prompt=centroid_box]' --dataset liver_ct
   bench run --methods rd4ad,sam_refine[base=rd4ad] --dataset liver_ct --epochs 20
+  bench run --methods padim --dataset liver_ct --thresholds 'normal_quantile[q=0.95],valid_dice,oracle_dice'
   bench run --config run.yaml --seeds 0,1,2
   bench run --config paper --data-root DIR
 
-A run file holds the same options: `methods: [mias_sam]`, `dataset: [liver_ct]`, `set: {mias_sam: {gamma: 3}}`.
+A run file holds the same options: `methods: [mias_sam]`, `dataset: [liver_ct]`, `set: {mias_sam: {gamma: 3}}`;
+docs/run-options.md lists them.
 The command line wins over the file. The same command again goes on where it stopped.
 """,
 )
-@click.option(
-    "--methods",
-    "-m",
-    shell_complete=complete_methods,
-    metavar="NAME,…",
-    help="Methods, by name, or NAME[option=value,…] for a variant. See bench list methods.",
-)
-@click.option(
-    "--dataset",
-    "-d",
-    multiple=True,
-    shell_complete=complete_dataset,
-    metavar="NAME|PATH",
-    help="A dataset's name, NAME:option=value, a folder in BMAD's layout, or a YAML card. May be repeated.",
-)
-@click.option(
-    "--weights",
-    type=click.Choice(["published", "embedded"]),
-    help="The papers' weights, or small ones from Python packages.  [default: published]",
-)
-@click.option("--seeds", metavar="N,…", help="One cell per method and seed: 0,1,2 or 0-2.  [default: 0]")
-@click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]), help="[default: auto]")
-@click.option(
-    "--data-root",
-    type=LocalPath(),
-    help="Where datasets are.  [default: $MIASBENCH_DATA or the user's data folder]",
-)
-@click.option(
-    "--results",
-    type=ResultsFolder(),
-    metavar="DIR",
-    help="Where runs are kept.  [default: $MIASBENCH_RESULTS or ./bench-results]",
-)
-@click.option(
-    "--name",
-    shell_complete=complete_run,
-    help="The run's folder. If that run is there, it grows: cells of other methods, datasets and seeds stay in it and "
-    "in its tables; a cell of the same dataset, method and seed is replaced where anything has changed.  [default: "
-    "datasets and a hash]",
-)
-@click.option("--limit", type=int, metavar="N", help="At most N cases of each split, stratified; for a quick look.")
-@click.option(
-    "--size", type=int, metavar="PX", help="Width of the square in which images are seen and scored.  [default: 256]"
-)
-@click.option("--epochs", type=int, metavar="N", help="Of every method that is trained.  [default: as published]")
-@click.option("--batch-size", type=int, metavar="N", help="Of every method that is trained.  [default: as published]")
-@click.option(
-    "--set",
-    multiple=True,
-    metavar="METHOD.OPTION=VALUE",
-    help="An option of a method and all its variants. May be repeated.",
-)
-@click.option(
-    "--controls/--no-controls",
-    default=True,
-    help="Also run the methods that others name as their controls.  [default: controls]",
-)
-@click.option(
-    "--maps",
-    type=click.Choice(["float32", "float16", "none"]),
-    help="How anomaly maps are kept; none keeps scores only.  [default: float32]",
-)
-@click.option(
-    "--mask-edges", type=click.Choice(["nearest", "paper"]), help="How lesion masks are resized.  [default: nearest]"
-)
-@click.option(
-    "--padding",
-    type=click.Choice(["exclude", "count"]),
-    help="Whether the borders that make an image a square are scored as part of it.  [default: exclude]",
-)
-@click.option("--fixed-threshold", type=float, metavar="T", help="Also score masks at this threshold (policy fixed).")
-@click.option(
-    "--executor",
-    type=click.Choice(["local", "ray", "inline"]),
-    help="Cells in processes of their own, on a Ray cluster, or in this process.  [default: local]",
-)
-@click.option("--workers", type=int, metavar="N", help="At most N cells at once.  [default: as cores or GPUs allow]")
-@click.option("--threads", type=int, metavar="N", help="Of each cell.  [default: $OMP_NUM_THREADS, or 4 and more]")
-@click.option(
-    "--cell-memory",
-    type=float,
-    metavar="GIB",
-    help="What a cell is taken to need before one has run.  [default: 2]",
-)
-@click.option(
-    "--address", metavar="HOST:PORT", help="Of the Ray cluster.  [default: $RAY_ADDRESS, or one on this machine]"
-)
-@click.option("--shard-cases", type=int, metavar="N", help="On Ray: N cases of a split are one task.  [default: all]")
+@with_options(RunConfig)
 @click.option(
     "--config",
     type=LocalPath(),
     metavar="FILE|NAME",
     shell_complete=complete_config,
-    help="A YAML file with any of these options, or one that comes along: paper.",
+    help="A YAML file with any of these options, or the name of one that comes with miasbench: paper.",
 )
 @click.option("--force", is_flag=True, help="Run finished cells again.")
-@click.pass_context
-def command(ctx: click.Context, config: Path | None, force: bool, **options: Any) -> int:
+def command(config: Path | None, force: bool, **options: Any) -> int:
     """Run methods on datasets, score them, and print the table."""
-    given = {
-        name: value for name, value in options.items() if ctx.get_parameter_source(name) is not ParameterSource.DEFAULT
-    }
+    given = {name: value for name, value in options.items() if value not in (None, ())}
     values = read_config(find_config(config)) if config else {}
     if "dataset" in given:  # each is a text of its own, as it may be repeated
         given["dataset"] = [spec for text in given["dataset"] for spec in split_datasets(text)]

@@ -18,10 +18,10 @@ from ..api import (
 from ..config import ScoreConfig, default_data_root
 from ..contract import policy_problem
 from ..data.frame import frame_image
-from ..registry import make_policies, open_dataset
+from ..registry import find_policy, make_policy, open_dataset, policy_class
 from ..running.device import seed_everything
 from ..scoring.scanning import Scanned, load_truths, scan, where_scored
-from ..specs import suggest
+from ..specs import parse_policy
 from .rules import Check, Rule, held, problems
 
 _SIZE = 64
@@ -32,13 +32,13 @@ def check_policy(policy: type[ThresholdPolicy] | str) -> list[str]:
     """Holds a threshold policy to the contract of `harness.api`: lets it choose thresholds on a small phantom.
 
     Args:
-        policy: A class, or the name of a registered policy.
+        policy: A class, or the spec of a registered policy: `name` or `name[option=value,…]`.
 
     Returns:
         A sentence for each rule that is broken; empty where the policy keeps the contract.
 
     Raises:
-        UsageError: There is no such policy.
+        UsageError: There is no such policy, or it has no such option.
 
     Examples:
         >>> check_policy("valid_dice")
@@ -55,11 +55,15 @@ def policy_checks(policy: type[ThresholdPolicy] | str) -> Iterator[Check]:
     """
     rule = "it is a class of policies"
     if isinstance(policy, str):
-        known = make_policies()
-        if policy not in known:
-            raise UsageError(f"There is no policy {policy!r}. {suggest(policy, known)}")
-        made = known[policy]
-        problem = str(made) if isinstance(made, UsageError) else ""
+        spec = parse_policy(policy)
+        find_policy(spec.name)
+        made, problem = None, ""
+        try:
+            policy_class(spec.name)
+        except UsageError as error:
+            problem = str(error)
+        else:
+            made = make_policy(spec)
     else:
         problem = policy_problem(getattr(policy, "name", ""), policy)
         made = None if problem else policy()

@@ -9,8 +9,9 @@ import pandas as pd
 from ...results.store import StoredPrediction
 from ...results.tables import IDENTITY
 from ..api import Case, Prediction, Split, UsageError
-from ..config import ScoreConfig
+from ..config import make_score_config
 from ..data.frame import Truth
+from ..registry import check_policies
 from ..scoring.cell_scores import score_cell
 from ..scoring.masks import Lesions
 from ..scoring.scanning import SplitTruths
@@ -27,6 +28,7 @@ def score(
     masks: Sequence[np.ndarray] | None = None,
     valid_maps: Sequence[np.ndarray] = (),
     valid_truths: Sequence[np.ndarray] = (),
+    thresholds: str | Sequence[str] = "all",
     fixed_threshold: float | None = None,
     pixels: Literal["auto", "exact", "binned"] = "auto",
 ) -> pd.DataFrame:
@@ -45,6 +47,8 @@ def score(
         valid_maps: Anomaly maps of validation images, on which policies choose thresholds. Without them the policies
             that need them are left out, and their rows say so.
         valid_truths: Lesion masks of the validation images.
+        thresholds: Threshold policies, each `name` or `name[option=value,…]`; a text may hold several, with commas.
+            `all` is every one with its defaults.
         fixed_threshold: Also score the masks at this threshold, as policy `fixed`.
         pixels: Whether map values are rounded where there are many; see `bench score --help`.
 
@@ -53,13 +57,16 @@ def score(
         `ci_low`, `ci_high`, `n`, `patients`, `convention` and `note`, as docs/scores.md explains them.
 
     Raises:
-        UsageError: Numbers, sizes or types of the arrays do not fit, or a map holds NaN or infinity.
+        UsageError: Numbers, sizes or types of the arrays do not fit, a map holds NaN or infinity, or an option is
+            wrong.
 
     Examples:
         >>> scores = miasbench.score(maps, truths, patients=patients, valid_maps=..., valid_truths=...)
         >>> scores[scores["metric"] == "dice"][["policy", "value", "ci_low", "ci_high"]]
     """
-    config = ScoreConfig(fixed_threshold=fixed_threshold, pixels=pixels)
+    options = {"thresholds": thresholds, "fixed_threshold": fixed_threshold, "pixels": pixels}
+    config = make_score_config(options, "in score()")
+    check_policies(config.thresholds)
     splits: dict[Split, SplitTruths] = {
         "valid": _truths("valid", valid_maps, valid_truths, None),
         "test": _truths("test", maps, truths, patients),

@@ -68,7 +68,7 @@ def score_cell(
         return CellTables(table([], CASES), _scores_table(identity, rows, config), table([], CURVES))
     limit = _limit(config, test)
     scanned: dict[Split, Scanned] = {split: scan(truths[split], predictions[split], limit) for split in truths}
-    decisions, left_out = decide(scanned, config.fixed_threshold)
+    decisions, left_out = decide(scanned, config.thresholds, config.fixed_threshold)
     masks: list[list[dict[str, Any]]] = [[] for _ in decisions]
     ranked = pooled = _PatientTally(test.patients, scanned["test"].ranking)
     if scanned["test"].graded:

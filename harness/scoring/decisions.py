@@ -1,6 +1,6 @@
 """Threshold policies at work: each is handed what its type may see, and chooses."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -18,6 +18,7 @@ from ..api import (
     UsageError,
     ValidationPolicy,
 )
+from ..specs import Spec
 from .policies import Fixed
 from .scanning import Scanned
 from .tally import rounded_up
@@ -53,18 +54,19 @@ class Decision:
 
 
 def decide(
-    scanned: Mapping[Split, Scanned], fixed_threshold: float | None
+    scanned: Mapping[Split, Scanned], asked: Iterable[Spec], fixed_threshold: float | None
 ) -> tuple[list[Decision], list[tuple[dict[str, Any], str]]]:
-    """Lets every policy choose, built in and from plugins.
+    """Lets policies choose, built in and from plugins.
 
     Args:
         scanned: The validation and the test split.
+        asked: The policies; their texts name them in the tables.
         fixed_threshold: The threshold of the policy `fixed`; without it, the policy is left out.
 
     Returns:
         The decisions, oracles last; and, of the policies that could not choose, the columns that name each and why.
     """
-    policies = registry.make_policies()
+    policies = registry.make_policies(asked)
     if fixed_threshold is not None:
         policies["fixed"] = Fixed(fixed_threshold)
     decided = [Decision(OWN, None)] if scanned["test"].own_masks else []

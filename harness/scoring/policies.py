@@ -6,8 +6,10 @@ entry-point group `miasbench.policies`.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Annotated
 
 import numpy as np
+from pydantic import Field
 from skimage.filters import threshold_otsu
 
 from ..api import (
@@ -23,32 +25,40 @@ from ..api import (
 
 @dataclass(frozen=True)
 class NormalQuantile(NormalsPolicy):
-    """A quantile of all pixels of normal maps: a false-positive rate per pixel that is accepted.
+    """A quantile of all pixels of normal maps: it accepts a false-positive rate per pixel.
 
     Between two pixels it is the higher one.
+
+    Attributes:
+        q: Which quantile, 0 to 1.
     """
 
     name = "normal_quantile"
-    quantile: float = 0.99
+    q: Annotated[float, Field(ge=0, le=1)] = 0.99
 
     @property
     def convention(self) -> str:
-        return f"threshold: {self.quantile:g} quantile of normal validation pixels, the next higher of them"
+        return f"threshold: {self.q:.12g} quantile of normal validation pixels, the next higher of them"
 
     def threshold(self, normal_maps: Sequence[np.ndarray]) -> float:
-        return float(np.quantile(_pixels(normal_maps), self.quantile, method="higher"))
+        return float(np.quantile(_pixels(normal_maps), self.q, method="higher"))
 
 
 @dataclass(frozen=True)
 class NormalMeanStd(NormalsPolicy):
-    """Mean plus some standard deviations of all pixels of normal maps."""
+    """Mean plus some standard deviations of all pixels of normal maps.
+
+    Attributes:
+        deviations: How many, any finite number.
+    """
 
     name = "normal_mean_std"
-    deviations: float = 3.0
+    deviations: Annotated[float, Field(allow_inf_nan=False)] = 3.0
 
     @property
     def convention(self) -> str:
-        return f"threshold: mean + {self.deviations:g} standard deviations (divided by n) of normal validation pixels"
+        deviations = f"{self.deviations:.12g} standard deviations (divided by n)"
+        return f"threshold: mean + {deviations} of normal validation pixels"
 
     def threshold(self, normal_maps: Sequence[np.ndarray]) -> float:
         pixels = _pixels(normal_maps)
@@ -108,11 +118,15 @@ class Otsu(ImagePolicy):
 
 @dataclass(frozen=True)
 class Fixed(ThresholdPolicy):
-    """A threshold that the user gives, in the maps' own units."""
+    """A threshold that the user gives.
+
+    Attributes:
+        value: Finite, in the maps' own units.
+    """
 
     name = "fixed"
     looks_at = "nothing"
-    value: float
+    value: Annotated[float, Field(allow_inf_nan=False)]
 
     @property
     def convention(self) -> str:

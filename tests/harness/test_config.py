@@ -178,7 +178,7 @@ def test_a_config_survives_the_record_of_a_run() -> None:
         ("method", "methods"),
         ("datasets", "dataset"),
         ("seed", "seeds"),
-        ("treshold", "fixed_threshold"),
+        ("treshold", "thresholds"),
         ("colour", None),
         ("lmit", "limit"),
     ],

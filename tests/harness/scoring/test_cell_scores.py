@@ -357,7 +357,7 @@ def test_policies_see_images_without_their_padding(monkeypatch: pytest.MonkeyPat
             assert seen["valid"] == [one.shape for one in labelled.truths]
             return 0.5
 
-    monkeypatch.setattr(registry, "make_policies", lambda: {"normals": Normals(), "valid": Valid()})
+    monkeypatch.setattr(registry, "make_policies", lambda _: {"normals": Normals(), "valid": Valid()})
     UNEVEN.score()
     expected = [(14, 24), (24, 14), (24, 24), (10, 24)]
     assert seen["normals"] == expected
@@ -605,7 +605,7 @@ def test_scores_and_curves_agree_at_every_policys_threshold(
     monkeypatch: pytest.MonkeyPatch, pixels: str, edges: str, padding: str
 ) -> None:
     made = registry.make_policies() | {"grid": Grid()}
-    monkeypatch.setattr(registry, "make_policies", lambda: made)
+    monkeypatch.setattr(registry, "make_policies", lambda _: made)
 
     def of_kind(change: Callable[[np.ndarray], np.ndarray]) -> Callable[[np.ndarray, Any], np.ndarray]:
         return lambda values, _: values if values.dtype == bool else change(values).astype(np.float32)
@@ -641,7 +641,7 @@ def test_thresholds_beyond_what_float32_holds_keep_their_meaning(
     def zeros_and_ones(values: np.ndarray, _: Any) -> np.ndarray:
         return values if values.dtype == bool else (np.indices(values.shape).sum(0) % 2).astype(np.float32)
 
-    monkeypatch.setattr(registry, "make_policies", lambda: {"extreme": Extreme()})
+    monkeypatch.setattr(registry, "make_policies", lambda _: {"extreme": Extreme()})
     cases = Drawn(((24, 24),)).score(zeros_and_ones).cases
     extreme = cases[cases["policy"] == "extreme"]
     np.testing.assert_array_equal(extreme["predicted_px"] / extreme["image_px"], share)
@@ -707,7 +707,7 @@ def test_plugins_policies_are_applied_and_fail_alone(monkeypatch: pytest.MonkeyP
     before, _ = score(*make_cell())
     added = {"fragile": Fragile(), "recall": Recall(), "blank": Blank(), "broken": UsageError("it is broken")}
     made = {**registry.make_policies(), **added}
-    monkeypatch.setattr(registry, "make_policies", lambda: made)
+    monkeypatch.setattr(registry, "make_policies", lambda _: made)
     truths, predictions = make_cell()
     cases, scores = score(truths, predictions)
     pd.testing.assert_frame_equal(cases[cases["policy"] != "recall"].reset_index(drop=True), before)

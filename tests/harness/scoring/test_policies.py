@@ -265,4 +265,4 @@ def test_what_each_policy_looks_at_is_its_type() -> None:
 def test_policies_are_values() -> None:
     assert NormalQuantile(0.9) == NormalQuantile(0.9) != NormalQuantile(0.8)
     with pytest.raises(AttributeError):
-        NormalQuantile().quantile = 0.5  # pyright: ignore[reportAttributeAccessIssue]
+        NormalQuantile().q = 0.5  # pyright: ignore[reportAttributeAccessIssue]
