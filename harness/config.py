@@ -436,17 +436,21 @@ def read_config(path: Path) -> RunFile:
     except UnicodeDecodeError as error:
         raise UsageError(f"The run file {path} cannot be read: it is not UTF-8. Save it as UTF-8.") from error
     except yaml.YAMLError as error:
-        raise UsageError(f"The run file {path} is not YAML{_told(error)}") from error
+        raise UsageError(f"The run file {path} is not YAML{_told(error, path)}") from error
     if not isinstance(content, dict):
         raise UsageError(f"The run file {path} should hold options such as `methods: [mias_sam]`.")
     return RunFile(content, lines)
 
 
-def _told(error: yaml.YAMLError) -> str:
-    """What is wrong, and in which line, as the end of a sentence."""
+def _told(error: yaml.YAMLError, path: Path) -> str:
+    """What is wrong, in which line and at which option, as the end of a sentence."""
     problem, mark = str(getattr(error, "problem", "")), getattr(error, "problem_mark", None)
     hint = next((told for pattern, told in _HINTS.items() if re.search(pattern, problem)), "")
-    return f", line {mark.line + 1}: {hint}." if hint and mark else f": {' '.join(str(error).split())}"
+    if not (hint and mark):
+        return f": {' '.join(str(error).split())}"
+    before = path.read_text(encoding="utf-8").splitlines()[: mark.line + 1]
+    option = next((match[1] for line in reversed(before) if (match := re.match(r"([\w-]+)\s*:", line))), "")
+    return f", line {mark.line + 1}{f', option {option}' if option else ''}: {hint}."
 
 
 def make_config(
@@ -508,7 +512,7 @@ def _checked(model: type[_Model], options: Mapping[str, Any], place: Callable[[S
         if first["type"] == "extra_forbidden":
             known = ScoreConfig.model_fields if len(first["loc"]) > 1 else _known()
             raise UsageError(f"Unknown option {name!r} {where}. {suggest(name, known)}") from error
-        message = first["msg"].removeprefix("Value error, ")
+        message = first["msg"].removeprefix("Value error, ").rstrip(".")
         raise UsageError(f"Option {name} {where}: {message} (got {first['input']!r}).") from error
 
 

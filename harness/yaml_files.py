@@ -28,7 +28,7 @@ class _LoaderOfText(_Loader):
     """Leaves `yes`, `0100` or `1.10` the text that they are; a number is one only where it has the very same text."""
 
 
-def _number(construct: Callable[[Any, yaml.Node], Any]) -> Callable[[Any, yaml.ScalarNode], Any]:
+def _number(construct: Callable[[Any, yaml.ScalarNode], Any]) -> Callable[[Any, yaml.ScalarNode], Any]:
     def read(loader: Any, node: yaml.ScalarNode) -> Any:
         text = loader.construct_scalar(node)
         try:

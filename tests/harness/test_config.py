@@ -7,7 +7,15 @@ import pytest
 
 from miasbench.harness.api import UsageError
 from miasbench.harness.cache import Cache
-from miasbench.harness.config import default_data_root, default_results, find_config, make_config, read_config
+from miasbench.harness.config import (
+    RunConfig,
+    default_data_root,
+    default_results,
+    find_config,
+    make_config,
+    make_score_config,
+    read_config,
+)
 from miasbench.harness.specs import Spec
 from miasbench.methods.weights import weights_folder
 
@@ -334,3 +342,186 @@ def test_a_shipped_run_file_is_found_by_its_name(tmp_path: Path, monkeypatch: py
     assert find_config(Path("paper")) == Path("paper"), "a file of the user's own wins"
     with pytest.raises(UsageError, match=r"no run file papre, and none of that name comes with miasbench: paper\."):
         find_config(Path("papre"))
+
+
+@pytest.fixture
+def file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], RunConfig]:
+    """Reads a run file of these lines, which stand below the two that every run needs."""
+    monkeypatch.chdir(tmp_path)
+
+    def read(*lines: str) -> RunConfig:
+        Path("run.yaml").write_text("\n".join(["methods: intensity", "dataset: ./a", *lines]), encoding="utf-8")
+        return make_config(read_config(Path("run.yaml")), WHERE)
+
+    return read
+
+
+@pytest.mark.parametrize(
+    ("line", "option", "read"),
+    [
+        ("size: '64'", "size", 64),
+        ("size: 0100", "size", 100),
+        ("limit: 10k", "limit", 10_000),
+        ('limit: "2M"', "limit", 2_000_000),
+        ("workers: 2", "workers", 2),
+        ("cell_memory: 1e1", "cell_memory", 10.0),
+        ("cell_memory: .5", "cell_memory", 0.5),
+        ("seeds: 0-2", "seeds", [0, 1, 2]),
+        ("seeds: 010", "seeds", [10]),
+        ("controls: no", "controls", False),
+        ("controls: 'off'", "controls", False),
+        ("no_controls: yes", "controls", False),
+        ("no-controls: 'false'", "controls", True),
+        ("name: 1.10", "name", "1.10"),
+        ("name: yes", "name", "yes"),
+        ("name: 0123", "name", "0123"),
+        ("name: 2026-11-27", "name", "2026-11-27"),
+        ("name: 2026-13-45", "name", "2026-13-45"),
+        ("set: intensity.sigma=3", "set", {"intensity": {"sigma": "3"}}),
+        ("set: 'intensity[sigma=3]'", "set", {"intensity": {"sigma": "3"}}),
+        ("set: {intensity.sigma=3, ae.epochs=1}", "set", {"intensity": {"sigma": "3"}, "ae": {"epochs": "1"}}),
+        ("set: [intensity.sigma: 3, ae.epochs=1]", "set", {"intensity": {"sigma": 3}, "ae": {"epochs": "1"}}),
+        ("name: ~", "name", None),
+    ],
+)
+def test_a_run_file_takes_what_the_command_line_takes(
+    file: Callable[..., RunConfig], line: str, option: str, read: Any
+) -> None:
+    assert getattr(file(line), option) == read
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "thresholds: normal_quantile[q=0.95], valid_dice",
+        'thresholds: "normal_quantile[q=0.95],valid_dice"',
+        "thresholds: ['normal_quantile[q=0.95]', valid_dice]",
+        "thresholds:\n  - normal_quantile[q=0.95]\n  - valid_dice",
+        "score: {thresholds: ['normal_quantile[ q = 0.95 ]', valid_dice]}",
+    ],
+)
+def test_names_with_options_have_many_spellings(file: Callable[..., RunConfig], line: str) -> None:
+    assert file(line).score.thresholds == [Spec("normal_quantile", (("q", "0.95"),)), Spec("valid_dice")]
+
+
+@pytest.mark.parametrize("dataset", ["2024", "2024-01-02", "1.50", "no"])
+def test_a_folder_may_look_like_a_number_a_date_or_a_truth_value(
+    file: Callable[..., RunConfig], tmp_path: Path, dataset: str
+) -> None:
+    for text in (dataset, f"[{dataset}]", f"[./a, '{dataset}']"):
+        Path("run.yaml").write_text(f"methods: intensity\ndataset: {text}\n")
+        assert make_config(read_config(Path("run.yaml")), WHERE).dataset[-1] == dataset
+
+
+@pytest.mark.parametrize(
+    ("lines", "says"),
+    [
+        (["", "size: big"], "Option size in run.yaml, line 4: Input should be a valid integer"),
+        (["limit: yes"], "Option limit in run.yaml, line 3: Input should be a valid integer"),
+        (["seeds: [0, 1.5]"], "Option seeds.1 in run.yaml, line 3: "),
+        (["seeds:", "  - 0", "  - -1"], "Option seeds.1 in run.yaml, line 5: "),
+        (["mask-edges: soft"], "Option score.mask_edges in run.yaml, line 3: "),
+        (["score:", "  mask_edges: soft"], "Option score.mask_edges in run.yaml, line 4: "),
+        (
+            ["score:", "  mask_edgs: soft"],
+            "Unknown option 'score.mask_edgs' in run.yaml, line 4. Did you mean 'mask_edges'?",
+        ),
+        (["", "seed: 3"], "Unknown option 'seed' in run.yaml, line 4. Did you mean 'seeds'?"),
+        (
+            ["batch-size: 1", "batch_size: 2"],
+            "Option batch_size is given twice in run.yaml, line 4, with - and with _.",
+        ),
+        (["set:", "  intensity: 3"], "Option set.intensity in run.yaml, line 4: it should hold options"),
+        (["set: sigma=3"], "Option set in run.yaml, line 3: 'sigma=3' should look like mias_sam.gamma=5."),
+        (["force: true"], "Option force in run.yaml, line 3: it belongs on the command line, as --force."),
+        (["no_controls: maybe"], "Option no_controls in run.yaml, line 3: it should be true or false (got 'maybe')."),
+        (["controls: no", "no_controls: yes"], "Option controls is given twice in run.yaml, line 4, with no_"),
+        (["thresholds: ''"], "Option score.thresholds in run.yaml, line 3: List should have at least 1 item"),
+        (["thresholds: [3]"], "Option score.thresholds.0 in run.yaml, line 3: a name and its options are one text"),
+        (["thresholds: {otsu: 3}"], "Option score.thresholds in run.yaml, line 3: a name and its options are one text"),
+        (
+            ["thresholds: otsu[a"],
+            "Option score.thresholds in run.yaml, line 3: A bracket has no counterpart in 'otsu[a'",
+        ),
+        (["thresholds: [otsu=3]", "size: 1"], "Option size in run.yaml, line 4: "),
+    ],
+)
+def test_a_message_names_the_file_the_option_and_the_line(
+    file: Callable[..., RunConfig], lines: list[str], says: str
+) -> None:
+    with pytest.raises(UsageError) as caught:
+        file(*lines)
+    assert str(caught.value).startswith(says)
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        (
+            "methods: [intensity[sigma=3], ae]\ndataset: ./a",
+            ', line 1, option methods: within [ ], a name with options needs quotes, as in ["mias_sam[gamma=3]"].',
+        ),
+        (
+            "methods: intensity\ndataset: phantom_brain_mri: train=4",
+            ", line 2, option dataset: where a blank follows a colon, YAML reads a key and its value; leave out the "
+            "blank, or put the text in quotes.",
+        ),
+        (
+            "methods:\n  - 'intensity', 'ae'\ndataset: ./a",
+            ", line 2, option methods: several texts in quotes need [ ] around them.",
+        ),
+        (
+            "methods: intensity\n\tdataset: ./a",
+            ", line 2, option methods: blanks should stand before an option, not tabs.",
+        ),
+        ("methods: @all\ndataset: ./a", ", line 1, option methods: a text that begins so needs quotes."),
+        ("[" * 2000, ": maximum recursion depth exceeded"),
+    ],
+)
+def test_what_yaml_reads_otherwise_is_told_with_line_and_option(tmp_path: Path, text: str, says: str) -> None:
+    path = tmp_path / "run.yaml"
+    path.write_text(text)
+    with pytest.raises(UsageError) as caught:
+        read_config(path)
+    assert str(caught.value).startswith(f"The run file {path} is not YAML{says}")
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("line", "says"),
+    [
+        (
+            "dataset: [phantom:train=4,size=64]",
+            "Option dataset in run.yaml, line 2: within [ ], YAML splits at each comma:",
+        ),
+        ("dataset: [phantom: train=4]", "Option dataset.0 in run.yaml, line 2: a name and its options are one text"),
+        ("dataset: {phantom: {train: 4}}", "Option dataset in run.yaml, line 2: a name and its options are one text"),
+    ],
+)
+def test_a_dataset_that_yaml_takes_apart_is_told(file: Callable[..., RunConfig], line: str, says: str) -> None:
+    Path("run.yaml").write_text(f"methods: intensity\n{line}\n")
+    with pytest.raises(UsageError) as caught:
+        make_config(read_config(Path("run.yaml")), WHERE)
+    assert str(caught.value).startswith(says)
+
+
+def test_a_method_of_another_form_is_told_with_its_place() -> None:
+    message = refused(LEAST | {"methods": ["intensity", "ae[epochs]"]})
+    assert message.startswith("Option methods.1 in run.yaml: 'epochs' in the method ae[epochs] is not of the form")
+
+
+def test_options_of_scoring_alone() -> None:
+    config = make_score_config({"thresholds": "otsu, fixed[value=3]", "pixels": None}, "in score()")
+    assert config.thresholds == [Spec("otsu"), Spec("fixed", (("value", "3"),))]
+    assert config.pixels == "auto"
+    with pytest.raises(UsageError, match=r"^Option fixed_threshold in score\(\): .* \(got nan\)\.$"):
+        make_score_config({"fixed_threshold": float("nan")}, "in score()")
+
+
+def test_thresholds_survive_the_record_of_a_run() -> None:
+    config = make_config(LEAST | {"thresholds": "all,normal_quantile[q=0.5]"}, WHERE)
+    record = config.model_dump(mode="json")
+    assert record["score"]["thresholds"] == config.score.model_dump()["thresholds"] == ["all", "normal_quantile[q=0.5]"]
+    assert make_config(record, WHERE) == config
+    del record["score"]["thresholds"]
+    assert make_config(record, WHERE).score.thresholds == [Spec("all")], "as version 0.1.0 wrote it"

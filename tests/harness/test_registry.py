@@ -22,7 +22,20 @@ from miasbench.harness.api import (
     UsageError,
     ValidationPolicy,
 )
-from miasbench.harness.registry import Entry, build_method, make_policies, method_class, open_dataset, with_inner
+from miasbench.harness.registry import (
+    ALL_POLICIES,
+    Entry,
+    build_method,
+    check_policies,
+    located,
+    make_policies,
+    make_policy,
+    method_class,
+    open_dataset,
+    with_inner,
+)
+from miasbench.harness.scoring.policies import Fixed, NormalQuantile, Otsu
+from miasbench.harness.specs import Spec, parse_policy, split_list
 
 Register = Callable[..., None]
 
@@ -295,8 +308,21 @@ def test_options_of_datasets(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
+    "text",
+    ["phantom_liver_ct:train=3,size=64", "phantom_liver_ct[train=3,size=64]", "phantom_liver_ct[ train=3, size=64]"],
+)
+def test_a_dataset_is_the_same_in_either_spelling(tmp_path: Path, text: str) -> None:
+    dataset = open_dataset(text, tmp_path)
+    assert dataset.name == located(text, tmp_path) == "phantom_liver_ct:train=3,size=64"
+    assert len(dataset.cases("train")) == 3
+
+
+@pytest.mark.parametrize(
     ("spec", "says"),
     [
+        ("phantom_liver_ct[tran=3]", "has no option 'tran'. Did you mean 'train'?"),
+        ("phantom_liver_ct[train=3", "The dataset 'phantom_liver_ct[train=3' is not of the form name"),
+        ("brain_mir[size=3]", "There is no dataset 'brain_mir'. Did you mean 'brain_mri'?"),
         ("brain_mir", "There is no dataset 'brain_mir'. Did you mean 'brain_mri'?"),
         ("phantom_liver_ct:tran=3", "has no option 'tran'. Did you mean 'train'?"),
         ("phantom_liver_ct:train", "'train' in --dataset phantom_liver_ct:train is not of the form option=value"),
@@ -323,7 +349,7 @@ class Half(ImagePolicy):
     """Keeps the contract of a threshold policy."""
 
     name = "half"
-    share: float = 0.5
+    share: Annotated[float, Field(gt=0, le=1)] = 0.5
 
     def threshold(self, anomaly_map: np.ndarray) -> float:
         return self.share * float(anomaly_map.max())
@@ -390,3 +416,59 @@ def test_a_plugin_that_is_installed_meanwhile_is_seen(tmp_path: Path, monkeypatc
     (installed / "METADATA").write_text("Name: late\nVersion: 1.0\n")
     (installed / "entry_points.txt").write_text("[miasbench.methods]\nlate = late:Late\n")
     assert registry.methods()["late"].distribution == "late 1.0"
+
+
+def test_policies_have_options_and_several_of_one_kind_stand_beside_each_other() -> None:
+    asked = map(parse_policy, split_list("normal_quantile[q=0.95],normal_quantile[q=.5],otsu,fixed[value=60]"))
+    assert make_policies(asked) == {
+        "normal_quantile[q=0.95]": NormalQuantile(0.95),
+        "normal_quantile[q=.5]": NormalQuantile(0.5),
+        "otsu": Otsu(),
+        "fixed[value=60]": Fixed(60),
+    }
+
+
+def test_all_stands_for_every_policy_with_its_defaults() -> None:
+    made = make_policies([ALL_POLICIES, Spec("normal_quantile", (("q", "0.5"),))])
+    assert list(made) == [*registry.POLICIES, "normal_quantile[q=0.5]"]
+    assert made["normal_quantile"] == NormalQuantile(0.99), "named as version 0.1.0 named it"
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("normal_quantil", "There is no policy 'normal_quantil'. Did you mean 'normal_quantile'? Known: "),
+        ("normal_quantile[p=1]", "normal_quantile[p=1] has no option 'p'. Known: q."),
+        ("normal_quantile[q=2]", "normal_quantile[q=2].q=2: Input should be less than or equal to 1."),
+        ("normal_quantile[q=nan]", "normal_quantile[q=nan].q=nan: Input should be "),
+        ("normal_quantile[q=high]", "normal_quantile[q=high].q=high: Input should be a valid number"),
+        ("normal_mean_std[deviations=inf]", "normal_mean_std[deviations=inf].deviations=inf: Input should be a finite"),
+        ("otsu[bins=3]", "otsu[bins=3] has no option 'bins'. It has none."),
+        ("fixed", "fixed needs the option value: fixed[value=…]."),
+        ("own", "own cannot be chosen: where a method makes masks itself, they are always scored."),
+        ("half[share=0]", "half[share=0].share=0: Input should be greater than 0."),
+        ("picky[even=3]", "picky[even=3]: 3 is odd"),
+    ],
+)
+def test_a_wrong_policy_is_one_message(register: Register, text: str, says: str) -> None:
+    @dataclass(frozen=True)
+    class Picky(Half):
+        name = "picky"
+        even: int = 2
+
+        def __post_init__(self) -> None:
+            if self.even % 2:
+                raise ValueError(f"{self.even} is odd")
+
+    register("half", Half, "POLICIES")
+    register("picky", Picky, "POLICIES")
+    with pytest.raises(UsageError) as caught:
+        make_policy(parse_policy(text))
+    assert str(caught.value).startswith(says)
+    with pytest.raises(UsageError):
+        check_policies([ALL_POLICIES, parse_policy(text)])
+
+
+def test_a_plugins_policy_takes_options(register: Register) -> None:
+    register("half", Half, "POLICIES")
+    assert make_policy(parse_policy("half[share=0.25]")) == Half(0.25)

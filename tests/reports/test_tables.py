@@ -4,7 +4,8 @@ from typing import Any
 import pandas as pd
 from rich.console import Console
 
-from miasbench.reports.tables import POLICY_ORDER, run_tables
+from miasbench.reports.names import policy_title
+from miasbench.reports.tables import POLICY_ORDER, ordered_policies, run_tables
 from miasbench.results.extent import Extent
 from miasbench.results.tables import SCORES, failed_cell, table
 
@@ -141,3 +142,24 @@ def test_a_long_name_is_shown_whole() -> None:
     Console(file=out, width=140).print(run_tables(table(rows, SCORES)))
     first_column = "".join(line[1:].split("│")[0].strip() for line in out.getvalue().splitlines() if line[:1] == "│")
     assert first_column.startswith(name)
+
+
+def test_variants_of_a_policy_stand_together_in_the_order_of_the_table_and_oracles_last() -> None:
+    names = ["best", "otsu", "mine[b=10]", "mine[b=2]", "normal_quantile[q=0.99]", "normal_quantile[q=0.5]", "mine"]
+    rows = pd.DataFrame({"policy": names, "oracle": [name == "best" for name in names]})
+    expected = ["normal_quantile[q=0.99]", "normal_quantile[q=0.5]", "otsu", "mine[b=10]", "mine[b=2]", "mine", "best"]
+    assert ordered_policies(rows) == expected
+
+
+def test_the_title_of_a_policy_keeps_the_text_of_its_options() -> None:
+    assert policy_title("normal_quantile") == "normal quantile"
+    assert policy_title("normal_quantile[q=0.95]") == "normal quantile [q=0.95]"
+    assert policy_title("by_rule[a_b=c_d]") == "by rule [a_b=c_d]"
+
+
+def test_each_oracle_of_the_table_is_told_below() -> None:
+    oracles = [row("dice", 0.5, name, oracle=True, looks_at="oracle") for name in ("oracle_dice", "greedy")]
+    shown = text(*oracles, row("dice", 0.4, "otsu"))
+    assert "oracle_dice chooses its threshold on the test set's own masks" in shown
+    assert "greedy chooses its threshold on the test set's own masks" in shown
+    assert "own masks" not in text(row("dice", 0.4, "otsu"), row("best_f1", 0.4, oracle=True))

@@ -151,3 +151,20 @@ def test_the_figure_shows_methods_whose_first_seeds_differ(tmp_path: Path) -> No
         for at, tables in enumerate([(curves(), scores()), (once, others)])
     ]
     assert sizes[0] == sizes[1], "as many panels"
+
+
+def test_any_number_of_policies_can_be_drawn(tmp_path: Path) -> None:
+    many = pd.concat(
+        [scores(), *(scores().replace("otsu", f"normal_quantile[q=0.{place}]") for place in range(10, 40))]
+    )
+    assert threshold_figure(curves(), many, "liver_ct", tmp_path).exists()
+
+
+def test_without_an_oracle_nothing_is_said_of_regret() -> None:
+    found = scores()
+    legal = found[~found["oracle"] & (found["metric"] != "regret")]
+    console = Console(file=io.StringIO(), width=160)
+    console.print(threshold_report(threshold_table(legal), legal[legal["note"] != ""][["policy", "note"]]))
+    shown = console.file.getvalue()  # type: ignore[attr-defined]
+    assert "regret: DICE of oracle_dice" not in shown
+    assert "where each policy landed" in shown

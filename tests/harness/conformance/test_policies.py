@@ -73,6 +73,12 @@ def test_a_broken_rule_is_named_and_no_other(policy: Any, says: str) -> None:
     assert problem.startswith(says)
 
 
+def test_a_policy_is_checked_with_its_options() -> None:
+    assert check_policy("normal_quantile[q=0.5]") == []
+    with pytest.raises(UsageError, match=r"normal_quantile\[q=2\]\.q=2: Input should be less"):
+        check_policy("normal_quantile[q=2]")
+
+
 def test_a_name_that_there_is_none_of_is_one_message() -> None:
     with pytest.raises(UsageError, match="Did you mean 'otsu'"):
         check_policy("ots")

@@ -53,6 +53,21 @@ def test_without_validation_images_policies_say_what_they_lack() -> None:
     assert "image_auroc" not in scores.index.get_level_values("metric")
 
 
+def test_several_policies_of_one_kind_stand_beside_each_other() -> None:
+    maps, truths = list(np.random.default_rng(1).random((4, 8, 8))), [np.eye(8, dtype=bool)] * 4
+    normal = {"valid_maps": maps[:2], "valid_truths": [np.zeros((8, 8), bool)] * 2}
+    asked = ["normal_quantile[q=0.5]", "normal_quantile[q=0.9]", "fixed[value=0.5]", "fixed[value=0.6]"]
+    scores = miasbench.score(maps, truths, thresholds=asked, **normal)
+    rows = scores[scores["metric"] == "dice"].set_index("policy")
+    assert list(rows.index) == asked
+    pixels = np.sort(np.float32(maps[:2]).ravel())
+    assert rows["threshold"].tolist() == [pixels[64], pixels[115], 0.5, np.float32(0.6)]
+    assert "0.5 quantile" in rows["convention"][asked[0]]
+    assert "0.9 quantile" in rows["convention"][asked[1]]
+    text = miasbench.score(maps, truths, thresholds=", ".join(asked), **normal)
+    pd.testing.assert_frame_equal(text, scores)
+
+
 MAP, TRUTH = np.zeros((4, 4), np.float32), np.eye(4, dtype=bool)
 
 
@@ -67,6 +82,9 @@ MAP, TRUTH = np.zeros((4, 4), np.float32), np.eye(4, dtype=bool)
         (([MAP], [TRUTH], {"masks": [MAP]}), r"Mask 0 is float32 \(4, 4\), it should be bool"),
         (([MAP], [TRUTH], {"valid_maps": [MAP]}), "There are 1 maps and 0 truths of the validation images"),
         (([MAP * np.nan], [TRUTH]), "NaN"),
+        (([MAP], [TRUTH], {"thresholds": "otsoo"}), "There is no policy 'otsoo'. Did you mean 'otsu'?"),
+        (([MAP], [TRUTH], {"thresholds": "otsu["}), r"^Option thresholds in score\(\): A bracket has no counterpart"),
+        (([MAP], [TRUTH], {"fixed_threshold": np.inf}), r"^Option fixed_threshold in score\(\): "),
     ],
 )
 def test_arrays_that_do_not_fit_are_named(arguments: tuple, said: str) -> None:

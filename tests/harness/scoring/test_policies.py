@@ -262,6 +262,19 @@ def test_what_each_policy_looks_at_is_its_type() -> None:
     }
 
 
+@pytest.mark.parametrize(
+    ("policy", "says"),
+    [
+        (NormalQuantile(), "threshold: 0.99 quantile of normal"),
+        (NormalQuantile(0.9999999), "threshold: 0.9999999 quantile of normal"),
+        (NormalMeanStd(), "threshold: mean + 3 standard deviations"),
+        (NormalMeanStd(2.5), "threshold: mean + 2.5 standard deviations"),
+    ],
+)
+def test_the_convention_tells_the_options(policy: NormalQuantile | NormalMeanStd, says: str) -> None:
+    assert policy.convention.startswith(says)
+
+
 def test_policies_are_values() -> None:
     assert NormalQuantile(0.9) == NormalQuantile(0.9) != NormalQuantile(0.8)
     with pytest.raises(AttributeError):
