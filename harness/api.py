@@ -364,10 +364,10 @@ class ThresholdPolicy(ABC):
     Thresholds are rounded up to the next float32, once, so that the comparison means the same everywhere.
 
     A policy derives from one of the four types below, which say what it may look at: it is handed that and nothing
-    else. It is a frozen dataclass whose fields have defaults.
+    else. It is a frozen dataclass whose fields have defaults. They are its options, as in `normal_quantile[q=0.95]`.
 
     Attributes:
-        name: Its name in the results.
+        name: Its name in the results where it was given no options.
         looks_at: The data that it may see.
     """
 

@@ -60,7 +60,7 @@ def test_several_policies_of_one_kind_stand_beside_each_other() -> None:
     scores = miasbench.score(maps, truths, thresholds=asked, **normal)
     rows = scores[scores["metric"] == "dice"].set_index("policy")
     assert list(rows.index) == asked
-    pixels = np.sort(np.float32(maps[:2]).ravel())
+    pixels = np.sort(np.asarray(maps[:2], np.float32).ravel())
     assert rows["threshold"].tolist() == [pixels[64], pixels[115], 0.5, np.float32(0.6)]
     assert "0.5 quantile" in rows["convention"][asked[0]]
     assert "0.9 quantile" in rows["convention"][asked[1]]
