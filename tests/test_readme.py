@@ -55,7 +55,7 @@ def test_the_index_names_every_page() -> None:
 
 
 def test_the_run_file_is_one() -> None:
-    config = make_config(yaml.safe_load(blocks("running.md", "yaml")[0]), "in the README")
+    config = make_config(yaml.safe_load(blocks("running.md", "yaml", "A run file")[0]), "in the README")
     assert config.seeds == [0, 1, 2]
 
 

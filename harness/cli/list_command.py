@@ -55,12 +55,9 @@ def list_datasets() -> None:
 def list_policies() -> None:
     """List threshold policies, built in and from plugins: their options and defaults, and what each looks at.
 
-    Every run applies all that it can, or those that --thresholds names, also with other options.
+    Every run applies all that it can, or those that --thresholds names, as in 'normal_quantile[q=0.95],valid_dice'.
     """
     _print([(name, _policy_options(name), entry.summary) for name, entry in all_policies().items()])
-    click.echo(
-        "\nOptions stand in brackets, as in --thresholds 'normal_quantile[q=0.95],valid_dice'; docs/thresholds.md"
-    )
 
 
 def _policy_options(name: str) -> str:

@@ -315,7 +315,13 @@ class TestRun:
             "address": None,
             "shard_cases": 0,
             "set": {"intensity": {"sigma": 1}},
-            "score": {"mask_edges": "paper", "fixed_threshold": 90, "pixels": "exact", "padding": "count"},
+            "score": {
+                "thresholds": ["normal_quantile[q=0.9]", "valid_dice"],
+                "mask_edges": "paper",
+                "fixed_threshold": 90,
+                "pixels": "exact",
+                "padding": "count",
+            },
         }
         (tmp_path / "run.yaml").write_text(yaml.safe_dump(options))
         code, _, err = bench("run", "--config", "run.yaml", "--seeds", "4", "--set", "intensity.sigma=3")
@@ -328,9 +334,9 @@ class TestRun:
     @pytest.mark.parametrize(
         ("content", "says"),
         [
-            ("set: 5", "Option set in run.yaml: it should hold options"),
-            ("set: {intensity: 5}", "Option set.intensity in run.yaml: it should hold options"),
-            ("score: paper", "Option score in run.yaml: it should hold options"),
+            ("set: 5", "Option set in run.yaml, line 1: it should hold options"),
+            ("set: {intensity: 5}", "Option set.intensity in run.yaml, line 1: it should hold options"),
+            ("score: paper", "Option score in run.yaml, line 1: it should hold options"),
             ("methds: [intensity]", "Did you mean 'methods'?"),
         ],
     )
@@ -376,7 +382,7 @@ class TestRun:
             assert f"│ {name} " in out
         record = find_runs(tmp_path / "bench-results")[0].read()
         assert [cell["options"]["sigma"] for cell in record["cells"]] == [1, 2, 3]
-        assert "intensity[sigma=1], intensity[ sigma=2 ], intensity\n" in bench("list", "runs")[1]
+        assert "intensity[sigma=1], intensity[sigma=2], intensity\n" in bench("list", "runs")[1]
 
     def test_variants_in_a_run_file(self, bench: Bench, tmp_path: Path) -> None:
         content = {"methods": ["intensity[sigma=1]", "intensity"], "set": {"intensity": {"sigma": 3}}}

@@ -61,6 +61,7 @@ READING = {
     "list datasets": "",
     "list policies": "",
     "list metrics": "",
+    "list options": "",
     "weights list": "",
     "weights verify": "",
     "check-plugin": "otsu",
