@@ -1,8 +1,6 @@
 import errno
 import gc
 import os
-import resource
-import sys
 from collections.abc import Callable, Iterator
 from typing import BinaryIO
 
@@ -29,18 +27,6 @@ def pytest_collection_finish() -> None:
     """Leaves what is imported by now out of every later garbage collection: a run ends each cell with one."""
     gc.collect()
     gc.freeze()
-
-
-@pytest.fixture(scope="session", autouse=True)
-def _little_memory(pytestconfig: pytest.Config) -> Iterator[None]:
-    """A laptop runs `make test`: none of its processes may ever have held more than 3 GB. The last test fails instead.
-
-    Soak tests run networks of full width, which need more.
-    """
-    yield
-    if sys.platform == "linux" and pytestconfig.getoption("markexpr") == "not soak":  # elsewhere in other units
-        for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN):
-            assert resource.getrusage(who).ru_maxrss * 1024 < 3e9, "a process of the tests held more than 3 GB"
 
 
 @pytest.fixture(scope="session", autouse=True)

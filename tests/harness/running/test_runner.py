@@ -655,6 +655,7 @@ class TestRescore:
         assert "fixed" in set(store.scores()["policy"])
         assert store.read()["config"]["score"] == {
             "mask_edges": "paper",
+            "thresholds": ["all"],
             "fixed_threshold": 1.0,
             "pixels": "auto",
             "padding": "exclude",
