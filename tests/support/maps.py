@@ -15,15 +15,20 @@ Images = tuple[list[np.ndarray], list[np.ndarray]]
 
 
 @st.composite
-def images(draw: st.DrawFn) -> Images:
+def images(
+    draw: st.DrawFn,
+    most: Sequence[int] = (2, 6, 10_000),
+    side: int = 7,
+    shares: Sequence[float] = (0.0, 0.2, 0.5, 1.0),
+) -> Images:
     """One to four maps with ties; truths may be empty, touch diagonally, or fill the image."""
     rng = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
-    values = draw(st.sampled_from([2, 6, 10_000]))
+    values = draw(st.sampled_from(most))
     maps, truths = [], []
     for _ in range(draw(st.integers(1, 4))):
-        shape = (draw(st.integers(1, 7)), draw(st.integers(1, 7)))
+        shape = (draw(st.integers(1, side)), draw(st.integers(1, side)))
         maps.append((rng.integers(-values, values, shape) / 3).astype(np.float32))
-        truths.append(rng.random(shape) < draw(st.sampled_from([0.0, 0.2, 0.5, 1.0])))
+        truths.append(rng.random(shape) < draw(st.sampled_from(shares)))
     return maps, truths
 
 

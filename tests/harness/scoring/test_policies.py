@@ -27,9 +27,9 @@ from miasbench.harness.scoring.policies import (
 )
 from miasbench.harness.scoring.ranking import rank_pixels
 
-POLICIES = (NormalQuantile(), NormalMeanStd(), ValidDice(), ValidF1(), Otsu(), Fixed(0.5), OracleDice())
+from ...support.maps import Images, images
 
-Images = tuple[list[np.ndarray], list[np.ndarray]]
+POLICIES = (NormalQuantile(), NormalMeanStd(), ValidDice(), ValidF1(), Otsu(), Fixed(0.5), OracleDice())
 
 
 class Labelled(LabelledMaps):
@@ -54,13 +54,7 @@ def random_maps(seed: int, count: int = 3, shape: tuple[int, int] = (9, 7)) -> l
 
 @st.composite
 def images_with_lesions(draw: st.DrawFn) -> Images:
-    rng = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
-    values = draw(st.sampled_from([3, 50, 10_000]))
-    maps, truths = [], []
-    for _ in range(draw(st.integers(1, 4))):
-        shape = (draw(st.integers(1, 6)), draw(st.integers(1, 6)))
-        maps.append((rng.integers(-values, values, shape) / 3).astype(np.float32))
-        truths.append(rng.random(shape) < draw(st.sampled_from([0.0, 0.3, 0.6])))
+    maps, truths = draw(images(most=(3, 50, 10_000), side=6, shares=(0.0, 0.3, 0.6)))
     truths[0][0, 0] = True
     return maps, truths
 
