@@ -37,8 +37,7 @@ def command(run: str, results: UPath, moved: tuple[str, ...], **options: Any) ->
 
     store = find_run(run, results)
     record = store.read()
-    given = {name: value for name, value in options.items() if value is not None}
-    score = make_config(record["config"], f"in {store.folder / 'run.json'}", given).score
+    score = make_config(record["config"], f"in {store.folder / 'run.json'}", options).score
     check_policies(score.thresholds)
     places = moved_datasets(moved, record["datasets"])
     with CellBars(len(record["cells"])) as bars:
