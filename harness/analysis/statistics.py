@@ -97,7 +97,8 @@ def compare(
     few other patients decide alone. Up to 50 patients, the null distribution is enumerated with the ranks as they are,
     ties and zeros included; beyond, it is SciPy's normal approximation. Fewer than six patients can never reach 5 %.
 
-    The test knows of patients only. With several seeds, which it averages, the interval knows of both.
+    The test averages seeds, and its p-values allow for the draw of patients only. The interval allows for the draw of
+    patients and of seeds.
 
     Args:
         table: By `case_table`. Cases that not every method has are left out and counted.
