@@ -16,6 +16,8 @@ from ..harness.paths import expanded
 from ..harness.yaml_files import read_yaml
 from .splitting import SplitRule
 
+Millimetres = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+
 
 class _Keys(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -128,7 +130,7 @@ class SlicedVolumes(_Keys):
 
 
 class CardFile(_Keys):
-    """A YAML card.
+    r"""A YAML card.
 
     Attributes:
         annotation: `mask`, or `image` where anomalous images have a label only.
@@ -142,6 +144,13 @@ class CardFile(_Keys):
         bits: How many bits of images of more than 8 mean something; by default the fewest of 8, 10, 12, 14 and 16 that
             hold the largest value of all images.
         volumes: How slices were made, where they are of volumes.
+        volume: A regular expression with the groups `volume` and `position`, as in
+            `^(?P<volume>.+)_(?P<position>\d+)$`, searched in the file name without its ending. It says which volume an
+            image is a slice of, and which slice.
+        slices: In place of `volume`, a CSV file that says it, relative to `root`: see `datasets.slices`.
+        spacing: The distances in mm between two rows, two columns and two neighbouring slices, where they are the same
+            in all volumes.
+        stack: Whether a volume is a stack of slices that somebody chose, and not all slices of a scan.
     """
 
     name: str
@@ -158,6 +167,10 @@ class CardFile(_Keys):
     lesion: tuple[Annotated[int, Field(ge=0, le=65_535)], ...] | Literal["any"] | None = None
     bits: Annotated[int, Field(ge=8, le=16)] | None = None
     volumes: SlicedVolumes | None = None
+    volume: re.Pattern[str] | None = None
+    slices: str | None = None
+    spacing: tuple[Millimetres, Millimetres, Millimetres] | None = None
+    stack: bool = False
 
     @field_validator("patient")
     @classmethod
@@ -165,6 +178,23 @@ class CardFile(_Keys):
         if patient is not None and patient.groups != 1:
             raise ValueError(f"{patient.pattern!r} must have one group, which is the patient")
         return patient
+
+    @field_validator("volume")
+    @classmethod
+    def _has_its_groups(cls, volume: re.Pattern[str] | None) -> re.Pattern[str] | None:
+        if volume is not None and not {"volume", "position"} <= set(volume.groupindex):
+            raise ValueError(f"{volume.pattern!r} must have the groups (?P<volume>…) and (?P<position>…)")
+        return volume
+
+    @model_validator(mode="after")
+    def _tells_volumes_once(self) -> Self:
+        told = [key for key in ("volume", "slices", "volumes") if getattr(self, key) is not None]
+        if len(told) > 1:
+            raise ValueError(f"{told[0]} and {told[1]} both say which volume an image is of: keep one of them")
+        alone = [key for key in ("spacing", "stack") if getattr(self, key)]
+        if alone and not told:
+            raise ValueError(f"{alone[0]} is of volumes: say with volume or slices which volume an image is of")
+        return self
 
     @model_validator(mode="after")
     def _has_masks_as_announced(self) -> Self:

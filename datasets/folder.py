@@ -17,6 +17,7 @@ from .pairing import masks_among, pairing_problems
 from .passing import passed_over
 from .patients import patients_in_names
 from .reading import Reading
+from .slices import SlicePlaces
 from .volume_files import explain_volumes
 
 # The first name is BMAD's own, the others are met elsewhere; upper and lower case are the same.
@@ -64,13 +65,16 @@ class FolderDataset(Dataset):
             raise DataError(f"The dataset {self.name} should be in {self._root}, but there is no such folder.")
         self._root, splits = (self._root, card.splits) if card.splits else _recognise(self._root)
         self._splits = splits
+        self._places = SlicePlaces(card, self._root)
         problems: list[str] = []
         self._cases: dict[Split, list[Case]] = {
             "train": self._scan("train", splits.train, problems),
             "valid": self._scan("valid", splits.valid, problems),
             "test": self._scan("test", splits.test, problems),
         }
-        self._reading = Reading(card, [case for split in SPLITS for case in self._cases[split]], self._normal_masks())
+        cases = [case for split in SPLITS for case in self._cases[split]]
+        problems += self._places.problems(cases)
+        self._reading = Reading(card, cases, self._normal_masks())
         self._raise(problems)
 
     @property
@@ -121,7 +125,8 @@ class FolderDataset(Dataset):
         volumes = self._card_file.volumes.notes() if self._card_file.volumes else ()
         cases = [case for split in SPLITS for case in self._cases[split]]
         patients = patients_in_names(cases) if self._card_file.patient is None else ()
-        return (*volumes, *self._reading.notes(), *self._passed_over(), *patients)
+        places = self._places.notes(cases)
+        return (*volumes, *self._reading.notes(), *self._passed_over(), *patients, *places)
 
     def _passed_over(self) -> Iterator[str]:
         cases = [case for split in SPLITS for case in self._cases[split]]
@@ -199,7 +204,8 @@ class FolderDataset(Dataset):
                 # A normal and an anomalous image may share a name, but ids are unique.
                 unique = f"{(_NORMAL, _ANOMALOUS)[label][0]}/{name}" if name in normal and name in anomalous else name
                 mask = str(masks.get(name, "")) if label and has_masks else None
-                cases.append(Case(unique, self._patient(name, path, problems), split, label, str(path), mask))
+                patient, place = self._patient(name, path, problems), self._places.of(name, path)
+                cases.append(Case(unique, patient, split, label, str(path), mask, *place))
         return cases
 
     def _named_images(self, place: str | None, problems: list[str]) -> dict[str, Path]:

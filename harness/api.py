@@ -97,6 +97,10 @@ class Case:
         label: 0 for a normal image, 1 for an anomalous one.
         image: Where the image is: a path, or any text that the dataset understands.
         mask: Where the lesion mask is; `None` for a normal image, whose mask is empty.
+        volume: The volume, or the stack of chosen slices, that the image is a slice of; unique within its split.
+        position: The slice's number in its volume. Those of neighbouring slices differ by 1.
+        spacing: The distances in mm between two rows of the image, between two columns, and between two slices that
+            are neighbours in the volume.
     """
 
     id: str
@@ -105,6 +109,9 @@ class Case:
     label: int
     image: str
     mask: str | None = None
+    volume: str | None = None
+    position: int | None = None
+    spacing: tuple[float, float, float] | None = None
 
 
 class Sample(NamedTuple):
@@ -123,6 +130,7 @@ class Card:
         lesion: The values that mean lesion in mask files, where the card says so; `any` is every one above 0.
         bits: How many bits of images of more than 8 mean something, where the card says so.
         volumes: How slices were made of volumes: window, labels, spacing, who is in which split, and what was left out.
+        stack: Whether a volume is a stack of slices that somebody chose, and not all slices of a scan.
     """
 
     name: str
@@ -136,6 +144,7 @@ class Card:
     lesion: tuple[int, ...] | Literal["any"] | None = None
     bits: int | None = None
     volumes: dict[str, Any] | None = None
+    stack: bool = False
 
 
 class Dataset(ABC):

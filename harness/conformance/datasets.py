@@ -151,6 +151,27 @@ def _labels(trial: _DatasetTrial) -> str:
     return ""
 
 
+def _volumes(trial: _DatasetTrial) -> str:
+    seen: set[tuple[str, str, int]] = set()
+    for case in trial.cases:
+        where = f"of the case {case.id} ({case.split})"
+        if case.volume is None:
+            if (case.position, case.spacing) != (None, None):
+                return f"position and spacing {where} are of a volume, but its volume is None."
+            continue
+        if not (isinstance(case.volume, str) and case.volume) or not isinstance(case.position, int):
+            return (
+                f"volume and position {where} are {case.volume!r} and {case.position!r}, they should be text and int."
+            )
+        if (case.split, case.volume, case.position) in seen:
+            return f"the volume {case.volume} ({case.split}) has two slices at the position {case.position}."
+        seen.add((case.split, case.volume, case.position))
+        sizes = case.spacing or (1.0, 1.0, 1.0)
+        if len(sizes) != 3 or not all(isinstance(size, float | int) and 0 < size < np.inf for size in sizes):
+            return f"spacing {where} is {case.spacing!r}, it should be None or three numbers of mm above 0."
+    return ""
+
+
 def _reads(trial: _DatasetTrial) -> str:
     part = Subset(trial.opened, _READ)
     trial.read = [(case, trial.opened.load(case)) for split in SPLITS for case in part.cases(split)]
@@ -214,6 +235,7 @@ _RULES: tuple[Rule[_DatasetTrial], ...] = (
     Rule("its cases stay the same", _same_cases),
     Rule("ids are unique", _ids),
     Rule("labels and masks go together", _labels),
+    Rule("slices have a place in their volume", _volumes),
     Rule("its cases can be read", _reads, needed=True),
     Rule("images and masks have the shapes and types of the contract", _types, needed=True),
     Rule("lesions are where labels say", _masks),

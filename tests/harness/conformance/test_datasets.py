@@ -111,6 +111,22 @@ def test_a_dataset_a_factory_a_folder_and_a_name_are_checked(tmp_path: Path) -> 
             "ids are unique: id and patient should be text",
         ),
         (
+            Changed(case=lambda case: replace(case, volume="scan", position=1)),
+            "slices have a place in their volume: the volume scan (train) has two slices at the position 1.",
+        ),
+        (
+            Changed(case=lambda case: replace(case, position=1)),
+            "slices have a place in their volume: position and spacing of the case 00000_60 (train) are of a volume",
+        ),
+        (
+            Changed(case=lambda case: replace(case, volume="scan", position="7")),  # type: ignore[arg-type]
+            "slices have a place in their volume: volume and position of the case 00000_60 (train) are 'scan' and '7'",
+        ),
+        (
+            Changed(case=lambda case: replace(case, volume=case.id, position=1, spacing=(1, 1, 0))),
+            "slices have a place in their volume: spacing of the case 00000_60 (train) is (1, 1, 0)",
+        ),
+        (
             Changed(sample=lambda sample: Sample(sample.image / 255, sample.mask)),
             "types of the contract: the image of the case 00000_60 (train) is float64 (64, 64), it should be a",
         ),
