@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ..harness.api import SPLITS, BrokenDatasetError, Case, DataError, Dataset, Sample, Split
+from ..harness.api import SPLITS, BrokenDatasetError, Case, DataError, Dataset, Sample, Split, VolumeGrid
 from ..harness.files import path_text
 from .card import CardFile, SplitFolders, Splits
 from .hints import dataset_near, entries, holding, holds_splits, mvtec, subfolder
@@ -115,6 +115,9 @@ class FolderDataset(Dataset):
         _check_sizes(case, image.shape, mask.shape)
         return Sample(image, mask)
 
+    def grid(self, volume: str) -> VolumeGrid | None:
+        return self._places.geometry.get(volume)
+
     def notes(self) -> tuple[str, ...]:
         """How images and masks are read, which files are passed over, and what names may say of patients.
 
@@ -204,7 +207,7 @@ class FolderDataset(Dataset):
                 # A normal and an anomalous image may share a name, but ids are unique.
                 unique = f"{(_NORMAL, _ANOMALOUS)[label][0]}/{name}" if name in normal and name in anomalous else name
                 mask = str(masks.get(name, "")) if label and has_masks else None
-                patient, place = self._patient(name, path, problems), self._places.of(name, path)
+                patient, place = self._patient(name, path, problems), self._places.of(split, name, path)
                 cases.append(Case(unique, patient, split, label, str(path), mask, *place))
         return cases
 

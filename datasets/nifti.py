@@ -62,6 +62,11 @@ class Volume:
             raise DataError(f"{path} holds {self._image.get_data_dtype()} values. Save one number for each voxel.")
 
     @property
+    def header(self) -> Any:
+        """The header of the file, of `nibabel.Nifti1Header` or alike."""
+        return self._image.header
+
+    @property
     def spacing(self) -> np.ndarray:
         """The size of a voxel along the stored axes in millimetres, float64 (3,)."""
         return np.linalg.norm(self.affine[:3, :3], axis=0)

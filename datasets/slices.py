@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from ..harness.api import Case, DataError, Split
 from .card import CardFile, Millimetres
+from .geometry import read_geometry
 
 Spacing = tuple[float, float, float]
 SLICE_NAME = re.compile(r"^(?P<volume>.+)_(?P<position>\d+)$")
@@ -53,25 +54,30 @@ class SlicePlaces:
     `position`, and, where volumes differ in them, `row_mm`, `column_mm` and `slice_mm`.
 
     Args:
-        card: It has a pattern, a table, or neither; then nothing is known of volumes.
+        card: It has a pattern or a table, says that slices were made of volumes, or nothing of volumes.
         root: The dataset's root.
 
+    Attributes:
+        geometry: That of the volumes that `bench data add` made slices of.
+
     Raises:
-        DataError: The table cannot be read or has a wrong row.
+        DataError: The table or the geometry cannot be read, or the table has a wrong row.
     """
 
     def __init__(self, card: CardFile, root: Path) -> None:
         self._root = root
         self._spacing = card.spacing
         self._pattern = SLICE_NAME if card.volumes else card.volume
+        self.geometry = read_geometry(root) if card.volumes else {}
         self._table = root / card.slices if card.slices else None
         self._rows = dict(_read(self._table, card.spacing)) if self._table else {}
         self._left = set(self._rows)
 
-    def of(self, name: str, path: Path) -> SlicePlace:
+    def of(self, split: Split, name: str, path: Path) -> SlicePlace:
         """The place of an image; its parts are `None` where it is of no volume.
 
         Args:
+            split: The split that it is in.
             name: Its name without ending.
             path: Its file.
         """
@@ -80,9 +86,13 @@ class SlicePlaces:
             self._left.discard(image)
             return self._rows.get(image, SlicePlace())
         match = self._pattern and self._pattern.search(name)
-        if match and match["volume"] and (match["position"] or "").isdecimal():
-            return SlicePlace(match["volume"], int(match["position"]), self._spacing)
-        return SlicePlace()
+        if not match or not match["volume"] or not (match["position"] or "").isdecimal():
+            return SlicePlace()
+        volume, position = match["volume"], int(match["position"])
+        if not self.geometry:
+            return SlicePlace(volume, position, self._spacing)
+        known = self.geometry.get(volume)
+        return SlicePlace(volume, position, known.spacing) if known and known.split == split else SlicePlace()
 
     def problems(self, cases: Sequence[Case]) -> Iterator[str]:
         """Sentences on what is wrong: no image of any volume, two images in one place, two spacings of a volume."""
@@ -121,7 +131,9 @@ class SlicePlaces:
         """What says which volume an image is of; empty where nothing does."""
         if self._table:
             return f"the table {self._table}"
-        return f"the card's volume pattern {self._pattern.pattern!r}" if self._pattern else ""
+        if self._pattern and not self.geometry:
+            return f"the card's volume pattern {self._pattern.pattern!r}"
+        return ""
 
 
 def _read(table: Path, spacing: Spacing | None) -> Iterator[tuple[str, SlicePlace]]:

@@ -13,6 +13,7 @@ from PIL import Image
 from ..harness.api import SPLITS, DataError, Dataset, Progress, Split, UsageError
 from ..harness.files import write_folder
 from .card import SlicedVolumes, SplitCounts
+from .geometry import VolumeGeometry, write_geometry
 from .nifti import Volume
 from .splitting import SplitRule
 from .volume_files import count_passed_over, pair_volumes
@@ -98,12 +99,13 @@ def slice_volumes(
     dealt = rule.deal(patients.values())
     survey = _survey(pairs, slicing, progress)
     _check_lesion(survey.labels, slicing.lesion, masks)
-    left_out: Counter[str] = Counter()
+    geometry: dict[str, VolumeGeometry] = {}
     with write_folder(folder) as inside:
         for done, (name, (path, mask)) in enumerate(pairs.items(), start=1):
             progress("slicing volumes", done, len(pairs))
             split = dealt[patients[name]]
-            left_out += _write(inside / split, name, _slices(path, mask, slicing), split == "train")
+            written = _write(inside / split, name, _slices(path, mask, slicing), split == "train")
+            geometry[name] = VolumeGeometry.of(Volume(path), slicing.axis, split, written)
         labels = f"Labels found: {_listed(survey.labels)}."
         of_splits = _counts(dealt.values())
         for needed, why in (
@@ -116,6 +118,7 @@ def slice_volumes(
         ):
             if not (inside / needed).is_dir():
                 raise DataError(f"{len(pairs)} volumes in {images}, dealt out by patient, leave {why}. {labels}")
+        write_geometry(inside, geometry)
     spacings = np.round(survey.spacings, 4)
     return SlicedVolumes(
         images=str(images.resolve()),
@@ -136,8 +139,8 @@ def slice_volumes(
         patients=of_splits,
         volumes=_counts(dealt[patient] for patient in patients.values()),
         without_mask=sum(mask is None for _, mask in pairs.values()),
-        lesion_slices_left_out=left_out["lesion"],
-        constant_slices_left_out=left_out["constant"],
+        lesion_slices_left_out=sum(len(each.lesion) for each in geometry.values()),
+        constant_slices_left_out=sum(len(each.constant) for each in geometry.values()),
         passed_over=count_passed_over(images, masks),
     )
 
@@ -269,20 +272,21 @@ def _turn(mask: Volume, volume: Volume, slicing: Slicing) -> np.ndarray:
 
 def _write(
     folder: Path, name: str, slices: Iterator[tuple[int, np.ndarray, np.ndarray]], normal_only: bool
-) -> Counter[str]:
-    """Writes a volume's slices, and returns how many were left out and why."""
-    left_out: Counter[str] = Counter()
+) -> dict[str, list[int]]:
+    """Writes a volume's slices, and returns the positions that were written, and those left out, by why."""
+    positions: dict[str, list[int]] = {"positions": [], "constant": [], "lesion": []}
     for index, image, mask in slices:
         if image.min() == image.max():
-            left_out["constant"] += 1
+            positions["constant"].append(index)
         elif normal_only and mask.any():
-            left_out["lesion"] += 1
+            positions["lesion"].append(index)
         else:
+            positions["positions"].append(index)
             kind = "Ungood" if mask.any() else "good"
             _save(folder / kind / "img", f"{name}_{index:03}.png", image)
             if mask.any():
                 _save(folder / kind / "anomaly_mask", f"{name}_{index:03}.png", mask.astype(np.uint8) * 255)
-    return left_out
+    return positions
 
 
 def _save(folder: Path, name: str, pixels: np.ndarray) -> None:

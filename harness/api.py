@@ -5,7 +5,7 @@ and so that a plugin needs nothing but this module.
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, is_dataclass
 from typing import Any, ClassVar, Literal, NamedTuple, TypeVar, overload
 
@@ -147,6 +147,48 @@ class Card:
     stack: bool = False
 
 
+class VolumeGrid(ABC):
+    """The voxels of a volume that was cut into slices: where in it each slice lies.
+
+    Attributes:
+        slice_shape: Rows and columns of a slice, as `Dataset.load` returns it.
+    """
+
+    @property
+    @abstractmethod
+    def slice_shape(self) -> tuple[int, int]: ...
+
+    @abstractmethod
+    def to_image(self, slices: Mapping[int, np.ndarray], empty: float = 0) -> Any:
+        """Puts slices back onto the volume's grid.
+
+        Args:
+            slices: By their position in the volume, (H, W) each, in the slice's own pixels: masks, bool, which become
+                uint8, or maps of any numbers.
+            empty: The value of the slices that are not given, such as those that were left out of the dataset.
+
+        Returns:
+            A `nibabel.Nifti1Image` with the shape and the placement (affine, forms and their codes) of the source.
+
+        Raises:
+            DataError: A slice has another size, or the volume has no such position.
+        """
+
+    @abstractmethod
+    def to_slices(self, voxels: np.ndarray) -> dict[int, np.ndarray]:
+        """Cuts voxels on the volume's grid as the volume was cut.
+
+        Args:
+            voxels: The shape of the volume, its axes stored in the volume's order.
+
+        Returns:
+            Slices (H, W) by their position: those of the dataset, without those that were left out.
+
+        Raises:
+            DataError: The shape is another one.
+        """
+
+
 class Dataset(ABC):
     """Images with lesion masks in three splits.
 
@@ -177,6 +219,10 @@ class Dataset(ABC):
         Raises:
             DataError: A file is missing, damaged, or its mask has another size.
         """
+
+    def grid(self, volume: str) -> VolumeGrid | None:
+        """The grid of a volume, by `Case.volume`; `None` where it is not known, as for images that never were one."""
+        return None
 
     def notes(self) -> tuple[str, ...]:
         """Facts about these images that can change a score, one or two sentences each, for the user to read.

@@ -3,7 +3,7 @@
 import hashlib
 from collections.abc import Sequence
 
-from ..api import Case, Dataset, Sample, Split
+from ..api import Case, Dataset, Sample, Split, VolumeGrid
 
 
 class Subset(Dataset):
@@ -42,6 +42,9 @@ class Subset(Dataset):
 
     def load(self, case: Case) -> Sample:
         return self._dataset.load(case)
+
+    def grid(self, volume: str) -> VolumeGrid | None:
+        return self._dataset.grid(volume)
 
     def notes(self) -> tuple[str, ...]:
         """Those on the whole."""
