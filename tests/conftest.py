@@ -1,6 +1,8 @@
+import ctypes
 import errno
 import gc
 import os
+import sys
 from collections.abc import Callable, Iterator
 from typing import BinaryIO
 
@@ -27,6 +29,18 @@ def pytest_collection_finish() -> None:
     """Leaves what is imported by now out of every later garbage collection: a run ends each cell with one."""
     gc.collect()
     gc.freeze()
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _memory_is_given_back() -> Iterator[None]:
+    """No file of tests begins with the networks of another one.
+
+    They are in circles of references, and glibc keeps what was freed in small pieces.
+    """
+    yield
+    gc.collect()
+    if sys.platform == "linux" and hasattr(libc := ctypes.CDLL(None), "malloc_trim"):
+        libc.malloc_trim(0)
 
 
 @pytest.fixture(scope="session", autouse=True)
