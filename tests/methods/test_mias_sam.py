@@ -372,7 +372,7 @@ def test_an_exact_index_has_nothing_to_measure(blur: BlurSam, images: dict[str, 
 def test_what_an_approximate_index_loses_is_reported(blur: BlurSam, images: dict[str, list[np.ndarray]]) -> None:
     train = images["train"]
     half, few, coreset = (
-        diagnostics(fitted(train, **options))
+        diagnostics(fitted(train, descriptor_size=256, **options))
         for options in ({"index": "half"}, {"index": "IVF64,Flat", "probes": 1}, {"index": "coreset", "coreset": 0.02})
     )
     for found in (half, few, coreset):
@@ -486,7 +486,7 @@ def test_controls_share_the_decoder_and_nothing_else() -> None:
 
 
 def test_with_real_features_a_lesion_stands_out(cache_folder: Path) -> None:
-    dataset = phantom_liver_ct(Path(), train=3, valid=2, test=4)
+    dataset = phantom_liver_ct(Path(), train=2, valid=2, test=4)
     method = make()
     assert method.weights_used()[0].kind == "embedded"
     train = [dataset.load(case).image for case in dataset.cases("train")]
@@ -525,7 +525,7 @@ def test_the_published_path_runs_with_random_weights(
     source = weights.Download("sam_vit_b", f"{serve(served)}/random.pth", f"sha256:{checksum}")
     monkeypatch.setitem(weights.SAM, "vit_b", source)
     monkeypatch.setenv("MIASBENCH_WEIGHTS", str(tmp_path / "weights"))
-    for options in ({"precision": "float32", "input_size": 512}, {"precision": "bfloat16", "input_size": 256}):
+    for options in ({"precision": "float32", "input_size": 320}, {"precision": "bfloat16", "input_size": 256}):
         method = make(weights="published", normalisation="image", **options)
         assert method.weights_used()[0].sha256 == checksum
         method.fit(images["train"][:1])

@@ -231,7 +231,7 @@ def test_a_base_without_such_weights_is_refused(monkeypatch: pytest.MonkeyPatch)
 
 
 @pytest.mark.parametrize("base", ["intensity", "patchcore", "mias_sam"])
-def test_with_a_real_sam(cache_folder: Path, base: str) -> None:
+def test_with_a_real_sam(base: str) -> None:
     dataset = phantom_liver_ct(Path(), train=3, valid=2, test=4)
     method = make(base)
     assert isinstance(method, SamRefine)
