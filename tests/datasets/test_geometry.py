@@ -6,8 +6,7 @@ from typing import Any
 import nibabel
 import numpy as np
 import pytest
-from nibabel.affines import from_matvec
-from nibabel.eulerangles import euler2mat
+from scipy.spatial.transform import Rotation
 
 from miasbench.datasets.card import CardFile
 from miasbench.datasets.folder import FolderDataset, open_folder
@@ -16,7 +15,9 @@ from miasbench.datasets.volumes import Slicing, slice_volumes
 from miasbench.harness.api import SPLITS, DataError
 from miasbench.harness.data.subset import Subset
 
-OBLIQUE = from_matvec(euler2mat(0.2, -0.1, 0.15) @ np.diag([-0.7, -0.65, 5]), [40, 55, -20])
+OBLIQUE = np.eye(4)
+OBLIQUE[:3, :3] = Rotation.from_euler("xyz", (10, -5, 8), degrees=True).as_matrix() @ np.diag([-0.7, -0.65, 5])
+OBLIQUE[:3, 3] = 40, 55, -20
 """Voxels of 0.7 x 0.65 x 5 mm, stored to the left, posterior and superior, and tilted against the body."""
 SHAPE = (9, 11, 6)
 ORDERS = [((0, 1, 2), None), ((2, 0, 1), 0), ((1, 2, 0), 2), ((0, 2, 1), 1)]
