@@ -2,9 +2,10 @@
 
 import difflib
 import os
+import re
 import unicodedata
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Set
 from pathlib import Path
 
 from ..harness.api import DataError
@@ -25,6 +26,7 @@ _FOREIGN = {  # endings of other formats, with what makes NIfTI or a picture of 
     ".npy": "nibabel.Nifti1Image",
     ".npz": "nibabel.Nifti1Image",
 }
+_NNUNET = re.compile(r"(.+)_(\d{4})")
 _DEPTH = 4  # folders below the one that is asked about
 
 
@@ -33,29 +35,41 @@ def has_volumes(folder: Path) -> bool:
     return folder.is_dir() and next(_volumes(folder), None) is not None
 
 
-def pair_volumes(images: Path, masks: Path) -> dict[str, tuple[Path, Path | None]]:
+def pair_volumes(images: Path, masks: Path, channel: int | None = None) -> dict[str, tuple[Path, Path | None]]:
     """Volumes with their masks, by their names without ending; a volume may have no mask.
 
+    nnU-Net names volumes `case_0000`, by case and channel, and their masks `case`: there the case is the name.
+
+    Args:
+        images: The folder of the volumes.
+        masks: The folder of their masks.
+        channel: Which channel of nnU-Net's volumes is taken; it may be left out where there is one only.
+
     Raises:
-        DataError: Masks have no volume, two volumes have one name, or a folder has no volume.
+        DataError: Masks have no volume, two volumes have one name, a folder has no volume, or there is no such channel.
     """
     if images.resolve() == masks.resolve():
         raise DataError(
             f"{images} cannot hold both the volumes and their masks. Put the masks into a folder of their own."
         )
     volumes, labels = _named(images), _named(masks)
+    if channel is not None or not set(labels) <= set(volumes):
+        volumes = _of_channel(volumes, labels, images, channel)
     lost = sorted(set(labels) - set(volumes))
     if lost:
         raise DataError(_explain_lost(lost, labels, volumes, images))
     return {name: (path, labels.get(name)) for name, path in sorted(volumes.items())}
 
 
-def count_passed_over(*folders: Path) -> dict[str, int]:
-    """How many pictures and volumes of formats that are not NIfTI lie beside the volumes, by their ending."""
+def count_passed_over(used: Set[Path | None], *folders: Path) -> dict[str, int]:
+    """How many pictures and volumes lie in folders beside those that are used, by their ending."""
     endings = Counter(
-        path.suffix.lower() for folder in folders for path in folder.iterdir() if not path.name.startswith(".")
+        _ending(path).lower() if path.name.lower().endswith(VOLUME_ENDINGS) else path.suffix.lower()
+        for folder in folders
+        for path in folder.iterdir()
+        if path not in used and not path.name.startswith(".")
     )
-    return {ending: endings[ending] for ending in (*IMAGE_ENDINGS, *_FOREIGN) if endings[ending]}
+    return {ending: endings[ending] for ending in (*VOLUME_ENDINGS, *IMAGE_ENDINGS, *_FOREIGN) if endings[ending]}
 
 
 def find_volume(folder: Path) -> Path | None:
@@ -108,6 +122,32 @@ def _named(folder: Path) -> dict[str, Path]:
     return named
 
 
+def _of_channel(
+    volumes: dict[str, Path], labels: Mapping[str, Path], images: Path, channel: int | None
+) -> dict[str, Path]:
+    """One channel of volumes that are named as nnU-Net names them, by their cases; or all, as they are."""
+    parts = {name: match for name in volumes if (match := _NNUNET.fullmatch(name))}
+    cases = {match[1] for match in parts.values()}
+    channels = sorted({int(match[2]) for match in parts.values()})
+    is_nnunet = len(parts) == len(volumes) and set(labels) <= cases
+    if channel is None and not (is_nnunet and len(channels) == 1):
+        return volumes
+    if not is_nnunet:
+        raise DataError(
+            "--channel goes with nnU-Net's names, case_0000.nii.gz for a volume and case.nii.gz for its mask. Those in "
+            f"{images} are others, such as {next(iter(volumes.values())).name}."
+        )
+    wanted = channels[0] if channel is None else channel
+    chosen = {match[1]: volumes[name] for name, match in parts.items() if int(match[2]) == wanted}
+    without = sorted(cases - set(chosen))
+    if without:
+        raise DataError(
+            f"{images} has no channel {wanted} of {len(without)} cases, such as {without[0]}. The channels there are "
+            f"{', '.join(map(str, channels))}."
+        )
+    return chosen
+
+
 def _ending(path: Path) -> str:
     return path.name[-7:] if path.name.lower().endswith(".nii.gz") else path.name[-4:]
 
@@ -138,6 +178,7 @@ def _explain_lost(lost: list[str], labels: dict[str, Path], volumes: dict[str, P
         )
         if suffixes[1:]:
             said += f" Leave out {', '.join(map(repr, suffixes[1:]))}: slices are made of one channel."
+            said += " Or say with --channel which."
     elif shorter:
         suffix = mask.removeprefix(shorter)
         said += f" There is {volumes[shorter].name}: copy or link the masks without {suffix!r} to another folder."

@@ -34,6 +34,7 @@ class Slicing:
             99.5 % quantile of the volume's voxels above its minimum.
         lesion: The labels in a mask volume that mean a lesion; by default all above 0.
         trust_image: Takes the volume's affine for its mask, whatever the mask's own header says.
+        channel: Which channel is cut, where volumes are named as nnU-Net names them; by default the only one.
 
     Raises:
         UsageError: The window's first value is not below its second.
@@ -43,6 +44,7 @@ class Slicing:
     window: tuple[float, float] | None = None
     lesion: tuple[int, ...] = ()
     trust_image: bool = False
+    channel: int | None = None
 
     def __post_init__(self) -> None:
         if self.window and not (math.isfinite(sum(self.window)) and self.window[0] < self.window[1]):
@@ -94,7 +96,7 @@ def slice_volumes(
     slicing, rule = slicing or Slicing(), rule or SplitRule()
     if folder.exists():
         raise DataError(f"{folder} is there already. Remove it, or choose another name.")
-    pairs = pair_volumes(images, masks)
+    pairs = pair_volumes(images, masks, slicing.channel)
     patients = {name: rule.patient_of(name) for name in pairs}
     dealt = rule.deal(patients.values())
     survey = _survey(pairs, slicing, progress)
@@ -141,7 +143,7 @@ def slice_volumes(
         without_mask=sum(mask is None for _, mask in pairs.values()),
         lesion_slices_left_out=sum(len(each.lesion) for each in geometry.values()),
         constant_slices_left_out=sum(len(each.constant) for each in geometry.values()),
-        passed_over=count_passed_over(images, masks),
+        passed_over=count_passed_over({path for pair in pairs.values() for path in pair}, images, masks),
     )
 
 

@@ -102,6 +102,11 @@ Examples:
     help="Use the volume's header for its mask too, where the two headers disagree about the position.",
 )
 @click.option(
+    "--channel",
+    type=click.IntRange(0, 9999),
+    help="The channel to cut, where volumes have nnU-Net's names: 1 is case_0001.nii.gz.  [default: the only one]",
+)
+@click.option(
     "--patient",
     metavar="REGEX",
     help="A pattern with one group that finds the patient in the names of volumes.  [default: BIDS's "
@@ -132,6 +137,7 @@ def add(
     window: tuple[float, float] | None,
     lesion: tuple[int, ...],
     trust: str | None,
+    channel: int | None,
     patient: str | None,
     seed: int,
     shares: tuple[float, float, float],
@@ -152,10 +158,10 @@ def add(
     from ..registry import datasets, open_dataset
     from .console import console, stage_status
 
-    for option in () if masks else ("axis", "window", "lesion", "trust", "patient", "seed", "shares"):
+    for option in () if masks else ("axis", "window", "lesion", "trust", "channel", "patient", "seed", "shares"):
         if context.get_parameter_source(option) is not ParameterSource.DEFAULT:
             raise UsageError(f"--{option} is for NIfTI volumes: say with --masks where their masks are.")
-    slicing = Slicing(axis, window, lesion, trust_image=trust == "image")
+    slicing = Slicing(axis, window, lesion, trust_image=trust == "image", channel=channel)
     rule = SplitRule(patient or PATIENT, seed, shares)
     if name in datasets() and name not in NAMES:
         raise UsageError(f"{name} is the name of a dataset that is built in or from a plugin. Choose another one.")

@@ -534,6 +534,29 @@ class TestNames:
         for text in ("true of 9 other masks.", "nnU-Net", "p0_0000.nii.gz", "without '_0000'", "Leave out '_0001'"):
             assert text in told
 
+    def test_of_nnunet_with_one_channel_are_taken(self, volumes: Path) -> None:
+        slice_them(volumes, "plain", lesion=(2,))
+        self.rename(volumes / "images", "{}_0000.nii.gz")
+        made = slice_them(volumes, lesion=(2,))
+        assert (made.without_mask, made.passed_over) == (0, {})
+        assert pictures(volumes / "out") == pictures(volumes / "plain")
+
+    def test_of_nnunet_with_several_channels_are_taken_by_number(self, volumes: Path) -> None:
+        slice_them(volumes, "plain", lesion=(2,))
+        self.rename(volumes / "images", "{}_0001.nii.gz")
+        for file in list((volumes / "images").iterdir()):
+            save(file.with_name(file.name.replace("_0001", "_0000")), np.ones(SHAPE, np.uint8))
+        assert "Or say with --channel which." in refusal(volumes, lesion=(2,))
+        made = slice_them(volumes, lesion=(2,), channel=1)
+        assert made.passed_over == {".nii.gz": 10}
+        assert pictures(volumes / "out") == pictures(volumes / "plain")
+        told = refusal(volumes, channel=2)
+        assert f"{volumes / 'images'} has no channel 2 of 10 cases, such as p0. The channels there are 0, 1." in told
+
+    def test_a_channel_goes_with_nnunets_names(self, volumes: Path) -> None:
+        assert "Those in" in (told := refusal(volumes, channel=0))
+        assert "are others, such as p0.nii.gz" in told
+
     def test_of_masks_with_a_suffix(self, volumes: Path) -> None:
         self.rename(volumes / "masks", "{}_seg.nii.gz")
         told = refusal(volumes)

@@ -409,7 +409,9 @@ class TestVolumes:
         sample = dataset.load(next(case for case in dataset.cases("test") if case.label))
         assert sample.image[sample.mask].min() > sample.image[~sample.mask].max(), "the lesion is the brightest part"
 
-    @pytest.mark.parametrize("option", [("--lesion", 2), ("--axis", 2), ("--patient", "(a)"), ("--trust", "image")])
+    @pytest.mark.parametrize(
+        "option", [("--lesion", 2), ("--axis", 2), ("--patient", "(a)"), ("--trust", "image"), ("--channel", 1)]
+    )
     def test_options_of_volumes_are_refused_for_a_folder(self, bench: Bench, slices: Path, option: tuple) -> None:
         code, _, err = bench("data", "add", "other", slices, *option)
         assert code == 2
