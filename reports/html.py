@@ -127,9 +127,9 @@ def _run(run: RunStore) -> dict[str, Any]:
     cells = [
         {name: cell[name] for name in ("dataset", "method", "seed")}
         | {"text": json.dumps({name: cell[name] for name in kept}, indent=2, ensure_ascii=False)}
-        for cell in record["cells"]
+        for cell in (one.model_dump() for one in record.cells)
     ]
-    return {"name": run.name, "environment": record["environment"], "created": record["created"], "cells": cells}
+    return {"name": run.name, "environment": record.environment, "created": record.created, "cells": cells}
 
 
 def _figure(path: Path, short: Mapping[str, str]) -> dict[str, str]:

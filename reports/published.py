@@ -8,7 +8,7 @@ import pandas as pd
 from rich.console import Group, RenderableType
 from rich.text import Text
 
-from ..results.store import scoring_of
+from ..results.record import ConfigRecord, RunRecord
 from .fitting import Column, FittedTable
 from .names import policy_title, short_names
 from .tables import POLICY_ORDER
@@ -17,7 +17,7 @@ _FOOTNOTES = "abcdefghijklmnopqrstuvwxyz"
 _PAPERS_SIZE = 256
 
 
-def compare_with_published(record: dict[str, Any], scores: pd.DataFrame, published: pd.DataFrame) -> pd.DataFrame:
+def compare_with_published(record: RunRecord, scores: pd.DataFrame, published: pd.DataFrame) -> pd.DataFrame:
     """Puts each published number beside what a run measured of the same method, metric and anatomy.
 
     Args:
@@ -116,17 +116,18 @@ def _published_set(dataset: str, known: Any) -> str:
     return next((one for one in known if one == name or one.partition("_")[0] in name), "")
 
 
-def _reasons(record: dict[str, Any], own: pd.DataFrame, quoted: Mapping[Any, Any]) -> Iterator[str]:
+def _reasons(record: RunRecord, own: pd.DataFrame, quoted: Mapping[Any, Any]) -> Iterator[str]:
     """Why what was measured cannot be held against a published number."""
     first = own.iloc[0]
-    config = record["config"]
+    config = record.config
     if first["dataset"] != quoted["dataset"]:
         yield f"these are not BMAD's images of {quoted['dataset']}"
-    elif config["limit"]:
-        yield f"only a part of the dataset was run (--limit {config['limit']})"
+    elif config.limit:
+        yield f"only a part of the dataset was run (--limit {config.limit})"
     else:
-        expected = (record["datasets"][first["dataset"]]["card"]["counts"] or {}).get("test")
-        tested = record["datasets"][first["dataset"]].get("counts", {}).get("test", expected)
+        dataset = record.datasets[first["dataset"]]
+        expected = (dataset.card.counts or {}).get("test")
+        tested = dataset.counts.get("test", expected)
         if tested != expected:
             yield f"{tested} test images, where BMAD has {expected}"
     for kind in ("embedded", "random"):
@@ -134,8 +135,7 @@ def _reasons(record: dict[str, Any], own: pd.DataFrame, quoted: Mapping[Any, Any
             yield f"{kind} weights, where the source has the paper's"
     if first["size"] != _PAPERS_SIZE:
         yield f"--size {first['size']}, not the {_PAPERS_SIZE} of the paper's protocol"
-    scoring = scoring_of(record)
-    edges, padding = scoring["mask_edges"], scoring["padding"]
+    edges, padding = config.score.mask_edges, config.score.padding
     if quoted["mask_edges"] and edges != quoted["mask_edges"]:
         yield f"--mask-edges {edges}, where the source has {quoted['mask_edges']}"
     if quoted["metric"] != "image_auroc" and quoted["padding"] not in ("", padding):
@@ -150,7 +150,7 @@ def _reasons(record: dict[str, Any], own: pd.DataFrame, quoted: Mapping[Any, Any
         yield quoted["not_comparable"]
 
 
-def _options(config: dict[str, Any], first: pd.Series, quoted: Mapping[Any, Any]) -> Iterator[str]:
+def _options(config: ConfigRecord, first: pd.Series, quoted: Mapping[Any, Any]) -> Iterator[str]:
     """Options that differ from the source's; where those are not known, any that were set."""
     options = json.loads(first["options"])
     if quoted["options"]:
@@ -160,10 +160,10 @@ def _options(config: dict[str, Any], first: pd.Series, quoted: Mapping[Any, Any]
                 yield f"{first['method']}: {name}={options.get(name)}, where the source has {value}"
         return
     name, _, variant = first["method"].partition("[")
-    changed = [variant.removesuffix("]"), *(f"{key}={value}" for key, value in config["set"].get(name, {}).items())]
-    for key in ("epochs", "batch_size"):
-        if config.get(key) is not None and options.get(key) == config[key]:
-            changed.append(f"{key}={config[key]}")
+    changed = [variant.removesuffix("]"), *(f"{key}={value}" for key, value in config.set.get(name, {}).items())]
+    for key, value in (("epochs", config.epochs), ("batch_size", config.batch_size)):
+        if value is not None and options.get(key) == value:
+            changed.append(f"{key}={value}")
     if any(changed):
         yield f"{first['method']}: set was {', '.join(filter(None, changed))}"
 

@@ -1,11 +1,11 @@
 """How much a run has measured: images and patients of each dataset, and how many of its cells have ended."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import pandas as pd
 
+from .record import RunRecord
 from .store import RunStore
 
 
@@ -57,7 +57,7 @@ class Extent:
         return "; ".join(parts)
 
 
-def extents(records: Sequence[Mapping[str, Any]], cases: pd.DataFrame, scores: pd.DataFrame) -> dict[str, Extent]:
+def extents(records: Sequence[RunRecord], cases: pd.DataFrame, scores: pd.DataFrame) -> dict[str, Extent]:
     """Says of each dataset how much of it was measured.
 
     Args:
@@ -73,18 +73,18 @@ def extents(records: Sequence[Mapping[str, Any]], cases: pd.DataFrame, scores: p
         name = str(dataset)
         images = cases[cases["dataset"] == name].drop_duplicates("case")
         anomalous = images[images["label"] == 1]
-        having = [record for record in records if name in record["datasets"]]
-        known = having[0]["datasets"][name] if having else {}
+        having = [record for record in records if name in record.datasets]
+        counts = having[0].datasets[name].counts if having else {}
         found[name] = Extent(
             dataset=name,
-            images=len(images) or known.get("counts", {}).get("test", 0),
+            images=len(images) or counts.get("test", 0),
             anomalous=len(anomalous),
             patients=images["patient"].nunique(),
             anomalous_patients=anomalous["patient"].nunique(),
             size=int(rows["size"].iloc[0]),
-            limit=max((record["config"].get("limit") or 0 for record in having), default=0),
+            limit=max((record.config.limit for record in having), default=0),
             seeds=tuple(sorted(int(seed) for seed in rows["seed"].unique())),
-            notes=tuple(dict.fromkeys(note for record in having for note in record["datasets"][name].get("notes", ()))),
+            notes=tuple(dict.fromkeys(note for record in having for note in record.datasets[name].notes)),
         )
     return found
 

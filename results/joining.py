@@ -1,11 +1,12 @@
 """Several runs as one: their tables joined, and never two answers to the same question."""
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import pandas as pd
 
-from .store import ResultsError, RunStore, scoring_of
+from .record import ScoreRecord
+from .store import ResultsError, RunStore
 
 _ASKED = ["dataset_fingerprint", "method", "seed", "size"]
 
@@ -50,7 +51,7 @@ def join_runs(runs: Sequence[RunStore], prefer: RunStore | None = None) -> Joine
                 for table in joined
             )
         )
-    _check_same(joined.scores, {run.name: scoring_of(run.read()) for run in runs})
+    _check_same(joined.scores, {run.name: run.read().config.score for run in runs})
     return joined
 
 
@@ -67,10 +68,10 @@ def _check_repeated(repeated: pd.DataFrame, prefer: RunStore | None) -> None:
             )
 
 
-def _check_same(scores: pd.DataFrame, scoring: dict[str, dict[str, Any]]) -> None:
+def _check_same(scores: pd.DataFrame, scoring: dict[str, ScoreRecord]) -> None:
     """Raises where two runs mean different things by the name of a dataset or a method."""
     settings = ("mask_edges", "padding", "fixed_threshold")
-    scored = scores["run"].map(lambda run: str([scoring[str(run)].get(name) for name in settings]))
+    scored = scores["run"].map(lambda run: str([getattr(scoring[str(run)], name, None) for name in settings]))
     scores = scores.assign(scored=scored)
     for columns, same, what in (
         (["dataset"], ["dataset_fingerprint"], "its images differ"),

@@ -27,16 +27,17 @@ from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
 import numpy as np
 import pandas as pd
-from pydantic import BaseModel, Field, ValidationError
+from pydantic import ValidationError
 from upath import UPath
 
 from ..harness.api import BenchError, LazySequence, Prediction
 from ..harness.files import PLAIN, Lock, write_whole
 from ..harness.paths import DEVICES, expanded
+from .record import CellRecord, RunRecord, hash_of, readable
 from .tables import CellTables, concatenate, with_patients
 
 _LONGEST = 80  # characters of a slug
@@ -59,58 +60,6 @@ class StoredPrediction:
     seconds: float
 
 
-class _Weights(BaseModel):
-    name: str
-    kind: str
-    sha256: str
-
-
-class _CellRecord(BaseModel):
-    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9_+=][A-Za-z0-9_.+=-]*$")]  # of a folder in the run's
-    dataset: str
-    fingerprint: str
-    method: str
-    options: dict[str, Any]
-    weights: list[_Weights]
-    seed: int
-    size: int
-    device: str
-    maps: str
-    code: str
-    transductive: bool
-
-
-class _CardRecord(BaseModel):
-    counts: dict[str, int] | None = None
-
-
-class _DatasetRecord(BaseModel):
-    fingerprint: str
-    card: _CardRecord
-    counts: dict[str, int] = {}
-    notes: list[str] = []
-
-
-class _ScoreRecord(BaseModel):
-    mask_edges: str
-
-
-class _ConfigRecord(BaseModel):
-    methods: list[str]
-    score: _ScoreRecord
-
-
-class _RunRecord(BaseModel):
-    """The part of a run's record that every reader relies on; there is more in it."""
-
-    status: str
-    created: str
-    config: _ConfigRecord
-    environment: dict[str, Any]
-    datasets: dict[str, _DatasetRecord]
-    cells: list[_CellRecord]
-
-
 class CellStore:
     """The folder of one cell: one method, fully configured, on one dataset with one seed."""
 
@@ -121,13 +70,17 @@ class CellStore:
         """The right to write here."""
         return _lock(self.folder)
 
-    def read(self) -> dict[str, Any] | None:
-        """The cell's record, or `None` when it has not come to its end."""
-        return read_json(self.folder / "cell.json")
+    def read(self) -> CellRecord | None:
+        """The cell's record, or `None` when it has not come to its end, or the record is damaged."""
+        content = read_json(self.folder / "cell.json")
+        try:
+            return None if content is None else CellRecord.model_validate(content)
+        except ValidationError:
+            return None
 
-    def write(self, record: dict[str, Any]) -> None:
+    def write(self, record: CellRecord) -> None:
         """Ends the cell: everything else is on disk by now."""
-        write_json(self.folder / "cell.json", record)
+        write_json(self.folder / "cell.json", record.content())
 
     def reopen(self) -> None:
         """Takes back the end, good or bad, before anything in the cell is changed, and what a killed process left."""
@@ -333,7 +286,7 @@ class RunStore:
         """The right to write the run's record and tables."""
         return _lock(self.folder)
 
-    def read(self) -> dict[str, Any]:
+    def read(self) -> RunRecord:
         """The run's record.
 
         Raises:
@@ -343,7 +296,7 @@ class RunStore:
         if record is None:
             raise ResultsError(f"There is no run in {self.folder}: run.json is missing or damaged.")
         try:
-            _RunRecord.model_validate(record)
+            return RunRecord.model_validate(record)
         except ValidationError as error:
             first = error.errors()[0]
             place = ".".join(map(str, first["loc"])) or "all of it"
@@ -351,12 +304,11 @@ class RunStore:
                 f"The record {self.folder / 'run.json'} is damaged ({place}: {first['msg']}). Run the same command "
                 "again."
             ) from error
-        return record
 
-    def write(self, record: dict[str, Any]) -> None:
+    def write(self, record: RunRecord) -> None:
         """Writes the run's record, sealed; the checksums of the tables that are there stay in it."""
         there = read_json(self.folder / "run.json") or {}
-        self._write_sealed(record | ({"tables": there["tables"]} if "tables" in there else {}))
+        self._write_sealed(record.content() | ({"tables": there["tables"]} if "tables" in there else {}))
 
     def state(self) -> RunState:
         """How far the run has come.
@@ -368,8 +320,8 @@ class RunStore:
             ResultsError: There is no run in this folder, or its record is damaged.
         """
         record = self.read()
-        names = [cell["name"] for cell in record["cells"]]
-        if record["status"] == "done":
+        names = [cell.name for cell in record.cells]
+        if record.status == "done":
             return RunState(len(names), len(names), running=False)
         ended = sum(self.cell(name).read() is not None for name in names)
         locks = (*(self.cell(name).folder / ".lock" for name in names), self.folder / ".lock")
@@ -388,8 +340,9 @@ class RunStore:
 
     def is_sealed(self) -> bool | None:
         """Whether the record is as it was written; `None` where an older version wrote it."""
-        record = self.read()
-        return record.pop("seal") == _seal_of(record) if "seal" in record else None
+        self.read()
+        content = read_json(self.folder / "run.json") or {}
+        return content.pop("seal") == hash_of(content) if "seal" in content else None
 
     def changed_tables(self, files: Iterable[str] = ()) -> list[str]:
         """Those files of tables that are gone, or not what was written.
@@ -397,7 +350,7 @@ class RunStore:
         Args:
             files: Which to look at, such as `scores.parquet`; by default all whose checksum is in the record.
         """
-        checksums = self.read().get("tables", {})
+        checksums = self.read().tables
         return [file for file in files or checksums if file in checksums and self._checksum(file) != checksums[file]]
 
     def _checksum(self, file: str) -> str:
@@ -406,7 +359,7 @@ class RunStore:
 
     def _write_sealed(self, record: dict[str, Any]) -> None:
         record = {name: value for name, value in record.items() if name != "seal"}
-        write_json(self.folder / "run.json", record | {"seal": _seal_of(record)})
+        write_json(self.folder / "run.json", record | {"seal": hash_of(record)})
 
     def cases(self) -> pd.DataFrame:
         """A row per cell, threshold policy and test case."""
@@ -478,14 +431,6 @@ def find_run(name: str, results: Path | UPath) -> RunStore:
     return matching[0]
 
 
-def scoring_of(record: Mapping[str, Any]) -> dict[str, Any]:
-    """How the scores of a run were computed, by its record.
-
-    What is older than the options `padding` and `thresholds` counted the padding and took every policy.
-    """
-    return {"padding": "count", "thresholds": ["all"]} | record["config"]["score"]
-
-
 def slug(text: str) -> str:
     """Makes a file name of any text: another one for every text, also where upper and lower case are the same.
 
@@ -496,11 +441,6 @@ def slug(text: str) -> str:
         return text
     digest = hashlib.sha256(text.encode(errors="surrogatepass")).hexdigest()
     return DEVICES.sub(r"\1_\2", readable(text, _LONGEST - _DIGITS - 1)) + f"-{digest[:_DIGITS]}"
-
-
-def readable(text: str, length: int) -> str:
-    """By what a reader knows a text in a file name that is unique for other reasons; at most `length` characters."""
-    return re.sub(r"[^A-Za-z0-9_.+=-]+", "_", text).strip("_.").lstrip("_.-")[:length] or "data"
 
 
 def write_file(path: Path | UPath, content: bytes | str) -> None:
@@ -554,11 +494,6 @@ def _read_parquet(path: UPath) -> pd.DataFrame:
         raise ResultsError(
             f"The table {path} cannot be read ({error}). bench score computes it again from the predictions."
         ) from error
-
-
-def _seal_of(record: dict[str, Any]) -> str:
-    """The SHA-256 of a record as JSON, whatever the order of its keys."""
-    return hashlib.sha256(json.dumps(record, sort_keys=True).encode()).hexdigest()
 
 
 def _sealed(archive: bytes) -> bytes:

@@ -1,15 +1,15 @@
 """The images behind a run's results, read again from where its datasets are."""
 
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
-from ...results.store import RunStore, scoring_of
+from ...results.record import ScoreRecord
+from ...results.store import RunStore
 from ..api import Dataset
-from ..config import make_config
 from ..data.frame import frame_image, frame_mask, image_rectangle
-from .recorded import NOWHERE_ELSE, recorded_datasets
+from .recorded import NOWHERE_ELSE, recorded_config, recorded_datasets
 
 
 class Framed(NamedTuple):
@@ -35,7 +35,7 @@ class FramedImages:
         cases: By their ids, in the order of the dataset.
     """
 
-    def __init__(self, dataset: Dataset, size: int, scoring: Mapping[str, Any]) -> None:
+    def __init__(self, dataset: Dataset, size: int, scoring: ScoreRecord) -> None:
         self._dataset = dataset
         self.cases = {case.id: case for case in dataset.cases("test")}
         self._size = size
@@ -48,8 +48,8 @@ class FramedImages:
             DataError: A file is missing or damaged.
         """
         image, mask = self._dataset.load(self.cases[case_id])
-        truth = frame_mask(mask, self._size, self._scoring["mask_edges"]).overlap
-        scored = np.full(truth.shape, self._scoring["padding"] == "count")
+        truth = frame_mask(mask, self._size, self._scoring.mask_edges).overlap
+        scored = np.full(truth.shape, self._scoring.padding == "count")
         scored[image_rectangle(mask.shape, self._size)] = True
         return Framed(frame_image(image, self._size), truth & scored, scored)
 
@@ -69,8 +69,7 @@ def framed_images(
     Raises:
         UsageError: A dataset in `moved` is not the one of the run.
     """
-    record = store.read()
-    config = make_config(record["config"], f"in {store.folder / 'run.json'}")
+    scoring, size = store.read().config.score, recorded_config(store).size
     opened, missing = recorded_datasets(store, moved)
-    images = {name: FramedImages(dataset, config.size, scoring_of(record)) for name, dataset in opened.items()}
+    images = {name: FramedImages(dataset, size, scoring) for name, dataset in opened.items()}
     return images, {name: str(error) for name, error in missing.items()}

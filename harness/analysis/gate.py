@@ -32,8 +32,9 @@ from ...results.baseline import (
     Tolerance,
 )
 from ...results.metrics import METRICS
+from ...results.record import Cell, CellRecord, ScoreRecord
 from ...results.seeds import over_seeds
-from ...results.store import RunStore, scoring_of
+from ...results.store import RunStore
 from ...results.tables import headline
 from ..api import UsageError
 from ..scoring.intervals import mean_interval
@@ -88,29 +89,29 @@ def measure(store: RunStore, metrics: Iterable[str]) -> Measured:
         ResultsError: It has no record or no tables.
     """
     record, scores, cases = store.read(), store.scores(), store.cases()
-    planned: dict[tuple[str, str], list[Mapping[str, Any]]] = {}
-    for entry in record["cells"]:
-        planned.setdefault((entry["dataset"], entry["method"]), []).append(entry)
+    planned: dict[tuple[str, str], list[Cell]] = {}
+    for entry in record.cells:
+        planned.setdefault((entry.dataset, entry.method), []).append(entry)
     cells, failures, empty = [], {}, True
     for key, entries in planned.items():
-        ends = [store.cell(entry["name"]).read() for entry in entries]
-        of_seeds = [scores[scores["cell"] == entry["name"]] for entry in entries]
+        ends = [store.cell(entry.name).read() for entry in entries]
+        of_seeds = [scores[scores["cell"] == entry.name] for entry in entries]
         # While a cell is run again, the tables still have what it measured before. Without the cells' folders, as where
         # only the tables were copied, a run that is done speaks by its tables.
         finished = [
-            not rows.empty and (end is not None or record["status"] == "done")
+            not rows.empty and (end is not None or record.status == "done")
             for rows, end in zip(of_seeds, ends, strict=True)
         ]
         for entry, rows in zip(entries, of_seeds, strict=True):
             for error in rows.loc[rows["error"] != "", "error"]:
-                failures[key] = f"seed {entry['seed']}: {error}"
+                failures[key] = f"seed {entry.seed}: {error}"
         empty = empty and not any(
             done and (rows["error"] == "").all() for done, rows in zip(finished, of_seeds, strict=True)
         )
         if key in failures or not all(finished):
             continue
         rows, entry = pd.concat(of_seeds), entries[0]
-        masks = headline(cases[cases["cell"].isin([entry["name"] for entry in entries])])
+        masks = headline(cases[cases["cell"].isin([entry.name for entry in entries])])
         policy = str(masks["policy"].iloc[0]) if len(masks) else ""
         known = [METRICS[name] for name in metrics if name in gated()]
         means = {one.name: _mean_score(rows, one.name, policy if one.kind == "mask" else "none") for one in known}
@@ -118,18 +119,16 @@ def measure(store: RunStore, metrics: Iterable[str]) -> Measured:
             BaselineCell(
                 dataset=key[0],
                 method=key[1],
-                seeds=tuple(int(entry["seed"]) for entry in entries),
-                fingerprint=entry["fingerprint"],
-                configuration=_configuration(entry, scoring_of(record)),
+                seeds=tuple(entry.seed for entry in entries),
+                fingerprint=entry.fingerprint,
+                configuration=_configuration(entry, record.config.score),
                 scores={metric: score for metric, score in means.items() if score is not None},
-                runtime=_runtime(rows, entry["device"], ends),
+                runtime=_runtime(rows, entry.device, ends),
                 dice=_dice(masks),
-                code=entry["code"],
+                code=entry.code,
             )
         )
-    return Measured(
-        tuple(cells), failures, frozenset(record["datasets"]), frozenset(planned), empty, tuple(doubts(store))
-    )
+    return Measured(tuple(cells), failures, frozenset(record.datasets), frozenset(planned), empty, tuple(doubts(store)))
 
 
 def make_baseline(store: RunStore, tolerance: Mapping[str, Tolerance], optional: Collection[str] = ()) -> Baseline:
@@ -439,11 +438,11 @@ def _short(value: Any) -> str:
     return value[:12] if isinstance(value, str) and len(value) == 64 else str(value)  # a checksum
 
 
-def _configuration(entry: Mapping[str, Any], scoring: Mapping[str, Any]) -> dict[str, Any]:
-    options = {f"option {name}": value for name, value in entry["options"].items()}
-    weights = {f"weights {one['name']}": one["sha256"] for one in entry["weights"]}
-    scored = {name: scoring[name] for name in ("mask_edges", "padding")}
-    return {"size": entry["size"]} | scored | options | weights
+def _configuration(entry: Cell, scoring: ScoreRecord) -> dict[str, Any]:
+    options = {f"option {name}": value for name, value in entry.options.items()}
+    weights = {f"weights {one.name}": one.sha256 for one in entry.weights}
+    scored = {"mask_edges": scoring.mask_edges, "padding": scoring.padding}
+    return {"size": entry.size} | scored | options | weights
 
 
 def _mean_score(rows: pd.DataFrame, metric: str, policy: str) -> Score | None:
@@ -457,11 +456,11 @@ def _mean_score(rows: pd.DataFrame, metric: str, policy: str) -> Score | None:
     return Score(policy, value or 0.0, *rest)
 
 
-def _runtime(rows: pd.DataFrame, device: str, ends: Sequence[Mapping[str, Any] | None]) -> Runtime | None:
+def _runtime(rows: pd.DataFrame, device: str, ends: Sequence[CellRecord | None]) -> Runtime | None:
     predict, calibration = (
         float(rows.loc[rows["metric"] == name, "value"].mean()) for name in ("predict_ms", "calibration_ms")
     )
-    threads = [end["environment"]["threads"] for end in ends if end and "environment" in end]
+    threads = [end.environment["threads"] for end in ends if end and end.environment]
     if np.isnan(predict) or np.isnan(calibration) or not threads:
         return None
     return Runtime(device, threads[0], round(predict, 3), round(calibration, 3))

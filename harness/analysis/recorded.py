@@ -2,7 +2,7 @@
 
 from collections.abc import Collection, Iterable, Mapping
 from types import MappingProxyType
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from ...results.store import RunStore
 from .. import registry
@@ -18,6 +18,15 @@ class RecordedDatasets(NamedTuple):
 
     opened: dict[str, Dataset]
     missing: dict[str, BenchError]
+
+
+def recorded_config(store: RunStore, given: Mapping[str, Any] = MappingProxyType({})) -> RunConfig:
+    """The options of a run, by its record, but for those that are given.
+
+    Raises:
+        UsageError: This version does not know an option of the record, or not its value; or a given one is wrong.
+    """
+    return make_config(store.read().config.content(), f"in {store.folder / 'run.json'}", given)
 
 
 def moved_datasets(texts: Iterable[str], names: Collection[str]) -> dict[str, str]:
@@ -57,19 +66,18 @@ def recorded_datasets(store: RunStore, moved: Mapping[str, str] = NOWHERE_ELSE) 
         UsageError: A dataset in `moved` is not the one of the run.
         DataError: A dataset in `moved` is missing or broken.
     """
-    record = store.read()
-    config = make_config(record["config"], f"in {store.folder / 'run.json'}")
-    names: list[str] = list(record["datasets"])
+    record, config = store.read(), recorded_config(store)
+    names = list(record.datasets)
     specs = dict(zip(names, dict.fromkeys(config.dataset), strict=False))
     found = RecordedDatasets({}, {})
     for name in names:
-        then, where = record["datasets"][name], moved[name] if name in moved else specs.get(name, name)
+        then, where = record.datasets[name].fingerprint, moved[name] if name in moved else specs.get(name, name)
         try:
             dataset = _open(where, name, config)
-            if dataset.fingerprint != then["fingerprint"]:
+            if dataset.fingerprint != then:
                 raise UsageError(
                     f"The dataset {name} ({where}) has changed since {store.name} ran, or is another one: its "
-                    f"fingerprint is {dataset.fingerprint}, the run's {then['fingerprint']}."
+                    f"fingerprint is {dataset.fingerprint}, the run's {then}."
                 )
             found.opened[name] = dataset
         except BenchError as error:

@@ -7,8 +7,9 @@ import numpy as np
 import pandas as pd
 
 from ...results.metrics import METRICS
+from ...results.record import Cell, RunRecord
 from ...results.seeds import seeds_part_of_difference, with_seeds
-from ...results.store import RunStore, scoring_of
+from ...results.store import RunStore
 from ..scoring.intervals import mean_interval
 from .doubts import doubts
 
@@ -49,7 +50,7 @@ def compare_runs(a: RunStore, b: RunStore) -> RunDifference:
         ResultsError: One has no record or no tables.
     """
     records = a.read(), b.read()
-    entries = [{(cell["dataset"], cell["method"]): cell for cell in record["cells"]} for record in records]
+    entries = [{(cell.dataset, cell.method): cell for cell in record.cells} for record in records]
     scores = [_means(run.scores()) for run in (a, b)]
     joined = scores[0].merge(scores[1], left_index=True, right_index=True, suffixes=("_a", "_b")).reset_index()
     joined = joined.rename(columns={"value_a": "a", "value_b": "b"})
@@ -110,8 +111,8 @@ def _better(row: Mapping[Any, Any]) -> float:
     return float((row["difference"] > 0) == (METRICS[row["metric"]].direction == "higher"))
 
 
-def _same_images(a: Mapping[str, Any], b: Mapping[str, Any]) -> bool:
-    return a["fingerprint"] == b["fingerprint"] and a["size"] == b["size"]
+def _same_images(a: Cell, b: Cell) -> bool:
+    return a.fingerprint == b.fingerprint and a.size == b.size
 
 
 def _alone(
@@ -127,8 +128,8 @@ def _alone(
 
 
 def _changes(
-    records: tuple[Mapping[str, Any], Mapping[str, Any]],
-    entries: list[dict[tuple[str, str], dict[str, Any]]],
+    records: tuple[RunRecord, RunRecord],
+    entries: list[dict[tuple[str, str], Cell]],
 ) -> Iterator[Change]:
     a, b = records
     for key in dict.fromkeys([*entries[0], *entries[1]]):
@@ -137,10 +138,10 @@ def _changes(
             yield Change(where, "measured", *("yes" if key in of_run else "no" for of_run in entries))
             continue
         yield from _differing(where, *(_described(of_run[key]) for of_run in entries))
-    seeds = [{str(cell["seed"]) for cell in record["cells"]} for record in records]
+    seeds = [{str(cell.seed) for cell in record.cells} for record in records]
     yield from _differing("", *({"seeds": ", ".join(sorted(one))} for one in seeds))
-    yield from _differing("scoring", scoring_of(a), scoring_of(b))
-    environments = [dict(record["environment"]) for record in records]
+    yield from _differing("scoring", a.config.score.model_dump(), b.config.score.model_dump())
+    environments = [dict(record.environment) for record in records]
     packages = [environment.pop("packages", {}) for environment in environments]
     plugins = [environment.pop("plugins", {}) for environment in environments]
     yield from _differing("versions", *packages)
@@ -149,11 +150,11 @@ def _changes(
     yield from _differing("environment", *({k: v for k, v in one.items() if k != "command"} for one in environments))
 
 
-def _described(cell: Mapping[str, Any]) -> dict[str, Any]:
+def _described(cell: Cell) -> dict[str, Any]:
     """All that a cell's scores depend on, but for its seed."""
-    options = {f"option {name}": value for name, value in cell["options"].items()}
-    weights = {f"weights {one['name']}": f"{one['kind']}, {one['sha256'][:12]}" for one in cell["weights"]}
-    rest = {"data": cell["fingerprint"][:12], "size": cell["size"], "device": cell["device"], "code": cell["code"]}
+    options = {f"option {name}": value for name, value in cell.options.items()}
+    weights = {f"weights {one.name}": f"{one.kind}, {one.sha256[:12]}" for one in cell.weights}
+    rest = {"data": cell.fingerprint[:12], "size": cell.size, "device": cell.device, "code": cell.code}
     return options | weights | rest
 
 

@@ -109,8 +109,8 @@ def list_runs(results: UPath) -> None:
         except (ResultsError, OSError) as error:  # the others are listed all the same
             click.echo(f"{run.name}  {explain(error) if isinstance(error, OSError) else error}")
             continue
-        names = ", ".join(record["config"]["methods"])
-        click.echo(f"{run.name}  {record['created']}  {state}  {names}")
+        names = ", ".join(record.config.methods)
+        click.echo(f"{run.name}  {record.created}  {state}  {names}")
 
 
 def _print(rows: Sequence[tuple[str, ...]], *, ordered: bool = True) -> None:

@@ -62,7 +62,7 @@ def command(
     preferred = None
     if prefer:  # a run that was named by its folder need not be among the results
         preferred = {run.name: run for run in stores}.get(prefer) or find_run(prefer, results)
-    places = moved_datasets(moved, list(dict.fromkeys(name for run in stores for name in run.read()["datasets"])))
+    places = moved_datasets(moved, list(dict.fromkeys(name for run in stores for name in run.read().datasets)))
     with stage_status() as progress:
         written = write_report(
             stores, out, policy=policy, published=published, preferred=preferred, moved=places, progress=progress

@@ -5,7 +5,7 @@ from typing import Any
 import click
 from upath import UPath
 
-from ..config import ScoreConfig, make_config
+from ..config import ScoreConfig
 from ..registry import check_policies
 from .options import MOVED, RESULTS, RUN
 from .run_options import with_options
@@ -31,16 +31,16 @@ def command(run: str, results: UPath, moved: tuple[str, ...], **options: Any) ->
     counted the borders; here they are left out, unless --padding count asks for them.
     """
     from ...results.store import find_run
-    from ..analysis.recorded import moved_datasets
+    from ..analysis.recorded import moved_datasets, recorded_config
     from ..running import runner
     from .console import CellBars, console, print_run
 
     store = find_run(run, results)
     record = store.read()
-    score = make_config(record["config"], f"in {store.folder / 'run.json'}", options).score
+    score = recorded_config(store, options).score
     check_policies(score.thresholds)
-    places = moved_datasets(moved, record["datasets"])
-    with CellBars(len(record["cells"])) as bars:
+    places = moved_datasets(moved, record.datasets)
+    with CellBars(len(record.cells)) as bars:
         unchanged = runner.rescore(store, score, bars.show, places)
     print_run(store)
     if unchanged:

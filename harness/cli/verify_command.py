@@ -38,8 +38,8 @@ def command(run: str, results: UPath, moved: tuple[str, ...]) -> int:
 
     store = find_run(run, results)
     record = store.read()
-    with CellBars(len(record["cells"])) as bars:
-        found = verify_run(store, moved_datasets(moved, record["datasets"]), bars.show)
+    with CellBars(len(record.cells)) as bars:
+        found = verify_run(store, moved_datasets(moved, record.datasets), bars.show)
     for what in found.checked:
         console.print(f"checked      {what}", soft_wrap=True)
     for why in found.unchecked:

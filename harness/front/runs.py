@@ -13,6 +13,7 @@ from rich.console import Console
 from upath import UPath
 
 from ...reports.galleries import mask_by
+from ...results.record import Cell
 from ...results.store import CellStore, RunStore, find_run
 from ...results.tables import HEADLINE, masks_by
 from ..analysis.case_images import FramedImages, framed_images
@@ -137,26 +138,26 @@ class Run:
         """
         entry = self._cell(method, dataset, seed)
         images, missing = framed_images(self.store)
-        if entry["dataset"] not in images:
-            raise DataError(f"The images of {entry['dataset']} cannot be read. {missing[entry['dataset']]}")
+        if entry.dataset not in images:
+            raise DataError(f"The images of {entry.dataset} cannot be read. {missing[entry.dataset]}")
         cases = self.cases
-        of_cell = cases[cases["cell"] == entry["name"]]
+        of_cell = cases[cases["cell"] == entry.name]
         rows = masks_by(of_cell, policy or HEADLINE)
         if policy and rows.empty:
             known = ", ".join(of_cell.loc[~of_cell["oracle"], "policy"].unique()) or "none"
-            raise UsageError(f"{entry['method']} has no masks by {policy!r}. There are those of: {known}.")
-        cell, framed, masks = self.store.cell(entry["name"]), images[entry["dataset"]], rows.set_index("case")
+            raise UsageError(f"{entry.method} has no masks by {policy!r}. There are those of: {known}.")
+        cell, framed, masks = self.store.cell(entry.name), images[entry.dataset], rows.set_index("case")
         of_dataset = list(framed.cases.values())
         return LazySequence(len(of_dataset), lambda position: _read(cell, framed, of_dataset[position], masks))
 
-    def _cell(self, method: str | None, dataset: str | None, seed: int | None) -> dict[str, Any]:
+    def _cell(self, method: str | None, dataset: str | None, seed: int | None) -> Cell:
         asked = {"method": method, "dataset": dataset, "seed": seed}
         asked = {name: value for name, value in asked.items() if value is not None}
-        entries = self.store.read()["cells"]
-        fitting = [entry for entry in entries if all(entry[name] == value for name, value in asked.items())]
+        entries = self.store.read().cells
+        fitting = [entry for entry in entries if all(getattr(entry, name) == value for name, value in asked.items())]
         if len(fitting) != 1:
             there = "; ".join(
-                ", ".join(f"{name}={entry[name]!r}" for name in ("method", "dataset", "seed"))
+                ", ".join(f"{name}={getattr(entry, name)!r}" for name in ("method", "dataset", "seed"))
                 for entry in fitting or entries
             )
             fit = f"{len(fitting)} cells of {self.name} fit" if fitting else f"{self.name} has no such cell"

@@ -4,8 +4,8 @@ import gc
 import json
 import time
 import traceback
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, get_args
 
@@ -13,6 +13,7 @@ import numpy as np
 from upath import UPath
 
 from ...results.metrics import METRICS
+from ...results.record import Cell, CellRecord, Measurements
 from ...results.store import CellStore, RunStore, StoredPrediction
 from ...results.tables import CellTables, failed_cell
 from ..api import BenchError, Case, Dataset, Diagnostic, LazySequence, Method, Prediction, Split
@@ -25,7 +26,7 @@ from ..scoring.cell_scores import score_cell
 from ..scoring.scanning import Truths, load_truths
 from ..specs import parse_method
 from .device import PeakMemory, calibrate, is_out_of_memory, seed_everything, synchronize
-from .planning import Cell, build_run_method
+from .planning import build_run_method
 from .provenance import environment
 
 PREDICTED: tuple[Split, ...] = ("valid", "test")
@@ -92,15 +93,15 @@ class Fitted(NamedTuple):
     """A fitted method, and what was measured of it so far: `fit_seconds`, `calibration_ms` and `diagnostics`."""
 
     method: Method
-    measured: dict[str, Any]
+    measured: Measurements
 
 
 def is_kept(task: CellTask, dataset: Dataset, progress: CellProgress) -> bool:
     """Whether the cell is finished, and its scores and predictions are what is asked for and undamaged."""
     end = task.store.read()
-    if end is None or end["status"] != "finished" or task.force or end["score"] != scored_by(task.config.score):
+    if end is None or end.status != "finished" or task.force or end.score != scored_by(task.config.score):
         return False
-    return _is_whole(task, dataset, progress) if _has_maps(end) else task.config.maps == "none"
+    return _is_whole(task, dataset, progress) if end.finished_whole else task.config.maps == "none"
 
 
 def run_cell(task: CellTask, dataset: Dataset, truths: dict[str, Truths], progress: CellProgress) -> Outcome:
@@ -120,15 +121,15 @@ def run_cell(task: CellTask, dataset: Dataset, truths: dict[str, Truths], progre
     """
     try:
         end = task.store.read()
-        if end is not None and _has_maps(end) and not task.force and _is_whole(task, dataset, progress):
+        if end is not None and end.finished_whole and not task.force and _is_whole(task, dataset, progress):
             score_stored(task, dataset, end, truths, progress)
-            task.store.write(end | {"score": scored_by(task.config.score)})
+            task.store.write(end.model_copy(update={"score": scored_by(task.config.score)}))
             return Outcome(task.cell, "kept")
         begin_cell(task)
         with PeakMemory(task.cell.device) as memory:
             fitted = fit_cell(task, dataset, progress)
             seconds = [predict_missing(task, dataset, fitted.method, split, progress) for split in PREDICTED]
-        measured = fitted.measured | memory.measured | {"predict_ms": seconds[-1]}
+        measured = fitted.measured.model_copy(update=memory.measured | {"predict_ms": seconds[-1]})
         return finish_cell(task, dataset, measured, truths, progress)
     except Exception as error:
         return fail_cell(task, error)
@@ -164,7 +165,7 @@ def fit_cell(task: CellTask, dataset: Dataset, progress: CellProgress) -> Fitted
     seconds = clock.now() - start
     diagnostics = _check_diagnostics(method.diagnostics(), cell)
     warm_up(task, dataset, method)
-    measured = {"fit_seconds": seconds, "calibration_ms": calibrate(cell.device), "diagnostics": diagnostics}
+    measured = Measurements(fit_seconds=seconds, calibration_ms=calibrate(cell.device), diagnostics=diagnostics)
     return Fitted(method, measured)
 
 
@@ -239,14 +240,14 @@ def median_ms(store: CellStore, cases: Sequence[Case]) -> float:
 
 
 def finish_cell(
-    task: CellTask, dataset: Dataset, measured: dict[str, Any], truths: dict[str, Truths], progress: CellProgress
+    task: CellTask, dataset: Dataset, measured: Measurements, truths: dict[str, Truths], progress: CellProgress
 ) -> Outcome:
     """Scores the predictions and ends the cell.
 
     Args:
         task: The cell.
         dataset: The cell's dataset.
-        measured: The measurements from before the scoring, which `score_cell` needs.
+        measured: The measurements from while the method ran.
         truths: Lesion masks, kept here for the next cell.
         progress: Told about progress.
     """
@@ -257,26 +258,26 @@ def finish_cell(
     machine = environment(task.cell.device, task.command) | {"cells_at_once": task.at_once}
     here = {"finished": now(), "environment": machine}
     end = {"status": "finished", "maps": task.config.maps, "score": scored_by(task.config.score)}
-    task.store.write(measured | end | here)
+    task.store.write(CellRecord(**measured.content() | end | here))
     return Outcome(task.cell, "finished")
 
 
 def score_stored(
-    task: CellTask, dataset: Dataset, measured: Mapping[str, Any], truths: dict[str, Truths], progress: CellProgress
+    task: CellTask, dataset: Dataset, measured: Measurements, truths: dict[str, Truths], progress: CellProgress
 ) -> None:
     """Computes a cell's tables from its stored predictions, and keeps them; as `stored_scores`."""
     task.store.write_tables(stored_scores(task, dataset, measured, truths, progress))
 
 
 def stored_scores(
-    task: CellTask, dataset: Dataset, measured: Mapping[str, Any], truths: dict[str, Truths], progress: CellProgress
+    task: CellTask, dataset: Dataset, measured: Measurements, truths: dict[str, Truths], progress: CellProgress
 ) -> CellTables:
     """Computes a cell's tables from its stored predictions.
 
     Args:
         task: The cell.
         dataset: The cell's dataset.
-        measured: While the method ran, as `score_cell` wants it.
+        measured: The measurements from while the method ran.
         truths: Lesion masks, kept here for the next cell.
         progress: Told about progress.
 
@@ -307,7 +308,7 @@ def fail_cell(task: CellTask, error: Exception | str) -> Outcome:
     message, told = _explain(error), error if isinstance(error, str) else "".join(traceback.format_exception(error))
     task.store.write_error(told)
     task.store.write_tables(failed_cell(_identity(task.cell), message))
-    task.store.write({"status": "failed", "error": message})
+    task.store.write(CellRecord(status="failed", error=message))
     return Outcome(task.cell, "failed", message)
 
 
@@ -322,10 +323,6 @@ def _explain(error: Exception | str) -> str:
             f"Out of memory ({message}). A smaller --size or --batch-size, or options of the method, may make it fit."
         )
     return message
-
-
-def _has_maps(end: dict[str, Any]) -> bool:
-    return end["status"] == "finished" and end["maps"] != "none"
 
 
 def _is_whole(task: CellTask, dataset: Dataset, progress: CellProgress) -> bool:
@@ -365,12 +362,12 @@ def _check(prediction: Prediction, cell: Cell, case: Case) -> Prediction:
     return replace(prediction, anomaly_map=np.asarray(prediction.anomaly_map, dtype=np.float32))
 
 
-def _check_diagnostics(diagnostics: Sequence[Diagnostic], cell: Cell) -> list[dict[str, Any]]:
+def _check_diagnostics(diagnostics: Sequence[Diagnostic], cell: Cell) -> tuple[Diagnostic, ...]:
     """Holds diagnostics to the contract and makes them fit for a record."""
     problem = diagnostics_problem(diagnostics, METRICS)
     if problem:
         raise DiagnosticError(f"{cell.method} {problem}")
-    return [asdict(one) | {"value": float(one.value)} for one in diagnostics]  # JSON knows no numpy
+    return tuple(replace(one, value=float(one.value)) for one in diagnostics)  # JSON knows no numpy
 
 
 def scored_by(score: ScoreConfig) -> dict[str, Any]:

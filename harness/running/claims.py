@@ -79,7 +79,7 @@ class Claims:
             # What another user's folder does not let us read, we measure ourselves.
             with suppress(OSError):
                 end = there.read()
-                if end is not None and end["status"] == "finished":
+                if end is not None and end.status == "finished":
                     task.store.copy_from(there)
                     self.taken[task.cell.name] = run.name
                     return

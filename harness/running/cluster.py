@@ -8,10 +8,11 @@ import logging
 import os
 import socket
 from collections.abc import Generator, Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
+from ...results.record import Measurements
 from ..api import BenchError, Case, Dataset, Split, UsageError
 from ..code_version import cell_version
 from ..config import RunConfig
@@ -167,11 +168,11 @@ def _whole(task: CellTask) -> Outcome:
     return run_cell(task, _arrive(task), {}, _silent)
 
 
-def _fit(task: CellTask) -> tuple[Any, dict[str, Any]]:
+def _fit(task: CellTask) -> tuple[Any, Measurements]:
     dataset = _arrive(task)
     with PeakMemory(task.cell.device) as memory:
         method, measured = fit_cell(task, dataset, _silent)
-    return method, measured | memory.measured
+    return method, measured.model_copy(update=memory.measured)
 
 
 def _predict(task: CellTask, method: Any, split: Split, ids: Sequence[str]) -> dict[str, float]:
@@ -186,15 +187,16 @@ def _predict(task: CellTask, method: Any, split: Split, ids: Sequence[str]) -> d
     return memory.measured
 
 
-def _finish(task: CellTask, measured: dict[str, Any], *peaks: dict[str, float]) -> Outcome:
+def _finish(task: CellTask, measured: Measurements, *peaks: dict[str, float]) -> Outcome:
     dataset = _arrive(task)
     highest = {
-        name: max([measured[name], *(peak[name] for peak in peaks)])
+        name: max([getattr(measured, name), *(peak[name] for peak in peaks)])
         for name in ("peak_memory_mib", "peak_gpu_memory_mib")
     }
     task.store.sweep()  # a machine that was lost may have been writing
     predict_ms = median_ms(task.store, dataset.cases("test"))
-    return finish_cell(task, dataset, measured | highest | {"predict_ms": predict_ms}, {}, _silent)
+    measured = measured.model_copy(update=highest | {"predict_ms": predict_ms})
+    return finish_cell(task, dataset, measured, {}, _silent)
 
 
 def _arrive(task: CellTask) -> Dataset:
@@ -213,7 +215,7 @@ def _arrive(task: CellTask) -> Dataset:
     dataset = open_datasets(task.config)[cell.dataset]
     for what, found, planned in (
         ("code", cell_version(method, dataset), cell.code),
-        ("weights", method.weights_used(), cell.weights),
+        ("weights", [asdict(one) for one in method.weights_used()], [one.model_dump() for one in cell.weights]),
         ("images of the dataset", dataset.fingerprint, cell.fingerprint),
     ):
         if found != planned:

@@ -2,13 +2,14 @@
 
 from typing import Any
 
+from ...results.record import Cell, ConfigRecord, RunRecord
 from ..api import UsageError
 from ..config import make_config
 
 _SHARED = ("size", "limit", "data_root")  # what all cells of a run have in common, beside how they are scored
 
 
-def grown(record: dict[str, Any], earlier: dict[str, Any], where: str) -> dict[str, Any]:
+def grown(record: RunRecord, earlier: RunRecord, where: str) -> RunRecord:
     """The record of a command's cells, with those that earlier commands left in the same run and this one has not.
 
     A cell takes the place of the earlier one of the same dataset, method and seed.
@@ -21,16 +22,16 @@ def grown(record: dict[str, Any], earlier: dict[str, Any], where: str) -> dict[s
     Raises:
         UsageError: An earlier cell stays that was measured on other images, at another size or scored otherwise.
     """
-    new = {_subject(cell) for cell in record["cells"]}
-    staying = [cell for cell in earlier["cells"] if _subject(cell) not in new]
+    new = {_subject(cell) for cell in record.cells}
+    staying = [cell for cell in earlier.cells if _subject(cell) not in new]
     if not staying:
         return record
-    before = make_config(earlier["config"], f"in {where}/run.json").model_dump(mode="json")
-    now = record["config"]
-    datasets = earlier["datasets"] | record["datasets"]
+    before = make_config(earlier.config.content(), f"in {where}/run.json").model_dump(mode="json")
+    now = record.config.content()
+    datasets = earlier.datasets | record.datasets
     shared, asked = ({name: each[name] for name in _SHARED} | each["score"] for each in (before, now))
     differing = [name for name in shared if shared[name] != asked[name]]
-    changed = [cell["dataset"] for cell in staying if cell["fingerprint"] != datasets[cell["dataset"]]["fingerprint"]]
+    changed = [cell.dataset for cell in staying if cell.fingerprint != datasets[cell.dataset].fingerprint]
     if differing or changed:
         why = (
             f"with {differing[0]} {shared[differing[0]]}, and this command says {asked[differing[0]]}"
@@ -39,7 +40,7 @@ def grown(record: dict[str, Any], earlier: dict[str, Any], where: str) -> dict[s
         )
         one = staying[0]
         raise UsageError(
-            f"The run {where} holds {one['method']} on {one['dataset']}, seed {one['seed']}, measured {why}. "
+            f"The run {where} holds {one.method} on {one.dataset}, seed {one.seed}, measured {why}. "
             "One run cannot have both: give another --name."
         )
     specs = _specs(earlier, before) | _specs(record, now)
@@ -49,13 +50,16 @@ def grown(record: dict[str, Any], earlier: dict[str, Any], where: str) -> dict[s
         "seeds": list(dict.fromkeys([*before["seeds"], *now["seeds"]])),
         "set": before["set"] | now["set"],
     }
-    return record | {"config": config, "datasets": datasets, "cells": staying + record["cells"]}
+    cells = (*staying, *record.cells)
+    return record.model_copy(
+        update={"config": ConfigRecord.model_validate(config), "datasets": datasets, "cells": cells}
+    )
 
 
-def _subject(cell: dict[str, Any]) -> tuple[str, str, int]:
-    return cell["dataset"], cell["method"], cell["seed"]
+def _subject(cell: Cell) -> tuple[str, str, int]:
+    return cell.dataset, cell.method, cell.seed
 
 
-def _specs(record: dict[str, Any], config: dict[str, Any]) -> dict[str, str]:
+def _specs(record: RunRecord, config: dict[str, Any]) -> dict[str, str]:
     """The spec of each dataset, by its name; both are in the same order."""
-    return dict(zip(record["datasets"], dict.fromkeys(config["dataset"]), strict=False))
+    return dict(zip(record.datasets, dict.fromkeys(config["dataset"]), strict=False))

@@ -12,16 +12,16 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from ...results.record import Cell, CellRecord, RunRecord
 from ...results.store import CellStore, ResultsError, RunStore
 from ...results.tables import concatenate
 from ..analysis.doubts import alike, first, said, same, scores_against_cases
 from ..analysis.ranks import compare_methods
-from ..analysis.recorded import NOWHERE_ELSE, recorded_datasets
+from ..analysis.recorded import NOWHERE_ELSE, recorded_config, recorded_datasets
 from ..api import BenchError, Dataset
-from ..config import RunConfig, make_config
+from ..config import RunConfig
 from ..scoring.scanning import Truths
 from .cells import PREDICTED, CellProgress, CellTask, scored_by, stored_scores
-from .planning import cell_from_record, key_of
 
 _KEYS = {
     "cases": ["cell", "policy", "case"],
@@ -69,37 +69,38 @@ def verify_run(
         UsageError: A dataset in `moved` is not the one of the run.
     """
     record, found, truths = store.read(), Verification(), dict[str, Truths]()
-    config = make_config(record["config"], f"in {store.folder / 'run.json'}")
+    config = recorded_config(store)
     datasets, missing = recorded_datasets(store, moved)
     progress(store.name, "reading tables", 0, 0)
     _verify_record(store, record, config, found)
     tables = _verify_tables(store, record, found)
-    ends = {entry["name"]: store.cell(entry["name"]).read() for entry in record["cells"]}
-    current = {name for name, end in ends.items() if end and end.get("score") == scored_by(config.score)}
+    ends = {cell.name: store.cell(cell.name).read() for cell in record.cells}
+    current = {name for name, end in ends.items() if end and end.score == scored_by(config.score)}
     _verify_joined(store, tables, ends, found)
     if "cases" in tables and "scores" in tables:
         found.problems.extend(first(scores_against_cases(tables["scores"], tables["cases"])))
         found.checked.append("scores against cases")
     _verify_comparisons(tables, ends, current, found)
-    for entry in record["cells"]:
-        progress(entry["name"], "checking predictions", 0, 0)
-        if _verify_predictions(store.cell(entry["name"]), entry, ends[entry["name"]], record, tables, found):
-            what, name = f"scores of {entry['name']} against its predictions", entry["dataset"]
+    for cell in record.cells:
+        progress(cell.name, "checking predictions", 0, 0)
+        end = ends[cell.name]
+        if end and _verify_predictions(store.cell(cell.name), cell, end, record, tables, found):
+            what, name = f"scores of {cell.name} against its predictions", cell.dataset
             if name not in datasets:
                 why = str(missing.get(name, "the record does not have it")).rstrip(".")
                 found.unchecked.append(f"{what}: {why}; --dataset {name}=PATH says where it is")
-            elif entry["name"] not in current:
+            elif cell.name not in current:
                 why = "another version of the scoring code made them; bench score makes them again"
                 found.unchecked.append(f"{what}: {why}")
             else:
-                task = CellTask(config, cell_from_record(entry), store.folder, "")
-                _verify_scores(task, datasets[name], ends[entry["name"]] or {}, truths, progress, found)
+                task = CellTask(config, cell, store.folder, "")
+                _verify_scores(task, datasets[name], end, truths, progress, found)
                 found.checked.append(what)
-        progress(entry["name"], "finished", 1, 1)
+        progress(cell.name, "finished", 1, 1)
     return found
 
 
-def _verify_record(store: RunStore, record: Mapping[str, Any], config: RunConfig, found: Verification) -> None:
+def _verify_record(store: RunStore, record: RunRecord, config: RunConfig, found: Verification) -> None:
     """The record in itself: its seal, and that its entries agree."""
     sealed = store.is_sealed()
     if sealed is None:
@@ -108,30 +109,29 @@ def _verify_record(store: RunStore, record: Mapping[str, Any], config: RunConfig
         found.checked.append("run.json by its seal")
     else:
         found.problems.append("run.json: it was changed after it was written: its seal is broken.")
-    for entry in record["cells"]:
-        name = entry["name"]
-        key = key_of({key: value for key, value in entry.items() if key != "name"})
-        if not name.endswith(f"-{key[:10]}"):
+    for cell in record.cells:
+        name, key = cell.name, cell.key[:10]
+        if not name.endswith(f"-{key}"):
             found.problems.append(
-                f"run.json, cell {name}: its entry was changed: with these contents, its name would end in {key[:10]}."
+                f"run.json, cell {name}: its entry was changed: with these contents, its name would end in {key}."
             )
-        dataset = record["datasets"].get(entry["dataset"], {})
+        dataset = record.datasets.get(cell.dataset)
         for what, inside, outside in (
-            ("fingerprint", entry["fingerprint"], dataset.get("fingerprint")),
-            ("size", entry["size"], config.size),
+            ("fingerprint", cell.fingerprint, dataset and dataset.fingerprint),
+            ("size", cell.size, config.size),
         ):
             if inside != outside:
                 found.problems.append(f"run.json, cell {name}: its {what} is {inside}, the run's {outside}.")
         end = store.cell(name).read()
-        score = {key: value for key, value in (end or {}).get("score", {}).items() if key != "code"}
+        score = {key: value for key, value in (end.score if end else {}).items() if key != "code"}
         if score and score != (asked := {key: config.score.model_dump().get(key) for key in score}):
             found.problems.append(f"run.json, score: it is {asked}, cells/{name}/cell.json has {score}.")
     found.checked.append("entries of run.json against each other")
 
 
-def _verify_tables(store: RunStore, record: Mapping[str, Any], found: Verification) -> dict[str, pd.DataFrame]:
+def _verify_tables(store: RunStore, record: RunRecord, found: Verification) -> dict[str, pd.DataFrame]:
     """Checksums, and that each CSV file says what the Parquet file does; returns the tables that can be read."""
-    checksums = record.get("tables", {})
+    checksums = record.tables
     if checksums:
         found.problems.extend(
             f"{file}: it is gone or was changed after it was written: its checksum is not that in run.json."
@@ -187,7 +187,7 @@ def _csv_against(name: str, content: bytes, table: pd.DataFrame) -> Iterator[str
 def _verify_joined(
     store: RunStore,
     tables: Mapping[str, pd.DataFrame],
-    ends: Mapping[str, dict[str, Any] | None],
+    ends: Mapping[str, CellRecord | None],
     found: Verification,
 ) -> None:
     """The run's tables against those of its cells."""
@@ -213,13 +213,13 @@ def _verify_joined(
 
 def _verify_comparisons(
     tables: Mapping[str, pd.DataFrame],
-    ends: Mapping[str, dict[str, Any] | None],
+    ends: Mapping[str, CellRecord | None],
     current: set[str],
     found: Verification,
 ) -> None:
     if not {"cases", "comparisons", "ranks"} <= set(tables):
         return
-    if any(end and end.get("status") == "finished" and name not in current for name, end in ends.items()):
+    if any(end and end.status == "finished" and name not in current for name, end in ends.items()):
         found.unchecked.append("ranks and comparisons against cases: another version of the code made them")
         return
     for name, expected in compare_methods(tables["cases"])._asdict().items():
@@ -229,21 +229,21 @@ def _verify_comparisons(
 
 def _verify_predictions(
     cell: CellStore,
-    entry: Mapping[str, Any],
-    end: Mapping[str, Any] | None,
-    record: Mapping[str, Any],
+    entry: Cell,
+    end: CellRecord,
+    record: RunRecord,
     tables: Mapping[str, pd.DataFrame],
     found: Verification,
 ) -> bool:
     """Seals, counts, and what a prediction shares with its row of the cases; returns whether it can be scored."""
-    name = entry["name"]
-    if end is None or end.get("status") != "finished":
+    name = entry.name
+    if end.status != "finished":
         return False
-    if end.get("maps") == "none":
+    if not end.finished_whole:
         found.unchecked.append(f"predictions of {name}: they were not kept (--maps none)")
         return False
     whole = True
-    counts = record["datasets"].get(entry["dataset"], {}).get("counts", {})
+    counts = record.datasets[entry.dataset].counts if entry.dataset in record.datasets else {}
     for split in PREDICTED:
         seals = cell.seals(split)
         broken = [file for file, sealed in seals.items() if sealed is False]
@@ -282,7 +282,7 @@ def _case_against_prediction(cell: CellStore, row: Mapping[Any, Any]) -> str:
 def _verify_scores(
     task: CellTask,
     dataset: Dataset,
-    end: Mapping[str, Any],
+    end: CellRecord,
     truths: dict[str, Truths],
     progress: CellProgress,
     found: Verification,

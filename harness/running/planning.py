@@ -1,19 +1,17 @@
 """What a run will do: every cell of it, known before the first image is predicted."""
 
-import hashlib
-import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from pydantic import TypeAdapter
 from upath import UPath
 
-from ...results.store import RunStore, readable
+from ...results.record import Cell, WeightsRecord, hash_of, readable
+from ...results.store import RunStore
 from .. import registry
-from ..api import BenchError, Dataset, Method, Progress, UsageError, Weights
+from ..api import BenchError, Dataset, Method, Progress, UsageError
 from ..code_version import cell_version
 from ..config import RunConfig
 from ..data.notes import notes_on
@@ -22,38 +20,6 @@ from ..paths import absolute
 from ..specs import Spec, option_types, parse_method, suggest
 from .device import resolve_device
 from .provenance import command_line, environment
-
-
-@dataclass(frozen=True)
-class Cell:
-    """One method, fully configured, on one dataset with one seed: all that a stored prediction depends on.
-
-    `method` is the text of its spec, so that two variants of a method are two cells.
-    """
-
-    dataset: str
-    fingerprint: str
-    method: str
-    options: dict[str, Any]
-    weights: tuple[Weights, ...]
-    seed: int
-    size: int
-    device: str
-    maps: str
-    code: str
-    transductive: bool
-
-    @property
-    def key(self) -> str:
-        return key_of(asdict(self))
-
-    @property
-    def name(self) -> str:
-        """The name of the cell's folder."""
-        return f"{readable(self.dataset, 100)}-{readable(self.method, 80)}-seed{self.seed}-{self.key[:10]}"
-
-    def __str__(self) -> str:
-        return f"{self.dataset} · {self.method} · seed {self.seed}"
 
 
 @dataclass(frozen=True)
@@ -81,7 +47,7 @@ class Plan:
     @property
     def store(self) -> RunStore:
         """The run's folder: as the user named it, or after its cells, so that the same command finds it again."""
-        key = _hash([cell.key for cell in self.cells])
+        key = hash_of([cell.key for cell in self.cells])
         name = self.config.name or f"{readable('+'.join(self.datasets), 60)}-{key[:8]}"
         return RunStore(self.config.results / name)
 
@@ -120,7 +86,7 @@ def make_plan(config: RunConfig, progress: Progress = lambda *_: None) -> Plan:
             fingerprint=dataset.fingerprint,
             method=name,
             options=method.options(),
-            weights=weights[name],
+            weights=tuple(WeightsRecord(**asdict(one)) for one in weights[name]),
             seed=seed,
             size=config.size,
             device=device,
@@ -216,17 +182,3 @@ def _controls(methods: dict[str, Method]) -> dict[str, tuple[str, ...]]:
         controls = dict.fromkeys(str(parse_method(text)) for text in method.controls())
         found[name] = tuple(control for control in controls if control not in methods)
     return {name: specs for name, specs in found.items() if specs}
-
-
-def cell_from_record(entry: dict[str, Any]) -> Cell:
-    """The cell of an entry in a run's record."""
-    return TypeAdapter(Cell).validate_python({key: value for key, value in entry.items() if key != "name"})
-
-
-def key_of(entry: Mapping[str, Any]) -> str:
-    """The key of a cell, SHA-256 in hexadecimal, from its attributes or from its entry in a record without the name."""
-    return _hash(entry)
-
-
-def _hash(content: Any) -> str:
-    return hashlib.sha256(json.dumps(content, sort_keys=True, default=str).encode()).hexdigest()

@@ -5,21 +5,21 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import asdict, replace
 from functools import partial
-from typing import Any
 
+from ...results.record import Cell, ConfigRecord, DatasetRecord, RunRecord, ScoreRecord
 from ...results.store import ResultsError, RunStore
 from ...results.tables import concatenate
 from ..analysis.ranks import compare_methods
-from ..analysis.recorded import NOWHERE_ELSE, all_recorded_datasets
+from ..analysis.recorded import NOWHERE_ELSE, all_recorded_datasets, recorded_config
 from ..api import SPLITS, UsageError
-from ..config import ScoreConfig, make_config
+from ..config import ScoreConfig
 from ..data.leaks import shared_patients
 from ..files import explain
 from ..scoring.scanning import Truths, load_truths
 from .cells import PREDICTED, CellProgress, CellTask, Outcome, now, run_cell, score_stored, scored_by
 from .claims import Claims
 from .growing import grown
-from .planning import Cell, Plan, cell_from_record
+from .planning import Plan
 from .provenance import usable_cores
 
 Executor = Callable[[Plan, Claims, CellProgress], Generator[Outcome]]
@@ -57,27 +57,10 @@ def execute(
     """
     store = plan.store
     try:
-        record = {
-            "status": "running",
-            "created": now(),
-            "config": plan.config.model_dump(mode="json"),
-            "environment": plan.environment,
-            "datasets": {
-                dataset.name: {
-                    "fingerprint": dataset.fingerprint,
-                    "card": asdict(dataset.card),
-                    "counts": {split: len(dataset.cases(split)) for split in SPLITS},
-                    "shared_patients": shared_patients(dataset),
-                    "notes": list(plan.notes[dataset.name]),
-                }
-                for dataset in plan.datasets.values()
-            },
-            "cells": [asdict(cell) | {"name": cell.name} for cell in plan.cells],
-        }
         with store.lock():
-            record = _kept(store, record)
+            record = _kept(store, _record(plan))
             store.write(record)
-        names = [cell["name"] for cell in record["cells"]]
+        names = [cell.name for cell in record.cells]
         outcomes = {}
         with closing(Claims(plan, force, progress)) as claims, closing(executor(plan, claims, progress)) as ended:
             for outcome in ended:
@@ -85,18 +68,39 @@ def execute(
                 progress(str(outcome.cell), outcome.status, 1, 1)
                 write_run_tables(store, names)
         record = _kept(store, record)
-        grown_to = [cell["name"] for cell in record["cells"]]  # another process may have added cells meanwhile
+        grown_to = [cell.name for cell in record.cells]  # another process may have added cells meanwhile
         if not outcomes or grown_to != names:
             write_run_tables(store, grown_to)
         with store.lock():
-            store.write(_kept(store, record | {"status": "done", "finished": now()}))
+            store.write(_kept(store, record.model_copy(update={"status": "done", "finished": now()})))
     except OSError as error:
         raise ResultsError(f"The run cannot be kept. {explain(error, '--results')} What is finished stays.") from error
     ended_as = outcomes | claims.kept
     return [replace(ended_as[cell.name], source=claims.taken.get(cell.name, "")) for cell in plan.cells]
 
 
-def _kept(store: RunStore, record: dict[str, Any]) -> dict[str, Any]:
+def _record(plan: Plan) -> RunRecord:
+    datasets = {
+        dataset.name: {
+            "fingerprint": dataset.fingerprint,
+            "card": asdict(dataset.card),
+            "counts": {split: len(dataset.cases(split)) for split in SPLITS},
+            "shared_patients": shared_patients(dataset),
+            "notes": plan.notes[dataset.name],
+        }
+        for dataset in plan.datasets.values()
+    }
+    return RunRecord(
+        status="running",
+        created=now(),
+        config=ConfigRecord.model_validate(plan.config.model_dump(mode="json")),
+        environment=plan.environment,
+        datasets={name: DatasetRecord.model_validate(content) for name, content in datasets.items()},
+        cells=plan.cells,
+    )
+
+
+def _kept(store: RunStore, record: RunRecord) -> RunRecord:
     """The record with what is in the run's folder already and stays."""
     try:
         earlier = store.read()
@@ -128,15 +132,13 @@ def rescore(
         DataError: A dataset is missing, or no longer the one of the run.
         ResultsError: A prediction is damaged.
     """
-    record = store.read()
-    config = make_config(record["config"], f"in {store.folder / 'run.json'}")
+    record, config = store.read(), recorded_config(store)
     before = config.score
     config = config.model_copy(update={"score": score or before})
     datasets = all_recorded_datasets(store, moved)
-    cells = [cell_from_record(entry) for entry in record["cells"]]
-    ends = {cell.name: end for cell in cells if (end := store.cell(cell.name).read()) is not None}
-    finished = [cell for cell in cells if ends.get(cell.name, {}).get("status") == "finished"]
-    kept = [cell for cell in finished if ends[cell.name]["maps"] != "none"]
+    ends = {cell.name: end for cell in record.cells if (end := store.cell(cell.name).read()) is not None}
+    finished = [cell for cell in record.cells if cell.name in ends and ends[cell.name].status == "finished"]
+    kept = [cell for cell in finished if ends[cell.name].finished_whole]
     gone = [cell for cell in finished if cell not in kept]
     if gone and score not in (None, before):
         raise UsageError(
@@ -145,9 +147,9 @@ def rescore(
         )
 
     def score_again(cell: Cell, truths: dict[str, Truths]) -> str:
-        task, end = CellTask(config, cell, store.folder, record["environment"]["command"]), ends[cell.name]
+        task, end = CellTask(config, cell, store.folder, record.environment["command"]), ends[cell.name]
         score_stored(task, datasets[cell.dataset], end, truths, lambda *_: None)
-        task.store.write(end | {"score": scored_by(config.score)})
+        task.store.write(end.model_copy(update={"score": scored_by(config.score)}))
         return str(cell)
 
     # Sorting pixels and reading files, which take most of the time, run side by side in threads.
@@ -158,8 +160,10 @@ def rescore(
             truths = {name: load_truths(dataset, PREDICTED, config.size, config.score)}
             for scored in pool.map(partial(score_again, truths=truths), of_dataset):
                 progress(scored, "finished", 1, 1)
-    write_run_tables(store, [cell.name for cell in cells])
-    store.write(record | {"config": record["config"] | {"score": config.score.model_dump()}})
+    write_run_tables(store, [cell.name for cell in record.cells])
+    scored = ScoreRecord.model_validate(config.score.model_dump())
+    asked = record.config.model_copy(update={"score": scored})
+    store.write(record.model_copy(update={"config": asked}))
     return [cell.name for cell in gone]
 
 

@@ -11,9 +11,10 @@ import numpy as np
 import pandas as pd
 
 from ...results.metrics import METRICS, metrics_of
+from ...results.record import Measurements
 from ...results.store import StoredPrediction
 from ...results.tables import CASES, CURVES, SCORES, CellTables, curve_convention, table
-from ..api import Split
+from ..api import Diagnostic, Split
 from ..config import ScoreConfig
 from .decisions import NO_POLICY, Decision, decide
 from .functions import OF_MASK, OF_PIXELS
@@ -39,7 +40,7 @@ def score_cell(
     truths: Truths,
     predictions: Predictions,
     config: ScoreConfig,
-    measured: Mapping[str, Any],
+    measured: Measurements,
 ) -> CellTables:
     """Computes every threshold policy and metric of a cell.
 
@@ -48,8 +49,7 @@ def score_cell(
         truths: Cases and masks of the validation and the test split.
         predictions: Predictions of the same cases, in the same order, each (S, S).
         config: How to score.
-        measured: While the method ran: `fit_seconds`, `predict_ms`, `calibration_ms`, `peak_memory_mib`,
-            `peak_gpu_memory_mib`, and `diagnostics`, a list of mappings with the attributes of `Diagnostic`.
+        measured: While the method ran.
 
     Returns:
         The tables of the cell. A policy that has nothing to look at, or that fails, has one row of `scores`, without a
@@ -60,9 +60,9 @@ def score_cell(
     """
     predictions = {split: where_scored(predictions[split], of_split.rectangles) for split, of_split in truths.items()}
     test, stored = truths["test"], predictions["test"]
-    costs = [one.name for one in metrics_of("cost") if one.name in measured]
-    of_method = [_score(NO_POLICY, name, measured[name], 1) for name in costs]
-    of_method += [_diagnostic(**diagnostic) for diagnostic in measured.get("diagnostics", ())]
+    costs = {one.name: getattr(measured, one.name, None) for one in metrics_of("cost")}
+    of_method = [_score(NO_POLICY, name, value, 1) for name, value in costs.items() if value is not None]
+    of_method += map(_diagnostic, measured.diagnostics)
     if not test.has_masks:
         rows = [_image_auroc(test, stored), *of_method]
         return CellTables(table([], CASES), _scores_table(identity, rows, config), table([], CURVES))
@@ -270,8 +270,8 @@ def _score(
     }
 
 
-def _diagnostic(metric: str, value: float, convention: str, note: str) -> dict[str, Any]:
-    return _score(NO_POLICY, metric, value, 1) | {"convention": convention, "note": note}
+def _diagnostic(one: Diagnostic) -> dict[str, Any]:
+    return _score(NO_POLICY, one.metric, one.value, 1) | {"convention": one.convention, "note": one.note}
 
 
 def _case_rows(

@@ -71,9 +71,9 @@ def test_killed_in_the_middle_the_same_command_keeps_what_is_there(tmp_path: Pat
     _, alive = psutil.wait_procs(workers, timeout=20)
     assert not alive, "its processes end with it"
     before = predictions(store)
-    assert store.read()["status"] == "running"
+    assert store.read().status == "running"
     finish(start(tmp_path / "killed", methods="intensity,unruly[pause=0.2]"))
-    assert store.read()["status"] == "done"
+    assert store.read().status == "done"
     assert all(predictions(store)[name] == at for name, at in before.items())
 
 
@@ -174,7 +174,7 @@ def test_a_reader_that_goes_away_does_not_stop_a_run(tmp_path: Path, start: Star
     process.stdout.readline()
     process.stdout.close()
     assert process.wait(timeout=240) == 0
-    assert RunStore(next((tmp_path / "results").iterdir())).read()["status"] == "done"
+    assert RunStore(next((tmp_path / "results").iterdir())).read().status == "done"
 
 
 @pytest.mark.usefixtures("unruly")
@@ -184,7 +184,7 @@ def test_a_clock_that_jumps_changes_nothing(tmp_path: Path, monkeypatch: pytest.
         patch.setattr(time, "time", time.time)  # both are put back when the context ends
         patch.setattr(time, "strftime", time.strftime)
         assert [outcome.status for outcome in execute(plan)] == ["finished", "finished"]
-        assert plan.store.read()["finished"].startswith("1970")
+        assert plan.store.read().content()["finished"].startswith("1970")
     steady, _ = run(tmp_path / "steady", "unruly", "intensity")
     jumped = plan.store.scores()
     assert (jumped.query("metric in ['fit_seconds', 'predict_ms']")["value"] >= 0).all()

@@ -18,6 +18,8 @@ from selenium.webdriver.support.ui import Select
 from miasbench.harness.cli import main
 from miasbench.results.store import RunStore, find_runs
 
+from ..support.records import rewrite
+
 EVIL = "<script>alert(1)</script>"
 SETS = [f"phantom_{name}:train=3,valid=4,test=8,size=64" for name in ("brain_mri", "liver_ct")]
 
@@ -81,9 +83,11 @@ def test_names_from_data_stay_text(run: RunStore, tmp_path: Path) -> None:
     for name, table in (("cases", run.cases()), ("scores", run.scores()), ("curves", run.curves())):
         evil = table.assign(method=table["method"].replace("ae", EVIL))
         copy.write_tables({name: evil.assign(case=EVIL + evil["case"]) if "case" in evil else evil})
-    record = run.read()
-    record["cells"][0]["method"] = record["environment"]["command"] = EVIL
-    copy.write(record)
+
+    def change(record: dict[str, Any]) -> None:
+        record["cells"][0]["method"] = record["environment"]["command"] = EVIL
+
+    rewrite(copy, change)
     bench("report", copy.folder, "--out", tmp_path / "out")
     text = (tmp_path / "out" / "report.html").read_text()
     assert EVIL not in text

@@ -8,7 +8,10 @@ from rich.console import Console
 
 from miasbench.reports.published import compare_with_published, published_tables
 from miasbench.results.published_numbers import published
+from miasbench.results.record import RunRecord
 from miasbench.results.tables import SCORES, table
+
+from ..support.records import record as least_record
 
 PAPERS = {
     "encoder": "vit_b", "input_size": 1024, "precision": "float32", "flip": 0.5, "patch_size": 5, "stride": 2,
@@ -20,11 +23,12 @@ MIAS_SAM = "mias_sam[normalisation=test_set]"
 
 def record(
     dataset: str = "liver_ct", tested: int = 1493, edges: str = "paper", padding: str = "count", **config: Any
-) -> dict[str, Any]:
+) -> RunRecord:
     score = {"mask_edges": edges, "padding": padding}
-    base = {"limit": 0, "set": {}, "epochs": None, "batch_size": None, "score": score}
+    base = {"methods": [], "limit": 0, "set": {}, "epochs": None, "batch_size": None, "score": score}
     card = {"counts": {"test": 1493} if dataset == "liver_ct" else None}
-    return {"config": base | config, "datasets": {dataset: {"card": card, "counts": {"test": tested}}}}
+    known = {dataset: {"fingerprint": "f" * 64, "card": card, "counts": {"test": tested}}}
+    return least_record(config=base | config, datasets=known)
 
 
 def row(method: str, metric: str, value: float, policy: str = "none", **changes: Any) -> dict[str, Any]:
@@ -37,7 +41,7 @@ def row(method: str, metric: str, value: float, policy: str = "none", **changes:
     return base | changes
 
 
-def compared(*rows: dict[str, Any], of: dict[str, Any] | None = None) -> pd.DataFrame:
+def compared(*rows: dict[str, Any], of: RunRecord | None = None) -> pd.DataFrame:
     return compare_with_published(of or record(), table(rows, SCORES), published())
 
 

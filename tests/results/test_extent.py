@@ -3,6 +3,8 @@ from typing import Any
 from miasbench.results.extent import Extent, extents
 from miasbench.results.tables import CASES, SCORES, table
 
+from ..support.records import record as least_record
+
 EMPTY = {"str": "", "int64": 0, "float64": float("nan"), "bool": False}
 
 
@@ -17,7 +19,11 @@ def measured(record: dict[str, Any], cases: int = 5) -> Extent:
         for case in range(cases)
     ]
     scores = [row(SCORES, seed=seed, size=64) for seed in (1, 0)]
-    return extents([record], table(of_policies, CASES), table(scores, SCORES))["liver"]
+    config = {"methods": [], "score": {"mask_edges": "nearest"}} | record["config"]
+    datasets = {name: {"fingerprint": "f" * 64, "card": {}} | one for name, one in record["datasets"].items()}
+    return extents([least_record(config=config, datasets=datasets)], table(of_policies, CASES), table(scores, SCORES))[
+        "liver"
+    ]
 
 
 def test_images_are_counted_once_with_their_patients() -> None:

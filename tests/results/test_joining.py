@@ -8,7 +8,7 @@ from miasbench.results.joining import join_runs
 from miasbench.results.store import ResultsError, RunStore
 from miasbench.results.tables import CASES, CURVES, SCORES, table
 
-from ..support.records import RECORD
+from ..support.records import record
 
 EMPTY = {"str": "", "int64": 0, "float64": float("nan"), "bool": False}
 
@@ -20,7 +20,7 @@ def row(columns: dict[str, str], **values: Any) -> dict[str, Any]:
 def run(folder: Path, *cells: tuple[str, str], score: dict[str, Any] | None = None, **values: Any) -> RunStore:
     """A run with these cells, each a dataset and a method."""
     store = RunStore(folder)
-    store.write(RECORD | {"config": {"methods": ["a"], "score": score or {"mask_edges": "nearest"}}})
+    store.write(record(config={"methods": ["a"], "score": score or {"mask_edges": "nearest"}}))
     for name, columns in (("cases", CASES), ("scores", SCORES), ("curves", CURVES)):
         known = {key: value for key, value in values.items() if key in columns}
         rows = [

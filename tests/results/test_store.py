@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from upath import UPath
 
 from miasbench.harness.api import Prediction
+from miasbench.results.record import CellRecord, RunRecord
 from miasbench.results.store import (
     CellStore,
     ResultsError,
@@ -28,7 +29,7 @@ from miasbench.results.store import (
 )
 from miasbench.results.tables import CASES, COMPARISONS, CURVES, RANKS, SCORES, CellTables, failed_cell, table
 
-from ..support.records import RECORD
+from ..support.records import RECORD, record
 
 
 def stored(shape: tuple[int, int] = (9, 13), *, seed: int = 0, mask: bool = True, **values: Any) -> StoredPrediction:
@@ -305,12 +306,13 @@ class TestWritingWholeOrNotAtAll:
 
     def test_a_full_disk_keeps_the_old_record(self, tmp_path: Path, full_disk: Callable[[], None]) -> None:
         run = RunStore(tmp_path / "run")
-        run.write(RECORD)
+        run.write(record())
         kept = run.read()
         full_disk()
         with pytest.raises(OSError, match="No space left"):
-            run.write(RECORD | {"status": "done"})
-        assert run.read() == kept == RECORD | {"seal": kept["seal"]}
+            run.write(record(status="done"))
+        assert run.read() == kept
+        assert kept.status == "running"
         assert files(tmp_path) == ["run/run.json"]
 
     def test_a_full_disk_keeps_the_old_tables(self, tmp_path: Path, full_disk: Callable[[], None]) -> None:
@@ -328,19 +330,20 @@ class TestWritingWholeOrNotAtAll:
         def interrupted(self: Path, target: Path) -> Path:
             raise KeyboardInterrupt
 
-        cell.write({"status": "finished"})
+        cell.write(CellRecord(status="finished"))
         monkeypatch.setattr(Path, "replace", interrupted)
         with pytest.raises(KeyboardInterrupt):
-            cell.write({"status": "failed"})
-        assert cell.read() == {"status": "finished"}
+            cell.write(CellRecord(status="failed"))
+        assert cell.read() == CellRecord(status="finished")
         assert files(cell.folder) == ["cell.json"]
 
 
 class TestCell:
     def test_has_no_record_before_its_end(self, cell: CellStore) -> None:
         assert cell.read() is None
-        cell.write({"status": "finished", "note": "ä"})
-        assert cell.read() == {"status": "finished", "note": "ä"}
+        record = CellRecord.model_validate({"status": "finished", "note": "ä"})
+        cell.write(record)
+        assert cell.read() == record
         cell.reopen()
         assert cell.read() is None
         cell.reopen()
@@ -348,7 +351,7 @@ class TestCell:
     def test_clear_forgets_record_and_predictions(self, cell: CellStore) -> None:
         for split in ("valid", "test"):
             cell.write_prediction(split, "a", stored(), "float32")
-        cell.write({"status": "finished"})
+        cell.write(CellRecord(status="finished"))
         cell.clear()
         assert files(cell.folder) == []
 
@@ -356,7 +359,7 @@ class TestCell:
         cell.write_prediction("test", "a", stored(), "float32")
         cell.write_tables(failed_cell(CELL, "why"))
         cell.write_error("Traceback …")
-        cell.write({"status": "failed"})
+        cell.write(CellRecord(status="failed"))
         cell.drop_predictions()
         assert files(cell.folder) == ["cases.parquet", "cell.json", "curves.parquet", "error.txt", "scores.parquet"]
         assert (cell.folder / "error.txt").read_text(encoding="utf-8") == "Traceback …"
@@ -406,9 +409,11 @@ def full_table(columns: dict[str, str]) -> pd.DataFrame:
 class TestRun:
     def test_names_its_cells_and_record(self, tmp_path: Path) -> None:
         run = RunStore(tmp_path / "brain-1234")
-        run.write(RECORD)
+        run.write(record())
         assert run.name == "brain-1234"
-        assert run.read() == RECORD | {"seal": run.read()["seal"]}
+        written = json.loads((tmp_path / "brain-1234" / "run.json").read_text())
+        assert {name: value for name, value in written.items() if name != "seal"} == RECORD
+        assert RunRecord.model_validate(written) == run.read()
         assert run.cell("x").folder == tmp_path / "brain-1234" / "cells" / "x"
 
     def test_scores_of_an_older_version_know_of_no_patients(self, tmp_path: Path) -> None:
@@ -444,7 +449,7 @@ class TestRun:
     @pytest.mark.parametrize("name", [*TABLES, "ranks"])
     def test_without_a_table_says_what_to_do(self, tmp_path: Path, name: str) -> None:
         run = RunStore(tmp_path / "run")
-        run.write(RECORD | {"status": "done"})
+        run.write(record(status="done"))
         with pytest.raises(ResultsError) as error:
             getattr(run, name)()
         remedy = f"bench score {run.folder} makes it again from the predictions."
@@ -454,8 +459,8 @@ class TestRun:
         run = RunStore(tmp_path / "run")
         entry: dict[str, Any] = dict.fromkeys(("dataset", "fingerprint", "method", "device", "maps", "code"), "a")
         entry |= {"options": {}, "weights": [], "seed": 0, "size": 64, "transductive": False}
-        run.write(RECORD | {"cells": [{"name": name} | entry for name in "ab"]})
-        run.cell("a").write({"status": "finished"})
+        run.write(record(cells=[{"name": name} | entry for name in "ab"]))
+        run.cell("a").write(CellRecord(status="finished"))
         with pytest.raises(ResultsError, match=r"scores\.parquet: the run is unfinished: 1 of 2 cells\. The same"):
             run.scores()
 
@@ -489,7 +494,7 @@ def results(tmp_path: Path) -> Path:
     """Three runs, the newest in the middle of the alphabet, and a folder that is none."""
     folder = tmp_path / "results"
     for age, name in enumerate(["brain-2", "brain-1", "liver"]):
-        RunStore(folder / name).write(RECORD | {"name": name})
+        RunStore(folder / name).write(record(name=name))
         os.utime(folder / name / "run.json", (1_000_000 - age, 1_000_000 - age))
     (folder / "brain-no-run").mkdir()
     return folder
@@ -511,11 +516,11 @@ class TestFindRun:
         assert find_run(name, results).folder == results / found
 
     def test_a_whole_name_wins_over_a_beginning(self, results: Path) -> None:
-        RunStore(results / "brain").write(RECORD)
+        RunStore(results / "brain").write(record())
         assert find_run("brain", results).name == "brain"
 
     def test_by_path(self, results: Path, tmp_path: Path) -> None:
-        assert find_run(str(results / "liver"), tmp_path / "elsewhere").read()["name"] == "liver"
+        assert find_run(str(results / "liver"), tmp_path / "elsewhere").name == "liver"
 
     @pytest.mark.parametrize(
         ("name", "says", "listed"),

@@ -11,6 +11,8 @@ from miasbench.harness.running.runner import execute
 from miasbench.harness.scoring.intervals import mean_interval
 from miasbench.results.store import RunStore
 
+from ...support.records import rewrite
+
 SET = "phantom_brain_mri:train=4,valid=3,test=8,size=64"
 
 
@@ -55,9 +57,7 @@ def test_differences_have_the_interval_of_pairs_and_options_are_told(base: RunSt
 
 def test_other_images_are_told_and_not_paired(base: RunStore, tmp_path: Path) -> None:
     other = run(tmp_path, epochs=1)
-    record = other.read()
-    record["cells"][0]["fingerprint"] = "f" * 64
-    other.write(record)
+    rewrite(other, lambda record: record["cells"][0].update(fingerprint="f" * 64))
     found = compare_runs(base, other)
     assert [(change.what, change.b) for change in found.changes] == [("data", "f" * 12)]
     assert found.scores["ci_low"].isna().all()

@@ -21,6 +21,8 @@ from miasbench.harness.running.local import prepare
 from miasbench.harness.running.runner import write_run_tables
 from miasbench.results.store import RunStore, find_runs
 
+from ...support.records import rewrite
+
 TINY = "phantom_brain_mri:train=3,valid=4,test=6,size=64"
 
 Bench = Callable[..., tuple[int, str, str]]
@@ -161,9 +163,9 @@ class TestAnUnfinishedRun:
         """A run of four cells, of which a killed process has left three; nothing in `intensity` is random."""
         run = have_run("--seeds", "0-2", "--limit", 4, "--epochs", 1, methods="intensity,ae")
         record = run.read()
-        run.cell(record["cells"][-1]["name"]).reopen()
-        run.write(record | {"status": "running"})
-        write_run_tables(run, [cell["name"] for cell in record["cells"]])
+        run.cell(record.cells[-1].name).reopen()
+        run.write(record.model_copy(update={"status": "running"}))
+        write_run_tables(run, [cell.name for cell in record.cells])
         return run
 
     @pytest.mark.usefixtures("undrawn")
@@ -186,7 +188,7 @@ class TestAnUnfinishedRun:
 
     def test_it_runs_only_while_a_process_holds_a_lock(self, bench: Bench, killed: RunStore) -> None:
         assert "unfinished: 3 of 4 cells" in bench("list", "runs")[1]
-        lock = killed.cell(killed.read()["cells"][-1]["name"]).lock()
+        lock = killed.cell(killed.read().cells[-1].name).lock()
         assert lock is not None
         with lock:
             assert "running: 3 of 4 cells" in bench("list", "runs")[1]
@@ -195,7 +197,7 @@ class TestAnUnfinishedRun:
         assert "unfinished: 3 of 4 cells" in bench("list", "runs")[1]
 
     def test_a_finished_run_is_done(self, bench: Bench, killed: RunStore) -> None:
-        killed.write(killed.read() | {"status": "done"})
+        killed.write(killed.read().model_copy(update={"status": "done"}))
         assert "  done  " in bench("list", "runs")[1]
         assert "unfinished" not in bench("show")[1]
 
@@ -267,8 +269,8 @@ class TestRun:
     def test_epochs_go_to_what_is_trained(self, bench: Bench, tmp_path: Path, plugins: Any) -> None:
         code, _, err = run_tiny(bench, "--epochs", 3, "--batch-size", 2, methods="trained,intensity")
         assert code == 0, err
-        cells = find_runs(tmp_path / "bench-results")[0].read()["cells"]
-        assert [(cell["options"].get("epochs"), cell["options"].get("batch_size")) for cell in cells] == [
+        cells = find_runs(tmp_path / "bench-results")[0].read().cells
+        assert [(cell.options.get("epochs"), cell.options.get("batch_size")) for cell in cells] == [
             (3, 2),
             (None, None),
         ]
@@ -327,9 +329,10 @@ class TestRun:
         code, _, err = bench("run", "--config", "run.yaml", "--seeds", "4", "--set", "intensity.sigma=3")
         assert code == 0, err
         record = find_runs(tmp_path / "kept")[0].read()
-        assert record["config"] | {"seeds": 0, "set": 0} == options | {"seeds": 0, "set": 0}
-        assert record["config"]["seeds"] == [4], "the command line wins"
-        assert record["cells"][0]["options"] == {"sigma": 3.0}
+        config = record.config.content()
+        assert config | {"seeds": 0, "set": 0} == options | {"seeds": 0, "set": 0}
+        assert config["seeds"] == [4], "the command line wins"
+        assert record.cells[0].options == {"sigma": 3.0}
 
     @pytest.mark.parametrize(
         ("content", "says"),
@@ -381,7 +384,7 @@ class TestRun:
         for name in ("intensity[sigma=1]", "intensity[sigma=2]"):
             assert f"│ {name} " in out
         record = find_runs(tmp_path / "bench-results")[0].read()
-        assert [cell["options"]["sigma"] for cell in record["cells"]] == [1, 2, 3]
+        assert [cell.options["sigma"] for cell in record.cells] == [1, 2, 3]
         assert "intensity[sigma=1], intensity[sigma=2], intensity\n" in bench("list", "runs")[1]
 
     def test_variants_in_a_run_file(self, bench: Bench, tmp_path: Path) -> None:
@@ -408,8 +411,8 @@ class TestRun:
         assert code == 0, err
         assert [run.name for run in find_runs(tmp_path / "bench-results")] == [from_file.name]
         record = from_file.read()
-        assert len(record["cells"]) == 4, "nothing in intensity is random: one seed is enough"
-        assert record["config"]["dataset"] == [str(tmp_path / "a"), str(tmp_path / "x, y")]
+        assert len(record.cells) == 4, "nothing in intensity is random: one seed is enough"
+        assert record.config.content()["dataset"] == [str(tmp_path / "a"), str(tmp_path / "x, y")]
 
     @pytest.mark.usefixtures("undrawn")
     def test_a_run_is_scored_and_reported_from_any_folder(
@@ -429,8 +432,8 @@ class TestRun:
         assert "No gallery" not in out
         assert "gallery_mine@intensity.png" in out
         record = run.read()
-        assert {cell["dataset"] for cell in record["cells"]} == {"mine", "carded"}
-        assert str(tmp_path) not in json.dumps(record["cells"]), "what a cell depends on knows no paths"
+        assert {cell.dataset for cell in record.cells} == {"mine", "carded"}
+        assert str(tmp_path) not in json.dumps(record.content()["cells"]), "what a cell depends on knows no paths"
 
     def test_home_is_found_behind_an_option_and_in_files(
         self, bench: Bench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -471,10 +474,10 @@ class TestRun:
         assert f"1 of these was taken from the run {first.name}." in out
         second = find_runs(tmp_path / "bench-results")[0]
         assert second.name != first.name
-        (cell,) = first.read()["cells"]
-        for path in (one.cell(cell["name"]).folder / "test" for one in (first, second)):
+        (cell,) = first.read().cells
+        for path in (one.cell(cell.name).folder / "test" for one in (first, second)):
             assert len(list(path.glob("*.npz"))) == 6
-        assert first.cell(cell["name"]).read() == second.cell(cell["name"]).read()
+        assert first.cell(cell.name).read() == second.cell(cell.name).read()
         shutil.rmtree(first.folder.path)
         assert bench("score", second.name)[0] == 0, "it needs the other no more"
         assert "taken" not in run_tiny(bench, "--force", "--seeds", "0")[1]
@@ -489,12 +492,12 @@ class TestRun:
         assert run.name == "mine"
         cells = [(TINY, "intensity", 0), (TINY, "intensity[sigma=1]", 0), ("mine", "intensity", 1)]
         record = run.read()
-        assert [(cell["dataset"], cell["method"], cell["seed"]) for cell in record["cells"]] == cells
+        assert [(cell.dataset, cell.method, cell.seed) for cell in record.cells] == cells
         scores = run.scores()[["dataset", "method", "seed"]].drop_duplicates()
         assert list(scores.itertuples(index=False, name=None)) == cells
         assert bench("score", "mine", "--fixed-threshold", 100)[0] == 0
         assert run_tiny(bench, "--name", "mine", "--fixed-threshold", 100, "--set", "intensity.sigma=3")[0] == 0
-        assert [cell["options"]["sigma"] for cell in run.read()["cells"]] == [1, 2, 3], "a cell takes another's place"
+        assert [cell.options["sigma"] for cell in run.read().cells] == [1, 2, 3], "a cell takes another's place"
         code, _, err = run_tiny(bench, "--name", "mine", methods="intensity[sigma=4]")
         assert code == 2
         assert "measured with fixed_threshold 100.0, and this command says None" in err
@@ -591,7 +594,7 @@ class TestReading:
     def test_pixels_are_binned_when_asked_for(self, bench: Bench, have_run: HaveRun, tmp_path: Path) -> None:
         run = have_run()
         assert bench("score", "--pixels", "binned")[0] == 0
-        assert run.read()["config"]["score"]["pixels"] == "binned"
+        assert run.read().config.score.content()["pixels"] == "binned"
 
     def test_padding_is_left_out_or_counted_as_asked(self, bench: Bench, tmp_path: Path) -> None:
         oct_scans = "phantom_retina_oct:train=3,valid=4,test=6,size=64"  # half as high as they are wide
@@ -603,7 +606,7 @@ class TestReading:
             if score:
                 assert bench(*score)[0] == 0
             (row,) = store.scores().query("metric == 'pixel_auroc'").to_dict("records")
-            padding = store.read()["config"]["score"]["padding"]
+            padding = store.read().config.score.padding
             assert {"count": "padding counted", "exclude": "padding left out"}[padding] in row["convention"]
             pixels = store.cases()["image_px"].unique().tolist()
             assert pixels == [64 * (64 if padding == "count" else 32)]
@@ -613,9 +616,7 @@ class TestReading:
         assert left_out < counted
         assert auroc("score") == left_out, "as in the run"
         assert auroc("score", "--padding", "count") == counted
-        record = store.read()
-        del record["config"]["score"]["padding"]  # a run from before the option
-        store.write(record)
+        rewrite(store, lambda record: record["config"]["score"].pop("padding"))  # a run from before the option
         assert auroc("score") == left_out
 
     def test_no_path_option_leaves_home_to_the_shell(self) -> None:

@@ -13,6 +13,7 @@ from miasbench.harness.cli import main
 from miasbench.harness.config import RunConfig
 from miasbench.harness.running.planning import make_plan
 from miasbench.harness.running.runner import execute, write_run_tables
+from miasbench.results.record import CellRecord
 from miasbench.results.store import RunStore
 from miasbench.results.tables import failed_cell
 
@@ -65,19 +66,19 @@ def run(*arguments: str) -> int:
 def put(store: RunStore, states: dict[str, str]) -> None:
     """Brings cells into states: failed, running (as it was killed when it was run again) or missing (never begun)."""
     record = store.read()
-    for entry in record["cells"]:
-        cell, state = store.cell(entry["name"]), states[entry["name"]]
+    for entry in record.cells:
+        cell, state = store.cell(entry.name), states[entry.name]
         identity = {str(name): value for name, value in cell.read_tables().scores.iloc[0].items()}
         if state == "failed":
             cell.write_tables(failed_cell(identity, "RuntimeError: out of cheese"))
-            cell.write({"status": "failed", "error": "RuntimeError: out of cheese"})
+            cell.write(CellRecord(status="failed", error="RuntimeError: out of cheese"))
         elif state == "running":
             cell.reopen()
         elif state == "missing":
             shutil.rmtree(str(cell.folder))
     done = not {"running", "missing"} & set(states.values())
     write_run_tables(store, list(states))
-    store.write(record | {"status": "done" if done else "running"})
+    store.write(record.model_copy(update={"status": "done" if done else "running"}))
 
 
 def expected(states: list[str]) -> dict[str, set[int]]:
@@ -114,7 +115,7 @@ def read_all(
     original, baseline = whole
     shutil.copytree(str(original.folder), folder / original.name)
     store = RunStore(folder / original.name)
-    names = [entry["name"] for entry in store.read()["cells"]]
+    names = [cell.name for cell in store.read().cells]
     put(store, dict(zip(names, states, strict=True)))
     (folder / "out").mkdir()
     places = {"RUN": str(store.folder), "WHOLE": str(original.folder), "BASELINE": str(baseline)}

@@ -164,12 +164,12 @@ def invert_labels(data: Path) -> None:
 def predictions(store: RunStore) -> dict[tuple[str, str, str], tuple[bytes, float, bytes | None, str]]:
     """Every stored prediction, by method, split and case."""
     found = {}
-    for cell in store.read()["cells"]:
-        for path in sorted((store.folder / "cells" / cell["name"]).glob("*/*.npz")):
+    for cell in store.read().cells:
+        for path in sorted((store.folder / "cells" / cell.name).glob("*/*.npz")):
             split = path.parent.name
-            kept = store.cell(cell["name"]).read_prediction(split, path.stem).prediction
+            kept = store.cell(cell.name).read_prediction(split, path.stem).prediction
             mask = None if kept.mask is None else kept.mask.tobytes()
-            found[cell["method"], split, path.stem] = (kept.anomaly_map.tobytes(), kept.image_score, mask, kept.note)
+            found[cell.method, split, path.stem] = (kept.anomaly_map.tobytes(), kept.image_score, mask, kept.note)
     return found
 
 

@@ -42,7 +42,7 @@ def test_a_run_keeps_the_notes_of_its_datasets(tmp_path: Path, monkeypatch: pyte
     plan = make_plan(config(tmp_path, "intensity", limit=limit))
     assert plan.notes == {"noted": ("2 files are passed over.",)}
     execute(plan)
-    assert plan.store.read()["datasets"]["noted"]["notes"] == ["2 files are passed over."]
+    assert plan.store.read().datasets["noted"].notes == ("2 files are passed over.",)
 
 
 def test_a_part_of_a_dataset_has_the_notes_of_the_whole() -> None:

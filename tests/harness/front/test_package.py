@@ -40,7 +40,7 @@ def test_a_method_without_a_run_predicts_what_it_does_in_one(tmp_path: Path) -> 
     method = miasbench.make_method(spec, weights="embedded", device="cpu", seed=3)
     method.fit([miasbench.frame_image(dataset.load(case).image, 64) for case in dataset.cases("train")])
     case = dataset.cases("test")[0]
-    expected = store.cell(store.read()["cells"][0]["name"]).read_prediction("test", case.id).prediction
+    expected = store.cell(store.read().cells[0].name).read_prediction("test", case.id).prediction
     found = method.predict(miasbench.frame_image(dataset.load(case).image, 64))
     np.testing.assert_array_equal(found.anomaly_map, expected.anomaly_map)
 

@@ -17,7 +17,7 @@ from ...support.running import config, run
 def test_they_are_those_of_a_run(tmp_path: Path, method: str) -> None:
     store, _ = run(tmp_path, method)
     (dataset,) = open_datasets(config(tmp_path)).values()
-    cell = store.cell(store.read()["cells"][0]["name"])
+    cell = store.cell(store.read().cells[0].name)
     given = {}
     for split in ("valid", "test"):
         cases = dataset.cases(split)

@@ -23,6 +23,7 @@ from miasbench.harness.config import results_folder
 from miasbench.harness.running.cluster import cluster
 from miasbench.harness.running.planning import make_plan
 from miasbench.harness.running.runner import execute, rescore
+from miasbench.results.record import CellRecord
 from miasbench.results.store import ResultsError, RunStore, find_run, find_runs
 
 from ...support.running import assert_equal_runs, config, predictions, run
@@ -76,7 +77,7 @@ def test_a_machine_that_is_lost_in_the_middle_changes_nothing(
         assert len(fits(unruly)) == 3, "one of the two cells was begun again"
     for cell in plan.cells:
         record = plan.store.cell(cell.name).read()
-        assert record is not None and record["environment"]["cells_at_once"] == 1, "each machine has one core"
+        assert record is not None and record.environment["cells_at_once"] == 1, "each machine has one core"
     undisturbed, _ = run(tmp_path / "here", *METHODS)
     assert_equal_runs(plan.store, undisturbed)
     assert not list(tmp_path.rglob("*.tmp"))
@@ -156,8 +157,8 @@ def test_what_others_write_to_an_object_store_is_seen(bucket: str) -> None:
         client.put_object(Bucket="bench", Key=f"results/run/cells/cell/test/{count}.npz", Body=b"")
         assert store.count("test") == count
     assert store.read() is None
-    client.put_object(Bucket="bench", Key="results/run/cells/cell/cell.json", Body=b"{}")
-    assert store.read() == {}
+    client.put_object(Bucket="bench", Key="results/run/cells/cell/cell.json", Body=b'{"status": "finished"}')
+    assert store.read() == CellRecord(status="finished")
 
 
 def test_an_object_store_that_is_not_there_is_a_message(bucket: str, monkeypatch: pytest.MonkeyPatch) -> None:

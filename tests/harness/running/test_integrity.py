@@ -4,6 +4,7 @@ import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -11,7 +12,7 @@ import pytest
 
 from miasbench.datasets.phantom import phantom_brain_mri, write_bmad
 from miasbench.harness.analysis.doubts import doubts
-from miasbench.harness.analysis.recorded import moved_datasets, recorded_datasets
+from miasbench.harness.analysis.recorded import moved_datasets, recorded_config, recorded_datasets
 from miasbench.harness.analysis.run_difference import compare_runs
 from miasbench.harness.api import DataError, UsageError
 from miasbench.harness.running.integrity import Verification, verify_run
@@ -19,6 +20,7 @@ from miasbench.harness.running.runner import rescore
 from miasbench.results.store import RunStore, StoredPrediction
 
 from ...support import running
+from ...support.records import rewrite
 
 
 @pytest.fixture(scope="module")
@@ -130,7 +132,7 @@ def test_swapped_predictions_are_found(store: RunStore) -> None:
 
 
 def test_another_prediction_without_a_broken_seal_is_found(store: RunStore) -> None:
-    (cell, *_) = [store.cell(entry["name"]) for entry in store.read()["cells"]]
+    (cell, *_) = [store.cell(cell.name) for cell in store.read().cells]
     case = str(store.cases()["case"].iloc[0])
     stored = cell.read_prediction("test", case)
     better = StoredPrediction(stored.prediction, stored.seconds)
@@ -197,9 +199,7 @@ def test_a_changed_csv_is_found_by_its_line(store: RunStore) -> None:
 
 
 def test_without_the_images_it_says_what_was_not_checked(store: RunStore, tmp_path: Path) -> None:
-    record = store.read()
-    record["config"]["dataset"] = [str(tmp_path / "gone")]
-    store.write(record)
+    rewrite(store, lambda record: record["config"].update(dataset=[str(tmp_path / "gone")]))
     found = verify_run(store)
     assert found.problems == []
     assert [why for why in found.unchecked if "against its predictions" in why and "--dataset mine=PATH" in why]
@@ -238,11 +238,8 @@ class TestDatasets:
             moved_datasets([text], ["mine"])
 
     def test_a_moved_dataset_is_found_where_it_is_said_to_be(self, store: RunStore, tmp_path: Path) -> None:
-        record = store.read()
-        there = record["config"]["dataset"][0]
-        shutil.copytree(there, tmp_path / "moved")
-        record["config"]["dataset"] = [str(tmp_path / "gone")]
-        store.write(record)
+        shutil.copytree(recorded_config(store).dataset[0], tmp_path / "moved")
+        rewrite(store, lambda record: record["config"].update(dataset=[str(tmp_path / "gone")]))
         with pytest.raises(DataError, match="--dataset mine=PATH says where it is now"):
             rescore(store)
         moved = {"mine": str(tmp_path / "moved")}
@@ -251,15 +248,16 @@ class TestDatasets:
 
     def test_another_one_is_refused_with_both_fingerprints(self, store: RunStore, tmp_path: Path) -> None:
         write_bmad(phantom_brain_mri(Path(), train=3, valid=4, test=5, size=64), tmp_path / "other")
-        fingerprint = store.read()["datasets"]["mine"]["fingerprint"]
+        fingerprint = store.read().datasets["mine"].fingerprint
         for use in (rescore, verify_run):
             with pytest.raises(UsageError, match=rf"fingerprint is [0-9a-f]{{64}}, the run's {fingerprint}"):
                 use(store, moved={"mine": str(tmp_path / "other")})
 
     def test_one_that_is_gone_hides_no_other(self, store: RunStore) -> None:
-        record = store.read()
-        record["config"]["dataset"].insert(0, "./gone")
-        record["datasets"] = {"gone": {"fingerprint": "0" * 64, "card": {}}} | record["datasets"]
-        store.write(record)
+        def add_another(record: dict[str, Any]) -> None:
+            record["config"]["dataset"].insert(0, "./gone")
+            record["datasets"] = {"gone": {"fingerprint": "0" * 64, "card": {}}} | record["datasets"]
+
+        rewrite(store, add_another)
         opened, missing = recorded_datasets(store)
         assert (list(opened), list(missing)) == (["mine"], ["gone"])

@@ -50,7 +50,7 @@ def test_several_at_once_make_the_same_tables_as_one_after_the_other(tmp_path: P
     here, outcomes = run(tmp_path / "here", *methods, seeds=[0, 1])
     assert [outcome.status for outcome in ended] == [outcome.status for outcome in outcomes]
     assert_equal_runs(there, here)
-    machine = next(record for cell in ended if (record := there.cell(cell.cell.name).read()))["environment"]
+    machine = next(record for cell in ended if (record := there.cell(cell.cell.name).read())).environment
     assert (machine["threads"], machine["cells_at_once"]) == (1, 2)
 
 

@@ -9,6 +9,7 @@ import pytest
 
 from miasbench.datasets.phantom import phantom_brain_mri, write_bmad
 from miasbench.harness import registry
+from miasbench.harness.analysis.recorded import recorded_config
 from miasbench.harness.api import (
     BenchError,
     DataError,
@@ -25,6 +26,7 @@ from miasbench.harness.running import cells
 from miasbench.harness.running.planning import make_plan
 from miasbench.harness.running.runner import execute, rescore
 from miasbench.results.published_numbers import published
+from miasbench.results.record import CellRecord
 from miasbench.results.seeds import over_seeds
 from miasbench.results.store import ResultsError
 
@@ -43,17 +45,17 @@ class TestRun:
         assert (scores["dataset"] == TINY).all()
         assert len(predictions(store)) == 3 * 10
         record = store.read()
-        assert record["status"] == "done"
-        assert record["config"]["dataset"] == [TINY]
-        assert {"command", "python", "packages", "git_commit", "processor", "cores"} <= set(record["environment"])
-        assert record["environment"]["packages"]["torch"]
-        assert record["datasets"][TINY]["fingerprint"] == scores["dataset_fingerprint"].iloc[0]
-        assert record["datasets"][TINY]["card"]["licence"]
-        assert [cell["name"] for cell in record["cells"]] == scores["cell"].drop_duplicates().tolist()
+        assert record.status == "done"
+        assert recorded_config(store).dataset == [TINY]
+        assert {"command", "python", "packages", "git_commit", "processor", "cores"} <= set(record.environment)
+        assert record.environment["packages"]["torch"]
+        assert record.datasets[TINY].fingerprint == scores["dataset_fingerprint"].iloc[0]
+        assert record.datasets[TINY].card.model_dump()["licence"]
+        assert [cell.name for cell in record.cells] == scores["cell"].drop_duplicates().tolist()
         for cell in scores["cell"].unique():
             end = store.cell(cell).read()
             assert end is not None
-            assert end["environment"]["packages"] == record["environment"]["packages"]
+            assert end.environment["packages"] == record.environment["packages"]
 
     def test_weights_are_recorded_with_their_kind_and_checksum(self, tmp_path: Path) -> None:
         plan = make_plan(config(tmp_path, "mias_sam", "patchcore", "intensity", controls=False))
@@ -127,9 +129,9 @@ class TestVariants:
         for table in (store.scores(), store.cases()):
             assert table["method"].drop_duplicates().tolist() == names
         record = store.read()
-        assert [cell["method"] for cell in record["cells"]] == names
-        assert [cell["options"]["pause"] for cell in record["cells"]] == [0.0, 0.001]
-        assert record["config"]["methods"] == names
+        assert [cell.method for cell in record.cells] == names
+        assert [cell.options["pause"] for cell in record.cells] == [0.0, 0.001]
+        assert record.config.methods == names
         folders = sorted(path.name for path in store.folder.glob("cells/*"))
         assert [folder.split("-seed0-")[0].split("64-")[1] for folder in folders] == [
             "scripted",
@@ -280,7 +282,7 @@ class TestDiagnostics:
         assert (told["n"] == 1).all()
         end = store.cell(told["cell"].iloc[0]).read()
         assert end is not None
-        assert [diagnostic["metric"] for diagnostic in end["diagnostics"]] == ["index_recall", "index_error"]
+        assert [diagnostic.metric for diagnostic in end.diagnostics] == ["index_recall", "index_error"]
 
     def test_a_value_of_numpy_is_kept_too(self, tmp_path: Path, plugins: Any, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(
@@ -303,8 +305,7 @@ class TestDiagnostics:
         cell = store.cell(store.scores()["cell"].iloc[0])
         end = cell.read()
         assert end is not None
-        del end["diagnostics"]
-        cell.write(end)
+        cell.write(CellRecord.model_validate({k: v for k, v in end.content().items() if k != "diagnostics"}))
         assert rescore(store) == []
         assert (store.scores()["error"] == "").all()
 
@@ -350,8 +351,8 @@ class TestControls:
         seeds = scores.groupby("method", sort=False)["seed"].unique().map(list)
         assert seeds.tolist() == [[1, 2], [1, 2], [1], [1, 2]], "intensity has nothing that is random"
         record = store.read()
-        assert record["config"]["methods"] == ["controlled", "scripted"]
-        assert len(record["cells"]) == 7
+        assert record.config.methods == ["controlled", "scripted"]
+        assert len(record.cells) == 7
         assert rescore(store) == []
 
     def test_are_built_like_the_methods_asked_for(
@@ -437,7 +438,7 @@ class TestGoingOn:
         with pytest.raises(KeyboardInterrupt):
             run(tmp_path, "intensity", "scripted")
         store = make_plan(config(tmp_path, "intensity", "scripted")).store
-        assert store.read()["status"] == "running"
+        assert store.read().status == "running"
         assert set(store.scores()["method"]) == {"intensity"}
         before = predictions(store)
         assert len(before) == 10 + stop_at - 1, "the first prediction of a cell is its warm-up"
@@ -653,7 +654,7 @@ class TestRescore:
         store, _ = run(tmp_path)
         rescore(store, ScoreConfig(mask_edges="paper", fixed_threshold=1.0))
         assert "fixed" in set(store.scores()["policy"])
-        assert store.read()["config"]["score"] == {
+        assert store.read().config.score.model_dump() == {
             "mask_edges": "paper",
             "thresholds": ["all"],
             "fixed_threshold": 1.0,

@@ -32,6 +32,7 @@ from miasbench.harness.scoring.masks import Lesions, MaskScores, Overlap
 from miasbench.harness.scoring.policies import Otsu
 from miasbench.harness.scoring.scanning import ScoringError, SplitTruths, Truths, load_truths
 from miasbench.results.metrics import METRICS, metrics_of
+from miasbench.results.record import Measurements
 from miasbench.results.store import StoredPrediction
 from miasbench.results.tables import CASES, CURVES, SCORES, CellTables
 
@@ -48,13 +49,9 @@ IDENTITY = {
     "transductive": False,
     "cell": "c",
 }
-MEASURED = {
-    "fit_seconds": 2.5,
-    "predict_ms": 7.0,
-    "calibration_ms": 2.0,
-    "peak_memory_mib": 100.0,
-    "peak_gpu_memory_mib": float("nan"),
-}
+MEASURED = Measurements(
+    fit_seconds=2.5, predict_ms=7.0, calibration_ms=2.0, peak_memory_mib=100.0, peak_gpu_memory_mib=float("nan")
+)
 Predictions = dict[Split, list[StoredPrediction]]
 
 
@@ -144,7 +141,7 @@ def test_values_are_those_of_their_definitions() -> None:
     labels = [case.label for case in test.cases]
     image_scores = [one.prediction.image_score for one in stored]
     assert value(scores, "image_auroc") == pytest.approx(roc_auc_score(labels, image_scores))
-    for cost, expected in MEASURED.items():
+    for cost, expected in MEASURED.content().items():
         assert value(scores, cost) == pytest.approx(expected, nan_ok=True)
     row = scores[(scores["metric"] == "dice") & (scores["policy"] == "own")].iloc[0]
     patients = [case.patient for case in test.cases if case.label]
@@ -154,7 +151,9 @@ def test_values_are_those_of_their_definitions() -> None:
     of_maps = scores[scores["metric"].isin(["pixel_auroc", "aupro", "image_auroc"])].set_index("metric")["patients"]
     fewer = min(len(set(patients)), len(healthy))
     assert of_maps.to_dict() == {"pixel_auroc": len(set(patients)), "aupro": len(set(patients)), "image_auroc": fewer}
-    assert scores.loc[scores["metric"].isin(MEASURED), "patients"].isna().all(), "costs are not over patients"
+    assert scores.loc[scores["metric"].isin(list(MEASURED.content())), "patients"].isna().all(), (
+        "costs are not over patients"
+    )
     own_cases = cases[cases["policy"] == "own"]
     assert own_cases.loc[own_cases["label"] == 0, "dice"].isna().all(), "normal images are left out of DICE"
     np.testing.assert_allclose(own_cases["predict_ms"], [10 * (index + 1) for index in range(10)])

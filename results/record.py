@@ -1,0 +1,189 @@
+"""What run.json and cell.json hold, as models: parsed once when they are read, and handed on.
+
+A model names what the project reads. Whatever else a record holds, such as what a later version writes, stays in it. A
+field that has a default here is absent from records of older versions.
+"""
+
+import hashlib
+import json
+import re
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from ..harness.api import Diagnostic
+
+
+class Record(BaseModel):
+    """A part of a record that cannot be changed; `model_copy(update=…)` makes another."""
+
+    model_config = ConfigDict(frozen=True, extra="allow")
+
+    def content(self) -> dict[str, Any]:
+        """What is written: all that was read or set, and no default."""
+        return self.model_dump(exclude_unset=True)
+
+
+class WeightsRecord(Record):
+    """A file of weights, as `harness.api.Weights`."""
+
+    name: str
+    kind: str
+    sha256: str
+
+
+def _folder_name(content: dict[str, Any]) -> str:
+    cell = Cell.model_construct(**content, name="")
+    return f"{readable(cell.dataset, 100)}-{readable(cell.method, 80)}-seed{cell.seed}-{cell.key[:10]}"
+
+
+class Cell(Record):
+    """One method, fully configured, on one dataset with one seed: all that a stored prediction depends on.
+
+    Attributes:
+        dataset: The dataset's name.
+        fingerprint: A hash of its images, masks and splits.
+        method: The text of the method's spec, so that two variants of a method are two cells.
+        options: Each option of the method with its value.
+        weights: The files that it loads.
+        seed: The seed of everything random.
+        size: The width and height of the run's frame, in pixels.
+        device: Where it ran, such as `cpu`.
+        maps: `float32` or `float16`: how anomaly maps are kept.
+        code: The version of the code that the predictions depend on.
+        transductive: Whether a prediction depends on other test images.
+        name: The name of the cell's folder; it follows from all others.
+    """
+
+    dataset: str
+    fingerprint: str
+    method: str
+    options: dict[str, Any]
+    weights: tuple[WeightsRecord, ...]
+    seed: int
+    size: int
+    device: str
+    maps: str
+    code: str
+    transductive: bool
+    name: str = Field(pattern=r"^[A-Za-z0-9_+=][A-Za-z0-9_.+=-]*$", default_factory=_folder_name)
+
+    @property
+    def key(self) -> str:
+        """SHA-256 (hex) of all attributes but the name."""
+        return hash_of(self.model_dump(exclude={"name"}))
+
+    def __str__(self) -> str:
+        return f"{self.dataset} · {self.method} · seed {self.seed}"
+
+
+class Measurements(Record):
+    """What was measured while a method ran; `None` is what was not.
+
+    Attributes:
+        fit_seconds: The seconds that `fit` took.
+        predict_ms: Milliseconds an image: the median, or the mean of a transductive method.
+        calibration_ms: Milliseconds that a fixed piece of work took on the same machine.
+        peak_memory_mib: The most memory, in MiB.
+        peak_gpu_memory_mib: The most memory of the GPU, in MiB; NaN on the CPU.
+        diagnostics: What the method measured of itself.
+    """
+
+    fit_seconds: float | None = None
+    predict_ms: float | None = None
+    calibration_ms: float | None = None
+    peak_memory_mib: float | None = None
+    peak_gpu_memory_mib: float | None = None
+    diagnostics: tuple[Diagnostic, ...] = ()
+
+
+class CellRecord(Measurements):
+    """How a cell ended: its cell.json.
+
+    Attributes:
+        status: `finished` or `failed`.
+        error: Why it failed.
+        maps: How its anomaly maps were kept: `float32`, `float16` or `none`.
+        score: The options that it was scored with, and the version of that code.
+        environment: The machine that measured it.
+    """
+
+    status: str
+    error: str = ""
+    maps: str = "none"
+    score: dict[str, Any] = {}
+    environment: dict[str, Any] = {}
+
+    @property
+    def finished_whole(self) -> bool:
+        """Whether the cell is finished and its predictions were kept."""
+        return self.status == "finished" and self.maps != "none"
+
+
+class CardRecord(Record):
+    """A dataset's card."""
+
+    counts: dict[str, int] | None = None
+
+
+class DatasetRecord(Record):
+    """A dataset, as it was when it was measured: images in each split, and what a user should know of it."""
+
+    fingerprint: str
+    card: CardRecord
+    counts: dict[str, int] = {}
+    notes: tuple[str, ...] = ()
+
+
+class ScoreRecord(Record):
+    """How scores were computed. What is older than two of these options counted the padding and took every policy."""
+
+    mask_edges: Literal["nearest", "paper"]
+    padding: Literal["exclude", "count"] = "count"
+    thresholds: tuple[str, ...] = ("all",)
+
+
+class ConfigRecord(Record):
+    """What was asked for."""
+
+    methods: list[str]
+    score: ScoreRecord
+    limit: int = 0
+    set: dict[str, dict[str, Any]] = {}
+    epochs: int | None = None
+    batch_size: int | None = None
+
+
+class RunRecord(Record):
+    """A run: its run.json.
+
+    Attributes:
+        status: `running` or `done`.
+        created: When it began.
+        config: What was asked for.
+        environment: The command, versions and hardware of its last invocation.
+        datasets: Its datasets, by name.
+        cells: Its cells.
+        tables: The SHA-256 (hex) of each file of its tables.
+    """
+
+    status: str
+    created: str
+    config: ConfigRecord
+    environment: dict[str, Any]
+    datasets: dict[str, DatasetRecord]
+    cells: tuple[Cell, ...]
+    tables: dict[str, str] = {}
+
+    def content(self) -> dict[str, Any]:
+        return super().content() | {"cells": [cell.model_dump() for cell in self.cells]}
+
+
+def hash_of(content: Any) -> str:
+    """SHA-256 (hex) of content as JSON, whatever the order of its keys."""
+    return hashlib.sha256(json.dumps(content, sort_keys=True, default=str).encode()).hexdigest()
+
+
+def readable(text: str, length: int) -> str:
+    """By what a reader knows a text in a file name that is unique for other reasons; at most `length` characters."""
+    return re.sub(r"[^A-Za-z0-9_.+=-]+", "_", text).strip("_.").lstrip("_.-")[:length] or "data"

@@ -1,0 +1,102 @@
+"""What run.json and cell.json hold, also as version 0.1.0 wrote them."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pydantic import ValidationError
+
+from miasbench.harness.api import Diagnostic
+from miasbench.results.record import Cell, CellRecord, RunRecord
+from miasbench.results.store import ResultsError, RunStore, write_json
+
+CELL: dict[str, Any] = {
+    "dataset": "brain_flair_lgg",
+    "fingerprint": "1e15a8400cefe20e25c3e1ef7687ba4751da912d6f5be7206b29caba8b219c17",
+    "method": "intensity",
+    "options": {"sigma": 2.0},
+    "weights": [],
+    "seed": 0,
+    "size": 128,
+    "device": "cpu",
+    "maps": "float32",
+    "code": "0.1.0+29e1053ef1a8",
+    "transductive": False,
+    "name": "brain_flair_lgg-intensity-seed0-dfc872e6a0",
+}
+RUN: dict[str, Any] = {
+    "status": "done",
+    "created": "2026-11-27T17:44:08+0000",
+    "config": {
+        "methods": ["intensity"],
+        "dataset": ["/data/brain_flair_lgg"],
+        "limit": 0,
+        "set": {},
+        "epochs": None,
+        "batch_size": None,
+        "score": {"mask_edges": "nearest", "fixed_threshold": None, "pixels": "auto"},
+    },
+    "environment": {"command": "bench run", "threads": 1},
+    "datasets": {"brain_flair_lgg": {"fingerprint": CELL["fingerprint"], "card": {"name": "x", "counts": None}}},
+    "cells": [CELL],
+    "finished": "2026-11-27T18:24:47+0000",
+}
+END: dict[str, Any] = {
+    "fit_seconds": 112.5,
+    "predict_ms": 11740.9,
+    "diagnostics": [{"metric": "bank_rows", "value": 21504.0, "convention": "rows", "note": "exact"}],
+    "peak_gpu_memory_mib": float("nan"),
+    "status": "finished",
+    "maps": "float32",
+    "score": {"mask_edges": "nearest", "code": "e5f3d99caf51"},
+    "finished": "2026-11-27T18:18:06+0000",
+    "environment": {"threads": 1},
+}
+
+
+def test_a_run_of_version_0_1_is_read_with_what_it_lacks() -> None:
+    record = RunRecord.model_validate(RUN)
+    assert record.config.score.padding == "count", "as that version did"
+    assert (record.tables, record.datasets["brain_flair_lgg"].notes) == ({}, ())
+    assert record.cells[0].key.startswith("dfc872e6a0"), "the same options, images and code have the same name"
+    assert json.loads(json.dumps(record.content())) == RUN, "nothing is lost or added when it is written again"
+
+
+def test_a_cell_of_version_0_1_is_read_with_what_it_lacks(tmp_path: Path) -> None:
+    cell = RunStore(tmp_path).cell(CELL["name"])
+    write_json(cell.folder / "cell.json", END)
+    record = cell.read()
+    assert record is not None and record.finished_whole
+    assert record.diagnostics == (Diagnostic("bank_rows", 21504.0, "rows", "exact"),)
+    assert record.calibration_ms is None
+    before = (cell.folder / "cell.json").read_text()
+    cell.write(record)
+    assert json.loads((cell.folder / "cell.json").read_text()).keys() == json.loads(before).keys()
+
+
+def test_the_name_of_a_planned_cell_follows_from_all_it_depends_on() -> None:
+    planned = Cell.model_validate({name: value for name, value in CELL.items() if name != "name"})
+    assert planned.name == CELL["name"]
+    assert planned == Cell.model_validate(CELL)
+    other = Cell.model_validate({name: value for name, value in CELL.items() if name != "name"} | {"size": 64})
+    assert other.name != planned.name
+
+
+@pytest.mark.parametrize("entry", ["status", "config", "cells", "datasets"])
+def test_a_record_without_an_entry_is_damaged_and_says_which(entry: str, tmp_path: Path) -> None:
+    write_json(tmp_path / "run.json", {name: value for name, value in RUN.items() if name != entry})
+    with pytest.raises(ResultsError, match=rf"run\.json is damaged \({entry}: Field required\)\. Run the same"):
+        RunStore(tmp_path).read()
+
+
+def test_a_damaged_end_of_a_cell_is_no_end(tmp_path: Path) -> None:
+    cell = RunStore(tmp_path).cell("a")
+    write_json(cell.folder / "cell.json", {"error": "no status"})
+    assert cell.read() is None
+
+
+def test_a_record_cannot_be_changed_in_place() -> None:
+    with pytest.raises(ValidationError, match="frozen"):
+        RunRecord.model_validate(RUN).status = "running"  # pyright: ignore[reportAttributeAccessIssue]
+    assert CellRecord(status="failed").finished_whole is False
