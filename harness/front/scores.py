@@ -6,6 +6,7 @@ from typing import Literal
 import numpy as np
 import pandas as pd
 
+from ...results.record import Measurements
 from ...results.store import StoredPrediction
 from ...results.tables import IDENTITY
 from ..api import Case, Prediction, Split, UsageError
@@ -76,7 +77,7 @@ def score(
         "test": _predictions("test", maps, image_scores, masks),
     }
     identity = dict.fromkeys(IDENTITY, "") | {"seed": 0, "size": 0, "transductive": False}
-    scores = score_cell(identity, splits, predictions, config, {}).scores
+    scores = score_cell(identity, splits, predictions, config, Measurements()).scores
     kept = scores if image_scores is not None else scores[scores["metric"] != "image_auroc"]
     return kept.drop(columns=[*IDENTITY, "error"]).reset_index(drop=True)
 

@@ -88,7 +88,7 @@ def test_seeds_are_averaged_and_the_papers_deviation_is_shown() -> None:
         ),
     ],
 )
-def test_what_makes_a_run_not_comparable_is_said(of: dict[str, Any], changes: dict[str, Any], says: str) -> None:
+def test_what_makes_a_run_not_comparable_is_said(of: RunRecord, changes: dict[str, Any], says: str) -> None:
     found = compared(row(MIAS_SAM, "dice", 0.4, "own") | changes, of=of)
     assert found["reasons"].tolist() == [(says,)]
     text = shown(found)
@@ -168,9 +168,7 @@ def test_what_no_run_can_be_held_against_says_why(metric: str) -> None:
         (record(set={"cfa": {"k": 2}}), "rd4ad", None),
     ],
 )
-def test_options_that_a_baseline_was_given_make_it_not_comparable(
-    of: dict[str, Any], method: str, says: str | None
-) -> None:
+def test_options_that_a_baseline_was_given_make_it_not_comparable(of: RunRecord, method: str, says: str | None) -> None:
     assert compared(row(method, "image_auroc", 0.9), of=of)["reasons"].item() == ((says,) if says else ())
 
 
