@@ -140,7 +140,7 @@ class ScoreRecord(Record):
 
     mask_edges: Literal["nearest", "paper"]
     padding: Literal["exclude", "count"] = "count"
-    thresholds: tuple[str, ...] = ("all",)
+    thresholds: list[str] = ["all"]
 
 
 class ConfigRecord(Record):

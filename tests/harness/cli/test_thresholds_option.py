@@ -46,10 +46,11 @@ def policies_of(scores: pd.DataFrame) -> list[str]:
 
 def test_several_of_one_kind_stand_in_every_table(bench: Bench) -> None:
     store = measure(bench, "--thresholds", ",".join(ASKED), "--pixels", "binned")
-    scores, record = store.scores(), store.read()
+    scores = store.scores()
     assert policies_of(scores) == ASKED
     assert scores["dataset"].unique().tolist() == [NAME], "a dataset has one name, however it is spelt"
-    assert (record["config"]["score"]["pixels"], record["config"]["score"]["thresholds"]) == ("binned", ASKED)
+    score = store.read().config.score.content()
+    assert (score["pixels"], score["thresholds"]) == ("binned", ASKED)
     told = scores[scores["metric"] == "dice"].groupby("policy")["convention"].first()
     assert "0.95 quantile" in told[ASKED[0]]
     assert "0.99 quantile" in told[ASKED[1]]
