@@ -24,6 +24,34 @@ def frame_image(image: np.ndarray, size: int) -> np.ndarray:
     return _resize(_pad(image), size, Image.Resampling.BILINEAR)
 
 
+def frame_map(
+    anomaly_map: np.ndarray,
+    size: int,
+    shape: tuple[int, int] | None = None,
+    interpolation: Literal["bilinear", "nearest"] = "bilinear",
+    padding: float | None = None,
+) -> np.ndarray:
+    """Brings an anomaly map into the frame of `frame_image`.
+
+    Args:
+        anomaly_map: float32 (H, W).
+        size: Width and height of the result.
+        shape: Height and width of the image that the map covers; it is stretched to it and padded as the image is.
+            `None` where it covers the padded square already.
+        interpolation: How it is resized.
+        padding: The value of the padding; by default the lowest of the map.
+
+    Returns:
+        float32 (size, size); the very same values where nothing has to be resized.
+    """
+    method = Image.Resampling.BILINEAR if interpolation == "bilinear" else Image.Resampling.NEAREST
+    if shape is None:
+        return _stretch(anomaly_map, (size, size), method)
+    stretched = _stretch(anomaly_map, shape, method)
+    square = _pad(stretched, float(stretched.min()) if padding is None else padding)
+    return _stretch(square, (size, size), method)
+
+
 def image_rectangle(shape: tuple[int, int], size: int) -> Rectangle:
     """Where an image is in the frame: the pixels that have their centre in it. The others are padding.
 
@@ -83,12 +111,17 @@ def _inside(length: int, side: int, size: int) -> slice:
     return slice(first, end)
 
 
-def _pad(image: np.ndarray) -> np.ndarray:
+def _pad(image: np.ndarray, value: float = 0) -> np.ndarray:
     height, width = image.shape
     side = max(height, width)
     top, left = (side - height) // 2, (side - width) // 2
-    return np.pad(image, ((top, side - height - top), (left, side - width - left)))
+    return np.pad(image, ((top, side - height - top), (left, side - width - left)), constant_values=value)
 
 
 def _resize(square: np.ndarray, size: int, method: Image.Resampling) -> np.ndarray:
-    return square if len(square) == size else np.array(Image.fromarray(square).resize((size, size), method))
+    return _stretch(square, (size, size), method)
+
+
+def _stretch(image: np.ndarray, shape: tuple[int, int], method: Image.Resampling) -> np.ndarray:
+    height, width = shape
+    return image if image.shape == shape else np.array(Image.fromarray(image).resize((width, height), method))

@@ -1,0 +1,137 @@
+"""What is odd about predictions from elsewhere, found before anything is scored."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, NamedTuple
+
+import numpy as np
+
+from ..api import DataError, Dataset, Progress
+from .folder import PREDICTED, Found, read_map, read_mask
+from .manifest import Manifest
+
+_SHOWN = 10
+_ENOUGH = 5  # maps, below which what all have in common says little
+_MOST = 0.9
+_FEW_VALUES = 2
+Geometry = Literal["image", "frame"]
+
+
+@dataclass(frozen=True)
+class MapFindings:
+    """What was found in the arrays: what cannot be scored, what a reader should know, and what they cover."""
+
+    problems: list[str]
+    notes: list[str]
+    geometry: Geometry
+
+
+class _Seen(NamedTuple):
+    """What is kept of one map."""
+
+    low: float
+    high: float
+    values: int
+
+
+def refuse(folder: Path, problems: Sequence[str]) -> None:
+    """Refuses a folder with problems.
+
+    Raises:
+        DataError: There are problems; the text tells the first of them.
+    """
+    if problems:
+        count = "1 problem" if len(problems) == 1 else f"{len(problems)} problems"
+        shown = "".join(f"\n- {problem}" for problem in problems[:_SHOWN])
+        more = f"\nand {len(problems) - _SHOWN} more." if len(problems) > _SHOWN else ""
+        raise DataError(f"The predictions in {folder} cannot be used; they have {count}:{shown}{more}")
+
+
+def check_maps(
+    dataset: Dataset, found: Found, manifest: Manifest, given: Sequence[str], size: int, progress: Progress
+) -> MapFindings:
+    """Reads every map and mask once.
+
+    Args:
+        dataset: The dataset that was predicted.
+        found: Its files.
+        manifest: What the folder says of itself.
+        given: Which of `maps`, `masks` and `scores` there are.
+        size: Width and height of the run's frame.
+        progress: Told about progress.
+    """
+    problems: list[str] = []
+    seen: list[_Seen] = []
+    shapes: list[tuple[tuple[int, int], tuple[int, int], Path]] = []
+    total = sum(len(found.cases[split]) for split in PREDICTED)
+    for split in PREDICTED:
+        for case in [case for case in dataset.cases(split) if case.id in found.cases[split]]:
+            progress("checking predictions", len(seen), total)
+            files = found.cases[split][case.id]
+            image = dataset.load(case).image.shape[:2] if files.files else (0, 0)
+            for path, read in ((files.map, read_map), (files.mask, read_mask)):
+                if path is None:
+                    continue
+                try:
+                    array = read(path)
+                except DataError as error:
+                    problems.append(str(error))
+                    continue
+                shapes.append((array.shape, image, path))
+                if read is read_map:
+                    if not np.isfinite(array).all():
+                        problems.append(f"{path} holds NaN or infinity, which cannot be ranked.")
+                    else:
+                        few = len(np.unique(array.ravel()[:: max(1, array.size // 4096)]))
+                        values = few if few > _FEW_VALUES else len(np.unique(array))
+                        seen.append(_Seen(float(array.min()), float(array.max()), values))
+    geometry = manifest.geometry or _geometry(shapes, manifest, size, problems)
+    return MapFindings(problems, list(_notes(seen, manifest)), geometry)
+
+
+def _geometry(
+    shapes: Sequence[tuple[tuple[int, int], tuple[int, int], Path]],
+    manifest: Manifest,
+    size: int,
+    problems: list[str],
+) -> Geometry:
+    """What maps and masks cover, where their sizes leave one answer only."""
+    if all(shape == image for shape, image, _ in shapes):
+        return "image"
+    sides = {manifest.size or size}
+    if all(shape[0] == shape[1] for shape, _, _ in shapes):
+        if all(image[0] == image[1] for _, image, _ in shapes):
+            return "frame"  # of square images, which no padding changes, both are the same
+        if all(shape[0] in sides for shape, _, _ in shapes):
+            return "frame"
+    shape, image, path = next(one for one in shapes if one[0] != one[1])
+    problems.append(
+        f"{path} has {shape[0]} x {shape[1]} values and its image {image[0]} x {image[1]} pixels (height x width). If "
+        "maps cover the image, and are to be stretched to it, say `geometry: image` in predictions.yaml; if they cover "
+        "the square that the image was padded to, `geometry: frame`."
+    )
+    return "image"
+
+
+def _notes(seen: Sequence[_Seen], manifest: Manifest) -> Iterator[str]:
+    """What maps have in common that a score may suffer from."""
+    if not seen:
+        return
+    constant = sum(one.low == one.high for one in seen)
+    if constant:
+        yield f"{constant} of {len(seen)} maps {'is' if constant == 1 else 'are'} constant: one value everywhere."
+    varied = [one for one in seen if one.low < one.high]
+    if len(varied) < _ENOUGH:
+        return
+    cut = sum(one.values <= _FEW_VALUES for one in varied)
+    if cut >= _MOST * len(varied):
+        yield f"{cut} of {len(seen)} maps have two values only, as if thresholded already: give them as masks."
+        return
+    ranges = {(one.low, one.high) for one in varied}
+    if len(ranges) == 1:
+        low, high = ranges.pop()
+        yield (
+            f"all maps go from {low:g} to {high:g} exactly, as if each was rescaled by itself: then one threshold for all "
+            "images means little, and pixel AUROC mixes what cannot be compared."
+        )

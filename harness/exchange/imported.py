@@ -1,0 +1,246 @@
+"""Predictions from elsewhere as a method: nothing is fitted or predicted here, files are read."""
+
+import hashlib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+
+from ..api import Case, DataError, Dataset, Method, Prediction, Progress, Split, UsageError
+from ..data.frame import frame_map
+from ..paths import absolute, expanded
+from .checking import check_maps, refuse
+from .folder import PREDICTED, CaseFiles, Found, find_files, read_map, read_mask
+from .manifest import MANIFEST, SEEN, Manifest
+
+
+@dataclass(frozen=True)
+class Import:
+    """A folder of predictions that was held against a dataset.
+
+    Attributes:
+        manifest: What the folder says of itself.
+        found: Its files.
+        given: Which of `maps`, `masks` and `scores` there are for every case.
+        geometry: What maps and masks cover: the image, or the frame.
+        sha256: A hash (hex) of all files that are used, and of the image scores.
+        notes: What a reader of the scores should know, a sentence each.
+    """
+
+    manifest: Manifest
+    found: Found
+    given: tuple[str, ...]
+    geometry: Literal["image", "frame"]
+    sha256: str
+    notes: tuple[str, ...]
+
+    def cases(self, dataset: Dataset, split: Split) -> list[Case]:
+        """The cases of a split that have predictions."""
+        return [case for case in dataset.cases(split) if case.id in self.found.cases[split]]
+
+    def predictions(self, dataset: Dataset, split: Split, size: int) -> Iterator[tuple[Case, Prediction]]:
+        """The predictions of a split in a run's frame, in the order of the cases.
+
+        Without a map, the map is 0 everywhere; without an image score, the score is 0. `given` says so.
+
+        Args:
+            dataset: The dataset.
+            split: `valid` or `test`.
+            size: Width and height of the frame.
+
+        Raises:
+            DataError: A file has changed and can no longer be read.
+        """
+        for case in self.cases(dataset, split):
+            files = self.found.cases[split][case.id]
+            shape = dataset.load(case).image.shape[:2] if self.geometry == "image" else None
+            yield case, self._prediction(files, size, shape)
+
+    def _prediction(self, files: CaseFiles, size: int, shape: tuple[int, int] | None) -> Prediction:
+        sign = -1 if self.manifest.higher_is == "normal" else 1
+        anomaly_map = np.zeros((size, size), np.float32)
+        score, mask = sign * (files.score or 0.0), None
+        if "maps" in self.given and files.map is not None:
+            values = sign * read_map(files.map)
+            anomaly_map = frame_map(values, size, shape, self.manifest.interpolation)
+            if "scores" not in self.given and self.manifest.image_score != "none":
+                score = float(values.max() if self.manifest.image_score == "max" else values.mean())
+        if "masks" in self.given and files.mask is not None:
+            mask = frame_map(read_mask(files.mask).astype(np.float32), size, shape, "nearest", padding=0) > 0
+        return Prediction(anomaly_map, score, mask)
+
+
+@dataclass(kw_only=True)
+class Imported(Method):
+    """Predictions that another program made, read from a folder.
+
+    Attributes:
+        path: The folder.
+        name: The method's name in the tables; by default the one in `predictions.yaml`, or the folder's.
+        higher_is: `anomalous` or `normal`, where `predictions.yaml` does not say it.
+        seen: What the method has seen, joined by `+` as in `normal+text`, where `predictions.yaml` does not say it.
+        partial: Whether to take a set in which a tenth of a split's cases, or more, is missing.
+    """
+
+    path: str
+    name: str = ""
+    higher_is: str = ""
+    seen: str = ""
+    partial: bool = False
+
+    @property
+    def stochastic(self) -> bool:
+        return False
+
+    @property
+    def folder(self) -> Path:
+        return absolute(Path(expanded(self.path)))
+
+    @cached_property
+    def manifest(self) -> Manifest:
+        """What the folder says of itself, with what was said beside it.
+
+        Raises:
+            DataError: There is no such folder, or its manifest is wrong.
+        """
+        if not self.folder.is_dir():
+            raise DataError(f"There is no folder of predictions at {self.folder}.")
+        said: dict[str, Any] = {"method": self.name, "higher_is": self.higher_is, "seen": self._seen()}
+        return Manifest.read(self.folder, {key: value for key, value in said.items() if value})
+
+    @property
+    def label(self) -> str:
+        """The method's name in the tables."""
+        return self.manifest.method or self.folder.name
+
+    def is_for(self, dataset: Dataset) -> bool:
+        """Whether the predictions are of this dataset, as far as the manifest names one."""
+        manifest = self.manifest
+        if manifest.dataset_fingerprint:
+            return manifest.dataset_fingerprint == dataset.fingerprint
+        return manifest.dataset in ("", dataset.name)
+
+    def hold_against(self, dataset: Dataset, size: int, progress: Progress = lambda *_: None) -> Import:
+        """Finds and reads everything once, and refuses what cannot be scored.
+
+        Args:
+            dataset: The dataset that was predicted.
+            size: Width and height of the run's frame.
+            progress: Told about progress.
+
+        Raises:
+            DataError: Cases are missing, a file is damaged or has a wrong size, or it is not said what values mean.
+        """
+        manifest = self.manifest
+        cases: dict[Split, Sequence[Case]] = {split: dataset.cases(split) for split in PREDICTED}
+        found = find_files(self.folder, manifest, cases)
+        refuse(self.folder, found.problems)
+        given = self._given(found, cases)
+        self._ask(manifest, given)
+        maps = check_maps(dataset, found, manifest, given, size, progress)
+        refuse(self.folder, maps.problems)
+        notes = (*self._notes(found, cases, given), *maps.notes)
+        return Import(manifest, found, given, maps.geometry, _hash(found), notes)
+
+    def _seen(self) -> tuple[str, ...]:
+        named = tuple(filter(None, self.seen.replace(" ", "").split("+")))
+        if unknown := [one for one in named if one not in SEEN]:
+            raise UsageError(f"seen: {unknown[0]!r} is unknown. Known: {', '.join(SEEN)}; several are joined by +.")
+        return named
+
+    def _given(self, found: Found, cases: dict[Split, Sequence[Case]]) -> tuple[str, ...]:
+        """What there is of every case that is there; anything else is refused, as is what lacks too many cases."""
+        kinds = [set(files.given) for split in PREDICTED for files in found.cases[split].values()]
+        if not found.cases["test"]:
+            first = cases["test"][0].id if cases["test"] else "CASE"
+            passed = f" {len(found.passed_over)} files there belong to no case, such as {found.passed_over[0]}." * bool(
+                found.passed_over
+            )
+            raise DataError(
+                f"{self.folder} has no prediction for any test case.{passed} Expected is, for example, "
+                f"maps/test/{first}.npy, masks/test/{first}.png, or {first} in scores.csv; "
+                f"{MANIFEST} can say other places (`maps: …/{{split}}/{{case}}_map.npy`)."
+            )
+        everywhere = tuple(name for name in ("maps", "masks", "scores") if all(name in kind for kind in kinds))
+        for name in sorted(set().union(*kinds) - set(everywhere)):
+            lacking = [
+                f"{case} ({split})"
+                for split in PREDICTED
+                for case, files in found.cases[split].items()
+                if name not in files.given
+            ]
+            raise DataError(
+                f"{self.folder} has {name} of some cases and not of {len(lacking)} others, such as {lacking[0]}. Give "
+                "them for all cases or for none."
+            )
+        for split in PREDICTED:
+            missing, total = found.missing[split], len(cases[split])
+            if missing and len(missing) < total and 10 * len(missing) >= total and not self.partial:
+                raise DataError(
+                    f"{self.folder} lacks {len(missing)} of {total} {split} cases, such as {missing[0]}. Add them; or "
+                    "take the set as it is with --partial, which every row then says."
+                )
+        return everywhere
+
+    def _ask(self, manifest: Manifest, given: Sequence[str]) -> None:
+        """Refuses to guess what only the author knows."""
+        if not manifest.seen:
+            raise DataError(
+                f"{self.folder} does not say what the method has seen. Write it into {MANIFEST}, such as "
+                f"`seen: [normal]`, or give --seen; known are {', '.join(SEEN)}."
+            )
+        if manifest.higher_is is None and set(given) & {"maps", "scores"}:
+            raise DataError(
+                f"{self.folder} does not say whether higher values mean anomalous or normal. Write it into {MANIFEST}, "
+                "such as `higher_is: anomalous`, or give --higher-is."
+            )
+
+    def _notes(self, found: Found, cases: dict[Split, Sequence[Case]], given: Sequence[str]) -> Iterator[str]:
+        for split in PREDICTED:
+            missing, total = found.missing[split], len(cases[split])
+            if missing and len(missing) == total:
+                yield f"there is no prediction for the {split} split, so policies that choose on it are left out."
+            elif missing:
+                yield f"{len(missing)} of {total} {split} cases are missing, such as {missing[0]}."
+        if found.passed_over:
+            count = len(found.passed_over)
+            belong = "1 file belongs" if count == 1 else f"{count} files belong"
+            yield f"{belong} to no case, such as {found.passed_over[0]}."
+        lacking = [name for name in ("maps", "masks", "scores") if name not in given]
+        if "scores" in lacking and "maps" in given and self.manifest.image_score != "none":
+            lacking.remove("scores")
+            yield f"image scores are the {self.manifest.image_score} of the maps, as {MANIFEST} says."
+        if "maps" in lacking:
+            yield "there are no anomaly maps, so pixels are not ranked and no threshold is chosen."
+        if "scores" in lacking:
+            yield "there are no image scores, so there is no image AUROC."
+
+    def fit(self, images: Sequence[np.ndarray]) -> None:
+        raise UsageError(f"{self.label} was made elsewhere: it can be scored, but not fitted or asked.")
+
+    def predict(self, image: np.ndarray) -> Prediction:
+        raise UsageError(f"{self.label} was made elsewhere: it can be scored, but not fitted or asked.")
+
+
+def options_of(one: Import, dataset: Dataset) -> dict[str, Any]:
+    """What a cell's record keeps of an import, and what its scores depend on."""
+    kept = one.manifest.model_dump(mode="json", exclude_defaults=True, exclude={"dataset", "dataset_fingerprint"})
+    return kept | {
+        "geometry": one.geometry,
+        "given": list(one.given),
+        "cases": {split: len(one.found.cases[split]) for split in PREDICTED},
+        "of": {split: len(dataset.cases(split)) for split in PREDICTED},
+        "sha256": one.sha256,
+    }
+
+
+def _hash(found: Found) -> str:
+    digest = hashlib.sha256()
+    for path in found.files():
+        digest.update(hashlib.sha256(path.read_bytes()).digest())
+    scores = [(split, case, files.score) for split in PREDICTED for case, files in found.cases[split].items()]
+    digest.update(repr(scores).encode(errors="surrogatepass"))
+    return digest.hexdigest()

@@ -1,0 +1,128 @@
+"""`predictions.yaml`: what a folder of predictions says of itself."""
+
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+import yaml
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator
+
+from ..api import DataError
+from ..files import write_whole
+from ..yaml_files import read_yaml
+
+MANIFEST = "predictions.yaml"
+
+Seen = Literal["normal", "labels", "anomalous", "test", "text"]
+SEEN: dict[Seen, str] = {
+    "normal": "normal images",
+    "labels": "labels of images",
+    "anomalous": "anomalous images",
+    "test": "the test set",
+    "text": "text",
+}
+"""What a method can have learned from, and how tables call it."""
+
+UNFAIR: frozenset[Seen] = frozenset(("anomalous", "test"))
+"""What a method for normal images only may not have seen: with one of these it is not ranked among such methods."""
+
+Direction = Literal["anomalous", "normal"]
+
+
+class Manifest(BaseModel):
+    """The facts about predictions that were made elsewhere.
+
+    Attributes:
+        method: The method's name in the tables.
+        version: The method's version.
+        url: Where it can be found.
+        licence: The licence of the predictions.
+        seed: The seed that it was run with.
+        seen: What it has learned from, or was chosen on.
+        higher_is: Whether a higher value of a map, and a higher image score, means `anomalous` or `normal`.
+        maps: Where anomaly maps are, as a path with `{split}` and `{case}`; its ending may be left out.
+        masks: The same for masks.
+        scores: A table (CSV) of image scores, with the columns `case`, `score`, and `split` where a name stands in two.
+        files: A table (CSV) with the columns `split`, `case`, `map` and `mask`, where names of files do not follow a
+            pattern.
+        geometry: `image`, where maps and masks cover the image as its file has it; `frame`, where they cover the square
+            that it was padded to. By default what fits the sizes of all, where only one does.
+        interpolation: How maps of another size are resized: `bilinear` or `nearest`. Masks are never mixed.
+        image_score: Where no table of image scores is given, how an image's score follows from its map: `max`, `mean`,
+            or `none` for no image scores.
+        size: Width and height of the frame that maps and masks were exported in.
+        dataset: The name of the dataset.
+        dataset_fingerprint: The hash of the images; where it is given, an import on others is refused.
+        predict_ms: Milliseconds for an image, as the method's author says.
+        peak_memory_mib: The most memory in MiB, as the method's author says.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    method: str = Field(default="", max_length=200)
+    version: Annotated[str, BeforeValidator(str)] = ""
+    url: str = ""
+    licence: str = ""
+    seed: int = 0
+    seen: tuple[Seen, ...] = ()
+    higher_is: Direction | None = None
+    maps: str = "maps/{split}/{case}"
+    masks: str = "masks/{split}/{case}"
+    scores: str = "scores.csv"
+    files: str = "files.csv"
+    geometry: Literal["image", "frame"] | None = None
+    interpolation: Literal["bilinear", "nearest"] = "bilinear"
+    image_score: Literal["max", "mean", "none"] = "none"
+    size: int | None = Field(default=None, ge=1)
+    dataset: str = ""
+    dataset_fingerprint: str = ""
+    predict_ms: float | None = Field(default=None, ge=0)
+    peak_memory_mib: float | None = Field(default=None, ge=0)
+
+    @field_validator("maps", "masks")
+    @classmethod
+    def _names_the_case(cls, pattern: str) -> str:
+        if "{case}" not in pattern:
+            raise ValueError("the path needs {case}, such as maps/{split}/{case}_map.npy")
+        return pattern
+
+    @classmethod
+    def read(cls, folder: Path, said: dict[str, Any]) -> Self:
+        """Reads the manifest of a folder, where there is one.
+
+        Args:
+            folder: The folder of predictions.
+            said: What the user says beside it; it wins.
+
+        Raises:
+            DataError: It is not YAML, or a key is unknown or wrong; the text lists all of them.
+        """
+        path = folder / MANIFEST
+        try:
+            content = (read_yaml(path) or {}) if path.exists() else {}
+            if not isinstance(content, dict):
+                raise DataError(f"{path} is not a list of keys with values, such as `method: my_method`.")
+            return cls.model_validate(content | said)
+        except ValidationError as error:
+            wrong = "; ".join(
+                f"{'.'.join(map(str, one['loc']))}: {one['msg'].removeprefix('Value error, ')}"
+                + (f" (known are {', '.join(cls.model_fields)})" if one["type"] == "extra_forbidden" else "")
+                for one in error.errors()
+            )
+            raise DataError(f"{path} is not right: {wrong}.") from error
+        except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+            raise DataError(f"{path} cannot be read: {' '.join(str(error).split())}.") from error
+
+    def write(self, folder: Path) -> None:
+        """Writes what was set, and nothing that is only a default."""
+        content = self.model_dump(mode="json", exclude_unset=True)
+        write_whole(folder / MANIFEST, yaml.safe_dump(content, sort_keys=False, allow_unicode=True))
+
+    @property
+    def unfair(self) -> bool:
+        """Whether it has seen what a method for normal images only may not see."""
+        return not UNFAIR.isdisjoint(self.seen)
+
+    @property
+    def told(self) -> str:
+        """What it has seen, as tables say it."""
+        return ", ".join(SEEN[one] for one in self.seen)
