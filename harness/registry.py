@@ -108,6 +108,9 @@ GIVEN_POLICIES = {
 ALL_POLICIES = Spec("all")
 """Among policies, it stands for every one that there is, each with its defaults."""
 
+IMPORTED = "imported"
+"""The name of predictions from a folder, as in `imported[path=DIR]`."""
+
 ANOMALIB = "anomalib:"
 """The beginning of the name of a model of anomalib."""
 
@@ -169,11 +172,13 @@ def all_policies() -> dict[str, Entry]:
 
 
 def method_entry(name: str) -> Entry:
-    """The entry of a method, also of `anomalib:ClassName`, which has no card.
+    """The entry of a method, also of `imported` and of `anomalib:ClassName`, which have no card.
 
     Raises:
         UsageError: The name is unknown.
     """
+    if name == IMPORTED:
+        return Entry("miasbench.harness.exchange.imported:Imported", "Predictions that were made elsewhere")
     if name.startswith(ANOMALIB):
         return Entry(f"miasbench.methods.{name}", "A model of anomalib's with its own defaults")
     return _find(name, methods(), "method")

@@ -12,10 +12,10 @@ import pandas as pd
 from ..results.extent import Extent
 from ..results.metrics import METRICS, Direction, Metric, metrics_of
 from ..results.seeds import over_seeds
-from ..results.tables import HEADLINE, masks_by
+from ..results.tables import HEADLINE, masks_by, may_be_ranked
 from .names import policy_title, short_names
 from .spread import DEVIATION_NOTE, FEW_NOTE, INTERVAL_NOTE, deviation, interval
-from .tables import ordered_policies
+from .tables import label, label_notes, ordered_policies
 
 
 @dataclass(frozen=True)
@@ -52,7 +52,7 @@ class PaperColumn:
 
 @dataclass(frozen=True)
 class PaperRow:
-    """One row; `kind` is `method`, `oracle` or `published`."""
+    """One row; `kind` is `method`, `unfair` (it has seen what others have not), `oracle` or `published`."""
 
     label: str
     kind: str
@@ -152,9 +152,9 @@ def _dice_table(
     legal, oracles = masks_by(dice, policy), dice[dice["oracle"]]
     tied = _tied(ranks[ranks["policy"] == policy])
     rows = [
-        PaperRow(
-            _label(method, scores),
-            "method",
+        _row(
+            method,
+            scores,
             tuple(_cell(own[own["dataset"] == dataset], tied=(dataset, method) in tied) for dataset in datasets),
         )
         for method in scores["method"].unique()
@@ -181,9 +181,9 @@ def _policy_table(name: str, scores: pd.DataFrame, ranks: pd.DataFrame) -> Paper
     policies = ordered_policies(dice)
     oracles = set(dice.loc[dice["oracle"], "policy"])
     rows = [
-        PaperRow(
-            _label(method, scores),
-            "method",
+        _row(
+            method,
+            scores,
             tuple(_cell(own[own["policy"] == policy], tied=(policy, method) in tied) for policy in policies),
         )
         for method in scores["method"].unique()
@@ -212,7 +212,7 @@ def _metric_table(
     shown = [one.name for one in metrics if one.name in measured]
     legal, oracles = masks_by(scored, policy), scored[scored["oracle"]]
     rows = [
-        PaperRow(_label(method, scores), "method", tuple(_cell(own[own["metric"] == metric]) for metric in shown))
+        _row(method, scores, tuple(_cell(own[own["metric"] == metric]) for metric in shown))
         for method in scores["method"].unique()
         for own in [legal[legal["method"] == method]]
     ]
@@ -237,7 +237,12 @@ def _tied(ranks: pd.DataFrame, column: str = "dataset") -> set[tuple[str, str]]:
 
 
 def _label(method: str, scores: pd.DataFrame) -> str:
-    return f"{method} *" if scores.loc[scores["method"] == method, "transductive"].any() else method
+    return label(method, scores[scores["method"] == method])
+
+
+def _row(method: str, scores: pd.DataFrame, cells: tuple[PaperCell | None, ...]) -> PaperRow:
+    own = scores[scores["method"] == method]
+    return PaperRow(label(method, own), "method" if len(may_be_ranked(own)) == len(own) else "unfair", cells)
 
 
 def _cell(rows: pd.DataFrame, *, tied: bool = False) -> PaperCell | None:
@@ -321,8 +326,7 @@ def _notes(
         yield FEW_NOTE
     if oracle_columns or any(row.kind == "oracle" for row in rows):
         yield "Grey: threshold chosen on the test set's own masks, an upper bound, not a result."
-    if any(row.label.endswith(" *") for row in rows):
-        yield "*: transductive, predictions depend on other test images."
+    yield from label_notes(scores)
     kinds = sorted(set(scores.loc[scores["error"] == "", "weights"]) - {"none"})
     if kinds:
         yield f"Weights: {'; '.join(kinds)}."

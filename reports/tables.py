@@ -1,6 +1,6 @@
 """The tables of a run as a person reads them: one for masks, one for maps and cost, per dataset."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
 import pandas as pd
 from rich.console import Group, RenderableType
@@ -9,6 +9,7 @@ from rich.text import Text
 from ..results.extent import Extent
 from ..results.metrics import METRICS, metrics_of
 from ..results.seeds import OverSeeds, over_seeds
+from ..results.tables import may_be_ranked
 from .fitting import Column, FittedTable
 from .names import policy_title, short_names
 from .spread import deviation, interval, spread_notes
@@ -70,8 +71,7 @@ def run_tables(scores: pd.DataFrame, measured: Mapping[str, Extent] | None = Non
         text = f"{policy} chooses its threshold on the test set's own masks: an upper bound, not a result."
         parts.append(Text(text, style="dim"))
     parts += [Text(note, style="dim") for note in spread_notes(scores)]
-    if scores["transductive"].any():
-        parts.append(Text("* transductive: predictions depend on other test images.", style="dim"))
+    parts += [Text(note, style="dim") for note in label_notes(scores)]
     return Group(*parts)
 
 
@@ -101,7 +101,7 @@ def _dice_table(dataset: str, rows: pd.DataFrame, caption: str) -> FittedTable:
     for method, own in rows.groupby("method", sort=False):
         by_policy = {policy: dice[(dice["method"] == method) & (dice["policy"] == policy)] for policy in policies}
         cells = [_cell(over_seeds(by_policy[policy]), METRICS["dice"].digits) for policy in policies]
-        table.add_row(_label(str(method), own), *cells)
+        table.add_row(label(str(method), own), *cells)
     return table
 
 
@@ -110,7 +110,7 @@ def _map_table(rows: pd.DataFrame) -> FittedTable:
     table = FittedTable("anomaly maps and cost", [Column("method", "label"), *(Column(one.title) for one in shown)])
     for method, own in rows.groupby("method", sort=False):
         cells = [_cell(over_seeds(own[own["metric"] == one.name]), one.digits) for one in shown]
-        table.add_row(_label(str(method), own), *cells)
+        table.add_row(label(str(method), own), *cells)
     return table
 
 
@@ -124,8 +124,38 @@ def _diagnostics(rows: pd.DataFrame) -> str:
     return f"{values} ({notes})" if notes else values
 
 
-def _label(method: str, rows: pd.DataFrame) -> str:
-    return f"{method} *" if rows["transductive"].any() else method
+def label(method: str, rows: pd.DataFrame) -> str:
+    """A method's name in a table for readers, with the marks that `label_notes` explains.
+
+    Args:
+        method: Its name.
+        rows: Its rows of the table `scores`.
+    """
+    marks = {
+        "*": rows["transductive"].any(),
+        "‡": (rows["external"] != "").any(),
+        "§": len(may_be_ranked(rows)) < len(rows),
+    }
+    return " ".join([method, "".join(mark for mark, holds in marks.items() if holds)]).strip()
+
+
+def label_notes(scores: pd.DataFrame) -> Iterator[str]:
+    """What the marks behind the names of methods mean, as far as there are any.
+
+    Args:
+        scores: The rows of the methods that are shown.
+    """
+    if scores["transductive"].any():
+        yield "*: transductive, predictions depend on other test images."
+    external = scores[scores["external"] != ""]
+    if not external.empty:
+        yield "‡: predictions made elsewhere; runtime and memory, where they are shown, are told and not measured."
+    for row in external.drop_duplicates(["dataset", "method"]).itertuples():
+        if "; " in str(row.external):
+            yield f"{row.method} on {row.dataset}: {str(row.external).partition('; ')[2]}."
+    for (method, seen), rows in external.groupby(["method", "seen"], sort=False):
+        if len(may_be_ranked(rows)) < len(rows):
+            yield f"§: {method} has seen {seen}, so it is not ranked among methods that have not."
 
 
 def _cell(score: OverSeeds, digits: int) -> Text:

@@ -13,6 +13,9 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from ..harness.api import Diagnostic
 
+EXTERNAL = "external"
+"""The device of a cell whose predictions were made elsewhere."""
+
 
 class Record(BaseModel):
     """A part of a record that cannot be changed; `model_copy(update=…)` makes another."""
@@ -48,7 +51,7 @@ class Cell(Record):
         weights: The files that it loads.
         seed: The seed of everything random.
         size: The width and height of the run's frame, in pixels.
-        device: Where it ran, such as `cpu`.
+        device: Where it ran, such as `cpu`; `EXTERNAL` where its predictions were made elsewhere.
         maps: `float32` or `float16`: how anomaly maps are kept.
         code: The version of the code that the predictions depend on.
         transductive: Whether a prediction depends on other test images.
@@ -72,6 +75,11 @@ class Cell(Record):
     def key(self) -> str:
         """SHA-256 (hex) of all attributes but the name."""
         return hash_of(self.model_dump(exclude={"name"}))
+
+    @property
+    def external(self) -> bool:
+        """Whether its predictions were made elsewhere. Then `options` tell what there is, and of which cases."""
+        return self.device == EXTERNAL
 
     def __str__(self) -> str:
         return f"{self.dataset} · {self.method} · seed {self.seed}"

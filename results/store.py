@@ -38,7 +38,7 @@ from ..harness.api import BenchError, LazySequence, Prediction
 from ..harness.files import PLAIN, Lock, write_whole
 from ..harness.paths import DEVICES, expanded
 from .record import CellRecord, RunRecord, hash_of, readable
-from .tables import CellTables, concatenate, with_patients
+from .tables import CASES, CURVES, SCORES, CellTables, concatenate, with_columns
 
 _LONGEST = 80  # characters of a slug
 _DIGITS = 10  # of its hash
@@ -234,7 +234,9 @@ class CellStore:
         tables = CellTables(
             *(_read_parquet(file) if file.exists() else none for file, none in zip(files, empty, strict=True))
         )
-        return tables._replace(scores=with_patients(tables.scores))
+        return CellTables(
+            *(with_columns(one, columns) for one, columns in zip(tables, (CASES, SCORES, CURVES), strict=True))
+        )
 
     def _places(self, split: str, case_id: str) -> tuple[UPath, UPath]:
         """Where a prediction is written, and where version 0.1.0 wrote it, which is still read."""
@@ -363,15 +365,15 @@ class RunStore:
 
     def cases(self) -> pd.DataFrame:
         """A row per cell, threshold policy and test case."""
-        return self.table("cases")
+        return with_columns(self.table("cases"), CASES)
 
     def scores(self) -> pd.DataFrame:
         """A row per cell, threshold policy and metric."""
-        return with_patients(self.table("scores"))
+        return with_columns(self.table("scores"), SCORES)
 
     def curves(self) -> pd.DataFrame:
         """A row per cell, split and threshold."""
-        return self.table("curves")
+        return with_columns(self.table("curves"), CURVES)
 
     def comparisons(self) -> pd.DataFrame:
         """A row per dataset, threshold policy and pair of methods."""

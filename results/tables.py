@@ -3,7 +3,9 @@
 `cases`, `scores` and `curves` begin with the columns that name a cell. Scores that involve no threshold carry the
 policy `none`; the method's own, threshold-free mask is the policy `own`. A score is of `n` values, and its interval
 stands on so many `patients`, NaN where it has none or an older version did not say. `oracle` marks rows chosen on the
-test set's own masks: an upper bound, never a result. A failed cell is one row of `scores` with its `error`.
+test set's own masks: an upper bound, never a result. A failed cell is one row of `scores` with its `error`. Where
+predictions were made elsewhere, `external` says so, and of how many cases they are where some are missing; `seen` is
+what their method has learned from.
 
 `comparisons` and `ranks` are of all methods of a run on one dataset, under one policy; `HEADLINE` takes each method at
 its best legal mask.
@@ -26,6 +28,8 @@ IDENTITY = {
     "seed": "int64",
     "size": "int64",
     "transductive": "bool",
+    "external": "str",
+    "seen": "str",
     "cell": "str",
 }
 POLICY = {"policy": "str", "looks_at": "str", "oracle": "bool", "threshold": "float64"}
@@ -148,6 +152,15 @@ def masks_by(rows: pd.DataFrame, policy: str) -> pd.DataFrame:
     return headline(rows) if policy == HEADLINE else rows[(rows["policy"] == policy) & ~rows["oracle"]]
 
 
+def may_be_ranked(rows: pd.DataFrame) -> pd.DataFrame:
+    """The rows of methods that have seen neither anomalous images nor the test set.
+
+    Args:
+        rows: Rows of the table `cases` or `scores`.
+    """
+    return rows[~rows["seen"].str.contains("anomalous images|the test set")]
+
+
 LEVEL = 0.95
 """How often an interval should hold the truth."""
 
@@ -170,9 +183,18 @@ def table(rows: Sequence[dict[str, Any]], columns: dict[str, str]) -> pd.DataFra
     return pd.DataFrame(list(rows), columns=list(columns)).astype(columns)
 
 
-def with_patients(scores: pd.DataFrame) -> pd.DataFrame:
-    """Adds the column `patients` to scores that an older version wrote without it."""
-    return scores if "patients" in scores else scores.assign(patients=float("nan"))[list(SCORES)]
+_ADDED: dict[str, Any] = {"patients": float("nan"), "external": "", "seen": ""}
+
+
+def with_columns(rows: pd.DataFrame, columns: dict[str, str]) -> pd.DataFrame:
+    """Adds the columns to a table that an older version wrote without them.
+
+    Args:
+        rows: The table.
+        columns: All that it has by now, such as `SCORES`.
+    """
+    missing = {name: value for name, value in _ADDED.items() if name in columns and name not in rows}
+    return rows.assign(**missing)[list(columns)] if missing else rows
 
 
 class CellTables(NamedTuple):

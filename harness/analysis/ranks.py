@@ -13,6 +13,7 @@ from ...results.tables import (
     RANK_CONVENTION,
     RANKS,
     headline,
+    may_be_ranked,
     table,
 )
 from ..scoring.intervals import mean_interval
@@ -27,7 +28,9 @@ class Comparison(NamedTuple):
 
 
 def compare_methods(cases: pd.DataFrame) -> Comparison:
-    """Compares the DICE of methods that have been run on the same dataset; oracles are never compared.
+    """Compares the DICE of methods that have been run on the same dataset.
+
+    Oracles are never compared, nor are methods that have seen anomalous images or the test set.
 
     Args:
         cases: The table `cases` of a whole run.
@@ -37,7 +40,7 @@ def compare_methods(cases: pd.DataFrame) -> Comparison:
         itself, or at `valid_dice`.
     """
     comparisons, ranks = [table([], COMPARISONS)], [table([], RANKS)]
-    for dataset, rows in cases[~cases["oracle"]].groupby("dataset", sort=False):
+    for dataset, rows in may_be_ranked(cases[~cases["oracle"]]).groupby("dataset", sort=False):
         if rows["method"].nunique() < 2:
             continue
         entries = {HEADLINE: headline(rows)} | dict(list(rows.groupby("policy", sort=False)))

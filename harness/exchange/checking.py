@@ -132,6 +132,6 @@ def _notes(seen: Sequence[_Seen], manifest: Manifest) -> Iterator[str]:
     if len(ranges) == 1:
         low, high = ranges.pop()
         yield (
-            f"all maps go from {low:g} to {high:g} exactly, as if each was rescaled by itself: then one threshold for all "
-            "images means little, and pixel AUROC mixes what cannot be compared."
+            f"all maps go from {low:g} to {high:g} exactly, as if each was rescaled by itself: then one threshold for "
+            "all images means little, and pixel AUROC mixes what cannot be compared."
         )

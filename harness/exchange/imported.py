@@ -24,7 +24,7 @@ class Import:
     Attributes:
         manifest: What the folder says of itself.
         found: Its files.
-        given: Which of `maps`, `masks` and `scores` there are for every case.
+        given: Which of `maps`, `masks` and `scores` there are for every case; image scores may follow from the maps.
         geometry: What maps and masks cover: the image, or the frame.
         sha256: A hash (hex) of all files that are used, and of the image scores.
         notes: What a reader of the scores should know, a sentence each.
@@ -36,6 +36,19 @@ class Import:
     geometry: Literal["image", "frame"]
     sha256: str
     notes: tuple[str, ...]
+
+    def options(self, dataset: Dataset) -> dict[str, Any]:
+        """What a cell's record keeps, and what its scores depend on."""
+        manifest = self.manifest.model_dump(
+            mode="json", exclude_defaults=True, exclude={"dataset", "dataset_fingerprint"}
+        )
+        return manifest | {
+            "geometry": self.geometry,
+            "given": list(self.given),
+            "cases": {split: len(self.found.cases[split]) for split in PREDICTED},
+            "of": {split: len(dataset.cases(split)) for split in PREDICTED},
+            "sha256": self.sha256,
+        }
 
     def cases(self, dataset: Dataset, split: Split) -> list[Case]:
         """The cases of a split that have predictions."""
@@ -66,7 +79,7 @@ class Import:
         if "maps" in self.given and files.map is not None:
             values = sign * read_map(files.map)
             anomaly_map = frame_map(values, size, shape, self.manifest.interpolation)
-            if "scores" not in self.given and self.manifest.image_score != "none":
+            if files.score is None and self.manifest.image_score != "none":
                 score = float(values.max() if self.manifest.image_score == "max" else values.mean())
         if "masks" in self.given and files.mask is not None:
             mask = frame_map(read_mask(files.mask).astype(np.float32), size, shape, "nearest", padding=0) > 0
@@ -143,6 +156,8 @@ class Imported(Method):
         maps = check_maps(dataset, found, manifest, given, size, progress)
         refuse(self.folder, maps.problems)
         notes = (*self._notes(found, cases, given), *maps.notes)
+        if "maps" in given and "scores" not in given and manifest.image_score != "none":
+            given = (*given, "scores")
         return Import(manifest, found, given, maps.geometry, _hash(found), notes)
 
     def _seen(self) -> tuple[str, ...]:
@@ -223,18 +238,6 @@ class Imported(Method):
 
     def predict(self, image: np.ndarray) -> Prediction:
         raise UsageError(f"{self.label} was made elsewhere: it can be scored, but not fitted or asked.")
-
-
-def options_of(one: Import, dataset: Dataset) -> dict[str, Any]:
-    """What a cell's record keeps of an import, and what its scores depend on."""
-    kept = one.manifest.model_dump(mode="json", exclude_defaults=True, exclude={"dataset", "dataset_fingerprint"})
-    return kept | {
-        "geometry": one.geometry,
-        "given": list(one.given),
-        "cases": {split: len(one.found.cases[split]) for split in PREDICTED},
-        "of": {split: len(dataset.cases(split)) for split in PREDICTED},
-        "sha256": one.sha256,
-    }
 
 
 def _hash(found: Found) -> str:

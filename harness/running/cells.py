@@ -6,6 +6,7 @@ import time
 import traceback
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, get_args
 
@@ -21,11 +22,13 @@ from ..code_version import scoring_version
 from ..config import RunConfig, ScoreConfig
 from ..contract import diagnostics_problem, prediction_problem
 from ..data.frame import frame_image
+from ..exchange.manifest import SEEN
 from ..files import explain, path_text
 from ..scoring.cell_scores import score_cell
 from ..scoring.scanning import Truths, load_truths
 from ..specs import parse_method
 from .device import PeakMemory, calibrate, is_out_of_memory, seed_everything, synchronize
+from .importing import take_in
 from .planning import build_run_method
 from .provenance import environment
 
@@ -126,6 +129,9 @@ def run_cell(task: CellTask, dataset: Dataset, truths: dict[str, Truths], progre
             task.store.write(end.model_copy(update={"score": scored_by(task.config.score)}))
             return Outcome(task.cell, "kept")
         begin_cell(task)
+        if task.cell.external:
+            told = take_in(task.config, task.cell, dataset, task.store, partial(progress, str(task.cell)))
+            return finish_cell(task, dataset, told, truths, progress)
         with PeakMemory(task.cell.device) as memory:
             fitted = fit_cell(task, dataset, progress)
             seconds = [predict_missing(task, dataset, fitted.method, split, progress) for split in PREDICTED]
@@ -291,10 +297,16 @@ def stored_scores(
         progress(str(cell), "reading lesion masks", 0, 0)
         truths[cell.dataset] = load_truths(dataset, PREDICTED, cell.size, task.config.score)
     progress(str(cell), "score", 0, 0)
+    chosen: Truths = truths[cell.dataset]
+    if cell.external:
+        chosen = {
+            split: one.of(task.store.intact(split, [case.id for case in one.cases])) for split, one in chosen.items()
+        }
     predictions: dict[Split, Sequence[StoredPrediction]] = {
-        split: task.store.predictions(split, [case.id for case in dataset.cases(split)]) for split in PREDICTED
+        split: task.store.predictions(split, one.ids) for split, one in chosen.items()
     }
-    return score_cell(_identity(cell), truths[cell.dataset], predictions, task.config.score, measured)
+    lacking = {"maps", "scores"} - set(cell.options["given"]) if cell.external else ()
+    return score_cell(_identity(cell), chosen, predictions, task.config.score, measured, lacking)
 
 
 def fail_cell(task: CellTask, error: Exception | str) -> Outcome:
@@ -329,7 +341,10 @@ def _is_whole(task: CellTask, dataset: Dataset, progress: CellProgress) -> bool:
     """Whether every prediction of the cell is there and undamaged."""
     progress(str(task.cell), "checking predictions", 0, 0)
     ids = {split: {case.id for case in dataset.cases(split)} for split in PREDICTED}
-    return all(task.store.intact(split, of_split) == of_split for split, of_split in ids.items())
+    found = {split: task.store.intact(split, of_split) for split, of_split in ids.items()}
+    if task.cell.external:
+        return {split: len(of_split) for split, of_split in found.items()} == task.cell.options["cases"]
+    return found == ids
 
 
 class _Clock:
@@ -387,8 +402,19 @@ def _identity(cell: Cell) -> dict[str, Any]:
         "seed": cell.seed,
         "size": cell.size,
         "transductive": cell.transductive,
+        "external": _external(cell),
+        "seen": ", ".join(SEEN[one] for one in cell.options["seen"]) if cell.external else "",
         "cell": cell.name,
     }
+
+
+def _external(cell: Cell) -> str:
+    """What tables say of predictions from elsewhere, and of cases that they lack; empty where a method ran."""
+    if not cell.external:
+        return ""
+    there, of = cell.options["cases"], cell.options["of"]
+    lacking = [f"{there[split]} of {of[split]} {split} cases" for split in PREDICTED if there[split] < of[split]]
+    return "; ".join(["imported", *lacking])
 
 
 def now() -> str:

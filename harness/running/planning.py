@@ -19,6 +19,7 @@ from ..data.subset import Subset
 from ..paths import absolute
 from ..specs import Spec, option_types, parse_method, suggest
 from .device import resolve_device
+from .importing import check_imports, find_imports, import_cell, located_import
 from .provenance import command_line, environment
 
 
@@ -67,12 +68,15 @@ def make_plan(config: RunConfig, progress: Progress = lambda *_: None) -> Plan:
     config = _located(config)
     # A cluster may have GPUs where the machine that starts the run has none.
     device = config.device if (config.executor, config.device) == ("ray", "cuda") else resolve_device(config.device)
-    methods = {str(spec): build_run_method(config, spec, device, seed=0) for spec in dict.fromkeys(config.methods)}
+    imports = find_imports(config)
+    specs = [spec for spec in dict.fromkeys(config.methods) if spec.name != registry.IMPORTED]
+    methods = {str(spec): build_run_method(config, spec, device, seed=0) for spec in specs}
     controls = _controls(methods) if config.controls else {}
     for name, added in controls.items():
         methods |= {one: _build_control(config, one, name, device) for one in added if one not in methods}
     _check_settings(config, methods.values())
     datasets = open_datasets(config)
+    check_imports(imports, methods, datasets)
     weights = {}
     for done, (name, method) in enumerate(methods.items()):
         progress("fetching weights", done, len(methods))
@@ -98,17 +102,30 @@ def make_plan(config: RunConfig, progress: Progress = lambda *_: None) -> Plan:
         for name, method in methods.items()
         for seed in (seeds if method.stochastic else seeds[:1])
     ]
+    imported = [
+        import_cell(config, one, dataset, progress)
+        for dataset in datasets.values()
+        for one in imports
+        if one.is_for(dataset)
+    ]
     once = tuple(name for name, method in methods.items() if len(seeds) > 1 and not method.stochastic)
     progress("looking at the datasets", 0, 0)
     notes = {name: notes_on(dataset, progress) for name, dataset in datasets.items()}
-    return Plan(config, device, datasets, tuple(cells), controls, notes, once)
+    for cell, told in imported:
+        notes[cell.dataset] += told
+    return Plan(config, device, datasets, (*cells, *(cell for cell, _ in imported)), controls, notes, once)
 
 
 def _located(config: RunConfig) -> RunConfig:
     """The same run with paths that can be found again from another folder, or from another process."""
     results = UPath(absolute(config.results)) if isinstance(config.results, Path) else config.results
-    dataset = [registry.located(spec, config.data_root) for spec in config.dataset]
-    return config.model_copy(update={"dataset": dataset, "data_root": absolute(config.data_root), "results": results})
+    found = {
+        "methods": [located_import(spec) for spec in config.methods],
+        "dataset": [registry.located(spec, config.data_root) for spec in config.dataset],
+        "data_root": absolute(config.data_root),
+        "results": results,
+    }
+    return config.model_copy(update=found)
 
 
 def open_datasets(config: RunConfig) -> dict[str, Dataset]:

@@ -4,7 +4,8 @@ The test set's maps are passed over twice and never held together: once for what
 policies have chosen, once for the masks.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -41,6 +42,7 @@ def score_cell(
     predictions: Predictions,
     config: ScoreConfig,
     measured: Measurements,
+    lacking: Collection[str] = (),
 ) -> CellTables:
     """Computes every threshold policy and metric of a cell.
 
@@ -50,6 +52,8 @@ def score_cell(
         predictions: Predictions of the same cases, in the same order, each (S, S).
         config: How to score.
         measured: While the method ran.
+        lacking: `maps`, `scores` or both, where predictions from elsewhere have none; what stands for them is not
+            looked at.
 
     Returns:
         The tables of the cell. A policy that has nothing to look at, or that fails, has one row of `scores`, without a
@@ -63,9 +67,11 @@ def score_cell(
     costs = {one.name: getattr(measured, one.name, None) for one in metrics_of("cost")}
     of_method = [_score(NO_POLICY, name, value, 1) for name, value in costs.items() if value is not None]
     of_method += map(_diagnostic, measured.diagnostics)
-    if not test.has_masks:
-        rows = [_image_auroc(test, stored), *of_method]
+    if not test.has_masks or ("maps" in lacking and stored[0].prediction.mask is None):
+        rows = [_image_auroc(test, stored, lacking), *of_method]
         return CellTables(table([], CASES), _scores_table(identity, rows, config), table([], CURVES))
+    if "maps" in lacking:
+        config = config.model_copy(update={"thresholds": (), "fixed_threshold": None})
     limit = _limit(config, test)
     scanned: dict[Split, Scanned] = {split: scan(truths[split], predictions[split], limit) for split in truths}
     decisions, left_out = decide(scanned, config.thresholds, config.fixed_threshold)
@@ -81,7 +87,12 @@ def score_cell(
         for decision, of_policy in zip(decisions, masks, strict=True):
             of_policy.append(_measured(MaskScores(decision.mask("test", index, prediction), lesions)))
     rows = _map_scores(test, stored, scanned["test"], ranked, pooled)
-    rows += of_method
+    if "maps" in lacking:
+        rows = [_left_out(row, "there are no anomaly maps") for row in rows]
+        scanned = {
+            split: replace(one, images=[_nothing(image) for image in one.images]) for split, one in scanned.items()
+        }
+    rows += [_image_auroc(test, stored, lacking), *of_method]
     rows += [_score(columns, "dice", NAN, 0) | {"note": f"left out: {why}"} for columns, why in left_out]
     cases: list[dict[str, Any]] = []
     dice = {decision.columns["policy"]: _column(one, "dice") for decision, one in zip(decisions, masks, strict=True)}
@@ -89,7 +100,10 @@ def score_cell(
         rows += _mask_scores(decision, test, of_policy, dice.get("oracle_dice"))
         rows.append(_valid_dice(decision, truths["valid"], predictions["valid"], scanned["valid"].own_masks))
         cases += _case_rows(decision, test, stored, scanned["test"], of_policy)
-    curves = [row for split, one in scanned.items() for row in _curve_rows(split, one, decisions)]
+    if "scores" in lacking:
+        cases = [row | {"image_score": NAN} for row in cases]
+    drawn = {} if "maps" in lacking else scanned
+    curves = [row for split, one in drawn.items() for row in _curve_rows(split, one, decisions)]
     told = {"convention": curve_convention(config.mask_edges, config.padding)}
     return CellTables(
         table([identity | row for row in cases], CASES),
@@ -106,7 +120,9 @@ def _scores_table(
     of_policy = {decision.columns["policy"]: decision.convention for decision in decisions}
     told = []
     for row in rows:
-        parts = of_metric.get(row["metric"], ""), of_policy.get(row["policy"], "")
+        parts = [of_metric.get(row["metric"], ""), of_policy.get(row["policy"], "")]
+        if identity["external"] and row["metric"] in METRICS and METRICS[row["metric"]].kind == "cost":
+            parts = ["told by the author of the predictions, not measured here"]
         told.append(identity | {"convention": "; ".join(filter(None, parts)), "error": ""} | row)
     return table(told, SCORES)
 
@@ -183,13 +199,24 @@ def _map_scores(
         if METRICS[name].oracle:
             row |= {"looks_at": "oracle", "oracle": True}
         rows.append(row)
-    return [*rows, _image_auroc(test, stored)]
+    return rows
 
 
-def _image_auroc(test: SplitTruths, stored: Sequence[StoredPrediction]) -> dict[str, Any]:
+def _image_auroc(test: SplitTruths, stored: Sequence[StoredPrediction], lacking: Collection[str]) -> dict[str, Any]:
+    if "scores" in lacking:
+        return _left_out(_score(NO_POLICY, "image_auroc", NAN, 0), "there are no image scores")
     scores, labels = np.array([one.prediction.image_score for one in stored]), test.labels == 1
     interval = auroc_interval(scores, labels, test.patients)
     return _score(NO_POLICY, "image_auroc", Ranking(scores, labels).auroc, len(stored), interval)
+
+
+def _left_out(row: dict[str, Any], why: str) -> dict[str, Any]:
+    """The same score without a value."""
+    return _score({name: row[name] for name in NO_POLICY}, row["metric"], NAN, 0) | {"note": f"left out: {why}"}
+
+
+def _nothing(image: Mapping[str, float]) -> dict[str, float]:
+    return dict.fromkeys(image, NAN)
 
 
 def _measured(scores: MaskScores) -> dict[str, Any]:

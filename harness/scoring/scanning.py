@@ -1,6 +1,6 @@
 """The first pass over a split's stored predictions: all that needs no threshold."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -40,12 +40,28 @@ class SplitTruths:
     has_masks: bool = True
 
     @property
+    def ids(self) -> list[str]:
+        return [case.id for case in self.cases]
+
+    @property
     def patients(self) -> list[str]:
         return [case.patient for case in self.cases]
 
     @property
     def labels(self) -> np.ndarray:
         return np.array([case.label for case in self.cases], int)
+
+    def of(self, ids: Collection[str]) -> "SplitTruths":
+        """The part of it that is of these cases."""
+        kept = [index for index, case in enumerate(self.cases) if case.id in ids]
+        return replace(
+            self,
+            cases=[self.cases[index] for index in kept],
+            masks=[self.masks[index] for index in kept],
+            lesions=[self.lesions[index] for index in kept],
+            rectangles=[self.rectangles[index] for index in kept],
+            notes=[self.notes[index] for index in kept],
+        )
 
 
 Truths = Mapping[Split, SplitTruths]

@@ -21,6 +21,7 @@ FLOORS = (
     ("paths", "cache", "streams", "download", "contract", "specs"),
     ("registry", "distributions", "config", "code_version"),
     ("data",),
+    ("exchange",),
     ("scoring",),
     ("analysis",),
     ("running", "pytest_plugin"),
