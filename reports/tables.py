@@ -131,12 +131,9 @@ def label(method: str, rows: pd.DataFrame) -> str:
         method: Its name.
         rows: Its rows of the table `scores`.
     """
-    marks = {
-        "*": rows["transductive"].any(),
-        "‡": (rows["external"] != "").any(),
-        "§": len(may_be_ranked(rows)) < len(rows),
-    }
-    return " ".join([method, "".join(mark for mark, holds in marks.items() if holds)]).strip()
+    unfair = len(may_be_ranked(rows)) < len(rows)
+    told = f" (imported{', not ranked' if unfair else ''})" if (rows["external"] != "").any() else ""
+    return f"{method}{told} *" if rows["transductive"].any() else f"{method}{told}"
 
 
 def label_notes(scores: pd.DataFrame) -> Iterator[str]:
@@ -149,13 +146,13 @@ def label_notes(scores: pd.DataFrame) -> Iterator[str]:
         yield "*: transductive, predictions depend on other test images."
     external = scores[scores["external"] != ""]
     if not external.empty:
-        yield "‡: predictions made elsewhere; runtime and memory, where they are shown, are told and not measured."
+        yield "Imported: predictions made elsewhere; runtime and memory, where they are shown, are told and not measured."
     for row in external.drop_duplicates(["dataset", "method"]).itertuples():
         if "; " in str(row.external):
             yield f"{row.method} on {row.dataset}: {str(row.external).partition('; ')[2]}."
     for (method, seen), rows in external.groupby(["method", "seen"], sort=False):
         if len(may_be_ranked(rows)) < len(rows):
-            yield f"§: {method} has seen {seen}, so it is not ranked among methods that have not."
+            yield f"Not ranked: {method} has seen {seen}, and the others have not."
 
 
 def _cell(score: OverSeeds, digits: int) -> Text:
