@@ -146,7 +146,7 @@ def label_notes(scores: pd.DataFrame) -> Iterator[str]:
         yield "*: transductive, predictions depend on other test images."
     external = scores[scores["external"] != ""]
     if not external.empty:
-        yield "Imported: predictions made elsewhere; runtime and memory, where they are shown, are told and not measured."
+        yield "Imported: predictions made elsewhere; runtime and memory, if shown, are told and not measured."
     for row in external.drop_duplicates(["dataset", "method"]).itertuples():
         if "; " in str(row.external):
             yield f"{row.method} on {row.dataset}: {str(row.external).partition('; ')[2]}."

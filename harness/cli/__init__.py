@@ -31,6 +31,8 @@ _COMMANDS = {
     "check": "Compare a run with a baseline, and fail where it is worse: the gate for CI.",
     "verify": "Check that a run's numbers follow from its files.",
     "list": "List methods, datasets, threshold policies, metrics, options of a run, or runs.",
+    "import": "Score predictions that another program made.",
+    "export": "Write the predictions of a run for other programs.",
     "data": "Download, register, verify or generate datasets.",
     "weights": "Fetch, list or verify model weights.",
     "check-plugin": "Check that a method, dataset or policy keeps the contract.",

@@ -1,6 +1,6 @@
 """The options of a run as the command line and the docs show them, made from the models in `config.py`."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, get_args, get_origin
 
@@ -56,16 +56,19 @@ def run_options(model: type[BaseModel]) -> Iterator[RunOption]:
             yield _option(name, field)
 
 
-def with_options(model: type[BaseModel], default: str = "") -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+def with_options(
+    model: type[BaseModel], default: str = "", only: Collection[str] = ()
+) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     """Gives a command the options of a model; each reaches it as text, or as `None` where it is not given.
 
     Args:
         model: Such as `RunConfig`.
         default: What help says of what is not given, where it is not the model's own default.
+        only: The options that it has, where it has not all of them.
     """
 
     def decorate(command: Callable[..., Any]) -> Callable[..., Any]:
-        for option in reversed(list(run_options(model))):
+        for option in reversed([one for one in run_options(model) if one.name in only or not only]):
             told = default or option.default
             command = click.option(
                 option.flag,

@@ -52,6 +52,26 @@ def frame_map(
     return _stretch(square, (size, size), method)
 
 
+def unframe(framed: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
+    """Brings a map or a mask from the frame back to the pixels of its image: resizing and padding are undone.
+
+    Args:
+        framed: float32 or bool (size, size).
+        shape: Height and width of the image.
+
+    Returns:
+        (H, W) of the same type; a map is resized bilinearly, a mask to the nearest pixel.
+    """
+    height, width = shape
+    side = max(shape)
+    top, left = (side - height) // 2, (side - width) // 2
+    if framed.dtype == bool:
+        square = _stretch(framed.astype(np.uint8), (side, side), Image.Resampling.NEAREST) > 0
+    else:
+        square = _stretch(framed, (side, side), Image.Resampling.BILINEAR)
+    return square[top : top + height, left : left + width]
+
+
 def image_rectangle(shape: tuple[int, int], size: int) -> Rectangle:
     """Where an image is in the frame: the pixels that have their centre in it. The others are padding.
 

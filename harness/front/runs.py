@@ -19,7 +19,8 @@ from ...results.tables import HEADLINE, masks_by
 from ..analysis.case_images import FramedImages, framed_images
 from ..api import Case, DataError, LazySequence, UsageError
 from ..cli.console import console, print_run, run_with_progress, stage_status
-from ..config import default_results, find_config, make_config, read_config, results_folder
+from ..config import RunConfig, default_results, find_config, make_config, read_config, results_folder
+from .exporting import ExportKind, export_run
 from .report import write_report
 
 _WIDTH = 140  # columns of a table; what is wider is stacked
@@ -182,6 +183,46 @@ class Run:
             written = write_report([self.store], Path(out), policy=policy, published=published, progress=progress)
         return written.files[0]
 
+    def export(
+        self,
+        out: str | Path,
+        kinds: Sequence[ExportKind] = ("predictions",),
+        *,
+        method: str | None = None,
+        dataset: str | None = None,
+        seed: int | None = None,
+        policy: str | None = None,
+    ) -> list[Path]:
+        """Writes predictions for other programs, as `bench export` does.
+
+        Args:
+            out: The folder to write to; each cell has a folder in it.
+            kinds: `predictions` (what `import_predictions` reads), `images` (masks and maps in the pixels of the
+                original images), `coco` (masks as JSON) and `overlays` (pictures for slides).
+            method: Only this method; by default all, likewise `dataset` and `seed`.
+            dataset: Only this dataset.
+            seed: Only this seed.
+            policy: Whose masks to write; by default each method's own, or those of `valid_dice`.
+
+        Returns:
+            The folders.
+
+        Raises:
+            UsageError: No cell fits, or its predictions were not kept.
+            DataError: A dataset is not where it was.
+        """
+        with stage_status() as progress:
+            return export_run(
+                self.store,
+                Path(out),
+                kinds,
+                method=method,
+                dataset=dataset,
+                seed=seed,
+                policy=policy,
+                progress=progress,
+            )
+
     def __repr__(self) -> str:
         return f"Run({str(self.store.folder)!r})"
 
@@ -235,8 +276,22 @@ def run(
         asked = make_config(given, _CALL)
     else:
         asked = make_config(read_config(find_config(Path(config))), f"in {config}", given, _CALL)
+    return run_config(asked, force=force, quiet=quiet)
+
+
+def run_config(config: RunConfig, *, force: bool = False, quiet: bool = False) -> Run:
+    """Runs what options ask for, as `run` does.
+
+    Args:
+        config: The options, checked.
+        force: Whether to run again what is finished.
+        quiet: Whether to print nothing.
+
+    Raises:
+        BenchError: As for `run`.
+    """
     with _quiet(quiet):
-        plan, _ = run_with_progress(asked, force=force)
+        plan, _ = run_with_progress(config, force=force)
     return Run(plan.store)
 
 

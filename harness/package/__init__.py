@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from miasbench.harness.conformance.methods import check_method
     from miasbench.harness.conformance.policies import check_policy
     from miasbench.harness.data.frame import frame_image
+    from miasbench.harness.front.importing import import_predictions
     from miasbench.harness.front.methods import make_method
     from miasbench.harness.front.runs import CasePrediction, Run, open_run, run
     from miasbench.harness.front.scores import score
@@ -45,6 +46,7 @@ _HOMES = {
     "harness.conformance.methods": ("check_method",),
     "harness.conformance.policies": ("check_policy",),
     "harness.data.frame": ("frame_image",),
+    "harness.front.importing": ("import_predictions",),
     "harness.front.methods": ("make_method",),
     "harness.front.runs": ("CasePrediction", "Run", "open_run", "run"),
     "harness.front.scores": ("score",),
@@ -68,6 +70,7 @@ __all__ = [
     "check_method",
     "check_policy",
     "frame_image",
+    "import_predictions",
     "make_method",
     "open_run",
     "run",
