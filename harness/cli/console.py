@@ -217,9 +217,7 @@ def print_remarks(plan: "Plan") -> None:
             f"nothing in {'it' if one else 'them'} is random: every seed would have the same scores.",
             style="yellow",
         )
-    for name, notes in plan.notes.items():
-        for note in notes:
-            console.print(f"Note: {name}: {note}", style="yellow", soft_wrap=True)
+    print_notes(plan)
     with plan.store.lock() as lock:
         if not lock.works:
             console.print(
@@ -227,6 +225,13 @@ def print_remarks(plan: "Plan") -> None:
                 style="yellow",
                 soft_wrap=True,
             )
+
+
+def print_notes(plan: "Plan") -> None:
+    """Says what is odd about the data of a run, and about predictions that it takes in."""
+    for name, notes in plan.notes.items():
+        for note in notes:
+            console.print(f"Note: {name}: {note}", style="yellow", soft_wrap=True)
 
 
 def _listed(names: Iterable[str]) -> str:

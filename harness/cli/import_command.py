@@ -53,7 +53,7 @@ def command(
     and never guessed.
     """
     from ..front.importing import import_config
-    from .console import console, print_remarks, print_run, run_with_progress, stage_status
+    from .console import console, print_notes, print_run, run_with_progress, stage_status
 
     given = {name: value for name, value in options.items() if value not in (None, ())}
     config = import_config(folder, method, higher_is, seen, partial, given)
@@ -62,7 +62,7 @@ def command(
 
         with stage_status(at_once=True) as progress:
             plan = session.plan_run(config, progress)
-        print_remarks(plan)
+        print_notes(plan)
         for cell in plan.cells:
             there = ", ".join(f"{cell.options['cases'][one]} {one}" for one in ("valid", "test"))
             console.print(f"{cell}: {', '.join(cell.options['given'])} of {there} cases can be scored.", soft_wrap=True)

@@ -171,9 +171,9 @@ class Imported(Method):
         kinds = [set(files.given) for split in PREDICTED for files in found.cases[split].values()]
         if not found.cases["test"]:
             first = cases["test"][0].id if cases["test"] else "CASE"
-            passed = f" {len(found.passed_over)} files there belong to no case, such as {found.passed_over[0]}." * bool(
-                found.passed_over
-            )
+            passed = ""
+            if found.passed_over:
+                passed = f" {len(found.passed_over)} files there belong to no case, such as {found.passed_over[0]}."
             raise DataError(
                 f"{self.folder} has no prediction for any test case.{passed} Expected is, for example, "
                 f"maps/test/{first}.npy, masks/test/{first}.png, or {first} in scores.csv; "

@@ -8,10 +8,8 @@ from ..api import UsageError
 from ..config import RunConfig, make_config
 from ..exchange.manifest import Seen
 from ..registry import IMPORTED
-from ..specs import split_datasets
+from ..specs import parse_method, split_datasets
 from .runs import Run, run_config
-
-_UNUSABLE = ",[]="  # what a path in a spec cannot have
 
 
 def import_predictions(
@@ -75,16 +73,12 @@ def import_config(
     Raises:
         UsageError: An option is wrong.
     """
-    unusable = [one for one in _UNUSABLE if one in str(folder)]
-    if unusable:
-        raise UsageError(
-            f"The name of {folder} has a {unusable[0]!r}, which lists and options need. Rename the folder."
-        )
-    said = {"path": folder, "name": method, "higher_is": higher_is, "seen": (seen or "").replace(",", "+")}
-    listed = ",".join(
-        f"{key}={value}" for key, value in (said | ({"partial": True} if partial else {})).items() if value
-    )
+    seen = (seen or "").replace(",", "+")
+    said = {"path": str(folder), "name": method, "higher_is": higher_is, "seen": seen, "partial": partial}
+    spec = f"{IMPORTED}[{','.join(f'{key}={value}' for key, value in said.items() if value)}]"
+    if dict(parse_method(spec).options).get("path") != str(folder):
+        raise UsageError(f"{folder} has a comma, a bracket or a blank that lists of options need. Rename it.")
     dataset = options.get("dataset", ())
     texts = [dataset] if isinstance(dataset, str) else list(dataset)
     datasets = [one for text in texts for one in split_datasets(text)]
-    return make_config({"methods": [f"{IMPORTED}[{listed}]"], **options, "dataset": datasets}, "in the import")
+    return make_config({"methods": [spec], **options, "dataset": datasets}, "in the import")

@@ -149,6 +149,9 @@ class Run:
             raise UsageError(f"{entry.method} has no masks by {policy!r}. There are those of: {known}.")
         cell, framed, masks = self.store.cell(entry.name), images[entry.dataset], rows.set_index("case")
         of_dataset = list(framed.cases.values())
+        if entry.external:  # cases may be missing
+            there = cell.intact("test", framed.cases)
+            of_dataset = [case for case in of_dataset if case.id in there]
         return LazySequence(len(of_dataset), lambda position: _read(cell, framed, of_dataset[position], masks))
 
     def _cell(self, method: str | None, dataset: str | None, seed: int | None) -> Cell:

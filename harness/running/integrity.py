@@ -244,6 +244,8 @@ def _verify_predictions(
         return False
     whole = True
     counts = record.datasets[entry.dataset].counts if entry.dataset in record.datasets else {}
+    if entry.external:
+        counts = entry.options["cases"]
     for split in PREDICTED:
         seals = cell.seals(split)
         broken = [file for file, sealed in seals.items() if sealed is False]

@@ -73,7 +73,7 @@ def test_what_a_reader_must_know_stands_below() -> None:
         failed=failed_cell(CELL | {"method": "patchcore", "seed": 3}, "RuntimeError: broken")[1],
     )
     assert "mias_sam *" in shown
-    assert "* transductive" in shown
+    assert "*: transductive" in shown
     assert "valid_dice left out: the validation split has no lesion." in shown
     assert "FAILED liver_ct · patchcore · seed 3: RuntimeError: broken" in shown
     assert "Weights: lite_medsam (embedded)." in shown

@@ -1,0 +1,416 @@
+"""Predictions from elsewhere, and predictions for others: what goes out and comes in again has the same scores."""
+
+import csv
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+import yaml
+from PIL import Image
+
+import miasbench
+from miasbench.harness.api import DataError, UsageError
+from miasbench.harness.cli import main
+from miasbench.harness.exchange.exporting import run_lengths
+from miasbench.harness.exchange.manifest import Manifest
+from miasbench.harness.running.integrity import verify_run
+from miasbench.harness.running.runner import rescore
+
+from ...support.running import COSTS, TINY, config, run
+
+OWN = ("method", "cell", "options", "weights", "weights_sha256", "external", "seen")
+SIZE = 64
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> miasbench.Run:
+    """A run of a method with maps and image scores, whose predictions are to be exported."""
+    store, _ = run(tmp_path_factory.mktemp("results"), "intensity")
+    return miasbench.open_run(store.folder)
+
+
+@pytest.fixture(scope="module")
+def exported(made: miasbench.Run, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return made.export(tmp_path_factory.mktemp("out"))[0]
+
+
+@pytest.fixture
+def theirs(exported: Path, tmp_path: Path) -> Path:
+    """A copy of an export, to be changed."""
+    return Path(shutil.copytree(exported, tmp_path / "theirs"))
+
+
+def taken_in(folder: Path, tmp_path: Path, **options: Any) -> miasbench.Run:
+    options = {"method": "theirs", "size": SIZE, "results": tmp_path / "results", "quiet": True} | options
+    return miasbench.import_predictions(folder, options.pop("dataset", TINY), **options)
+
+
+def said(folder: Path, **changes: Any) -> None:
+    """Changes the manifest; `None` takes a key away."""
+    path = folder / "predictions.yaml"
+    content = (yaml.safe_load(path.read_text()) if path.exists() else {}) | changes
+    path.write_text(yaml.safe_dump({key: value for key, value in content.items() if value is not None}))
+
+
+def comparable(scores: pd.DataFrame) -> pd.DataFrame:
+    return scores[~scores["metric"].isin(COSTS)].drop(columns=list(OWN)).reset_index(drop=True)
+
+
+def test_an_import_of_an_export_has_the_same_scores_to_the_last_digit(
+    made: miasbench.Run, exported: Path, tmp_path: Path
+) -> None:
+    again = taken_in(exported, tmp_path)
+    pd.testing.assert_frame_equal(comparable(again.scores), comparable(made.scores))
+    dropped = [*OWN, "predict_ms"]
+    pd.testing.assert_frame_equal(again.cases.drop(columns=dropped), made.cases.drop(columns=dropped))
+    assert set(again.scores["external"]) == {"imported"}
+    assert set(again.scores["seen"]) == {"normal images"}
+    told = again.scores[again.scores["metric"] == "predict_ms"]
+    assert told["convention"].item() == "told by the author of the predictions, not measured here"
+    assert not (again.scores["metric"] == "fit_seconds").any(), "nobody measured it"
+    assert "theirs (imported)" in again.table()
+
+
+def test_own_masks_go_out_and_come_in(plugins: Any, tmp_path: Path) -> None:
+    store, _ = run(tmp_path / "first", "scripted")
+    before = miasbench.open_run(store.folder)
+    assert (before.scores["policy"] == "own").any()
+    folder = before.export(tmp_path / "out")[0]
+    assert len(list(folder.glob("masks/test/*.png"))) == 6
+    again = taken_in(folder, tmp_path)
+    pd.testing.assert_frame_equal(comparable(again.scores), comparable(before.scores))
+
+
+def test_imports_stand_beside_methods_in_one_run(theirs: Path, tmp_path: Path) -> None:
+    methods = ["intensity", "intensity[sigma=1]", f"imported[path={theirs},name=theirs]"]
+    both = miasbench.run(methods, TINY, size=SIZE, results=tmp_path / "both", quiet=True, device="cpu")
+    assert set(both.ranks["method"]) == {"intensity", "intensity[sigma=1]", "theirs"}
+    dice = both.scores[both.scores["metric"] == "dice"].set_index("policy")
+    of_method = {name: rows["value"] for name, rows in dice.groupby("method")}
+    pd.testing.assert_series_equal(of_method["theirs"], of_method["intensity"])
+    assert verify_run(both.store).problems == []
+    assert rescore(both.store) == []
+    assert (both.report(tmp_path / "paper")).exists()
+    baseline = tmp_path / "baseline.json"
+    for command in (["baseline", str(both.store.folder), "--out", str(baseline)], ["check", str(both.store.folder)]):
+        end = ["--baseline", str(baseline)] if command[0] == "check" else []
+        with pytest.raises(SystemExit) as ended:
+            main([*command, *end])
+        assert ended.value.code == 0
+    with pytest.raises(UsageError, match="have the name intensity"):
+        miasbench.run(["intensity", f"imported[path={theirs}]"], TINY, size=SIZE, results=tmp_path, quiet=True)
+
+
+@pytest.mark.parametrize("seen", ["anomalous", "test"])
+def test_what_has_seen_more_is_never_ranked(theirs: Path, tmp_path: Path, seen: str) -> None:
+    said(theirs, seen=["normal", seen], method="theirs")
+    methods = ["intensity", "intensity[sigma=1]", f"imported[path={theirs}]"]
+    both = miasbench.run(methods, TINY, size=SIZE, results=tmp_path, quiet=True, device="cpu")
+    assert set(both.ranks["method"]) == {"intensity", "intensity[sigma=1]"}
+    assert "theirs" not in {*both.comparisons["method_a"], *both.comparisons["method_b"]}
+    table = both.table()
+    assert "theirs (imported, not ranked)" in table
+    assert "Not ranked: theirs has seen normal images, " in table
+    marked = both.scores[both.scores["method"] == "theirs"]["transductive"]
+    assert marked.all() == (seen == "test")
+
+
+def _as_npz(path: Path, values: np.ndarray) -> None:
+    np.savez(path.with_suffix(".npz"), anomaly_map=values)
+
+
+def _as_tif(path: Path, values: np.ndarray) -> None:
+    Image.fromarray(values.astype(np.float32)).save(path.with_suffix(".tif"))
+
+
+def _as_nifti(path: Path, values: np.ndarray) -> None:
+    import nibabel
+
+    nibabel.Nifti1Image(values[..., None].astype(np.float32), np.eye(4)).to_filename(path.with_suffix(".nii.gz"))
+
+
+@pytest.mark.parametrize("write", [_as_npz, _as_tif, _as_nifti])
+def test_maps_may_be_of_several_formats(
+    made: miasbench.Run, theirs: Path, tmp_path: Path, write: Callable[[Path, np.ndarray], None]
+) -> None:
+    (theirs / "files.csv").unlink()
+    for path in theirs.glob("maps/*/*.npy"):
+        write(path, np.load(path))
+        path.unlink()
+    pd.testing.assert_frame_equal(comparable(taken_in(theirs, tmp_path).scores), comparable(made.scores))
+
+
+@pytest.mark.parametrize(("dtype", "top"), [(np.uint8, 255), (np.uint16, 65535)])
+def test_maps_of_whole_numbers_rank_as_they_do_in_python(
+    made: miasbench.Run, theirs: Path, tmp_path: Path, dtype: type, top: int
+) -> None:
+    (theirs / "files.csv").unlink()
+    (theirs / "scores.csv").unlink()
+    rounded = []
+    for one in made.predictions():
+        values = (one.anomaly_map / 255 * top).round().clip(0, top).astype(dtype)
+        rounded.append(values.astype(np.float32))
+        Image.fromarray(values).save(theirs / "maps" / "test" / f"{one.case}.png")
+        (theirs / "maps" / "test" / f"{one.case}.npy").unlink()
+    shutil.rmtree(theirs / "maps" / "valid")
+    again = taken_in(theirs, tmp_path, padding="count").scores
+    plain = miasbench.score(rounded, [one.truth for one in made.predictions()])
+    for metric in ("pixel_auroc", "pixel_ap"):
+        value = again.loc[again["metric"] == metric, "value"].item()
+        assert value == plain.loc[plain["metric"] == metric, "value"].item()
+
+
+def test_values_may_run_the_other_way(made: miasbench.Run, theirs: Path, tmp_path: Path) -> None:
+    for path in theirs.glob("maps/*/*.npy"):
+        np.save(path, -np.load(path))
+    rows = list(csv.DictReader((theirs / "scores.csv").open()))
+    lines = [f"{row['split']},{row['case']},{-float(row['score'])!r}" for row in rows]
+    (theirs / "scores.csv").write_text("\n".join(["split,case,score", *lines]) + "\n")
+    said(theirs, higher_is="normal")
+    pd.testing.assert_frame_equal(comparable(taken_in(theirs, tmp_path).scores), comparable(made.scores))
+
+
+def test_masks_alone_are_scored_as_masks(made: miasbench.Run, theirs: Path, tmp_path: Path) -> None:
+    shutil.rmtree(theirs / "maps")
+    (theirs / "files.csv").unlink()
+    (theirs / "scores.csv").unlink()
+    said(theirs, higher_is=None)
+    (theirs / "masks" / "test").mkdir(parents=True)
+    for one in made.predictions():
+        Image.fromarray(one.truth).save(theirs / "masks" / "test" / f"{one.case}.png")
+    scores = taken_in(theirs, tmp_path).scores.set_index(["policy", "metric"])["value"]
+    assert scores["own", "dice"] == 1
+    assert np.isnan(scores["none", "pixel_auroc"])
+    assert np.isnan(scores["none", "image_auroc"])
+    assert set(scores.index.get_level_values("policy")) == {"own", "none"}
+
+
+def test_image_scores_alone_are_scored_as_such(made: miasbench.Run, theirs: Path, tmp_path: Path) -> None:
+    shutil.rmtree(theirs / "maps")
+    (theirs / "files.csv").unlink()
+    again = taken_in(theirs, tmp_path).scores
+    before = made.scores[made.scores["metric"] == "image_auroc"]
+    assert again.loc[again["metric"] == "image_auroc", "value"].item() == before["value"].item()
+    assert not (again["metric"] == "pixel_auroc").any()
+
+
+def test_maps_of_the_images_own_size_are_padded_as_images_are(tmp_path: Path) -> None:
+    """The map of an image that is not square is the image itself: then both are framed alike."""
+    tall = "phantom_retina_oct:train=3,valid=2,test=4"
+    dataset = _opened(tall)
+    folder = tmp_path / "theirs" / "maps" / "test"
+    folder.mkdir(parents=True)
+    for case in dataset.cases("test"):
+        image = dataset.load(case).image
+        assert image.shape[0] != image.shape[1]
+        np.save(folder / f"{case.id}.npy", image.astype(np.float32))
+    again = taken_in(tmp_path / "theirs", tmp_path, dataset=tall, higher_is="anomalous", seen=["normal"])
+    for one in again.predictions():
+        inside = one.scored
+        assert np.abs(one.anomaly_map[inside] - one.image[inside]).max() <= 1, "but for rounding"
+
+
+def _opened(spec: str) -> miasbench.Dataset:
+    from miasbench.harness.registry import open_dataset
+
+    return open_dataset(spec, Path())
+
+
+def _drop(name: str) -> Callable[[Path], None]:
+    return lambda folder: said(folder, **{name: None})
+
+
+def _first(folder: Path) -> Path:
+    return sorted(folder.glob("maps/test/*.npy"))[0]
+
+
+def _nan(folder: Path) -> None:
+    values = np.load(_first(folder))
+    values[0, 0] = np.nan
+    np.save(_first(folder), values)
+
+
+def _three(folder: Path) -> None:
+    np.save(_first(folder), np.zeros((SIZE, SIZE, 3), np.float32))
+
+
+def _damaged(folder: Path) -> None:
+    _first(folder).write_bytes(b"\x93NUMPY nonsense")
+
+
+def _other_size(folder: Path) -> None:
+    said(folder, geometry=None)
+    np.save(_first(folder), np.zeros((SIZE, SIZE + 1), np.float32))
+
+
+def _empty(folder: Path) -> None:
+    shutil.rmtree(folder / "maps")
+    for name in ("scores.csv", "files.csv"):
+        (folder / name).unlink()
+
+
+def _few(folder: Path) -> None:
+    """Takes everything of one test case away."""
+    first = _first(folder)
+    (folder / "files.csv").unlink()
+    first.unlink()
+    lines = (folder / "scores.csv").read_text().splitlines()
+    (folder / "scores.csv").write_text("\n".join(line for line in lines if f"test,{first.stem}," not in line) + "\n")
+
+
+def _no_number(folder: Path) -> None:
+    path = folder / "scores.csv"
+    path.write_text(path.read_text().replace(path.read_text().splitlines()[1].split(",")[2], "high", 1))
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        (_drop("seen"), "does not say what the method has seen"),
+        (_drop("higher_is"), "whether higher values mean anomalous or normal"),
+        (lambda folder: said(folder, higher_is="up"), "higher_is: Input should be"),
+        (lambda folder: said(folder, hihger="x"), "hihger: Extra inputs are not permitted"),
+        (lambda folder: said(folder, maps="maps/{split}"), "the path needs {case}"),
+        (lambda folder: said(folder, dataset_fingerprint="0" * 64), "are of other images of phantom_brain_mri"),
+        (_nan, "holds NaN or infinity"),
+        (_three, "has the shape (64, 64, 3)"),
+        (_damaged, "cannot be read"),
+        (_other_size, "has 64 x 65 values and its image 64 x 64 pixels"),
+        (_empty, "has no prediction for any test case"),
+        (_no_number, "line 2: the score 'high'"),
+    ],
+)
+def test_what_is_wrong_is_said_in_one_sentence(
+    theirs: Path, tmp_path: Path, change: Callable[[Path], None], told: str
+) -> None:
+    change(theirs)
+    with pytest.raises(DataError) as raised:
+        taken_in(theirs, tmp_path)
+    assert told in str(raised.value)
+    assert str(theirs) in str(raised.value), "and where"
+
+
+def test_a_set_that_lacks_a_tenth_of_the_cases_is_taken_only_when_asked_for(theirs: Path, tmp_path: Path) -> None:
+    _few(theirs)
+    with pytest.raises(DataError, match="lacks 1 of 6 test cases"):
+        taken_in(theirs, tmp_path)
+    again = taken_in(theirs, tmp_path, partial=True)
+    assert set(again.scores["external"]) == {"imported; 5 of 6 test cases"}
+    assert again.cases["case"].nunique() == 5
+    assert len(again.predictions()) == 5
+    assert verify_run(again.store).problems == []
+    assert "theirs on phantom_brain_mri" in again.table()
+
+
+def test_without_a_validation_split_policies_that_need_it_say_so(theirs: Path, tmp_path: Path) -> None:
+    (theirs / "files.csv").unlink()
+    shutil.rmtree(theirs / "maps" / "valid")
+    lines = (theirs / "scores.csv").read_text().splitlines()
+    (theirs / "scores.csv").write_text("\n".join(line for line in lines if not line.startswith("valid")) + "\n")
+    scores = taken_in(theirs, tmp_path).scores
+    dice = scores[scores["metric"] == "dice"].set_index("policy")
+    assert dice.loc["valid_dice", "note"].startswith("left out: ")
+    assert dice.loc["normal_quantile", "note"].startswith("left out: ")
+    assert dice.loc["otsu", "value"] >= 0
+
+
+@pytest.mark.parametrize(
+    ("values", "told"),
+    [
+        (lambda values: values * 0, "constant: one value everywhere"),
+        (lambda values: (values > values.mean()).astype(np.float32), "two values only, as if thresholded already"),
+        (lambda values: (values - values.min()) / np.ptp(values), "as if each was rescaled by itself"),
+    ],
+)
+def test_what_is_odd_about_maps_is_told_and_kept(
+    theirs: Path, tmp_path: Path, values: Callable[[np.ndarray], np.ndarray], told: str
+) -> None:
+    for path in theirs.glob("maps/*/*.npy"):
+        np.save(path, values(np.load(path)))
+    (theirs / "notes.txt").write_text("ours")
+    again = taken_in(theirs, tmp_path)
+    notes = next(iter(again.store.read().datasets.values())).notes
+    assert any(told in note for note in notes)
+    assert any("1 file belongs to no case, such as notes.txt" in note for note in notes)
+
+
+def test_predictions_that_change_are_a_new_cell(theirs: Path, tmp_path: Path) -> None:
+    before = taken_in(theirs, tmp_path).store.read().cells[0].name
+    np.save(_first(theirs), np.load(_first(theirs)) + 1)
+    assert taken_in(theirs, tmp_path).store.read().cells[0].name != before
+
+
+def test_masks_and_maps_are_brought_back_to_the_pixels_of_the_images(tmp_path: Path) -> None:
+    """Of an image that is not square, a mask that is the lesion itself comes back as the lesion."""
+    tall = "phantom_retina_oct:train=3,valid=2,test=4"
+    dataset = _opened(tall)
+    for case in dataset.cases("test"):
+        path = tmp_path / "theirs" / "masks" / "test" / f"{case.id}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(dataset.load(case).mask).save(path)
+    side = max(dataset.load(dataset.cases("test")[0]).mask.shape)
+    made = taken_in(tmp_path / "theirs", tmp_path, dataset=tall, seen=["normal"], size=side)
+    folder = made.export(tmp_path / "out", ["images", "coco", "overlays"])[0]
+    coco = json.loads((folder / "coco.json").read_text())
+    areas = {one["image_id"]: one["area"] for one in coco["annotations"]}
+    for number, case in enumerate(dataset.cases("test"), start=1):
+        truth = dataset.load(case).mask
+        with Image.open(folder / "original" / "masks" / f"{case.id}.png") as image:
+            np.testing.assert_array_equal(np.asarray(image) > 0, truth)
+        with Image.open(folder / "original" / "maps" / f"{case.id}.tif") as image:
+            assert (image.mode, image.size) == ("F", truth.shape[::-1])
+        with Image.open(folder / "overlays" / f"{case.id}.png") as image:
+            assert (image.mode, image.size) == ("RGB", truth.shape[::-1])
+        assert areas.get(number, 0) == truth.sum()
+        assert coco["images"][number - 1]["height"] == truth.shape[0]
+
+
+def test_run_lengths_are_those_of_coco() -> None:
+    """Column by column, and background first, as in the examples of COCO's own documentation of the format."""
+    mask = np.array([[0, 1], [1, 1], [0, 0]], bool)
+    assert run_lengths(mask) == [1, 1, 1, 2, 1]
+    assert run_lengths(np.ones((2, 2), bool)) == [0, 4]
+    assert run_lengths(np.zeros((2, 2), bool)) == [4]
+    rng = np.random.default_rng(0)
+    for _ in range(20):
+        mask = rng.random((7, 5)) < rng.random()
+        runs = run_lengths(mask)
+        values = np.repeat(np.arange(len(runs)) % 2, runs).astype(bool)
+        np.testing.assert_array_equal(values.reshape(5, 7).T, mask)
+
+
+def test_the_commands_do_the_same(
+    theirs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    common = ["import", "theirs", "--dataset", TINY, "--method", "theirs", "--size", str(SIZE)]
+    with pytest.raises(SystemExit) as ended:
+        main([*common, "--check"])
+    assert ended.value.code == 0
+    assert "maps, scores of 4 valid, 6 test cases can be scored" in capsys.readouterr().out
+    assert not (tmp_path / "bench-results").exists(), "a check leaves nothing"
+    said(theirs, seen=None, higher_is=None)
+    with pytest.raises(SystemExit) as ended:
+        main([*common, "--seen", "normal,text", "--higher-is", "anomalous"])
+    assert ended.value.code == 0
+    with pytest.raises(SystemExit) as ended:
+        main(["export", "latest", "--out", "copy", "--as", "predictions", "--as", "overlays"])
+    assert ended.value.code == 0
+    folder = next((tmp_path / "copy").iterdir())
+    assert Manifest.read(folder, {}).seen == ("normal", "text")
+    assert len(list((folder / "overlays").iterdir())) == 6
+    capsys.readouterr()
+    with pytest.raises(SystemExit) as ended:
+        main(["export", "latest", "--out", "copy", "--method", "nobody"])
+    assert ended.value.code == 2
+    assert "has no predictions of method nobody. There: " in capsys.readouterr().err
+
+
+def test_an_option_of_a_run_file_is_the_same(theirs: Path, tmp_path: Path) -> None:
+    found = config(tmp_path, f"imported[path={theirs},seen=normal+text,higher_is=anomalous]", dataset=[TINY])
+    assert str(found.methods[0]) == f"imported[path={theirs},seen=normal+text,higher_is=anomalous]"
