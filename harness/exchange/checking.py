@@ -8,7 +8,7 @@ from typing import Literal, NamedTuple
 import numpy as np
 
 from ..api import DataError, Dataset, Progress
-from .folder import PREDICTED, Found, read_map, read_mask
+from .folder import PREDICTED, Found, read_anomaly_map, read_own_mask
 from .manifest import Manifest
 
 _SHOWN = 10
@@ -70,7 +70,7 @@ def check_maps(
             progress("checking predictions", len(seen), total)
             files = found.cases[split][case.id]
             image = dataset.load(case).image.shape[:2] if files.files else (0, 0)
-            for path, read in ((files.map, read_map), (files.mask, read_mask)):
+            for path, read in ((files.map, read_anomaly_map), (files.mask, read_own_mask)):
                 if path is None:
                     continue
                 try:
@@ -79,7 +79,7 @@ def check_maps(
                     problems.append(str(error))
                     continue
                 shapes.append((array.shape, image, path))
-                if read is read_map:
+                if read is read_anomaly_map:
                     if not np.isfinite(array).all():
                         problems.append(f"{path} holds NaN or infinity, which cannot be ranked.")
                     else:

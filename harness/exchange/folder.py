@@ -167,7 +167,7 @@ def _read_scores(path: Path, ids: dict[Split, list[str]], problems: list[str]) -
     return scores
 
 
-def read_map(path: Path) -> np.ndarray:
+def read_anomaly_map(path: Path) -> np.ndarray:
     """Reads an anomaly map as float32 (H, W), its values as they are.
 
     Raises:
@@ -179,11 +179,11 @@ def read_map(path: Path) -> np.ndarray:
     return array.astype(np.float32)
 
 
-def read_mask(path: Path) -> np.ndarray:
+def read_own_mask(path: Path) -> np.ndarray:
     """Reads a mask as bool (H, W): all that is not 0 is anomalous.
 
     Raises:
-        DataError: As `read_map`; or it has more than two values, as a map has.
+        DataError: As `read_anomaly_map`; or it has more than two values, as a map has.
     """
     array = _read(path)
     values = np.unique(array)

@@ -13,7 +13,7 @@ from ..api import Case, DataError, Dataset, Method, Prediction, Progress, Split,
 from ..data.frame import frame_map
 from ..paths import absolute, expanded
 from .checking import check_maps, refuse
-from .folder import PREDICTED, CaseFiles, Found, find_files, read_map, read_mask
+from .folder import PREDICTED, CaseFiles, Found, find_files, read_anomaly_map, read_own_mask
 from .manifest import MANIFEST, SEEN, Manifest
 
 
@@ -77,12 +77,12 @@ class Import:
         anomaly_map = np.zeros((size, size), np.float32)
         score, mask = sign * (files.score or 0.0), None
         if "maps" in self.given and files.map is not None:
-            values = sign * read_map(files.map)
+            values = sign * read_anomaly_map(files.map)
             anomaly_map = frame_map(values, size, shape, self.manifest.interpolation)
             if files.score is None and self.manifest.image_score != "none":
                 score = float(values.max() if self.manifest.image_score == "max" else values.mean())
         if "masks" in self.given and files.mask is not None:
-            mask = frame_map(read_mask(files.mask).astype(np.float32), size, shape, "nearest", padding=0) > 0
+            mask = frame_map(read_own_mask(files.mask).astype(np.float32), size, shape, "nearest", padding=0) > 0
         return Prediction(anomaly_map, score, mask)
 
 

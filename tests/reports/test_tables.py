@@ -20,6 +20,8 @@ CELL: dict[str, Any] = {
     "seed": 0,
     "size": 256,
     "transductive": False,
+    "external": "",
+    "seen": "",
     "cell": "c",
 }
 

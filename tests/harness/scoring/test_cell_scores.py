@@ -47,6 +47,8 @@ IDENTITY = {
     "seed": 0,
     "size": SIZE,
     "transductive": False,
+    "external": "",
+    "seen": "",
     "cell": "c",
 }
 MEASURED = Measurements(
