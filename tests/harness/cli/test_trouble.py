@@ -46,6 +46,8 @@ WRITING = {
     "compare": "one two --csv new.csv",
     "baseline": "latest --out new.json",
     "check": "latest --baseline baseline.json --markdown gate.md --junit gate.xml",
+    "import": "exported --dataset ./set --size 64 --method theirs --results new",
+    "export": "latest --out new --as predictions --as images --as coco --as overlays",
     "data get": "liver_ct --accept-licence",
     "data add": "new ./set",
     "data verify": "./set --out findings.csv",
@@ -81,7 +83,7 @@ def commands(group: click.Command, *names: str) -> Iterator[str]:
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with a dataset, two runs of it and a baseline."""
+    """A folder with a dataset, two runs of it, a baseline, and predictions as another program may have made them."""
     folder = tmp_path_factory.mktemp("finished")
     write_bmad(phantom_brain_mri(Path(), train=3, valid=4, test=6, size=64), folder / "set")
     with pytest.MonkeyPatch.context() as patch:
@@ -93,6 +95,8 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
         (folder / "bench-results").mkdir()
         shutil.copytree(folder / "one", folder / "bench-results" / "one")
         assert code("baseline latest --out baseline.json") == 0
+        assert code("export latest --method intensity --out out") == 0
+        next((folder / "out").iterdir()).rename(folder / "exported")
     return folder
 
 
