@@ -190,6 +190,5 @@ def _write_csv(path: Path, rows: Sequence[Sequence[Any]]) -> Path:
 
 
 def _write(path: Path, content: bytes) -> Path:
-    path.parent.mkdir(parents=True, exist_ok=True)
     write_whole(path, content)
     return path
