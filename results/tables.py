@@ -194,7 +194,7 @@ def with_columns(rows: pd.DataFrame, columns: dict[str, str]) -> pd.DataFrame:
         columns: All that it has by now, such as `SCORES`.
     """
     missing = {name: value for name, value in _ADDED.items() if name in columns and name not in rows}
-    return rows.assign(**missing)[list(columns)] if missing else rows
+    return rows.assign(**missing)[[name for name in columns if name in rows or name in missing]] if missing else rows
 
 
 class CellTables(NamedTuple):

@@ -14,6 +14,7 @@ from miasbench.results.tables import (
     concatenate,
     failed_cell,
     table,
+    with_columns,
 )
 
 CELL: dict[str, Any] = {
@@ -101,3 +102,13 @@ def test_joining_a_finished_and_a_failed_cell() -> None:
     assert scores["metric"].tolist() == ["dice", "aupro", "none"]
     assert scores["error"].tolist() == ["", "", "broken"]
     assert scores.index.tolist() == [0, 1, 2]
+
+
+def test_tables_of_older_versions_get_the_columns_that_came_later() -> None:
+    """Version 0.1.0 wrote curves without a convention, and scores without patients."""
+    later = {"external", "seen", "patients", "convention"}
+    for columns in (CASES, SCORES, CURVES):
+        old = table([], columns).drop(columns=[name for name in columns if name in later])
+        new = with_columns(old, columns)
+        assert set(columns) - set(new) <= {"convention"}
+        assert list(new) == [name for name in columns if name in new], "in their order"
