@@ -23,7 +23,7 @@ from ..results.extent import Extent
 from ..results.metrics import METRICS
 from ..results.seeds import over_seeds
 from ..results.store import ResultsError, RunStore, slug, write_file
-from ..results.tables import FEW_PATIENTS, masks_by
+from ..results.tables import FEW_PATIENTS, masks_by, may_be_ranked
 from .galleries import GREEN, ORANGE, Read, picture
 from .names import short_names
 from .ranks import ranks_in_words
@@ -170,7 +170,8 @@ def _score_rows(scores: pd.DataFrame, ranks: pd.DataFrame, policy: str) -> list[
                 "dataset": dataset,
                 "policy": name,
                 "method": method,
-                "weights": _kinds(str(own["weights"].iloc[0])),
+                "told": _told(own),
+                "ranked": len(may_be_ranked(own)) == len(own),
                 "oracle": bool(own["oracle"].iloc[0]),
                 "tied": (dataset, name, method) in tied_keys,
                 "values": {str(metric): _value(one) for metric, one in parts.groupby("metric", sort=False)},
@@ -179,9 +180,15 @@ def _score_rows(scores: pd.DataFrame, ranks: pd.DataFrame, policy: str) -> list[
     return rows
 
 
-def _kinds(weights: str) -> str:
-    """Whether weights are embedded or random ones, which no reader may overlook."""
-    return ", ".join(kind for kind in ("embedded", "random") if f"({kind})" in weights)
+def _told(rows: pd.DataFrame) -> str:
+    """What no reader of a row may overlook: weights that are not the paper's, and predictions made elsewhere."""
+    weights = str(rows["weights"].iloc[0])
+    told = [kind for kind in ("embedded", "random") if f"({kind})" in weights]
+    told += rows["external"].unique().tolist()
+    told += [
+        "not ranked: it has seen " + seen for seen in rows["seen"].unique() if len(may_be_ranked(rows)) < len(rows)
+    ]
+    return "; ".join(filter(None, told))
 
 
 def _value(rows: pd.DataFrame) -> dict[str, Any]:

@@ -49,18 +49,18 @@ function showScores() {
     });
     header.append(make("th", { scope: "col", "aria-sort": state, class: column.name === "method" ? "" : "number" }, button));
   }
-  const legal = rows.filter((row) => !row.oracle);
+  const legal = rows.filter((row) => !row.oracle && row.ranked);
   const best = {};
   for (const column of columns) {
     const values = legal.map((row) => row.values[column.name]?.value).filter((value) => value !== undefined);
     if (column.better !== "neither" && values.length) best[column.name] = column.better === "higher" ? Math.max(...values) : Math.min(...values);
   }
   const body = rows.map((row) => {
-    const line = make("tr", { class: row.oracle ? "oracle" : "" }, make("th", { scope: "row" }, ...named(row.method), row.weights ? ` (${row.weights})` : ""));
+    const line = make("tr", { class: row.oracle ? "oracle" : "" }, make("th", { scope: "row" }, ...named(row.method), row.told ? ` (${row.told})` : ""));
     for (const column of columns) {
       const score = row.values[column.name];
       const cell = make("td", { class: "number" }, number(score?.value, column.digits));
-      const first = score && !row.oracle && score.value === best[column.name];
+      const first = score && !row.oracle && row.ranked && score.value === best[column.name];
       if (first) cell.classList.add("best");
       if (column.name === "dice" && row.tied && !first) cell.append("†");
       for (const spread of score?.spread ?? []) cell.append(make("small", {}, spread));

@@ -106,6 +106,7 @@ def test_imports_stand_beside_methods_in_one_run(theirs: Path, tmp_path: Path) -
         miasbench.run(["intensity", f"imported[path={theirs}]"], TINY, size=SIZE, results=tmp_path, quiet=True)
 
 
+@pytest.mark.usefixtures("undrawn")
 @pytest.mark.parametrize("seen", ["anomalous", "test"])
 def test_what_has_seen_more_is_never_ranked(theirs: Path, tmp_path: Path, seen: str) -> None:
     said(theirs, seen=["normal", seen], method="theirs")
@@ -116,6 +117,10 @@ def test_what_has_seen_more_is_never_ranked(theirs: Path, tmp_path: Path, seen: 
     table = both.table()
     assert "theirs (imported, not ranked)" in table
     assert "Not ranked: theirs has seen normal images, " in table
+    page = both.report(tmp_path / "paper").read_text(encoding="utf-8")
+    assert "imported; not ranked: it has seen normal images, " in page
+    bold = (tmp_path / "paper" / "tables" / "dice.tex").read_text(encoding="utf-8").splitlines()
+    assert not any("theirs" in line and "textbf" in line for line in bold)
     marked = both.scores[both.scores["method"] == "theirs"]["transductive"]
     assert marked.all() == (seen == "test")
 
