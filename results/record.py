@@ -17,6 +17,9 @@ EXTERNAL = "external"
 """The device of a cell whose predictions were made elsewhere."""
 
 
+_HOW_READ = ("seen", "given", "higher_is", "geometry", "interpolation", "image_score")
+
+
 class Record(BaseModel):
     """A part of a record that cannot be changed; `model_copy(update=…)` makes another."""
 
@@ -80,6 +83,13 @@ class Cell(Record):
     def external(self) -> bool:
         """Whether its predictions were made elsewhere. Then `options` tell what there is, and of which cases."""
         return self.device == EXTERNAL
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """The options by which two cells are of one method: of predictions from elsewhere, how they are read."""
+        if not self.external:
+            return self.options
+        return {name: self.options[name] for name in _HOW_READ if name in self.options}
 
     def __str__(self) -> str:
         return f"{self.dataset} · {self.method} · seed {self.seed}"

@@ -439,7 +439,7 @@ def _short(value: Any) -> str:
 
 
 def _configuration(entry: Cell, scoring: ScoreRecord) -> dict[str, Any]:
-    options = {f"option {name}": value for name, value in entry.options.items()}
+    options = {f"option {name}": value for name, value in entry.settings.items()}
     weights = {f"weights {one.name}": one.sha256 for one in entry.weights}
     scored = {"mask_edges": scoring.mask_edges, "padding": scoring.padding}
     return {"size": entry.size} | scored | options | weights

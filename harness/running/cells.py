@@ -396,7 +396,7 @@ def _identity(cell: Cell) -> dict[str, Any]:
         "dataset": cell.dataset,
         "dataset_fingerprint": cell.fingerprint,
         "method": cell.method,
-        "options": json.dumps(cell.options, default=str),
+        "options": json.dumps(cell.settings, default=str),
         "weights": ", ".join(f"{weights.name} ({weights.kind})" for weights in cell.weights) or "none",
         "weights_sha256": ", ".join(weights.sha256 for weights in cell.weights),
         "seed": cell.seed,

@@ -125,6 +125,37 @@ def test_what_has_seen_more_is_never_ranked(theirs: Path, tmp_path: Path, seen: 
     assert marked.all() == (seen == "test")
 
 
+@pytest.mark.usefixtures("undrawn")
+def test_predictions_of_several_seeds_are_one_method(theirs: Path, tmp_path: Path) -> None:
+    said(theirs, method="theirs")
+    other = Path(shutil.copytree(theirs, tmp_path / "other"))
+    said(other, seed=1)
+    np.save(_first(other), np.load(_first(other)) * 2)
+    methods = ["intensity", *(f"imported[path={folder}]" for folder in (theirs, other))]
+    made = miasbench.run(methods, TINY, size=SIZE, results=tmp_path / "results", quiet=True, device="cpu")
+    assert set(made.scores[made.scores["method"] == "theirs"]["seed"]) == {0, 1}
+    assert made.report(tmp_path / "paper").exists()
+
+
+@pytest.mark.parametrize(("factor", "code"), [(2, 0), (-1, 1)])
+def test_the_gate_judges_new_predictions_by_their_scores(
+    theirs: Path, tmp_path: Path, capsys: pytest.CaptureFixture, factor: float, code: int
+) -> None:
+    """Another set of files is no other configuration: what counts is how it scores."""
+    before, baseline = taken_in(theirs, tmp_path), tmp_path / "baseline.json"
+    with pytest.raises(SystemExit):
+        main(["baseline", str(before.store.folder), "--out", str(baseline), "--tolerance", "pixel_auroc=0.02"])
+    for path in theirs.glob("maps/*/*.npy"):
+        np.save(path, factor * np.load(path))
+    now = taken_in(theirs, tmp_path)
+    assert now.name != before.name
+    capsys.readouterr()
+    with pytest.raises(SystemExit) as ended:
+        main(["check", str(now.store.folder), "--baseline", str(baseline)])
+    assert ended.value.code == code
+    assert "configuration" not in capsys.readouterr().out
+
+
 def _as_npz(path: Path, values: np.ndarray) -> None:
     np.savez(path.with_suffix(".npz"), anomaly_map=values)
 
