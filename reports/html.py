@@ -23,7 +23,7 @@ from ..results.extent import Extent
 from ..results.metrics import METRICS
 from ..results.seeds import over_seeds
 from ..results.store import ResultsError, RunStore, slug, write_file
-from ..results.tables import FEW_PATIENTS, masks_by, may_be_ranked
+from ..results.tables import FEW_PATIENTS, masks_by, may_be_best, may_be_ranked
 from .galleries import GREEN, ORANGE, Read, picture
 from .names import short_names
 from .ranks import ranks_in_words
@@ -171,7 +171,7 @@ def _score_rows(scores: pd.DataFrame, ranks: pd.DataFrame, policy: str) -> list[
                 "policy": name,
                 "method": method,
                 "told": _told(own),
-                "ranked": len(may_be_ranked(own)) == len(own),
+                "ranked": may_be_best(own),
                 "oracle": bool(own["oracle"].iloc[0]),
                 "tied": (dataset, name, method) in tied_keys,
                 "values": {str(metric): _value(one) for metric, one in parts.groupby("metric", sort=False)},

@@ -12,7 +12,7 @@ import pandas as pd
 from ..results.extent import Extent
 from ..results.metrics import METRICS, Direction, Metric, metrics_of
 from ..results.seeds import over_seeds
-from ..results.tables import HEADLINE, masks_by, may_be_ranked
+from ..results.tables import HEADLINE, masks_by, may_be_best
 from .names import policy_title, short_names
 from .spread import DEVIATION_NOTE, FEW_NOTE, INTERVAL_NOTE, deviation, interval
 from .tables import label, label_notes, ordered_policies
@@ -52,7 +52,7 @@ class PaperColumn:
 
 @dataclass(frozen=True)
 class PaperRow:
-    """One row; `kind` is `method`, `unfair` (it has seen what others have not), `oracle` or `published`."""
+    """One row; `kind` is `method`, `apart` (which has seen more, or lacks cases), `oracle` or `published`."""
 
     label: str
     kind: str
@@ -242,7 +242,7 @@ def _label(method: str, scores: pd.DataFrame) -> str:
 
 def _row(method: str, scores: pd.DataFrame, cells: tuple[PaperCell | None, ...]) -> PaperRow:
     own = scores[scores["method"] == method]
-    return PaperRow(label(method, own), "method" if len(may_be_ranked(own)) == len(own) else "unfair", cells)
+    return PaperRow(label(method, own), "method" if may_be_best(own) else "apart", cells)
 
 
 def _cell(rows: pd.DataFrame, *, tied: bool = False) -> PaperCell | None:

@@ -131,8 +131,9 @@ def label(method: str, rows: pd.DataFrame) -> str:
         method: Its name.
         rows: Its rows of the table `scores`.
     """
-    unfair = len(may_be_ranked(rows)) < len(rows)
-    told = f" (imported{', not ranked' if unfair else ''})" if (rows["external"] != "").any() else ""
+    told = ", ".join(filter(None, rows["external"].unique()))
+    told += ", not ranked" if len(may_be_ranked(rows)) < len(rows) else ""
+    told = f" ({told})" if told else ""
     return f"{method}{told} *" if rows["transductive"].any() else f"{method}{told}"
 
 
@@ -147,9 +148,8 @@ def label_notes(scores: pd.DataFrame) -> Iterator[str]:
     external = scores[scores["external"] != ""]
     if not external.empty:
         yield "Imported: predictions made elsewhere; runtime and memory, if shown, are told and not measured."
-    for row in external.drop_duplicates(["dataset", "method"]).itertuples():
-        if "; " in str(row.external):
-            yield f"{row.method} on {row.dataset}: {str(row.external).partition('; ')[2]}."
+    if external["external"].str.contains("test cases").any():
+        yield "A method with some of the test cases only has no bold number: the others have all."
     for (method, seen), rows in external.groupby(["method", "seen"], sort=False):
         if len(may_be_ranked(rows)) < len(rows):
             yield f"Not ranked: {method} has seen {seen}, and the others have not."

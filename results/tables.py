@@ -161,6 +161,15 @@ def may_be_ranked(rows: pd.DataFrame) -> pd.DataFrame:
     return rows[~rows["seen"].str.contains("anomalous images|the test set")]
 
 
+def may_be_best(rows: pd.DataFrame) -> bool:
+    """Whether a number of these rows can be the best of a table: of a method that is ranked, and of all test images.
+
+    Args:
+        rows: Rows of the table `cases` or `scores`.
+    """
+    return len(may_be_ranked(rows)) == len(rows) and not rows["external"].str.contains("test cases").any()
+
+
 LEVEL = 0.95
 """How often an interval should hold the truth."""
 

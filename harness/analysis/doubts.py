@@ -65,6 +65,8 @@ def _means(cases: pd.DataFrame) -> pd.DataFrame:
 
 
 def _image_auroc(rows: pd.DataFrame) -> float:
+    if rows["image_score"].isna().all():  # of predictions from elsewhere that have none
+        return float("nan")
     return Ranking(rows["image_score"].to_numpy(), rows["label"].to_numpy() == 1).auroc
 
 

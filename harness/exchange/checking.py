@@ -48,17 +48,13 @@ def refuse(folder: Path, problems: Sequence[str]) -> None:
         raise DataError(f"The predictions in {folder} cannot be used; they have {count}:{shown}{more}")
 
 
-def check_maps(
-    dataset: Dataset, found: Found, manifest: Manifest, given: Sequence[str], size: int, progress: Progress
-) -> MapFindings:
+def check_maps(dataset: Dataset, found: Found, manifest: Manifest, progress: Progress) -> MapFindings:
     """Reads every map and mask once.
 
     Args:
         dataset: The dataset that was predicted.
         found: Its files.
         manifest: What the folder says of itself.
-        given: Which of `maps`, `masks` and `scores` there are.
-        size: Width and height of the run's frame.
         progress: Told about progress.
     """
     problems: list[str] = []
@@ -86,25 +82,21 @@ def check_maps(
                         few = len(np.unique(array.ravel()[:: max(1, array.size // 4096)]))
                         values = few if few > _FEW_VALUES else len(np.unique(array))
                         seen.append(_Seen(float(array.min()), float(array.max()), values))
-    geometry = manifest.geometry or _geometry(shapes, manifest, size, problems)
+    geometry = manifest.geometry or _geometry(shapes, problems)
+    for shape, image, path in shapes:
+        if geometry == "frame" and shape[0] != shape[1]:
+            problems.append(f"{path} has {shape[0]} x {shape[1]} values: with `geometry: frame` it must be a square.")
+        if geometry == "image" and shape == image[::-1] != image:
+            problems.append(f"{path} has {shape[0]} x {shape[1]} values, its image turned: transpose the array.")
     return MapFindings(problems, list(_notes(seen, manifest)), geometry)
 
 
-def _geometry(
-    shapes: Sequence[tuple[tuple[int, int], tuple[int, int], Path]],
-    manifest: Manifest,
-    size: int,
-    problems: list[str],
-) -> Geometry:
+def _geometry(shapes: Sequence[tuple[tuple[int, int], tuple[int, int], Path]], problems: list[str]) -> Geometry:
     """What maps and masks cover, where their sizes leave one answer only."""
     if all(shape == image for shape, image, _ in shapes):
         return "image"
-    sides = {manifest.size or size}
-    if all(shape[0] == shape[1] for shape, _, _ in shapes):
-        if all(image[0] == image[1] for _, image, _ in shapes):
-            return "frame"  # of square images, which no padding changes, both are the same
-        if all(shape[0] in sides for shape, _, _ in shapes):
-            return "frame"
+    if all(shape[0] == shape[1] for shape, _, _ in shapes) and all(image[0] == image[1] for _, image, _ in shapes):
+        return "frame"  # of square images, which no padding changes, both are the same
     shape, image, path = next(one for one in shapes if one[0] != one[1])
     problems.append(
         f"{path} has {shape[0]} x {shape[1]} values and its image {image[0]} x {image[1]} pixels (height x width). If "

@@ -15,6 +15,7 @@ from .manifest import MANIFEST, Manifest
 PREDICTED: tuple[Split, ...] = ("valid", "test")
 ENDINGS = (".npy", ".npz", ".png", ".tif", ".tiff", ".nii.gz", ".nii")
 _ARRAY_NAMES = ("anomaly_map", "map", "mask")
+_KEPT = 0.99  # of the different values of a map
 _DEEP = ("L", "1", "F", "I;16", "I;16B", "I;16L", "I")
 
 
@@ -123,11 +124,22 @@ def _rows(path: Path, needed: Iterable[str], problems: list[str]) -> list[dict[s
     except (UnicodeDecodeError, csv.Error) as error:
         problems.append(f"The table {path} cannot be read ({error}). Save it as CSV in UTF-8.")
         return []
+    columns = list(rows[0]) if rows else []
+    wide = next((number for number, row in enumerate(rows, start=2) if row.get(None) or None in row.values()), None)
+    header = path.read_text(encoding="utf-8-sig").partition("\n")[0].rstrip("\r").split(",")
+    if wide or len(set(header)) < len(header):
+        problems.append(
+            f"{path}, line {wide}: it has another number of fields than the first line. Commas part fields, and "
+            "points part decimals."
+            if wide
+            else f"The table {path} has a column twice: {', '.join(header)}."
+        )
+        return []
     lacking = [name for name in needed if rows and name not in rows[0]]
     if lacking or not rows:
         problems.append(
-            f"The table {path} has no column {lacking[0]!r}: its first line names the columns, at least "
-            f"{', '.join(needed)}."
+            f"The table {path} has no column {lacking[0]!r}, only {', '.join(columns)}: its first line names the "
+            f"columns, at least {', '.join(needed)}, parted by commas."
             if lacking
             else f"The table {path} has no rows."
         )
@@ -176,7 +188,19 @@ def read_anomaly_map(path: Path) -> np.ndarray:
     array = _read(path)
     if not (np.issubdtype(array.dtype, np.number) or array.dtype == bool) or np.iscomplexobj(array):
         raise DataError(f"{path} holds {array.dtype} and not numbers. Save the map as float32.")
-    return array.astype(np.float32)
+    with np.errstate(over="ignore"):
+        values = array.astype(np.float32)
+    lost = (
+        array.dtype.itemsize > 2
+        and array.dtype != np.float32
+        and len(np.unique(values)) < _KEPT * len(np.unique(array))
+    )
+    if lost or (np.isfinite(array).all() and not np.isfinite(values).all()):
+        raise DataError(
+            f"{path} holds {array.dtype} values that float32, in which maps are compared, does not tell apart. "
+            "Subtract what all have in common, or take the logarithm of what is near 0 or 1."
+        )
+    return values
 
 
 def read_own_mask(path: Path) -> np.ndarray:

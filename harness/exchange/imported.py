@@ -57,7 +57,7 @@ class Import:
     def predictions(self, dataset: Dataset, split: Split, size: int) -> Iterator[tuple[Case, Prediction]]:
         """The predictions of a split in a run's frame, in the order of the cases.
 
-        Without a map, the map is 0 everywhere; without an image score, the score is 0. `given` says so.
+        Without a map, the map is 0 everywhere; without an image score, the score is NaN. `given` says so.
 
         Args:
             dataset: The dataset.
@@ -75,7 +75,7 @@ class Import:
     def _prediction(self, files: CaseFiles, size: int, shape: tuple[int, int] | None) -> Prediction:
         sign = -1 if self.manifest.higher_is == "normal" else 1
         anomaly_map = np.zeros((size, size), np.float32)
-        score, mask = sign * (files.score or 0.0), None
+        score, mask = float("nan") if files.score is None else sign * files.score, None
         if "maps" in self.given and files.map is not None:
             values = sign * read_anomaly_map(files.map)
             anomaly_map = frame_map(values, size, shape, self.manifest.interpolation)
@@ -153,7 +153,7 @@ class Imported(Method):
         refuse(self.folder, found.problems)
         given = self._given(found, cases)
         self._ask(manifest, given)
-        maps = check_maps(dataset, found, manifest, given, size, progress)
+        maps = check_maps(dataset, found, manifest, progress)
         refuse(self.folder, maps.problems)
         notes = (*self._notes(found, cases, given), *maps.notes)
         if "maps" in given and "scores" not in given and manifest.image_score != "none":
@@ -196,7 +196,7 @@ class Imported(Method):
             if missing and len(missing) < total and 10 * len(missing) >= total and not self.partial:
                 raise DataError(
                     f"{self.folder} lacks {len(missing)} of {total} {split} cases, such as {missing[0]}. Add them; or "
-                    "take the set as it is with --partial, which every row then says."
+                    "take the set as it is with --partial, or `partial=true` behind its path; every row then says so."
                 )
         return everywhere
 

@@ -62,8 +62,8 @@ class Manifest(BaseModel):
     version: Annotated[str, BeforeValidator(str)] = ""
     url: str = ""
     licence: str = ""
-    seed: int = 0
-    seen: tuple[Seen, ...] = ()
+    seed: int = Field(default=0, ge=0, lt=2**31)
+    seen: Annotated[tuple[Seen, ...], BeforeValidator(lambda seen: [seen] if isinstance(seen, str) else seen)] = ()
     higher_is: Direction | None = None
     maps: str = "maps/{split}/{case}"
     masks: str = "masks/{split}/{case}"

@@ -34,7 +34,7 @@ class _TestImage:
         image: uint8.
         truth: bool.
         anomaly_map: float32.
-        mask: bool; `None` where there is none by the policy.
+        mask: bool.
         score: The image score.
     """
 
@@ -43,7 +43,7 @@ class _TestImage:
     image: np.ndarray
     truth: np.ndarray
     anomaly_map: np.ndarray
-    mask: np.ndarray | None
+    mask: np.ndarray
     score: float
 
 
@@ -98,12 +98,18 @@ def export_run(
                 "again with --maps float32, or name another with --method."
             )
         folder = out / slug(f"{cell.method}-{cell.dataset}-seed{cell.seed}")
+        wanted = [kind for kind in kinds if kind != "predictions"]
+        rows = masks_by(cases[cases["cell"] == cell.name], policy or HEADLINE)
+        if wanted and rows.empty:
+            legal = cases.loc[(cases["cell"] == cell.name) & ~cases["oracle"], "policy"].unique()
+            raise UsageError(
+                f"{cell} has no masks by {policy or HEADLINE!r}, or they are an oracle's. There are those of: "
+                f"{', '.join(legal) or 'none'}."
+            )
         if "predictions" in kinds:
             write_predictions(folder, cell, end, cell_store, of_dataset, progress)
-        wanted = [kind for kind in kinds if kind != "predictions"]
         if wanted:
-            rows = masks_by(cases[cases["cell"] == cell.name], policy or HEADLINE)
-            _write_images(folder, wanted, _test_images(cell, cell_store, of_dataset, rows), policy, progress)
+            _write_images(folder, wanted, _test_images(cell_store, of_dataset, rows), progress)
         folders.append(folder)
     return folders
 
@@ -119,35 +125,29 @@ def _chosen(store: RunStore, asked: Mapping[str, str | int | None]) -> list[Cell
     return cells
 
 
-def _test_images(cell: Cell, store: CellStore, dataset: Dataset, rows: pd.DataFrame) -> Iterator[_TestImage]:
+def _test_images(store: CellStore, dataset: Dataset, rows: pd.DataFrame) -> Iterator[_TestImage]:
     there = store.intact("test", [case.id for case in dataset.cases("test")])
     cases = [case for case in dataset.cases("test") if case.id in there]
     by_case = rows.set_index("case")
     for case, name in zip(cases, file_names([case.id for case in cases]).values(), strict=True):
         sample, stored = dataset.load(case), store.read_prediction("test", case.id)
         shape = sample.mask.shape
-        mask = mask_by(stored, by_case.loc[case.id].to_dict())[0] if case.id in by_case.index else None
+        mask, _ = mask_by(stored, by_case.loc[case.id].to_dict())
         yield _TestImage(
             name,
             case,
             sample.image,
             sample.mask,
             unframe(stored.prediction.anomaly_map, shape),
-            None if mask is None else unframe(mask, shape),
+            unframe(mask, shape),
             stored.prediction.image_score,
         )
 
 
-def _write_images(
-    folder: Path, kinds: Collection[str], images: Iterator[_TestImage], policy: str | None, progress: Progress
-) -> None:
+def _write_images(folder: Path, kinds: Collection[str], images: Iterator[_TestImage], progress: Progress) -> None:
     segmented: list[tuple[str, np.ndarray, float]] = []
     for done, one in enumerate(images, start=1):
         progress("exporting images", done, 0)
-        if one.mask is None:
-            raise UsageError(
-                f"There are no masks by {policy or HEADLINE!r}. Name another --policy; bench show lists them."
-            )
         if "images" in kinds:
             write_mask(folder / "original" / "masks" / f"{one.name}.png", one.mask)
             write_map(folder / "original" / "maps" / f"{one.name}.tif", one.anomaly_map)

@@ -18,7 +18,7 @@ def import_predictions(
     *,
     method: str | None = None,
     higher_is: Literal["anomalous", "normal"] | None = None,
-    seen: Sequence[Seen] = (),
+    seen: str | Sequence[Seen] = (),
     partial: bool = False,
     quiet: bool = False,
     **options: Any,
@@ -48,7 +48,8 @@ def import_predictions(
         >>> run.scores[run.scores["metric"] == "pixel_auroc"]
     """
     given = options | {"dataset": [str(dataset)]}
-    config = import_config(Path(folder), method, higher_is, ",".join(seen), partial, given)
+    named = seen if isinstance(seen, str) else ",".join(seen)
+    config = import_config(Path(folder), method, higher_is, named, partial, given)
     return run_config(config, quiet=quiet)
 
 
@@ -76,8 +77,14 @@ def import_config(
     seen = (seen or "").replace(",", "+")
     said = {"path": str(folder), "name": method, "higher_is": higher_is, "seen": seen, "partial": partial}
     spec = f"{IMPORTED}[{','.join(f'{key}={value}' for key, value in said.items() if value)}]"
-    if dict(parse_method(spec).options).get("path") != str(folder):
-        raise UsageError(f"{folder} has a comma, a bracket or a blank that lists of options need. Rename it.")
+    try:
+        options_read = dict(parse_method(spec).options)
+    except UsageError:
+        options_read = {}
+    if options_read != {key: str(value) for key, value in said.items() if value}:
+        raise UsageError(
+            f"{folder}, or the name {method}, has a comma, a bracket or a blank that lists of options need. Rename it."
+        )
     dataset = options.get("dataset", ())
     texts = [dataset] if isinstance(dataset, str) else list(dataset)
     datasets = [one for text in texts for one in split_datasets(text)]

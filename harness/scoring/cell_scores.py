@@ -100,8 +100,6 @@ def score_cell(
         rows += _mask_scores(decision, test, of_policy, dice.get("oracle_dice"))
         rows.append(_valid_dice(decision, truths["valid"], predictions["valid"], scanned["valid"].own_masks))
         cases += _case_rows(decision, test, stored, scanned["test"], of_policy)
-    if "scores" in lacking:
-        cases = [row | {"image_score": NAN} for row in cases]
     drawn = {} if "maps" in lacking else scanned
     curves = [row for split, one in drawn.items() for row in _curve_rows(split, one, decisions)]
     told = {"convention": curve_convention(config.mask_edges, config.padding)}

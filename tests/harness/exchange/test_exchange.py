@@ -125,6 +125,34 @@ def test_what_has_seen_more_is_never_ranked(theirs: Path, tmp_path: Path, seen: 
     assert marked.all() == (seen == "test")
 
 
+def test_maps_without_image_scores_have_no_image_auroc(theirs: Path, tmp_path: Path) -> None:
+    (theirs / "scores.csv").unlink()
+    again = taken_in(theirs, tmp_path)
+    assert again.scores.loc[again.scores["metric"] == "image_auroc", "value"].isna().all()
+    assert "theirs (imported)" in again.table()
+    assert verify_run(again.store).problems == []
+
+
+def test_squares_of_images_that_are_none_must_say_what_they_cover(tmp_path: Path) -> None:
+    """A map of 64 x 64 may be the padded square or the image stretched: both have the size of the run's frame."""
+    tall = "phantom_retina_oct:train=3,valid=2,test=4"
+    folder = tmp_path / "theirs" / "maps" / "test"
+    folder.mkdir(parents=True)
+    for case in _opened(tall).cases("test"):
+        np.save(folder / f"{case.id}.npy", np.eye(SIZE, dtype=np.float32))
+    with pytest.raises(DataError, match="`geometry: image`"):
+        taken_in(tmp_path / "theirs", tmp_path, dataset=tall, higher_is="anomalous", seen="normal")
+    said(tmp_path / "theirs", geometry="frame")
+    assert len(taken_in(tmp_path / "theirs", tmp_path, dataset=tall, higher_is="anomalous", seen="normal").cases)
+
+
+def test_a_folder_that_options_cannot_hold_is_told(tmp_path: Path) -> None:
+    for name in ("a,b", "a]b"):
+        (tmp_path / name).mkdir()
+        with pytest.raises(UsageError, match="Rename it"):
+            taken_in(tmp_path / name, tmp_path)
+
+
 @pytest.mark.usefixtures("undrawn")
 def test_predictions_of_several_seeds_are_one_method(theirs: Path, tmp_path: Path) -> None:
     said(theirs, method="theirs")
@@ -304,6 +332,20 @@ def _no_number(folder: Path) -> None:
     path.write_text(path.read_text().replace(path.read_text().splitlines()[1].split(",")[2], "high", 1))
 
 
+def _comma(folder: Path) -> None:
+    lines = (folder / "scores.csv").read_text().splitlines()
+    (folder / "scores.csv").write_text("\n".join([lines[0], lines[1].replace(".", ",") + ",5", *lines[2:]]))
+
+
+def _twice(folder: Path) -> None:
+    lines = (folder / "scores.csv").read_text().splitlines()
+    (folder / "scores.csv").write_text("\n".join([lines[0] + ",score", *(f"{line},1" for line in lines[1:])]))
+
+
+def _fine(folder: Path) -> None:
+    np.save(_first(folder), 1 - 1e-12 * np.arange(SIZE**2).reshape(SIZE, SIZE))
+
+
 @pytest.mark.parametrize(
     ("change", "told"),
     [
@@ -319,6 +361,9 @@ def _no_number(folder: Path) -> None:
         (_other_size, "has 64 x 65 values and its image 64 x 64 pixels"),
         (_empty, "has no prediction for any test case"),
         (_no_number, "line 2: the score 'high'"),
+        (_comma, "line 2: it has another number of fields than the first line"),
+        (_twice, "has a column twice: split, case, score, score"),
+        (_fine, "float32, in which maps are compared, does not tell apart"),
     ],
 )
 def test_what_is_wrong_is_said_in_one_sentence(
@@ -340,7 +385,7 @@ def test_a_set_that_lacks_a_tenth_of_the_cases_is_taken_only_when_asked_for(thei
     assert again.cases["case"].nunique() == 5
     assert len(again.predictions()) == 5
     assert verify_run(again.store).problems == []
-    assert "theirs on phantom_brain_mri" in again.table()
+    assert "theirs (imported; 5 of 6 test cases)" in again.table()
 
 
 def test_without_a_validation_split_policies_that_need_it_say_so(theirs: Path, tmp_path: Path) -> None:
