@@ -29,10 +29,8 @@ Examples:
     multiple=True,
     default=("predictions",),
     show_default=True,
-    help="What to write: `predictions` for bench import; `images`, masks (PNG) and maps (TIFF) in the pixels of the "
-    "original images; `coco`, one JSON of the masks; `overlays`, pictures for slides. May be repeated.".replace(
-        "`", ""
-    ),
+    help="What to write: predictions for bench import; images, masks (PNG) and maps (TIFF) in the pixels of the "
+    "original images; coco, one JSON of the masks; overlays, pictures for slides. May be repeated.",
 )
 @click.option("--method", metavar="NAME", help="Only this method.  [default: all]")
 @click.option("--of", "dataset", metavar="NAME", help="Only this dataset.  [default: all]")

@@ -22,6 +22,7 @@ from ..code_version import scoring_version
 from ..config import RunConfig, ScoreConfig
 from ..contract import diagnostics_problem, prediction_problem
 from ..data.frame import frame_image
+from ..exchange.folder import PREDICTED
 from ..exchange.manifest import SEEN
 from ..files import explain, path_text
 from ..scoring.cell_scores import score_cell
@@ -31,8 +32,6 @@ from .device import PeakMemory, calibrate, is_out_of_memory, seed_everything, sy
 from .importing import take_in
 from .planning import build_run_method
 from .provenance import environment
-
-PREDICTED: tuple[Split, ...] = ("valid", "test")
 
 End = Literal["finished", "kept", "failed"]
 ENDS: tuple[End, ...] = get_args(End)
