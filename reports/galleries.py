@@ -11,7 +11,9 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.patches import Rectangle
 
-from ..results.store import ResultsError, RunStore, StoredPrediction, slug
+from ..results.files import ResultsError, slug
+from ..results.predictions import StoredPrediction
+from ..results.store import RunStore
 from .names import short_names
 from .style import COLUMN, broken, plain, save
 

@@ -20,9 +20,10 @@ from matplotlib.colors import to_hex
 from PIL import Image
 
 from ..results.extent import Extent
+from ..results.files import ResultsError, slug, write_file
 from ..results.metrics import METRICS
 from ..results.seeds import over_seeds
-from ..results.store import ResultsError, RunStore, slug, write_file
+from ..results.store import RunStore
 from ..results.tables import FEW_PATIENTS, masks_by, may_be_best, may_be_ranked
 from .galleries import GREEN, ORANGE, Read, picture
 from .names import short_names

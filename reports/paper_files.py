@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from ..results.store import slug, write_file
+from ..results.files import slug, write_file
 from .latex import document, latex
 from .markdown import markdown
 from .paper_tables import PaperTable, tidy

@@ -19,7 +19,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from ..results.store import write_file
+from ..results.files import write_file
 from .fonts import drawable, set_fonts
 from .names import broken_lines
 

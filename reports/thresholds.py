@@ -16,8 +16,8 @@ from rich.text import Text
 from scipy.stats import kendalltau
 
 from ..results.extent import Extent
+from ..results.files import slug
 from ..results.seeds import over_seeds
-from ..results.store import slug
 from .fitting import Column, FittedTable
 from .names import policy_title, short_names
 from .spread import FEW, FEW_NOTE

@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal
 from pydantic import ConfigDict, Field, TypeAdapter, ValidationError, with_config
 
 from ..harness.api import BenchError
-from .store import write_json
+from .files import write_json
 
 DIGITS = 6
 RUNTIME = "runtime"

@@ -5,8 +5,9 @@ from typing import NamedTuple
 
 import pandas as pd
 
+from .files import ResultsError
 from .record import ScoreRecord
-from .store import ResultsError, RunStore
+from .store import RunStore
 
 _ASKED = ["dataset_fingerprint", "method", "seed", "size"]
 

@@ -4,14 +4,12 @@ A model names what the project reads. Whatever else a record holds, such as what
 field that has a default here is absent from records of older versions.
 """
 
-import hashlib
-import json
-import re
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from ..harness.api import Diagnostic
+from .files import hash_of, readable
 
 EXTERNAL = "external"
 """The device of a cell whose predictions were made elsewhere."""
@@ -195,13 +193,3 @@ class RunRecord(Record):
 
     def content(self) -> dict[str, Any]:
         return super().content() | {"cells": [cell.model_dump() for cell in self.cells]}
-
-
-def hash_of(content: Any) -> str:
-    """SHA-256 (hex) of content as JSON, whatever the order of its keys."""
-    return hashlib.sha256(json.dumps(content, sort_keys=True, default=str).encode()).hexdigest()
-
-
-def readable(text: str, length: int) -> str:
-    """By what a reader knows a text in a file name that is unique for other reasons; at most `length` characters."""
-    return re.sub(r"[^A-Za-z0-9_.+=-]+", "_", text).strip("_.").lstrip("_.-")[:length] or "data"

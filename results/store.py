@@ -14,14 +14,11 @@ The folder is on a disk, or anywhere that fsspec reaches, such as `s3://bucket/r
 <run>/cells/<cell>/cases.parquet, scores.parquet, curves.parquet, error.txt
 <run>/.lock, cells/<cell>/.lock             held by the process that writes there; of no meaning when it is gone
 
-The seal of a prediction is the SHA-256 of all that stands before it, as the comment of the ZIP archive that every
-`.npz` is: other readers pass over it. That of a record is the SHA-256 of its other entries as JSON, keys sorted.
+The seal of a prediction is explained in predictions.py. That of a record is the SHA-256 of its other entries as JSON,
+keys sorted.
 """
 
 import hashlib
-import io
-import json
-import re
 import urllib.parse
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
@@ -29,35 +26,19 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
 from pydantic import ValidationError
 from upath import UPath
 
-from ..harness.api import BenchError, LazySequence, Prediction
-from ..harness.files import PLAIN, Lock, write_whole
-from ..harness.paths import DEVICES, expanded
-from .record import CellRecord, RunRecord, hash_of, readable
+from ..harness.api import LazySequence
+from ..harness.files import Lock
+from ..harness.paths import expanded
+from .files import ResultsError, hash_of, read_json, read_parquet, slug, to_csv, to_parquet, write_file, write_json
+from .predictions import StoredPrediction, decode, encode, is_sealed
+from .record import CellRecord, RunRecord
 from .tables import CASES, CURVES, SCORES, CellTables, concatenate, with_columns
 
-_LONGEST = 80  # characters of a slug
-_DIGITS = 10  # of its hash
-_SAFE = re.compile(r"[a-z0-9_+=]([a-z0-9_.+=-]*[a-z0-9_+=-])?")
-_HASHED = re.compile(rf"-[0-9a-f]{{{_DIGITS}}}$")  # as another text's slug may end
 _KEPT_PIXELS = 2**27  # of anomaly maps, half a gigabyte
-_SEAL = 64  # hexadecimal digits of a SHA-256
-
-
-class ResultsError(BenchError):
-    """A results folder that cannot be written, or that holds no such run."""
-
-
-@dataclass(frozen=True)
-class StoredPrediction:
-    """A prediction with the time it took, in seconds (NaN where it cannot be told per image)."""
-
-    prediction: Prediction
-    seconds: float
 
 
 class CellStore:
@@ -128,12 +109,12 @@ class CellStore:
             case_id
             for case_id, of_case in paths.items()
             for path in [path for path in of_case if path.name in there][:1]
-            if _is_sealed(path.read_bytes()) is True
+            if is_sealed(path.read_bytes()) is True
         }
 
     def seals(self, split: str) -> dict[str, bool | None]:
         """The predictions of a split by the names of their files: whether each seal is whole, `None` without one."""
-        return {path.name: _is_sealed(path.read_bytes()) for path in sorted((self.folder / split).glob("*.npz"))}
+        return {path.name: is_sealed(path.read_bytes()) for path in sorted((self.folder / split).glob("*.npz"))}
 
     def count(self, split: str) -> int:
         """How many predictions of a split are there, whole or not."""
@@ -146,27 +127,9 @@ class CellStore:
             split: `valid` or `test`.
             case_id: The case's id.
             stored: The prediction to keep.
-            dtype: `float32` or `float16`; a map that float16 cannot hold, because a value overflows or because the
-                error is more than a thousandth of the map's range, is kept in float32.
+            dtype: `float32` or `float16`, as `encode` takes it.
         """
-        prediction = stored.prediction
-        anomaly_map = prediction.anomaly_map.astype(np.float32, copy=False)
-        if dtype == "float16":
-            anomaly_map = _halved(anomaly_map)
-        arrays: dict[str, Any] = {
-            "case": np.str_(slug(case_id)),
-            "anomaly_map": anomaly_map,
-            "image_score": np.float64(prediction.image_score),
-            "seconds": np.float64(stored.seconds),
-            "note": np.str_(prediction.note),
-        }
-        if prediction.mask is not None:
-            arrays["mask"] = np.packbits(prediction.mask, axis=1)
-        if prediction.prompts:  # a point takes two numbers, a box four
-            arrays["prompts"] = np.array([[*one, *(4 - len(one)) * [np.nan]] for one in prediction.prompts])
-        buffer = io.BytesIO()
-        np.savez(buffer, **arrays)  # deflating saves a seventh of such maps, and takes a third of the time of scoring
-        write_file(self._places(split, case_id)[0], _sealed(buffer.getvalue()))
+        write_file(self._places(split, case_id)[0], encode(case_id, stored, dtype))
 
     def read_prediction(self, split: str, case_id: str) -> StoredPrediction:
         """Reads a prediction back.
@@ -182,18 +145,7 @@ class CellStore:
                 if not old.exists():
                     raise
                 path, content = old, old.read_bytes()
-            if _is_sealed(content) is False:
-                raise ValueError("its checksum is wrong")
-            with np.load(io.BytesIO(content), allow_pickle=False) as arrays:
-                if "case" in arrays and str(arrays["case"]) != slug(case_id):
-                    raise ValueError(f"it is that of the case {arrays['case']}")
-                anomaly_map = arrays["anomaly_map"].astype(np.float32)
-                width = anomaly_map.shape[1]
-                mask = np.unpackbits(arrays["mask"], axis=1, count=width).astype(bool) if "mask" in arrays else None
-                rows = arrays["prompts"].tolist() if "prompts" in arrays else []
-                prompts = tuple(tuple(number for number in row if not np.isnan(number)) for row in rows)
-                prediction = Prediction(anomaly_map, float(arrays["image_score"]), mask, str(arrays["note"]), prompts)
-                return StoredPrediction(prediction, float(arrays["seconds"]))
+            return decode(case_id, content)
         except Exception as error:  # damaged bytes make zipfile, zlib and numpy raise half a dozen kinds
             raise ResultsError(
                 f"The prediction {path} cannot be read ({error}). Run the same command again: it is made anew."
@@ -225,14 +177,14 @@ class CellStore:
 
     def write_tables(self, tables: CellTables) -> None:
         for name, content in tables._asdict().items():
-            write_file(self.folder / f"{name}.parquet", _parquet(content))
+            write_file(self.folder / f"{name}.parquet", to_parquet(content))
 
     def read_tables(self) -> CellTables:
         """The cell's tables; one that an older version did not write yet is empty."""
         files = [self.folder / f"{name}.parquet" for name in CellTables._fields]
         empty = concatenate([])
         tables = CellTables(
-            *(_read_parquet(file) if file.exists() else none for file, none in zip(files, empty, strict=True))
+            *(read_parquet(file) if file.exists() else none for file, none in zip(files, empty, strict=True))
         )
         return CellTables(
             *(with_columns(one, columns) for one, columns in zip(tables, (CASES, SCORES, CURVES), strict=True))
@@ -334,7 +286,7 @@ class RunStore:
         record = read_json(self.folder / "run.json")
         checksums = record.get("tables", {}) if record else {}
         for name, table in tables.items():
-            for file, content in {f"{name}.parquet": _parquet(table), f"{name}.csv": _csv(table)}.items():
+            for file, content in {f"{name}.parquet": to_parquet(table), f"{name}.csv": to_csv(table)}.items():
                 write_file(self.folder / file, content)
                 checksums[file] = hashlib.sha256(content).hexdigest()
         if record:
@@ -397,7 +349,7 @@ class RunStore:
             else:
                 remedy = f"the run is {state}. The same command goes on where it stopped"
             raise ResultsError(f"The run {self.folder} has no table {path.name}: {remedy}.")
-        return _read_parquet(path)
+        return read_parquet(path)
 
 
 def find_runs(results: Path | UPath) -> list[RunStore]:
@@ -431,91 +383,6 @@ def find_run(name: str, results: Path | UPath) -> RunStore:
             else f"No run in {results} has the name {name!r}, or a name that begins so. There: {names}."
         )
     return matching[0]
-
-
-def slug(text: str) -> str:
-    """Makes a file name of any text: another one for every text, also where upper and lower case are the same.
-
-    Text that can be a file name everywhere stays as it is: lower-case letters, digits and `_.+=-`, at most 80 of them.
-    Any other text is cleaned, shortened, and ends in a hash of all of it. Room is left for what callers put around it.
-    """
-    if _SAFE.fullmatch(text) and len(text) <= _LONGEST and not (_HASHED.search(text) or DEVICES.search(text)):
-        return text
-    digest = hashlib.sha256(text.encode(errors="surrogatepass")).hexdigest()
-    return DEVICES.sub(r"\1_\2", readable(text, _LONGEST - _DIGITS - 1)) + f"-{digest[:_DIGITS]}"
-
-
-def write_file(path: Path | UPath, content: bytes | str) -> None:
-    """Writes a file so that a reader, now or after a crash, sees all of it or none; text in UTF-8.
-
-    Raises:
-        OSError: A file of this machine cannot be written; `filename` is its path.
-        ResultsError: An object store does not take it.
-    """
-    if isinstance(path, Path):
-        return write_whole(path, content)
-    try:
-        # An object store shows an object when all of it is there.
-        path.write_bytes(content.encode(errors=PLAIN) if isinstance(content, str) else content)
-    except Exception as error:  # the client of each kind of store has errors of its own
-        raise ResultsError(
-            f"{path} cannot be written: {error}. What is finished is kept; the same command goes on."
-        ) from error
-
-
-def write_json(path: Path | UPath, content: dict[str, Any]) -> None:
-    """Writes a record, whole or not at all."""
-    text = json.dumps(content, indent=2, ensure_ascii=False) + "\n"
-    # In JSON, \udcNN is the byte of a path that is not UTF-8, which a reader gets back.
-    write_file(path, text.encode(errors="backslashreplace"))
-
-
-def read_json(path: Path | UPath) -> dict[str, Any] | None:
-    """Reads a record; `None` when it is missing or damaged."""
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except (FileNotFoundError, ValueError):  # neither JSON nor, perhaps, text
-        return None
-
-
-def _parquet(table: pd.DataFrame) -> bytes:
-    buffer = io.BytesIO()
-    table.to_parquet(buffer, index=False)
-    return buffer.getvalue()
-
-
-def _csv(table: pd.DataFrame) -> bytes:
-    return table.to_csv(index=False).encode(errors=PLAIN)
-
-
-def _read_parquet(path: UPath) -> pd.DataFrame:
-    content = path.read_bytes()
-    try:
-        return pd.read_parquet(io.BytesIO(content))
-    except Exception as error:  # damaged bytes make pyarrow raise several kinds
-        raise ResultsError(
-            f"The table {path} cannot be read ({error}). bench score computes it again from the predictions."
-        ) from error
-
-
-def _sealed(archive: bytes) -> bytes:
-    """Adds the SHA-256 of a ZIP archive to it, as its comment, whose length is the archive's last two bytes."""
-    content = archive[:-2] + _SEAL.to_bytes(2, "little")
-    return content + hashlib.sha256(content).hexdigest().encode()
-
-
-def _is_sealed(archive: bytes) -> bool | None:
-    """Whether the seal is unbroken; `None` where there is none, as older versions did not set one."""
-    if archive[-22:-18] == b"PK\5\6":  # the end of an archive without a comment
-        return None
-    return hashlib.sha256(archive[:-_SEAL]).hexdigest().encode() == archive[-_SEAL:]
-
-
-def _halved(anomaly_map: np.ndarray) -> np.ndarray:
-    with np.errstate(over="ignore"):
-        half = anomaly_map.astype(np.float16)
-    error = np.abs(half.astype(np.float64) - anomaly_map).max(initial=0)
-    return half if error <= 1e-3 * (np.float64(anomaly_map.max()) - anomaly_map.min()) else anomaly_map
 
 
 def _shared(folder: Path | UPath) -> UPath:

@@ -98,7 +98,8 @@ def list_metrics(markdown: bool) -> None:
 @RESULTS
 def list_runs(results: UPath) -> None:
     """List runs, newest first."""
-    from ...results.store import ResultsError, find_runs
+    from ...results.files import ResultsError
+    from ...results.store import find_runs
 
     runs = find_runs(results)
     if not runs:

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from ...results.store import StoredPrediction
+from ...results.predictions import StoredPrediction
 from ..api import (
     ImagePolicy,
     NormalsPolicy,

@@ -10,8 +10,9 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from ...results.files import slug
 from ...results.record import Cell, CellRecord
-from ...results.store import CellStore, slug
+from ...results.store import CellStore
 from ..api import Dataset, Progress
 from ..files import write_whole
 from .folder import PREDICTED

@@ -10,8 +10,9 @@ import numpy as np
 import pandas as pd
 
 from ...reports.galleries import mask_by
+from ...results.files import slug
 from ...results.record import Cell
-from ...results.store import CellStore, RunStore, slug
+from ...results.store import CellStore, RunStore
 from ...results.tables import HEADLINE, masks_by
 from ..analysis.recorded import NOWHERE_ELSE, all_recorded_datasets
 from ..api import Case, Dataset, Progress, UsageError

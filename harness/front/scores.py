@@ -6,8 +6,8 @@ from typing import Literal
 import numpy as np
 import pandas as pd
 
+from ...results.predictions import StoredPrediction
 from ...results.record import Measurements
-from ...results.store import StoredPrediction
 from ...results.tables import IDENTITY
 from ..api import Case, Prediction, Split, UsageError
 from ..config import make_score_config

@@ -7,7 +7,8 @@ from pathlib import Path
 
 from ...results.store import find_runs
 from ..files import Lock
-from .cells import CellProgress, CellTask, Outcome, is_kept
+from .cell_run import CellRun
+from .cells import CellProgress, CellTask, Outcome
 from .planning import Plan
 
 _PATIENCE = 0.5  # seconds between two looks at what others are doing
@@ -49,7 +50,7 @@ class Claims:
                     continue
                 self._open.remove(task)
                 self._take_over(task)
-                if not is_kept(task, self._plan.datasets[task.cell.dataset], self._progress):
+                if not CellRun(task, self._plan.datasets[task.cell.dataset], {}, self._progress).is_kept():
                     return task
                 self.release(task)
                 self.kept[task.cell.name] = Outcome(task.cell, "kept")

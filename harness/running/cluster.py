@@ -17,20 +17,8 @@ from ..api import BenchError, Case, Dataset, Split, UsageError
 from ..code_version import cell_version
 from ..config import RunConfig
 from ..specs import parse_method
-from .cells import (
-    PREDICTED,
-    CellProgress,
-    CellTask,
-    Outcome,
-    begin_cell,
-    fail_cell,
-    finish_cell,
-    fit_cell,
-    median_ms,
-    predict_cases,
-    run_cell,
-    warm_up,
-)
+from .cell_run import CellRun
+from .cells import PREDICTED, CellProgress, CellTask, Outcome, fail_cell
 from .claims import Claims
 from .device import PeakMemory, seed_everything
 from .planning import Plan, build_run_method, open_datasets
@@ -119,7 +107,7 @@ def _submit(ray: Any, task: CellTask, dataset: Dataset, most: int) -> Any:
     if not config.shard_cases or task.cell.transductive:
         return start(_whole, replace(task, at_once=min(most, beside)))
     task = replace(task, at_once=beside)
-    begin_cell(task)
+    task.begin()
     method, measured = start(_fit, task, returns=2)
     shards = [
         start(_predict, task, method, split, ids)
@@ -165,41 +153,39 @@ def _outcome(ray: Any, reference: Any, task: CellTask) -> Outcome:
 
 
 def _whole(task: CellTask) -> Outcome:
-    return run_cell(task, _arrive(task), {}, _silent)
+    return _arrive(task).run()
 
 
 def _fit(task: CellTask) -> tuple[Any, Measurements]:
-    dataset = _arrive(task)
+    run = _arrive(task)
     with PeakMemory(task.cell.device) as memory:
-        method, measured = fit_cell(task, dataset, _silent)
+        method, measured = run.fit()
     return method, measured.model_copy(update=memory.measured)
 
 
 def _predict(task: CellTask, method: Any, split: Split, ids: Sequence[str]) -> dict[str, float]:
     """Predicts a shard; returns the peaks of memory."""
-    dataset = _arrive(task)
+    run = _arrive(task)
     wanted = {*ids} - task.store.intact(split, ids)  # of a task that was begun on a machine that was lost
-    cases: list[Case] = [case for case in dataset.cases(split) if case.id in wanted]
+    cases: list[Case] = [case for case in run.dataset.cases(split) if case.id in wanted]
     seed_everything(task.cell.seed)
-    warm_up(task, dataset, method)
+    run.warm_up(method)
     with PeakMemory(task.cell.device) as memory:
-        predict_cases(task, dataset, method, cases, len(cases), _silent)
+        run.predict(method, cases, len(cases))
     return memory.measured
 
 
 def _finish(task: CellTask, measured: Measurements, *peaks: dict[str, float]) -> Outcome:
-    dataset = _arrive(task)
+    run = _arrive(task)
     highest = {
         name: max([getattr(measured, name), *(peak[name] for peak in peaks)])
         for name in ("peak_memory_mib", "peak_gpu_memory_mib")
     }
     task.store.sweep()  # a machine that was lost may have been writing
-    predict_ms = median_ms(task.store, dataset.cases("test"))
-    measured = measured.model_copy(update=highest | {"predict_ms": predict_ms})
-    return finish_cell(task, dataset, measured, {}, _silent)
+    return run.finish(measured.model_copy(update=highest | {"predict_ms": run.median_ms("test")}))
 
 
-def _arrive(task: CellTask) -> Dataset:
+def _arrive(task: CellTask) -> CellRun:
     """Opens the dataset, and makes sure that this machine has what the cell was planned with.
 
     Raises:
@@ -220,7 +206,7 @@ def _arrive(task: CellTask) -> Dataset:
     ):
         if found != planned:
             raise OtherMachineError(f"The machine {here} has other {what} than the one that started the run.")
-    return dataset
+    return CellRun(task, dataset, {}, _silent)
 
 
 def _silent(*_: object) -> None:

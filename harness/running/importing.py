@@ -3,8 +3,9 @@
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
+from ...results.predictions import StoredPrediction
 from ...results.record import EXTERNAL, Cell, Measurements
-from ...results.store import CellStore, StoredPrediction
+from ...results.store import CellStore
 from .. import registry
 from ..api import DataError, Dataset, Progress, UsageError
 from ..code_version import cell_version

@@ -12,8 +12,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from ...results.files import ResultsError
 from ...results.record import Cell, CellRecord, RunRecord
-from ...results.store import CellStore, ResultsError, RunStore
+from ...results.store import CellStore, RunStore
 from ...results.tables import concatenate
 from ..analysis.doubts import alike, first, said, same, scores_against_cases
 from ..analysis.ranks import compare_methods
@@ -21,7 +22,8 @@ from ..analysis.recorded import NOWHERE_ELSE, recorded_config, recorded_datasets
 from ..api import BenchError, Dataset
 from ..config import RunConfig
 from ..scoring.scanning import Truths
-from .cells import PREDICTED, CellProgress, CellTask, scored_by, stored_scores
+from .cell_run import CellRun
+from .cells import PREDICTED, CellProgress, CellTask, scored_by
 
 _KEYS = {
     "cases": ["cell", "policy", "case"],
@@ -292,7 +294,7 @@ def _verify_scores(
     """Scores the predictions of a cell again, in memory."""
     name = task.cell.name
     try:
-        expected = stored_scores(task, dataset, end, truths, lambda _, *stage: progress(name, *stage))
+        expected = CellRun(task, dataset, truths, lambda _, *stage: progress(name, *stage)).tables(end)
         there = task.store.read_tables()
     except BenchError as error:
         found.problems.append(f"cells/{name}: {error}")

@@ -22,7 +22,8 @@ import psutil
 
 from ..registry import METHODS
 from ..streams import open_streams
-from .cells import CellProgress, CellTask, Outcome, fail_cell, run_cell
+from .cell_run import CellRun
+from .cells import CellProgress, CellTask, Outcome, fail_cell
 from .claims import Claims
 from .planning import Plan, open_datasets
 from .provenance import asked_threads, usable_cores
@@ -234,7 +235,7 @@ def _run(task: CellTask, threads: int, progress: CellProgress) -> Outcome:
             dataset = open_datasets(task.config)[task.cell.dataset]
         except Exception as error:
             return fail_cell(task, error)
-        return run_cell(task, dataset, {}, progress)
+        return CellRun(task, dataset, {}, progress).run()
 
 
 @contextmanager

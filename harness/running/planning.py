@@ -8,7 +8,8 @@ from typing import Any
 
 from upath import UPath
 
-from ...results.record import Cell, WeightsRecord, hash_of, readable
+from ...results.files import hash_of, readable
+from ...results.record import Cell, WeightsRecord
 from ...results.store import RunStore
 from .. import registry
 from ..api import BenchError, Dataset, Method, Progress, UsageError

@@ -6,8 +6,9 @@ from contextlib import closing
 from dataclasses import asdict, replace
 from functools import partial
 
+from ...results.files import ResultsError
 from ...results.record import Cell, ConfigRecord, DatasetRecord, RunRecord, ScoreRecord
-from ...results.store import ResultsError, RunStore
+from ...results.store import RunStore
 from ...results.tables import concatenate
 from ..analysis.ranks import compare_methods
 from ..analysis.recorded import NOWHERE_ELSE, all_recorded_datasets, recorded_config
@@ -16,7 +17,8 @@ from ..config import ScoreConfig
 from ..data.leaks import shared_patients
 from ..files import explain
 from ..scoring.scanning import Truths, load_truths
-from .cells import PREDICTED, CellProgress, CellTask, Outcome, now, run_cell, score_stored, scored_by
+from .cell_run import CellRun
+from .cells import PREDICTED, CellProgress, CellTask, Outcome, now
 from .claims import Claims
 from .growing import grown
 from .planning import Plan
@@ -30,7 +32,7 @@ def inline(plan: Plan, claims: Claims, progress: CellProgress) -> Generator[Outc
     """Runs one cell after the other in this process."""
     truths: dict[str, Truths] = {}
     while task := claims.take():
-        outcome = run_cell(task, plan.datasets[task.cell.dataset], truths, progress)
+        outcome = CellRun(task, plan.datasets[task.cell.dataset], truths, progress).run()
         claims.release(task)
         yield outcome
 
@@ -147,9 +149,8 @@ def rescore(
         )
 
     def score_again(cell: Cell, truths: dict[str, Truths]) -> str:
-        task, end = CellTask(config, cell, store.folder, record.environment["command"]), ends[cell.name]
-        score_stored(task, datasets[cell.dataset], end, truths, lambda *_: None)
-        task.store.write(end.model_copy(update={"score": scored_by(config.score)}))
+        task = CellTask(config, cell, store.folder, record.environment["command"])
+        CellRun(task, datasets[cell.dataset], truths, lambda *_: None).rescore(ends[cell.name])
         return str(cell)
 
     # Sorting pixels and reading files, which take most of the time, run side by side in threads.

@@ -12,8 +12,8 @@ import numpy as np
 import pandas as pd
 
 from ...results.metrics import METRICS, metrics_of
+from ...results.predictions import StoredPrediction
 from ...results.record import Measurements
-from ...results.store import StoredPrediction
 from ...results.tables import CASES, CURVES, SCORES, CellTables, curve_convention, table
 from ..api import Diagnostic, Split
 from ..config import ScoreConfig

@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from ...results.store import StoredPrediction
+from ...results.predictions import StoredPrediction
 from ..api import BenchError, Case, Dataset, LabelledMaps, LazySequence, Split
 from ..config import ScoreConfig
 from ..data.frame import Rectangle, Truth, frame_mask, image_rectangle

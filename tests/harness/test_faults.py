@@ -14,7 +14,8 @@ import pytest
 
 from miasbench.harness.running.planning import make_plan
 from miasbench.harness.running.runner import execute
-from miasbench.results.store import ResultsError, RunStore
+from miasbench.results.files import ResultsError
+from miasbench.results.store import RunStore
 
 from ..support.running import TINY, assert_equal_runs, config, predictions, run
 

@@ -10,7 +10,8 @@ from miasbench.harness.analysis.case_images import Framed
 from miasbench.harness.api import Prediction
 from miasbench.reports.galleries import chosen_cases, galleries, picture
 from miasbench.reports.style import COLUMN
-from miasbench.results.store import RunStore, StoredPrediction
+from miasbench.results.predictions import StoredPrediction
+from miasbench.results.store import RunStore
 
 SIZE = 32
 DICE = {"a": 0.4, "b": 0.9, "c": 0.1, "d": 0.4, "e": float("nan")}

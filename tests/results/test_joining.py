@@ -4,8 +4,9 @@ from typing import Any
 import pandas as pd
 import pytest
 
+from miasbench.results.files import ResultsError
 from miasbench.results.joining import join_runs
-from miasbench.results.store import ResultsError, RunStore
+from miasbench.results.store import RunStore
 from miasbench.results.tables import CASES, CURVES, SCORES, table
 
 from ..support.records import record

@@ -8,8 +8,9 @@ import pytest
 from pydantic import ValidationError
 
 from miasbench.harness.api import Diagnostic
+from miasbench.results.files import ResultsError, write_json
 from miasbench.results.record import Cell, CellRecord, RunRecord
-from miasbench.results.store import ResultsError, RunStore, write_json
+from miasbench.results.store import RunStore
 
 CELL: dict[str, Any] = {
     "dataset": "brain_flair_lgg",

@@ -15,18 +15,10 @@ from hypothesis import strategies as st
 from upath import UPath
 
 from miasbench.harness.api import Prediction
+from miasbench.results.files import ResultsError, read_json, slug, write_json
+from miasbench.results.predictions import StoredPrediction
 from miasbench.results.record import CellRecord, RunRecord
-from miasbench.results.store import (
-    CellStore,
-    ResultsError,
-    RunStore,
-    StoredPrediction,
-    find_run,
-    find_runs,
-    read_json,
-    slug,
-    write_json,
-)
+from miasbench.results.store import CellStore, RunStore, find_run, find_runs
 from miasbench.results.tables import CASES, COMPARISONS, CURVES, RANKS, SCORES, CellTables, failed_cell, table
 
 from ..support.records import RECORD, record

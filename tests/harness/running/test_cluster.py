@@ -23,8 +23,9 @@ from miasbench.harness.config import results_folder
 from miasbench.harness.running.cluster import cluster
 from miasbench.harness.running.planning import make_plan
 from miasbench.harness.running.runner import execute, rescore
+from miasbench.results.files import ResultsError
 from miasbench.results.record import CellRecord
-from miasbench.results.store import ResultsError, RunStore, find_run, find_runs
+from miasbench.results.store import RunStore, find_run, find_runs
 
 from ...support.running import assert_equal_runs, config, predictions, run
 

@@ -17,7 +17,8 @@ from miasbench.harness.analysis.run_difference import compare_runs
 from miasbench.harness.api import DataError, UsageError
 from miasbench.harness.running.integrity import Verification, verify_run
 from miasbench.harness.running.runner import rescore
-from miasbench.results.store import RunStore, StoredPrediction
+from miasbench.results.predictions import StoredPrediction
+from miasbench.results.store import RunStore
 
 from ...support import running
 from ...support.records import rewrite

@@ -11,7 +11,7 @@ import pytest
 from miasbench.harness.running.local import local, prepare
 from miasbench.harness.running.planning import make_plan
 from miasbench.harness.running.runner import execute
-from miasbench.results.store import ResultsError
+from miasbench.results.files import ResultsError
 
 from ...support.running import assert_equal_runs, config, run
 

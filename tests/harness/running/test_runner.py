@@ -25,10 +25,10 @@ from miasbench.harness.registry import Entry
 from miasbench.harness.running import cells
 from miasbench.harness.running.planning import make_plan
 from miasbench.harness.running.runner import execute, rescore
+from miasbench.results.files import ResultsError
 from miasbench.results.published_numbers import published
 from miasbench.results.record import CellRecord
 from miasbench.results.seeds import over_seeds
-from miasbench.results.store import ResultsError
 
 from ...support.running import COSTS, TINY, assert_equal_runs, config, predictions, run, without_costs
 

@@ -32,8 +32,8 @@ from miasbench.harness.scoring.masks import Lesions, MaskScores, Overlap
 from miasbench.harness.scoring.policies import Otsu
 from miasbench.harness.scoring.scanning import ScoringError, SplitTruths, Truths, load_truths
 from miasbench.results.metrics import METRICS, metrics_of
+from miasbench.results.predictions import StoredPrediction
 from miasbench.results.record import Measurements
-from miasbench.results.store import StoredPrediction
 from miasbench.results.tables import CASES, CURVES, SCORES, CellTables
 
 SIZE = 24

@@ -1,0 +1,292 @@
+"""A cell is run: a method is fitted, predicts each image, and is scored. What is on disk already is not done again."""
+
+import gc
+import time
+from collections.abc import Sequence
+from dataclasses import replace
+from functools import partial
+from typing import NamedTuple
+
+import numpy as np
+
+from ...results.metrics import METRICS
+from ...results.predictions import StoredPrediction
+from ...results.record import Cell, CellRecord, Measurements
+from ...results.tables import CellTables
+from ..api import BenchError, Case, Dataset, Diagnostic, LazySequence, Method, Prediction, Split
+from ..contract import diagnostics_problem, prediction_problem
+from ..data.frame import frame_image
+from ..exchange.folder import PREDICTED
+from ..scoring.cell_scores import Predictions, score_cell
+from ..scoring.scanning import Truths, load_truths
+from ..specs import parse_method
+from .cells import CellProgress, CellTask, Outcome, fail_cell, identity, now, scored_by
+from .device import PeakMemory, calibrate, seed_everything, synchronize
+from .importing import take_in
+from .planning import build_run_method
+from .provenance import environment
+
+
+class PredictionError(BenchError):
+    """A prediction that breaks the contract; the text names the case."""
+
+
+class DiagnosticError(BenchError):
+    """A diagnostic whose name is taken; the text names the method and the diagnostic."""
+
+
+class Fitted(NamedTuple):
+    """A fitted method, and what was measured of it so far: `fit_seconds`, `calibration_ms` and `diagnostics`."""
+
+    method: Method
+    measured: Measurements
+
+
+class CellRun:
+    """The steps of a cell, from its images to its tables.
+
+    Attributes:
+        task: The cell.
+        dataset: The cell's dataset.
+    """
+
+    def __init__(self, task: CellTask, dataset: Dataset, truths: dict[str, Truths], progress: CellProgress) -> None:
+        """Nothing is run yet.
+
+        Args:
+            task: The cell.
+            dataset: The cell's dataset.
+            truths: Lesion masks by dataset; those of this one are kept here for the next cell.
+            progress: Told about progress.
+        """
+        self.task = task
+        self.dataset = dataset
+        self._truths = truths
+        self._progress = partial(progress, str(task.cell))
+
+    def is_kept(self) -> bool:
+        """Whether the cell is finished, and its scores and predictions are what is asked for and undamaged."""
+        task = self.task
+        end = task.store.read()
+        if end is None or end.status != "finished" or task.force or end.score != scored_by(task.config.score):
+            return False
+        return self._is_whole() if end.finished_whole else task.config.maps == "none"
+
+    def run(self) -> Outcome:
+        """Runs the cell, or only scores it again where its predictions stand.
+
+        Returns:
+            How it ended. A method that raises makes a failed cell, not an exception.
+
+        Raises:
+            OSError: The results cannot be written.
+        """
+        task = self.task
+        try:
+            end = task.store.read()
+            if end is not None and end.finished_whole and not task.force and self._is_whole():
+                self.rescore(end)
+                return Outcome(task.cell, "kept")
+            task.begin()
+            if task.cell.external:
+                return self.finish(take_in(task.config, task.cell, self.dataset, task.store, self._progress))
+            with PeakMemory(task.cell.device) as memory:
+                method, measured = self.fit()
+                seconds = [self.predict_missing(method, split) for split in PREDICTED]
+            return self.finish(measured.model_copy(update=memory.measured | {"predict_ms": seconds[-1]}))
+        except Exception as error:
+            return fail_cell(task, error)
+        finally:
+            gc.collect()
+
+    def fit(self) -> Fitted:
+        """Fits the method on the training images.
+
+        Raises:
+            DiagnosticError: The method's diagnostics break the contract.
+            Exception: Whatever the method raises.
+        """
+        cell = self.task.cell
+        seed_everything(cell.seed)
+        method = build_run_method(self.task.config, parse_method(cell.method), cell.device, cell.seed)
+        method.progress = self._progress
+        clock = _Clock(method)
+        train = clock.images(self.dataset, self.dataset.cases("train"), cell.size)
+        self._progress("fit", 0, 0)
+        start = clock.now()
+        method.fit(train)
+        synchronize(cell.device)
+        seconds = clock.now() - start
+        diagnostics = _check_diagnostics(method.diagnostics(), cell)
+        self.warm_up(method)
+        measured = Measurements(fit_seconds=seconds, calibration_ms=calibrate(cell.device), diagnostics=diagnostics)
+        return Fitted(method, measured)
+
+    def warm_up(self, method: Method) -> None:
+        """Predicts an image for nothing: the first one pays for what later ones find ready."""
+        if not method.transductive:
+            first = self.dataset.load(self.dataset.cases("train")[0]).image
+            method.predict(frame_image(first, self.task.cell.size))
+
+    def predict_missing(self, method: Method, split: Split) -> float:
+        """Predicts the cases of a split that have no undamaged prediction yet.
+
+        Returns:
+            Milliseconds per image: the median, or the mean of a transductive method.
+
+        Raises:
+            PredictionError: A prediction breaks the contract.
+            Exception: Whatever the method raises.
+        """
+        cases = self.dataset.cases(split)
+        there = self.task.store.intact(split, [case.id for case in cases])
+        missing = [case for case in cases if case.id not in there]
+        if missing and method.transductive:  # its predictions hang together: all or none
+            missing = list(cases)
+        seconds = self.predict(method, missing, len(cases))
+        if method.transductive:
+            return 1000 * seconds / len(missing) if missing else float("nan")
+        return self.median_ms(split)
+
+    def predict(self, method: Method, cases: Sequence[Case], total: int) -> float:
+        """Predicts cases of one split and keeps each prediction as soon as it is made; returns the seconds it took.
+
+        Args:
+            method: Fitted.
+            cases: Those to predict.
+            total: How many cases the split has, for the progress.
+
+        Raises:
+            PredictionError: A prediction breaks the contract.
+            Exception: Whatever the method raises.
+        """
+        cell, clock = self.task.cell, _Clock(method)
+        predictions = iter(method.predict_many(clock.images(self.dataset, cases, cell.size)))
+        taken = 0.0
+        for done, case in enumerate(cases, start=total - len(cases) + 1):
+            start = clock.now()
+            prediction = next(predictions, None)
+            synchronize(cell.device)
+            seconds = clock.now() - start
+            taken += seconds
+            if prediction is None:
+                raise PredictionError(
+                    f"{cell.method} made no prediction for the case {case.id} ({case.split}) and those behind it."
+                )
+            checked = _check(prediction, cell, case)
+            stored = StoredPrediction(checked, float("nan") if method.transductive else seconds)
+            self.task.store.write_prediction(case.split, case.id, stored, cell.maps)
+            self._progress(f"predict {case.split}", done, total)
+        return taken
+
+    def median_ms(self, split: Split) -> float:
+        """The median of the milliseconds that the stored predictions of a split took; NaN without any."""
+        store = self.task.store
+        times = [store.read_prediction(split, case.id).seconds for case in self.dataset.cases(split)]
+        return 1000 * float(np.median(times)) if times else float("nan")
+
+    def finish(self, measured: Measurements) -> Outcome:
+        """Scores the predictions and ends the cell.
+
+        Args:
+            measured: The measurements from while the method ran.
+
+        Raises:
+            ResultsError: A prediction is damaged.
+            ScoringError: A map holds NaN or infinity.
+        """
+        task = self.task
+        task.store.write_tables(self.tables(measured))
+        if task.config.maps == "none":
+            task.store.drop_predictions()
+        # A run's record tells of its last invocation; a cell's, of the machine that measured it.
+        machine = environment(task.cell.device, task.command) | {"cells_at_once": task.at_once}
+        here = {"finished": now(), "environment": machine}
+        end = {"status": "finished", "maps": task.config.maps, "score": scored_by(task.config.score)}
+        task.store.write(CellRecord(**measured.content() | end | here))
+        return Outcome(task.cell, "finished")
+
+    def rescore(self, end: CellRecord) -> None:
+        """Scores a finished cell again, as the run is asked to now.
+
+        Args:
+            end: How it ended.
+
+        Raises:
+            ResultsError: A prediction is damaged.
+            ScoringError: A map holds NaN or infinity.
+        """
+        self.task.store.write_tables(self.tables(end))
+        self.task.store.write(end.model_copy(update={"score": scored_by(self.task.config.score)}))
+
+    def tables(self, measured: Measurements) -> CellTables:
+        """Computes the cell's tables from its stored predictions.
+
+        Args:
+            measured: The measurements from while the method ran.
+
+        Raises:
+            ResultsError: A prediction is damaged.
+            ScoringError: A map holds NaN or infinity.
+        """
+        cell, store, score = self.task.cell, self.task.store, self.task.config.score
+        if cell.dataset not in self._truths:  # cells come dataset by dataset, and one set of masks in memory is enough
+            self._truths.clear()
+            self._progress("reading lesion masks", 0, 0)
+            self._truths[cell.dataset] = load_truths(self.dataset, PREDICTED, cell.size, score)
+        self._progress("score", 0, 0)
+        chosen: Truths = self._truths[cell.dataset]
+        if cell.external:
+            chosen = {
+                split: one.of(store.intact(split, [case.id for case in one.cases])) for split, one in chosen.items()
+            }
+        predictions: Predictions = {split: store.predictions(split, one.ids) for split, one in chosen.items()}
+        lacking = {"maps", "scores"} - set(cell.options["given"]) if cell.external else ()
+        return score_cell(identity(cell), chosen, predictions, score, measured, lacking)
+
+    def _is_whole(self) -> bool:
+        """Whether every prediction of the cell is there and undamaged."""
+        self._progress("checking predictions", 0, 0)
+        ids = {split: {case.id for case in self.dataset.cases(split)} for split in PREDICTED}
+        found = {split: self.task.store.intact(split, of_split) for split, of_split in ids.items()}
+        if self.task.cell.external:
+            return {split: len(of_split) for split, of_split in found.items()} == self.task.cell.options["cases"]
+        return found == ids
+
+
+class _Clock:
+    """Seconds that count as a method's work: without those for reading images, with those that its cache spared."""
+
+    def __init__(self, method: Method) -> None:
+        self._method = method
+        self._reading = 0.0
+
+    def now(self) -> float:
+        return time.perf_counter() - self._reading + self._method.saved_seconds
+
+    def images(self, dataset: Dataset, cases: Sequence[Case], size: int) -> Sequence[np.ndarray]:
+        """Images of cases in the run's frame; the time that reading them takes does not count."""
+
+        def read(position: int) -> np.ndarray:
+            start = time.perf_counter()
+            image = frame_image(dataset.load(cases[position]).image, size)
+            self._reading += time.perf_counter() - start
+            return image
+
+        return LazySequence(len(cases), read)
+
+
+def _check(prediction: Prediction, cell: Cell, case: Case) -> Prediction:
+    """Holds a prediction to the contract."""
+    problem = prediction_problem(prediction, cell.size)
+    if problem:
+        raise PredictionError(f"{cell.method} on the case {case.id}: {problem}")
+    return replace(prediction, anomaly_map=np.asarray(prediction.anomaly_map, dtype=np.float32))
+
+
+def _check_diagnostics(diagnostics: Sequence[Diagnostic], cell: Cell) -> tuple[Diagnostic, ...]:
+    """Holds diagnostics to the contract and makes them fit for a record."""
+    problem = diagnostics_problem(diagnostics, METRICS)
+    if problem:
+        raise DiagnosticError(f"{cell.method} {problem}")
+    return tuple(replace(one, value=float(one.value)) for one in diagnostics)  # JSON knows no numpy

@@ -1,0 +1,106 @@
+"""Files of a results folder, on a disk or anywhere that fsspec reaches: their names, records and tables."""
+
+import hashlib
+import io
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from upath import UPath
+
+from ..harness.api import BenchError
+from ..harness.files import PLAIN, write_whole
+from ..harness.paths import DEVICES
+
+_LONGEST = 80  # characters of a slug
+_DIGITS = 10  # of its hash
+_SAFE = re.compile(r"[a-z0-9_+=]([a-z0-9_.+=-]*[a-z0-9_+=-])?")
+_HASHED = re.compile(rf"-[0-9a-f]{{{_DIGITS}}}$")  # as another text's slug may end
+
+
+class ResultsError(BenchError):
+    """A results folder that cannot be written, or that holds no such run."""
+
+
+def slug(text: str) -> str:
+    """Makes a file name of any text: another one for every text, also where upper and lower case are the same.
+
+    Text that can be a file name everywhere stays as it is: lower-case letters, digits and `_.+=-`, at most 80 of them.
+    Any other text is cleaned, shortened, and ends in a hash of all of it. Room is left for what callers put around it.
+    """
+    if _SAFE.fullmatch(text) and len(text) <= _LONGEST and not (_HASHED.search(text) or DEVICES.search(text)):
+        return text
+    digest = hashlib.sha256(text.encode(errors="surrogatepass")).hexdigest()
+    return DEVICES.sub(r"\1_\2", readable(text, _LONGEST - _DIGITS - 1)) + f"-{digest[:_DIGITS]}"
+
+
+def hash_of(content: Any) -> str:
+    """SHA-256 (hex) of content as JSON, whatever the order of its keys."""
+    return hashlib.sha256(json.dumps(content, sort_keys=True, default=str).encode()).hexdigest()
+
+
+def readable(text: str, length: int) -> str:
+    """By what a reader knows a text in a file name that is unique for other reasons; at most `length` characters."""
+    return re.sub(r"[^A-Za-z0-9_.+=-]+", "_", text).strip("_.").lstrip("_.-")[:length] or "data"
+
+
+def write_file(path: Path | UPath, content: bytes | str) -> None:
+    """Writes a file so that a reader, now or after a crash, sees all of it or none; text in UTF-8.
+
+    Raises:
+        OSError: A file of this machine cannot be written; `filename` is its path.
+        ResultsError: An object store does not take it.
+    """
+    if isinstance(path, Path):
+        return write_whole(path, content)
+    try:
+        # An object store shows an object when all of it is there.
+        path.write_bytes(content.encode(errors=PLAIN) if isinstance(content, str) else content)
+    except Exception as error:  # the client of each kind of store has errors of its own
+        raise ResultsError(
+            f"{path} cannot be written: {error}. What is finished is kept; the same command goes on."
+        ) from error
+
+
+def write_json(path: Path | UPath, content: dict[str, Any]) -> None:
+    """Writes a record, whole or not at all."""
+    text = json.dumps(content, indent=2, ensure_ascii=False) + "\n"
+    # In JSON, \udcNN is the byte of a path that is not UTF-8, which a reader gets back.
+    write_file(path, text.encode(errors="backslashreplace"))
+
+
+def read_json(path: Path | UPath) -> dict[str, Any] | None:
+    """Reads a record; `None` when it is missing or damaged."""
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (FileNotFoundError, ValueError):  # neither JSON nor, perhaps, text
+        return None
+
+
+def to_parquet(table: pd.DataFrame) -> bytes:
+    """A table as the content of a Parquet file, without its index."""
+    buffer = io.BytesIO()
+    table.to_parquet(buffer, index=False)
+    return buffer.getvalue()
+
+
+def to_csv(table: pd.DataFrame) -> bytes:
+    """A table as the content of a CSV file in UTF-8, without its index."""
+    return table.to_csv(index=False).encode(errors=PLAIN)
+
+
+def read_parquet(path: UPath) -> pd.DataFrame:
+    """Reads a table of a run or a cell.
+
+    Raises:
+        ResultsError: It is damaged; the text names the file.
+    """
+    content = path.read_bytes()
+    try:
+        return pd.read_parquet(io.BytesIO(content))
+    except Exception as error:  # damaged bytes make pyarrow raise several kinds
+        raise ResultsError(
+            f"The table {path} cannot be read ({error}). bench score computes it again from the predictions."
+        ) from error
