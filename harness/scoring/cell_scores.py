@@ -17,7 +17,7 @@ from ...results.record import Measurements
 from ...results.tables import CASES, CURVES, SCORES, CellTables, curve_convention, table
 from ..api import Diagnostic, Split
 from ..config import ScoreConfig
-from .decisions import NO_POLICY, Decision, decide
+from .decisions import NO_POLICY, Decision, PolicyColumns, decide
 from .functions import OF_MASK, OF_PIXELS
 from .intervals import Interval, PatientCurves, auroc_interval, mean_interval
 from .masks import MaskScores, Overlap, lesion_size
@@ -95,7 +95,7 @@ def score_cell(
     rows += [_image_auroc(test, stored, lacking), *of_method]
     rows += [_score(columns, "dice", NAN, 0) | {"note": f"left out: {why}"} for columns, why in left_out]
     cases: list[dict[str, Any]] = []
-    dice = {decision.columns["policy"]: _column(one, "dice") for decision, one in zip(decisions, masks, strict=True)}
+    dice = {decision.columns.policy: _column(one, "dice") for decision, one in zip(decisions, masks, strict=True)}
     for decision, of_policy in zip(decisions, masks, strict=True):
         rows += _mask_scores(decision, test, of_policy, dice.get("oracle_dice"))
         rows.append(_valid_dice(decision, truths["valid"], predictions["valid"], scanned["valid"].own_masks))
@@ -115,7 +115,7 @@ def _scores_table(
 ) -> pd.DataFrame:
     """Names the cell in every row, and the convention in those that have none yet: the metric's and the threshold's."""
     of_metric = {name: one.convention_of(config.mask_edges, config.padding) for name, one in METRICS.items()}
-    of_policy = {decision.columns["policy"]: decision.convention for decision in decisions}
+    of_policy = {decision.columns.policy: decision.convention for decision in decisions}
     told = []
     for row in rows:
         parts = [of_metric.get(row["metric"], ""), of_policy.get(row["policy"], "")]
@@ -210,7 +210,8 @@ def _image_auroc(test: SplitTruths, stored: Sequence[StoredPrediction], lacking:
 
 def _left_out(row: dict[str, Any], why: str) -> dict[str, Any]:
     """The same score without a value."""
-    return _score({name: row[name] for name in NO_POLICY}, row["metric"], NAN, 0) | {"note": f"left out: {why}"}
+    columns = PolicyColumns(**{name: row[name] for name in PolicyColumns._fields})
+    return _score(columns, row["metric"], NAN, 0) | {"note": f"left out: {why}"}
 
 
 def _nothing(image: Mapping[str, float]) -> dict[str, float]:
@@ -245,7 +246,7 @@ def _mask_scores(
     """
     images = {"all": True, "anomalous": _column(masks, "truth_px") > 0, "normal": test.labels == 0}
     values = {name: np.where(images[METRICS[name].images], _column(masks, name), NAN) for name in OF_MASK}
-    if oracle is not None and not decision.columns["oracle"]:
+    if oracle is not None and not decision.columns.oracle:
         values = {"dice": values["dice"], "regret": oracle - values["dice"]} | values
     rows = [_mean(decision.columns, name, value, test.patients) for name, value in values.items()]
     # Each lesion counts the same: a case's share of hits, once for each of its lesions.
@@ -274,7 +275,7 @@ def _column(masks: Sequence[Mapping[str, Any]], name: str) -> np.ndarray:
     return np.array([one[name] for one in masks], float)
 
 
-def _mean(columns: dict[str, Any], metric: str, values: np.ndarray, patients: Sequence[str]) -> dict[str, Any]:
+def _mean(columns: PolicyColumns, metric: str, values: np.ndarray, patients: Sequence[str]) -> dict[str, Any]:
     """A mean over what is not NaN, with its interval over patients."""
     kept = ~np.isnan(values)
     mean = float(values[kept].mean()) if kept.any() else NAN
@@ -282,9 +283,9 @@ def _mean(columns: dict[str, Any], metric: str, values: np.ndarray, patients: Se
 
 
 def _score(
-    columns: dict[str, Any], metric: str, value: float, n: int, interval: Interval | None = None
+    columns: PolicyColumns, metric: str, value: float, n: int, interval: Interval | None = None
 ) -> dict[str, Any]:
-    return columns | {
+    return columns._asdict() | {
         "metric": metric,
         "value": value,
         "ci_low": interval.low if interval else NAN,
@@ -310,7 +311,7 @@ def _case_rows(
     for index, (case, numbers) in enumerate(zip(test.cases, masks, strict=True)):
         prediction = stored[index].prediction
         yield (
-            decision.columns
+            decision.columns._asdict()
             | scanned.images[index]
             | numbers
             | {
@@ -330,7 +331,7 @@ def _curve_rows(split: Split, scanned: Scanned, decisions: Sequence[Decision]) -
     ranking, pooled = scanned.ranking, scanned.pooled
     if not ranking.positives:
         return []
-    chosen = [decision.columns["threshold"] for decision in decisions]
+    chosen = [decision.columns.threshold for decision in decisions]
     best = scanned.dice.best()[0]
     marks = np.array([one for one in [*chosen, best] if np.isfinite(one)])
     thresholds = np.unique(np.concatenate([_spread(ranking, CURVE_THRESHOLDS).astype(float), marks]))[::-1]

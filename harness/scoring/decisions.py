@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import NamedTuple, cast
 
 import numpy as np
 
@@ -23,8 +23,25 @@ from .policies import Fixed
 from .scanning import Scanned
 from .tally import rounded_up
 
-NO_POLICY = {"policy": "none", "looks_at": "nothing", "oracle": False, "threshold": float("nan")}
-OWN = NO_POLICY | {"policy": "own"}
+
+class PolicyColumns(NamedTuple):
+    """The columns that name a policy in the tables.
+
+    Attributes:
+        policy: Its name with its options; `own` for the method's own masks, `none` for a score without any mask.
+        looks_at: What it may see, as on the policy.
+        oracle: Whether it sees the masks of the test images.
+        threshold: Its threshold where all images have the same one; otherwise NaN.
+    """
+
+    policy: str
+    looks_at: str = "nothing"
+    oracle: bool = False
+    threshold: float = float("nan")
+
+
+NO_POLICY = PolicyColumns("none")
+OWN = PolicyColumns("own")
 
 
 @dataclass(frozen=True)
@@ -38,7 +55,7 @@ class Decision:
         convention: How exactly they were chosen.
     """
 
-    columns: dict[str, Any]
+    columns: PolicyColumns
     thresholds: Mapping[Split, np.ndarray] | None
     convention: str = ""
 
@@ -55,7 +72,7 @@ class Decision:
 
 def decide(
     scanned: Mapping[Split, Scanned], asked: Iterable[Spec], fixed_threshold: float | None
-) -> tuple[list[Decision], list[tuple[dict[str, Any], str]]]:
+) -> tuple[list[Decision], list[tuple[PolicyColumns, str]]]:
     """Lets policies choose, built in and from plugins.
 
     Args:
@@ -72,11 +89,11 @@ def decide(
     decided = [Decision(OWN, None)] if scanned["test"].own_masks else []
     left_out = []
     for name, policy in policies.items():
-        columns = NO_POLICY | {"policy": name}
+        columns = PolicyColumns(name)
         try:
             if isinstance(policy, UsageError):
                 raise policy
-            columns |= {"looks_at": policy.looks_at, "oracle": policy.looks_at == "oracle"}
+            columns = PolicyColumns(name, policy.looks_at, policy.looks_at == "oracle")
             thresholds, convention = _choose(policy, scanned), str(policy.convention)
         except BenchError as reason:
             left_out.append((columns, str(reason)))
@@ -88,8 +105,8 @@ def decide(
                 if isinstance(policy, ImagePolicy) or not len(thresholds["test"])
                 else float(thresholds["test"][0])
             )
-            decided.append(Decision(columns | {"threshold": common}, thresholds, convention))
-    return sorted(decided, key=lambda one: one.columns["oracle"]), left_out
+            decided.append(Decision(columns._replace(threshold=common), thresholds, convention))
+    return sorted(decided, key=lambda one: one.columns.oracle), left_out
 
 
 def _choose(policy: ThresholdPolicy, scanned: Mapping[Split, Scanned]) -> Mapping[Split, np.ndarray]:
