@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from ..harness.api import DataError, Split, VolumeGrid
 from ..harness.files import write_whole
-from .nifti import Volume
+from .nifti import Volume, load_nibabel
 
 GEOMETRY_FILE = "volumes.json"
 """The file beside a dataset's slices that keeps the geometry of their volumes."""
@@ -130,11 +130,9 @@ class VolumeGeometry(BaseModel, VolumeGrid):
 
     def _stored(self, voxels: np.ndarray) -> Any:
         """An image of voxels that are turned to right, anterior, superior."""
-        import nibabel
-        from nibabel.orientations import apply_orientation, ornt_transform
-
-        body = np.array([[axis, 1] for axis in range(3)])
-        stored = apply_orientation(voxels, ornt_transform(body, np.array(self.orientation)))
+        nibabel = load_nibabel()
+        turn = nibabel.orientations.ornt_transform(np.array([[axis, 1] for axis in range(3)]), self.orientation)
+        stored = nibabel.orientations.apply_orientation(voxels, turn)
         header = nibabel.Nifti1Header()
         header.set_data_dtype(stored.dtype)
         header.set_data_shape(stored.shape)

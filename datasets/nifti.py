@@ -18,7 +18,20 @@ _SHOWN = 5  # values of a wrong label volume
 
 
 class MissingNibabelError(BenchError):
-    """The extra that reads volumes is not installed."""
+    """The extra that reads and writes volumes is not installed."""
+
+
+def load_nibabel() -> Any:
+    """The module `nibabel`, which an extra brings.
+
+    Raises:
+        MissingNibabelError: It is not installed.
+    """
+    try:
+        import nibabel
+    except ImportError as error:
+        raise MissingNibabelError("NIfTI volumes need nibabel: pip install 'miasbench[nifti]'.") from error
+    return nibabel
 
 
 class Volume:
@@ -36,10 +49,7 @@ class Volume:
     """
 
     def __init__(self, path: Path) -> None:
-        try:
-            import nibabel
-        except ImportError as error:
-            raise MissingNibabelError("NIfTI volumes are read by nibabel: pip install 'miasbench[nifti]'.") from error
+        nibabel = load_nibabel()
         if path.is_symlink() and not path.exists():
             raise DataError(
                 f"{path} is a link to {path.readlink()}, which is not there. Fetch it (datalad get), or copy it."

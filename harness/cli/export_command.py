@@ -8,7 +8,7 @@ from upath import UPath
 
 from .options import MOVED, RESULTS, RUN, LocalPath, complete_policy
 
-_KINDS = ("predictions", "images", "coco", "overlays")
+_KINDS = ("predictions", "images", "volumes", "coco", "overlays")
 
 
 @click.command(
@@ -16,6 +16,7 @@ _KINDS = ("predictions", "images", "coco", "overlays")
 Examples:
   bench export latest --out their_copy
   bench export latest --out masks --as images --as coco --method mias_sam
+  bench export latest --out for_the_viewer --as volumes
   bench export latest --out slides --as overlays --policy valid_dice
 """,
 )
@@ -30,7 +31,8 @@ Examples:
     default=("predictions",),
     show_default=True,
     help="What to write: predictions for bench import; images, masks (PNG) and maps (TIFF) in the pixels of the "
-    "original images; coco, one JSON of the masks; overlays, pictures for slides. May be repeated.",
+    "original images; volumes, masks and maps as NIfTI on the grid of the original volumes; coco, one JSON of the "
+    "masks; overlays, pictures for slides. May be repeated.",
 )
 @click.option("--method", metavar="NAME", help="Only this method.  [default: all]")
 @click.option("--of", "dataset", metavar="NAME", help="Only this dataset.  [default: all]")

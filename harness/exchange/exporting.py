@@ -29,6 +29,11 @@ def file_names(ids: Sequence[str]) -> dict[str, str]:
     return {one: one if _SAFE.fullmatch(one) and folded.count(one.casefold()) == 1 else slug(one) for one in ids}
 
 
+def given_parts(cell: Cell) -> set[str]:
+    """What a cell really has of `maps` and `scores`: what predictions from elsewhere lack is stored as if it was 0."""
+    return set(cell.options["given"]) if cell.external else {"maps", "scores"}
+
+
 def write_predictions(
     folder: Path, cell: Cell, end: CellRecord, store: CellStore, dataset: Dataset, progress: Progress
 ) -> list[Path]:
@@ -51,7 +56,7 @@ def write_predictions(
         ResultsError: A prediction is damaged.
         OSError: A file cannot be written.
     """
-    given: set[str] = set(cell.options["given"]) if cell.external else {"maps", "scores"}
+    given = given_parts(cell)
     files, scores, table = [], [("split", "case", "score")], [("split", "case", "map", "mask")]
     for split in PREDICTED:
         there = store.intact(split, [case.id for case in dataset.cases(split)])

@@ -4,7 +4,7 @@ import json
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, get_args
+from typing import Literal, cast, get_args
 
 import numpy as np
 import pandas as pd
@@ -17,11 +17,20 @@ from ...results.tables import HEADLINE, masks_by
 from ..analysis.recorded import NOWHERE_ELSE, all_recorded_datasets
 from ..api import Case, Dataset, Progress, UsageError
 from ..data.frame import unframe
-from ..exchange.exporting import coco, file_names, write_map, write_mask, write_overlay, write_predictions
+from ..exchange.exporting import (
+    coco,
+    file_names,
+    given_parts,
+    write_map,
+    write_mask,
+    write_overlay,
+    write_predictions,
+)
+from ..exchange.volumes import volume_grids, write_map_volume, write_mask_volume
 from ..files import write_whole
 from ..specs import suggest
 
-ExportKind = Literal["predictions", "images", "coco", "overlays"]
+ExportKind = Literal["predictions", "images", "volumes", "coco", "overlays"]
 KINDS: tuple[ExportKind, ...] = get_args(ExportKind)
 
 
@@ -66,8 +75,9 @@ def export_run(
         store: The run.
         out: Where the folders go.
         kinds: `predictions` is the folder that `bench import` reads, in the run's frame; `images` are masks as PNG and
-            maps as TIFF in the pixels of the original images; `coco` is one JSON of the same masks; `overlays` are
-            images with mask and lesion drawn on them. All but the first are of the test split.
+            maps as TIFF in the pixels of the original images; `volumes` are the same as NIfTI, a mask and a map for
+            each volume, on its own grid; `coco` is one JSON of the same masks; `overlays` are images with mask and
+            lesion drawn on them. All but the first are of the test split.
         method: Only this method; by default all, likewise `dataset` and `seed`.
         dataset: Only this dataset.
         seed: Only this seed.
@@ -79,7 +89,8 @@ def export_run(
         The folders.
 
     Raises:
-        UsageError: No cell fits, there are no masks by this policy, or predictions were not kept.
+        UsageError: No cell fits, there are no masks by this policy, predictions were not kept, or volumes are asked for
+            and the grid of one is not known.
         DataError: A dataset is not where it was.
         ResultsError: A prediction is damaged.
         OSError: A file cannot be written.
@@ -88,6 +99,9 @@ def export_run(
         raise UsageError(f"{unknown[0]!r} is nothing that can be exported. {suggest(unknown[0], KINDS)}")
     cells = _chosen(store, {"method": method, "dataset": dataset, "seed": seed})
     datasets = all_recorded_datasets(store, moved)
+    if "volumes" in kinds:  # before anything is written
+        for name in dict.fromkeys(cell.dataset for cell in cells):
+            volume_grids(datasets[name], datasets[name].cases("test"))
     cases = store.cases()
     folders = []
     for cell in cells:
@@ -109,8 +123,11 @@ def export_run(
             )
         if "predictions" in kinds:
             write_predictions(folder, cell, end, cell_store, of_dataset, progress)
-        if wanted:
-            _write_images(folder, wanted, _test_images(cell_store, of_dataset, rows), progress)
+        if "volumes" in wanted:
+            _write_volumes(folder / "volumes", cell, cell_store, of_dataset, rows, progress)
+        if set(wanted) - {"volumes"}:
+            maps = "maps" in given_parts(cell)
+            _write_images(folder, wanted, _test_images(cell_store, of_dataset, rows), maps, progress)
         folders.append(folder)
     return folders
 
@@ -145,13 +162,42 @@ def _test_images(store: CellStore, dataset: Dataset, rows: pd.DataFrame) -> Iter
         )
 
 
-def _write_images(folder: Path, kinds: Collection[str], images: Iterator[_TestImage], progress: Progress) -> None:
+def _write_volumes(
+    folder: Path, cell: Cell, store: CellStore, dataset: Dataset, rows: pd.DataFrame, progress: Progress
+) -> None:
+    """Writes a mask and, where there are maps, a map for each volume. One volume at a time is in memory."""
+    there = store.intact("test", [case.id for case in dataset.cases("test")])
+    of_volume: dict[str, list[Case]] = {}
+    for case in dataset.cases("test"):
+        if case.id in there:
+            of_volume.setdefault(str(case.volume), []).append(case)
+    grids = volume_grids(dataset, dataset.cases("test"))
+    by_case = rows.set_index("case")
+    for done, (volume, name) in enumerate(file_names(list(of_volume)).items(), start=1):
+        grid = grids[volume]
+        masks: dict[int, np.ndarray] = {}
+        maps: dict[int, np.ndarray] = {}
+        for case in of_volume[volume]:
+            stored, position = store.read_prediction("test", case.id), cast(int, case.position)
+            mask, _ = mask_by(stored, by_case.loc[case.id].to_dict())
+            masks[position] = unframe(mask, grid.slice_shape)
+            maps[position] = unframe(stored.prediction.anomaly_map, grid.slice_shape)
+        write_mask_volume(folder / f"{name}_mask.nii.gz", grid, masks)
+        if "maps" in given_parts(cell):
+            write_map_volume(folder / f"{name}_map.nii.gz", grid, maps)
+        progress("exporting volumes", done, len(of_volume))
+
+
+def _write_images(
+    folder: Path, kinds: Collection[str], images: Iterator[_TestImage], maps: bool, progress: Progress
+) -> None:
     segmented: list[tuple[str, np.ndarray, float]] = []
     for done, one in enumerate(images, start=1):
         progress("exporting images", done, 0)
         if "images" in kinds:
             write_mask(folder / "original" / "masks" / f"{one.name}.png", one.mask)
-            write_map(folder / "original" / "maps" / f"{one.name}.tif", one.anomaly_map)
+            if maps:
+                write_map(folder / "original" / "maps" / f"{one.name}.tif", one.anomaly_map)
         if "overlays" in kinds:
             write_overlay(folder / "overlays" / f"{one.name}.png", one.image, one.mask, one.truth)
         segmented.append((Path(one.case.image).name or one.name, one.mask, one.score))

@@ -201,7 +201,8 @@ class Run:
         Args:
             out: The folder to write to; each cell has a folder in it.
             kinds: `predictions` (what `import_predictions` reads), `images` (masks and maps in the pixels of the
-                original images), `coco` (masks as JSON) and `overlays` (pictures for slides).
+                original images), `volumes` (the same as NIfTI, on the grid of the original volumes), `coco` (masks as
+                JSON) and `overlays` (pictures for slides).
             method: Only this method; by default all, likewise `dataset` and `seed`.
             dataset: Only this dataset.
             seed: Only this seed.
@@ -211,7 +212,7 @@ class Run:
             The folders.
 
         Raises:
-            UsageError: No cell fits, or its predictions were not kept.
+            UsageError: No cell fits, its predictions were not kept, or the grid of a volume is not known.
             DataError: A dataset is not where it was.
         """
         with stage_status() as progress:

@@ -432,21 +432,24 @@ def test_masks_and_maps_are_brought_back_to_the_pixels_of_the_images(tmp_path: P
     """Of an image that is not square, a mask that is the lesion itself comes back as the lesion."""
     tall = "phantom_retina_oct:train=3,valid=2,test=4"
     dataset = _opened(tall)
+    for kind in ("maps", "masks"):
+        (tmp_path / "theirs" / kind / "test").mkdir(parents=True)
     for case in dataset.cases("test"):
-        path = tmp_path / "theirs" / "masks" / "test" / f"{case.id}.png"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        Image.fromarray(dataset.load(case).mask).save(path)
+        image, mask = dataset.load(case)
+        Image.fromarray(mask).save(tmp_path / "theirs" / "masks" / "test" / f"{case.id}.png")
+        np.save(tmp_path / "theirs" / "maps" / "test" / f"{case.id}.npy", image / np.float32(7))
     side = max(dataset.load(dataset.cases("test")[0]).mask.shape)
-    made = taken_in(tmp_path / "theirs", tmp_path, dataset=tall, seen=["normal"], size=side)
+    made = taken_in(tmp_path / "theirs", tmp_path, dataset=tall, seen=["normal"], higher_is="anomalous", size=side)
     folder = made.export(tmp_path / "out", ["images", "coco", "overlays"])[0]
     coco = json.loads((folder / "coco.json").read_text())
     areas = {one["image_id"]: one["area"] for one in coco["annotations"]}
     for number, case in enumerate(dataset.cases("test"), start=1):
-        truth = dataset.load(case).mask
+        grey, truth = dataset.load(case)
         with Image.open(folder / "original" / "masks" / f"{case.id}.png") as image:
             np.testing.assert_array_equal(np.asarray(image) > 0, truth)
         with Image.open(folder / "original" / "maps" / f"{case.id}.tif") as image:
-            assert (image.mode, image.size) == ("F", truth.shape[::-1])
+            assert image.mode == "F"
+            np.testing.assert_array_equal(np.asarray(image), grey / np.float32(7))
         with Image.open(folder / "overlays" / f"{case.id}.png") as image:
             assert (image.mode, image.size) == ("RGB", truth.shape[::-1])
         assert areas.get(number, 0) == truth.sum()
