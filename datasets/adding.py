@@ -12,8 +12,52 @@ from .bmad import NAMES, belongs_to
 from .card import CardFile
 from .folder import open_folder
 from .splitting import SplitRule
-from .volume_files import explain_volumes, find_volume, has_volumes
+from .volume_files import VolumePairs, explain_volumes, find_volume, has_volumes, pair_volumes
+from .volume_layouts import patient_folders
+from .volume_patterns import match_volumes
 from .volumes import Slicing, slice_volumes
+
+
+def find_volumes(
+    path: Path, images: str | None = None, masks: Path | None = None, channel: str | None = None
+) -> VolumePairs | None:
+    """The NIfTI volumes that a user means, with their masks.
+
+    Args:
+        path: A folder of volumes, or one around folders of patients.
+        images: A pattern of the volumes in that folder, where their names are neither BraTS's nor BIDS's.
+        masks: The folder of the masks, or, beside a pattern of volumes, the pattern of the masks.
+        channel: Which volumes are taken, where a patient has several.
+
+    Returns:
+        `None` where nothing is said of volumes and none are recognised, as for pictures and archives.
+
+    Raises:
+        UsageError: The path has volumes, and it is not said which are masks, or which are taken.
+        DataError: There is nothing at the path, or volumes and masks do not pair.
+    """
+    if not path.exists():
+        raise DataError(f"There is nothing at {path}.")
+    if images is not None and (masks is None or channel is not None):
+        option = "--channel chooses among recognised names" if masks else "--images PATTERN goes with --masks PATTERN"
+        raise UsageError(f"{option}: say with both patterns, --images and --masks, which files are volumes and masks.")
+    if not path.is_dir():
+        if masks is not None:
+            raise UsageError(f"{path} is no folder of volumes. Unpack the archive first, and give its folder.")
+        return None
+    if images is not None:
+        return match_volumes(path, images, str(masks))
+    if masks is None and has_volumes(path):
+        raise UsageError(f"{path} holds NIfTI volumes: say with --masks where the masks of their lesions are.")
+    if masks is None:
+        return patient_folders(path, channel)
+    if not masks.is_dir():
+        raise UsageError(f"--masks goes with volumes, and says in which folder their masks are: {masks} is none.")
+    if not has_volumes(path):
+        raise UsageError(
+            f"--masks goes with volumes: {path} has none (.nii, .nii.gz). {explain_volumes(path)}".rstrip()
+        )
+    return pair_volumes(path, masks, channel)
 
 
 def add_dataset(
@@ -21,7 +65,7 @@ def add_dataset(
     path: Path,
     data_root: Path,
     progress: Progress = lambda *_: None,
-    masks: Path | None = None,
+    volumes: VolumePairs | None = None,
     slicing: Slicing | None = None,
     rule: SplitRule | None = None,
 ) -> Path:
@@ -33,10 +77,10 @@ def add_dataset(
 
     Args:
         name: Letters, digits, `_` and `-`.
-        path: A folder in a known layout, an archive of one, or a folder of NIfTI volumes.
+        path: A folder in a known layout, an archive of one, or a folder around NIfTI volumes.
         data_root: Where datasets are.
         progress: Told how far unpacking or slicing is.
-        masks: The folder of the volumes' masks.
+        volumes: The volumes in it.
         slicing: How volumes become slices.
         rule: How their patients are dealt out to the splits.
 
@@ -50,7 +94,6 @@ def add_dataset(
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_-]{0,99}", name):
         raise UsageError(f"{name!r} cannot be a name: it is to be of letters, digits, _ and -, at most 100 of them.")
     card, folder, path = data_root / f"{name}.yaml", data_root / name, Path(expanded(path))
-    masks = masks and Path(expanded(masks))
     if card.exists() or folder.exists() or folder.is_symlink():
         there = card if card.exists() else folder
         raise UsageError(f"{name} is registered already: {there}. Remove that, or choose another name.")
@@ -61,23 +104,16 @@ def add_dataset(
             f"{path} is neither a folder nor an archive that can be unpacked ({', '.join(ARCHIVE_ENDINGS)}). Unpack "
             f"others yourself, and add the folder. A card (.yaml) needs no name: --dataset {path}."
         )
-    if masks is None and has_volumes(path):
-        raise UsageError(f"{path} holds NIfTI volumes: say with --masks where the masks of their lesions are.")
-    if masks is not None and not masks.is_dir():
-        raise UsageError(f"--masks goes with volumes, and says in which folder their masks are: {masks} is none.")
-    if masks is not None and not has_volumes(path):
-        reason = explain_volumes(path) if path.is_dir() else "Unpack the archive first, and give its folder."
-        raise UsageError(f"--masks goes with volumes: {path} has none (.nii, .nii.gz). {reason}".rstrip())
-    if masks is not None and name in NAMES:
+    if volumes is not None and name in NAMES:
         raise UsageError(
             f"{name} is the name of a benchmark of BMAD, and volumes make another dataset. Choose another."
         )
     data_root.mkdir(parents=True, exist_ok=True)
     origin = str(path.resolve())
     written = CardFile(name=name, origin=origin, root=origin)
-    if masks is not None:
-        rule = rule or SplitRule()
-        made = slice_volumes(path, masks, folder, slicing, progress, rule)
+    if volumes is not None:
+        rule = rule or SplitRule(volumes.patient)
+        made = slice_volumes(volumes, folder, slicing, progress, rule)
         written = written.model_copy(update={"root": name, "patient": re.compile(rule.patient), "volumes": made})
     elif path.is_file():
         _unpack(name, path, folder, progress)

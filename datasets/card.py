@@ -63,7 +63,7 @@ class SlicedVolumes(_Keys):
     """How volumes became the slices of a dataset.
 
     Attributes:
-        images: Their folder.
+        images: Their folder, or a pattern of their files.
         masks: The same for their masks.
         axis: Across which they were cut: `sagittal`, `coronal` or `axial`.
         window: The values that became black and white.

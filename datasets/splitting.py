@@ -9,8 +9,9 @@ from itertools import accumulate, count
 
 from ..harness.api import SPLITS, DataError, Split, UsageError
 
-PATIENT = r"^(sub-[^_]+|.+)"
-"""A patient is what BIDS names one, `sub-<label>`; elsewhere each volume is of a patient of its own."""
+PATIENT = r"^(sub-[^_]+|BraTS-[A-Za-z]+-\d+(?=-\d+(?:_|$))|.+)"
+"""A patient is what BIDS names one, `sub-<label>`, or what BraTS does since 2023, `BraTS-GLI-00001` before the visit's
+number; elsewhere each volume is of a patient of its own."""
 
 
 @dataclass(frozen=True)

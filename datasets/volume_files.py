@@ -1,15 +1,17 @@
-"""Volumes and their masks in folders: which belong together, and what to do where they do not."""
+"""Volumes and their masks, each in one folder: which belong together, and what to do where they do not."""
 
 import difflib
 import os
 import re
 import unicodedata
 from collections import Counter
-from collections.abc import Iterator, Mapping, Set
+from collections.abc import Iterable, Iterator, Mapping, Set
+from dataclasses import dataclass
 from pathlib import Path
 
 from ..harness.api import DataError
 from .images import IMAGE_ENDINGS
+from .splitting import PATIENT
 
 VOLUME_ENDINGS = (".nii", ".nii.gz")
 _FOREIGN = {  # endings of other formats, with what makes NIfTI or a picture of them
@@ -27,7 +29,26 @@ _FOREIGN = {  # endings of other formats, with what makes NIfTI or a picture of 
     ".npz": "nibabel.Nifti1Image",
 }
 _NNUNET = re.compile(r"(.+)_(\d{4})")
-_DEPTH = 4  # folders below the one that is asked about
+_DEPTH = 6  # folders below the one that is asked about, as in derivatives/lesions/sub-1/ses-1/anat
+
+
+@dataclass(frozen=True)
+class VolumePairs:
+    """Volumes with their masks.
+
+    Attributes:
+        images: Where the volumes are: a folder, or a pattern of their files.
+        masks: The same for the masks.
+        pairs: Each volume with its mask, or `None` where it has none, by the volume's name, sorted.
+        patient: A regular expression with one group that finds the patient in such a name, unless the user has another.
+        passed_over: How many pictures and volumes lie beside those that are used, by their ending.
+    """
+
+    images: str
+    masks: str
+    pairs: Mapping[str, tuple[Path, Path | None]]
+    passed_over: Mapping[str, int]
+    patient: str = PATIENT
 
 
 def has_volumes(folder: Path) -> bool:
@@ -35,15 +56,16 @@ def has_volumes(folder: Path) -> bool:
     return folder.is_dir() and next(_volumes(folder), None) is not None
 
 
-def pair_volumes(images: Path, masks: Path, channel: int | None = None) -> dict[str, tuple[Path, Path | None]]:
-    """Volumes with their masks, by their names without ending; a volume may have no mask.
+def pair_volumes(images: Path, masks: Path, channel: str | None = None) -> VolumePairs:
+    """Pairs volumes with their masks, by their names without ending; a volume may have no mask.
 
     nnU-Net names volumes `case_0000`, by case and channel, and their masks `case`: there the case is the name.
 
     Args:
         images: The folder of the volumes.
         masks: The folder of their masks.
-        channel: Which channel of nnU-Net's volumes is taken; it may be left out where there is one only.
+        channel: The number of the channel of nnU-Net's volumes that is taken; it may be left out where there is one
+            only.
 
     Raises:
         DataError: Masks have no volume, two volumes have one name, a folder has no volume, or there is no such channel.
@@ -58,23 +80,44 @@ def pair_volumes(images: Path, masks: Path, channel: int | None = None) -> dict[
     lost = sorted(set(labels) - set(volumes))
     if lost:
         raise DataError(_explain_lost(lost, labels, volumes, images))
-    return {name: (path, labels.get(name)) for name, path in sorted(volumes.items())}
+    beside = [path for folder in (images, masks) for path in folder.iterdir() if not path.name.startswith(".")]
+    return VolumePairs(
+        images=str(images.resolve()),
+        masks=str(masks.resolve()),
+        pairs={name: (path, labels.get(name)) for name, path in sorted(volumes.items())},
+        passed_over=count_passed_over({*volumes.values(), *labels.values()}, beside),
+    )
 
 
-def count_passed_over(used: Set[Path | None], *folders: Path) -> dict[str, int]:
-    """How many pictures and volumes lie in folders beside those that are used, by their ending."""
+def count_passed_over(used: Set[Path], files: Iterable[Path]) -> dict[str, int]:
+    """How many of some files are pictures or volumes that are not used, by their ending."""
     endings = Counter(
-        _ending(path).lower() if path.name.lower().endswith(VOLUME_ENDINGS) else path.suffix.lower()
-        for folder in folders
-        for path in folder.iterdir()
-        if path not in used and not path.name.startswith(".")
+        volume_ending(path).lower() if is_volume(path) else path.suffix.lower() for path in files if path not in used
     )
     return {ending: endings[ending] for ending in (*VOLUME_ENDINGS, *IMAGE_ENDINGS, *_FOREIGN) if endings[ending]}
 
 
+def is_volume(path: Path) -> bool:
+    """Whether a file is a NIfTI volume by its name."""
+    return path.name.lower().endswith(VOLUME_ENDINGS)
+
+
+def volume_ending(path: Path) -> str:
+    """The ending of a volume's name as it is written there, `.nii` or `.nii.gz`."""
+    return path.name[-7:] if path.name.lower().endswith(".nii.gz") else path.name[-4:]
+
+
+def files_below(folder: Path, depth: int = _DEPTH) -> Iterator[Path]:
+    """The files in a folder and so many levels below it, sorted, without hidden ones; links are followed."""
+    for place, folders, files in os.walk(folder, followlinks=True):
+        deep = len(Path(place).relative_to(folder).parts) >= depth
+        folders[:] = [] if deep else sorted(name for name in folders if not name.startswith((".", "__MACOSX")))
+        yield from (Path(place) / name for name in sorted(files) if not name.startswith("."))
+
+
 def find_volume(folder: Path) -> Path | None:
     """A NIfTI volume somewhere below a folder, or, where there are no pictures, a file of another volume format."""
-    files = list(_below(folder))
+    files = list(files_below(folder))
     for endings, others in ((VOLUME_ENDINGS, ()), (tuple(_FOREIGN), IMAGE_ENDINGS)):
         found = [path for path in files if path.name.lower().endswith(endings)]
         if found and not any(path.suffix.lower() in others for path in files):
@@ -87,7 +130,7 @@ def explain_volumes(folder: Path) -> str:
     place = find_volume(folder)
     if place is None:
         return ""
-    if not place.name.lower().endswith(VOLUME_ENDINGS):
+    if not is_volume(place):
         return (
             f"Files such as {place} are not read: convert them to NIfTI ({_FOREIGN[place.suffix.lower()]} does), and "
             "bench data add NAME IMAGES --masks MASKS cuts the volumes into slices."
@@ -97,16 +140,15 @@ def explain_volumes(folder: Path) -> str:
         said += f" Here, IMAGES is {folder / place.parts[0]}."
     elif len(place.parts) > 1:
         said += (
-            f" It takes a folder of volumes and one of masks, where a mask has its volume's name. {place} is in a "
-            "subfolder: link one volume and one mask of each patient into two such folders, as in ln -s "
-            f"{(folder / place).resolve()} IMAGES/{place.parts[0]}{_ending(place)}."
+            f" {place} is in a subfolder: say with two patterns which files are volumes and which are masks, such as "
+            f"bench data add NAME {folder} --images '{_as_pattern(place)}' --masks '*/*_seg.nii.gz'."
         )
     return said
 
 
 def _volumes(folder: Path) -> Iterator[Path]:
     for path in sorted(folder.iterdir()):
-        if path.name.lower().endswith(VOLUME_ENDINGS) and not path.name.startswith(".") and not path.is_dir():
+        if is_volume(path) and not path.name.startswith(".") and not path.is_dir():
             yield path
 
 
@@ -114,7 +156,7 @@ def _named(folder: Path) -> dict[str, Path]:
     named: dict[str, Path] = {}
     for path in _volumes(folder):
         # One name has several spellings in Unicode, and archives made on macOS use another one than Linux.
-        other = named.setdefault(unicodedata.normalize("NFC", path.name[: -len(_ending(path))]), path)
+        other = named.setdefault(unicodedata.normalize("NFC", path.name[: -len(volume_ending(path))]), path)
         if other is not path:
             raise DataError(f"{other} and {path} have the same name, which must tell a volume. Remove or rename one.")
     if not named:
@@ -123,7 +165,7 @@ def _named(folder: Path) -> dict[str, Path]:
 
 
 def _of_channel(
-    volumes: dict[str, Path], labels: Mapping[str, Path], images: Path, channel: int | None
+    volumes: dict[str, Path], labels: Mapping[str, Path], images: Path, channel: str | None
 ) -> dict[str, Path]:
     """One channel of volumes that are named as nnU-Net names them, by their cases; or all, as they are."""
     parts = {name: match for name in volumes if (match := _NNUNET.fullmatch(name))}
@@ -132,12 +174,12 @@ def _of_channel(
     is_nnunet = len(parts) == len(volumes) and set(labels) <= cases
     if channel is None and not (is_nnunet and len(channels) == 1):
         return volumes
-    if not is_nnunet:
+    if not is_nnunet or not (channel or "0").isdecimal():
         raise DataError(
-            "--channel goes with nnU-Net's names, case_0000.nii.gz for a volume and case.nii.gz for its mask. Those in "
-            f"{images} are others, such as {next(iter(volumes.values())).name}."
+            "--channel is a number that goes with nnU-Net's names, case_0000.nii.gz for a volume and case.nii.gz for "
+            f"its mask. {images} has {next(iter(volumes.values())).name}, and --channel is {channel}."
         )
-    wanted = channels[0] if channel is None else channel
+    wanted = channels[0] if channel is None else int(channel)
     chosen = {match[1]: volumes[name] for name, match in parts.items() if int(match[2]) == wanted}
     without = sorted(cases - set(chosen))
     if without:
@@ -148,16 +190,10 @@ def _of_channel(
     return chosen
 
 
-def _ending(path: Path) -> str:
-    return path.name[-7:] if path.name.lower().endswith(".nii.gz") else path.name[-4:]
-
-
-def _below(folder: Path) -> Iterator[Path]:
-    """The files below a folder, sorted, without hidden ones."""
-    for place, folders, files in os.walk(folder):
-        deep = len(Path(place).relative_to(folder).parts) >= _DEPTH
-        folders[:] = [] if deep else sorted(name for name in folders if not name.startswith((".", "__MACOSX")))
-        yield from (Path(place) / name for name in sorted(files) if not name.startswith("."))
+def _as_pattern(place: Path) -> str:
+    """A pattern that fits a volume's file, with `*` for the folder of its patient, and for that name in the file's."""
+    patient, *folders, name = place.parts
+    return "/".join(("*", *folders, name.replace(patient, "*")))
 
 
 def _explain_lost(lost: list[str], labels: dict[str, Path], volumes: dict[str, Path], images: Path) -> str:

@@ -16,7 +16,7 @@ from .card import SlicedVolumes, SplitCounts
 from .geometry import VolumeGeometry, write_geometry
 from .nifti import Volume
 from .splitting import SplitRule
-from .volume_files import count_passed_over, pair_volumes
+from .volume_files import VolumePairs
 
 _AXES = ("sagittal", "coronal", "axial")
 _PERCENTILES = 0.5, 99.5
@@ -34,7 +34,6 @@ class Slicing:
             99.5 % quantile of the volume's voxels above its minimum.
         lesion: The labels in a mask volume that mean a lesion; by default all above 0.
         trust_image: Takes the volume's affine for its mask, whatever the mask's own header says.
-        channel: Which channel is cut, where volumes are named as nnU-Net names them; by default the only one.
 
     Raises:
         UsageError: The window's first value is not below its second.
@@ -44,7 +43,6 @@ class Slicing:
     window: tuple[float, float] | None = None
     lesion: tuple[int, ...] = ()
     trust_image: bool = False
-    channel: int | None = None
 
     def __post_init__(self) -> None:
         if self.window and not (math.isfinite(sum(self.window)) and self.window[0] < self.window[1]):
@@ -65,8 +63,7 @@ class _Survey:
 
 
 def slice_volumes(
-    images: Path,
-    masks: Path,
+    volumes: VolumePairs,
     folder: Path,
     slicing: Slicing | None = None,
     progress: Progress = lambda *_: None,
@@ -78,8 +75,7 @@ def slice_volumes(
     left out.
 
     Args:
-        images: A folder of volumes, `.nii` or `.nii.gz`.
-        masks: A folder of mask volumes of the same names; a volume that has none there is normal.
+        volumes: The volumes; one without a mask is normal.
         folder: Where the splits go; it must not be there yet.
         slicing: How.
         progress: Told how many volumes are read.
@@ -90,17 +86,17 @@ def slice_volumes(
 
     Raises:
         MissingNibabelError: nibabel is not installed.
-        DataError: A volume or a mask cannot be used, they do not belong together, no mask holds a lesion, or a split
+        DataError: A volume or a mask cannot be used, they differ in shape or place, no mask holds a lesion, or a split
             would have nothing to learn from or to find.
     """
-    slicing, rule = slicing or Slicing(), rule or SplitRule()
+    slicing, rule = slicing or Slicing(), rule or SplitRule(volumes.patient)
     if folder.exists():
         raise DataError(f"{folder} is there already. Remove it, or choose another name.")
-    pairs = pair_volumes(images, masks, slicing.channel)
+    pairs = volumes.pairs
     patients = {name: rule.patient_of(name) for name in pairs}
     dealt = rule.deal(patients.values())
     survey = _survey(pairs, slicing, progress)
-    _check_lesion(survey.labels, slicing.lesion, masks)
+    _check_lesion(survey.labels, slicing.lesion, volumes.masks)
     geometry: dict[str, VolumeGeometry] = {}
     with write_folder(folder) as inside:
         for done, (name, (path, mask)) in enumerate(pairs.items(), start=1):
@@ -119,12 +115,14 @@ def slice_volumes(
             ),
         ):
             if not (inside / needed).is_dir():
-                raise DataError(f"{len(pairs)} volumes in {images}, dealt out by patient, leave {why}. {labels}")
+                raise DataError(
+                    f"{len(pairs)} volumes in {volumes.images}, dealt out by patient, leave {why}. {labels}"
+                )
         write_geometry(inside, geometry)
     spacings = np.round(survey.spacings, 4)
     return SlicedVolumes(
-        images=str(images.resolve()),
-        masks=str(masks.resolve()),
+        images=volumes.images,
+        masks=volumes.masks,
         axis=_AXES[slicing.axis],
         window=slicing.window,
         window_percentiles=None if slicing.window else _PERCENTILES,
@@ -143,7 +141,7 @@ def slice_volumes(
         without_mask=sum(mask is None for _, mask in pairs.values()),
         lesion_slices_left_out=sum(len(each.lesion) for each in geometry.values()),
         constant_slices_left_out=sum(len(each.constant) for each in geometry.values()),
-        passed_over=count_passed_over({path for pair in pairs.values() for path in pair}, images, masks),
+        passed_over=dict(volumes.passed_over),
     )
 
 
@@ -156,6 +154,7 @@ def describe_volumes(made: SlicedVolumes, dataset: Dataset) -> Iterator[str]:
         f"{groups['train']} patients train, {groups['valid']} validate, {groups['test']} test; "
         f"seed {made.seed}, shares {' '.join(f'{share:g}' for share in made.shares)}."
     )
+    yield f"Volumes: {made.images}. Masks: {made.masks}."
     sizes = dict.fromkeys(
         " x ".join(f"{size:g}" for size in sizes) for sizes in (made.smallest_voxel_mm, made.largest_voxel_mm)
     )
@@ -221,7 +220,7 @@ def _survey(pairs: Mapping[str, tuple[Path, Path | None]], slicing: Slicing, pro
     return survey
 
 
-def _check_lesion(labels: Mapping[int, int], lesion: tuple[int, ...], masks: Path) -> None:
+def _check_lesion(labels: Mapping[int, int], lesion: tuple[int, ...], masks: str) -> None:
     """Refuses masks without any label that means a lesion, and labels that no mask has."""
     found = f"Labels found: {_listed(labels)}."
     lost = sorted(set(lesion) - set(labels))

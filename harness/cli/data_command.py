@@ -69,12 +69,24 @@ Examples:
   bench data add my_data ./slices
   bench data add liver_ct ~/Downloads/Liver_AD.zip
   bench data add tumours ./imagesTr --masks ./labelsTr --axis 2 --window -160 240 --lesion 2
+  bench data add gliomas ./BraTS2021 --channel flair
+  bench data add strokes ./scans --images '*/*_dwi.nii.gz' --masks '*/*_lesion.nii.gz'
   bench data add strokes ./images --masks ./masks --patient '^(p[0-9]+)_' --seed 1 --shares 0.5 0.2 0.3
 """,
 )
 @click.argument("name")
 @click.argument("path", type=LocalPath())
-@click.option("--masks", type=LocalPath(), metavar="DIR", help="PATH holds NIfTI volumes, and DIR their masks.")
+@click.option(
+    "--images",
+    metavar="PATTERN",
+    help="The NIfTI volumes in PATH, such as '*/*_flair.nii.gz'. Not needed for BraTS's and BIDS's names.",
+)
+@click.option(
+    "--masks",
+    type=LocalPath(),
+    metavar="DIR|PATTERN",
+    help="PATH holds NIfTI volumes, and DIR their masks; beside --images, the pattern of the masks in PATH.",
+)
 @click.option(
     "--axis",
     type=click.IntRange(0, 2),
@@ -103,8 +115,8 @@ Examples:
 )
 @click.option(
     "--channel",
-    type=click.IntRange(0, 9999),
-    help="The channel to cut, where volumes have nnU-Net's names: 1 is case_0001.nii.gz.  [default: the only one]",
+    help="The volumes to cut, where patients have several: 1 is nnU-Net's case_0001.nii.gz, flair BraTS's "
+    "patient_flair.nii.gz, dwi BIDS's sub-1_dwi.nii.gz.  [default: the only one]",
 )
 @click.option(
     "--patient",
@@ -132,12 +144,13 @@ def add(
     context: click.Context,
     name: str,
     path: Path,
+    images: str | None,
     masks: Path | None,
     axis: int,
     window: tuple[float, float] | None,
     lesion: tuple[int, ...],
     trust: str | None,
-    channel: int | None,
+    channel: str | None,
     patient: str | None,
     seed: int,
     shares: tuple[float, float, float],
@@ -149,7 +162,7 @@ def add(
     that show no lesion, 10 % for validation and 30 % for the test; all volumes of a patient are in one split. Under
     one of BMAD's names, an archive of its Google Drive folder becomes that dataset.
     """
-    from ...datasets.adding import add_dataset
+    from ...datasets.adding import add_dataset, find_volumes
     from ...datasets.bmad import NAMES
     from ...datasets.card import CardFile
     from ...datasets.splitting import PATIENT, SplitRule
@@ -158,15 +171,18 @@ def add(
     from ..registry import datasets, open_dataset
     from .console import console, stage_status
 
-    for option in () if masks else ("axis", "window", "lesion", "trust", "channel", "patient", "seed", "shares"):
+    found = find_volumes(path, images, masks, channel)
+    for option in () if found else ("axis", "window", "lesion", "trust", "channel", "patient", "seed", "shares"):
         if context.get_parameter_source(option) is not ParameterSource.DEFAULT:
-            raise UsageError(f"--{option} is for NIfTI volumes: say with --masks where their masks are.")
-    slicing = Slicing(axis, window, lesion, trust_image=trust == "image", channel=channel)
-    rule = SplitRule(patient or PATIENT, seed, shares)
+            raise UsageError(
+                f"--{option} is for NIfTI volumes, and none are recognised in {path}: say with --masks where masks are."
+            )
+    slicing = Slicing(axis, window, lesion, trust_image=trust == "image")
+    rule = SplitRule(patient or (found.patient if found else PATIENT), seed, shares)
     if name in datasets() and name not in NAMES:
         raise UsageError(f"{name} is the name of a dataset that is built in or from a plugin. Choose another one.")
     with stage_status() as progress:
-        made = add_dataset(name, path, data_root, progress, masks, slicing, rule)
+        made = add_dataset(name, path, data_root, progress, found, slicing, rule)
     console.print(f"{name} is registered: {made}", soft_wrap=True)
     dataset = open_dataset(name, data_root)
     if made.suffix == ".yaml":

@@ -14,7 +14,7 @@ from miasbench.datasets.card import CardFile, SlicedVolumes
 from miasbench.datasets.folder import FolderDataset, open_folder
 from miasbench.datasets.nifti import MissingNibabelError
 from miasbench.datasets.splitting import PATIENT, SplitRule
-from miasbench.datasets.volume_files import has_volumes
+from miasbench.datasets.volume_files import has_volumes, pair_volumes
 from miasbench.datasets.volumes import Slicing, describe_volumes, slice_volumes
 from miasbench.harness.api import SPLITS, DataError, UsageError
 
@@ -51,8 +51,8 @@ def volumes(tmp_path: Path) -> Path:
 
 
 def slice_them(volumes: Path, out: str = "out", rule: SplitRule | None = None, **how: object) -> SlicedVolumes:
-    slicing = Slicing(**how)  # type: ignore[arg-type]
-    return slice_volumes(volumes / "images", volumes / "masks", volumes / out, slicing, rule=rule)
+    found = pair_volumes(volumes / "images", volumes / "masks", how.pop("channel", None))  # type: ignore[arg-type]
+    return slice_volumes(found, volumes / out, Slicing(**how), rule=rule)  # type: ignore[arg-type]
 
 
 def pictures(folder: Path) -> dict[str, list[list[int]]]:
@@ -547,15 +547,16 @@ class TestNames:
         for file in list((volumes / "images").iterdir()):
             save(file.with_name(file.name.replace("_0001", "_0000")), np.ones(SHAPE, np.uint8))
         assert "Or say with --channel which." in refusal(volumes, lesion=(2,))
-        made = slice_them(volumes, lesion=(2,), channel=1)
+        made = slice_them(volumes, lesion=(2,), channel="1")
         assert made.passed_over == {".nii.gz": 10}
         assert pictures(volumes / "out") == pictures(volumes / "plain")
-        told = refusal(volumes, channel=2)
+        told = refusal(volumes, channel="2")
         assert f"{volumes / 'images'} has no channel 2 of 10 cases, such as p0. The channels there are 0, 1." in told
 
     def test_a_channel_goes_with_nnunets_names(self, volumes: Path) -> None:
-        assert "Those in" in (told := refusal(volumes, channel=0))
-        assert "are others, such as p0.nii.gz" in told
+        for channel in ("0", "flair"):
+            told = refusal(volumes, channel=channel)
+            assert f"images has p0.nii.gz, and --channel is {channel}." in told
 
     def test_of_masks_with_a_suffix(self, volumes: Path) -> None:
         self.rename(volumes / "masks", "{}_seg.nii.gz")
@@ -573,7 +574,7 @@ class TestNames:
 
     def test_one_folder_cannot_hold_both(self, volumes: Path) -> None:
         with pytest.raises(DataError, match="cannot hold both the volumes and their masks"):
-            slice_volumes(volumes / "images", volumes / "masks" / ".." / "images", volumes / "out")
+            pair_volumes(volumes / "images", volumes / "masks" / ".." / "images")
 
     def test_files_that_are_passed_over_are_counted(self, volumes: Path) -> None:
         for name in ("images/a.png", "images/b.PNG", "masks/c.nrrd", "images/p1.json"):

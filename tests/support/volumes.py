@@ -8,6 +8,7 @@ from scipy.spatial.transform import Rotation
 
 from miasbench.datasets.card import CardFile
 from miasbench.datasets.folder import FolderDataset, open_folder
+from miasbench.datasets.volume_files import pair_volumes
 from miasbench.datasets.volumes import Slicing, slice_volumes
 
 OBLIQUE = np.eye(4)
@@ -49,6 +50,6 @@ def write(
 
 
 def sliced(root: Path, axis: int = 2) -> FolderDataset:
-    made = slice_volumes(root / "images", root / "masks", root / f"out{axis}", Slicing(axis))
+    made = slice_volumes(pair_volumes(root / "images", root / "masks"), root / f"out{axis}", Slicing(axis))
     CardFile(name="made", root=f"out{axis}", volumes=made).write(root / "made.yaml")
     return open_folder(root / "made.yaml")

@@ -432,17 +432,40 @@ class TestVolumes:
         assert bench(*self.ADD)[0] == 130
         assert not list((tmp_path / "data").iterdir())
 
-    def test_a_folder_per_patient_says_what_to_do(self, bench: Bench, tmp_path: Path) -> None:
-        for patient in ("BraTS_001", "BraTS_002"):
-            (tmp_path / "brats" / patient).mkdir(parents=True)
-            for kind in ("flair", "seg"):
-                (tmp_path / "brats" / patient / f"{patient}_{kind}.nii.gz").touch()
+    @pytest.mark.parametrize(
+        ("names", "options", "told"),
+        [
+            ("{0}/{0}_{1}.nii.gz", ("--channel", "flair"), "*/*_flair.nii.gz. Masks: "),
+            ("{0}/x/{1}-{0}.nii.gz", ("--images", "*/x/flair-*", "--masks", "*/x/seg-*"), "*/x/flair-*. Masks: "),
+        ],
+    )
+    def test_a_folder_per_patient(
+        self, bench: Bench, tmp_path: Path, names: str, options: tuple[str, ...], told: str
+    ) -> None:
+        for number in range(7):
+            for kind, folder in (("flair", "images"), ("t1", "images"), ("seg", "masks")):
+                file = tmp_path / "brats" / names.format(f"P_{number}", kind)
+                file.parent.mkdir(parents=True, exist_ok=True)
+                shutil.copy(tmp_path / folder / f"sub-0{number}_ses-0_FLAIR.nii.gz", file)
+        code, out, err = bench("data", "add", "mine", "brats", *options)
+        assert (code, err) == (0, "")
+        said = " ".join(out.split())
+        assert told in said
+        assert "7 volumes of 7 patients (P_0, P_1," in said
+        assert "Note: Files beside the volumes are passed over: 7 .nii.gz." in said
+        code, out, _ = bench("data", "verify", "mine")
+        assert code == 0
+        assert "passed over: 7 .nii.gz" in out
+        assert open_folder(tmp_path / "data" / "mine.yaml").grid("P_3") is not None
+
+    def test_a_folder_per_patient_whose_names_are_unknown_says_what_to_do(self, bench: Bench, tmp_path: Path) -> None:
+        for name in ("flair", "seg"):
+            (tmp_path / "scans/P1").mkdir(parents=True, exist_ok=True)
+            (tmp_path / "scans/P1" / f"{name}.nii.gz").touch()
         for options in ((), ("--masks", "masks")):
-            code, _, err = bench("data", "add", "brats", "brats", *options)
+            code, _, err = bench("data", "add", "mine", "scans", *options)
             assert code == 2
-            said = " ".join(err.split())
-            assert "a folder of volumes and one of masks, where a mask has its volume's name" in said
-            assert f"ln -s {tmp_path}/brats/BraTS_001/BraTS_001_flair.nii.gz IMAGES/BraTS_001.nii.gz" in said
+            assert "scans --images '*/flair.nii.gz' --masks '*/*_seg.nii.gz'" in " ".join(err.split())
 
     def test_a_folder_around_those_of_images_and_masks_says_which_to_give(self, bench: Bench, tmp_path: Path) -> None:
         for folder in ("imagesTr", "labelsTr"):
