@@ -21,10 +21,18 @@ A metric is an entry and a function; tables, reports, `bench compare` and the ga
 1. Give it an entry in `results/metrics.py`, with the facts that this page shows.
 2. Give it a function of the same name in `harness/scoring/functions.py`. A function in `OF_MASK` takes a `MaskScores`,
    the mask and the truth of one image, and returns the image's value; the score is the mean over images, without NaN.
-   A function in `OF_PIXELS` takes a `Counts`, the pixels counted at falling thresholds, and returns a share.
-3. Write this page again with the command above. `bench score RUN` adds the metric to a run that was made before.
+   `MaskScores` has `predicted` and `truth.mask`, bool (H, W), and in `overlap` the counts of their pixels. Where an
+   image has no value, such as a normal one without a lesion, return NaN.
+   A function in `OF_PIXELS` takes a `Counts`, the pixels counted at falling thresholds, and returns a share, 0 to 1.
+   The thresholds are the last axis. There may be axes before it, of rankings without one patient, and the result has
+   these: `counts.positives[..., None]` beside `counts.true`, and `.max(axis=-1)`, never `.max()`.
+3. Write this page again with the command above. Where the entry says `per_case`, give the column a row in
+   `docs/tables.md`, under *cases*. `pytest tests/results/test_metrics.py tests/test_tables_page.py
+   tests/test_adding_a_metric.py` says what is forgotten, and what an entry may not say, such as `gated` of a metric
+   that is no share, or of which less is better.
+4. `bench score RUN` adds the metric to a run that was made before.
 
-`tests/test_adding_a_metric.py` adds one of each kind.
+`tests/test_adding_a_metric.py` also adds one of each kind.
 """
 
 
