@@ -4,9 +4,10 @@ A model names what the project reads. Whatever else a record holds, such as what
 field that has a default here is absent from records of older versions.
 """
 
+from collections import Counter
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator
 
 from ..harness.api import Diagnostic
 from .files import hash_of, readable
@@ -190,6 +191,18 @@ class RunRecord(Record):
     datasets: dict[str, DatasetRecord]
     cells: tuple[Cell, ...]
     tables: dict[str, str] = {}
+
+    @field_validator("cells")
+    @classmethod
+    def _of_one_piece(cls, cells: tuple[Cell, ...], others: ValidationInfo) -> tuple[Cell, ...]:
+        datasets = others.data.get("datasets")
+        times = Counter(cell.name for cell in cells)
+        for cell in cells:
+            if times[cell.name] > 1:
+                raise ValueError(f"{cell.name} is there twice")
+            if datasets and cell.dataset not in datasets:
+                raise ValueError(f"{cell.dataset} of {cell.name} is not among the datasets")
+        return cells
 
     def content(self) -> dict[str, Any]:
         return super().content() | {"cells": [cell.model_dump() for cell in self.cells]}

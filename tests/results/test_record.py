@@ -91,6 +91,19 @@ def test_a_record_without_an_entry_is_damaged_and_says_which(entry: str, tmp_pat
         RunStore(tmp_path).read()
 
 
+@pytest.mark.parametrize(
+    ("cells", "said"),
+    [
+        ([CELL, CELL], "brain_flair_lgg-intensity-seed0-dfc872e6a0 is there twice"),
+        ([CELL | {"dataset": "another"}], "another of brain_flair_lgg-.* is not among the datasets"),
+    ],
+)
+def test_cells_that_no_run_can_have_are_damage(cells: list[dict[str, Any]], said: str, tmp_path: Path) -> None:
+    write_json(tmp_path / "run.json", RUN | {"cells": cells})
+    with pytest.raises(ResultsError, match=rf"run\.json is damaged \(cells: Value error, {said}\)"):
+        RunStore(tmp_path).read()
+
+
 def test_a_damaged_end_of_a_cell_is_no_end(tmp_path: Path) -> None:
     cell = RunStore(tmp_path).cell("a")
     write_json(cell.folder / "cell.json", {"error": "no status"})
