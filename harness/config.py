@@ -116,8 +116,9 @@ Results = Annotated[UPath, BeforeValidator(_address), PlainSerializer(str, when_
 
 
 def _seeds(value: Any) -> Any:
-    """Reads `0,2` and `0-2`, which is 0, 1 and 2; in a list too."""
-    items = value.split(",") if isinstance(value, str) else value if isinstance(value, list | tuple) else [value]
+    """Reads `0,2` and `0-2`, which is 0, 1 and 2; in a list too, or in a range or an array of Python."""
+    listed = isinstance(value, list | tuple | range) or getattr(value, "ndim", 0)
+    items = value.split(",") if isinstance(value, str) else list(value) if listed else [value]
     seeds: list[Any] = []
     for item in items:
         if not isinstance(item, str):

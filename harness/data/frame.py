@@ -1,9 +1,12 @@
 """The frame in which methods see images and in which everything is scored: a square of one size for all."""
 
+from numbers import Integral
 from typing import Literal, NamedTuple
 
 import numpy as np
 from PIL import Image
+
+from ..api import UsageError
 
 MaskEdges = Literal["nearest", "paper"]
 
@@ -20,8 +23,16 @@ def frame_image(image: np.ndarray, size: int) -> np.ndarray:
 
     Returns:
         uint8 (size, size).
+
+    Raises:
+        UsageError: The image is of another type or shape, or holds no pixel; or the size is no number above 0.
     """
-    return _resize(_pad(image), size, Image.Resampling.BILINEAR)
+    if not isinstance(image, np.ndarray) or image.dtype != np.uint8 or image.ndim != 2 or not image.size:
+        given = f"{image.dtype} {image.shape}" if isinstance(image, np.ndarray) else type(image).__name__
+        raise UsageError(f"An image should be a numpy array, uint8 (H, W), with a pixel or more; this one is {given}.")
+    if not isinstance(size, Integral) or size < 1:
+        raise UsageError(f"size={size!r}: it should be a whole number of pixels above 0.")
+    return _resize(_pad(image), int(size), Image.Resampling.BILINEAR)
 
 
 def frame_map(

@@ -1,10 +1,13 @@
 """Methods without a run."""
 
+from numbers import Integral
 from typing import Any, Literal
 
-from ..api import Method
+from ..api import Method, UsageError
 from ..registry import build_method
 from ..running.device import resolve_device, seed_everything
+
+_DEVICES = ("auto", "cpu", "cuda")
 
 
 def make_method(
@@ -30,13 +33,20 @@ def make_method(
         The method, not yet fitted.
 
     Raises:
-        UsageError: The name or an option is wrong.
+        UsageError: The name or an option is wrong, or the seed is no whole number from 0 to 2**32 - 1.
 
     Examples:
         >>> method = miasbench.make_method("mias_sam[gamma=3]", weights="embedded")
         >>> method.fit(normal_images)
         >>> method.predict(image).mask
     """
+    if not isinstance(spec, str):
+        raise UsageError(f"A method is given by its name, a text such as 'mias_sam[gamma=3]', and not by {spec!r}.")
+    for name, value, known in (("weights", weights, ("published", "embedded")), ("device", device, _DEVICES)):
+        if value not in known:
+            raise UsageError(f"{name}={value!r}: it should be {', '.join(known[:-1])} or {known[-1]}.")
+    if isinstance(seed, bool) or not isinstance(seed, Integral) or not 0 <= seed < 2**32:
+        raise UsageError(f"seed={seed!r}: it should be a whole number from 0 to {2**32 - 1}.")
     resolved = resolve_device(device)
     seed_everything(seed)
     return build_method(spec, options, weights=weights, device=resolved, seed=seed)

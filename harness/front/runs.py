@@ -1,7 +1,7 @@
 """Runs from Python, with the options, defaults and errors of `bench run`."""
 
 import io
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -321,10 +321,12 @@ def _page(file: io.StringIO, width: int) -> Console:
     return Console(file=file, width=width, record=True, force_jupyter=False, markup=False, highlight=False)
 
 
-def _texts(dataset: str | Path | Sequence[str | Path] | None) -> str | list[str] | None:
-    if dataset is None or isinstance(dataset, str):
+def _texts(dataset: Any) -> Any:
+    if isinstance(dataset, Path):
+        return [str(dataset)]
+    if isinstance(dataset, str) or not isinstance(dataset, Iterable):
         return dataset
-    return [str(dataset)] if isinstance(dataset, Path) else [str(one) for one in dataset]
+    return [str(one) if isinstance(one, Path) else one for one in dataset]
 
 
 @contextmanager

@@ -1,7 +1,8 @@
 """The metrics of the tables for arrays, without a run."""
 
-from collections.abc import Sequence
-from typing import Literal
+from collections.abc import Iterable, Sequence
+from math import isfinite
+from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
@@ -18,6 +19,7 @@ from ..scoring.masks import Lesions
 from ..scoring.scanning import SplitTruths
 
 _WHOLE = np.s_[:, :]
+_WHERE: dict[Split, str] = {"valid": "of the validation images", "test": "of the test images"}
 
 
 def score(
@@ -58,8 +60,8 @@ def score(
         `ci_low`, `ci_high`, `n`, `patients`, `convention` and `note`, as docs/scores.md explains them.
 
     Raises:
-        UsageError: Numbers, sizes or types of the arrays do not fit, a map holds NaN or infinity, or an option is
-            wrong.
+        UsageError: There are no maps; numbers, sizes or types of the arrays do not fit; a map or an image score is NaN
+            or infinite; a patient has no name; or an option is wrong.
 
     Examples:
         >>> scores = miasbench.score(maps, truths, patients=patients, valid_maps=..., valid_truths=...)
@@ -68,6 +70,13 @@ def score(
     options = {"thresholds": thresholds, "fixed_threshold": fixed_threshold, "pixels": pixels}
     config = make_score_config(options, "in score()")
     check_policies(config.thresholds)
+    maps, truths = _listed("maps", maps), _listed("truths", truths)
+    if not maps:
+        raise UsageError("There are no maps to score: `maps` is empty.")
+    valid_maps, valid_truths = _listed("valid_maps", valid_maps), _listed("valid_truths", valid_truths)
+    patients = None if patients is None else _listed("patients", patients)
+    image_scores = None if image_scores is None else _listed("image_scores", image_scores)
+    masks = None if masks is None else _listed("masks", masks)
     splits: dict[Split, SplitTruths] = {
         "valid": _truths("valid", valid_maps, valid_truths, None),
         "test": _truths("test", maps, truths, patients),
@@ -86,7 +95,7 @@ def _truths(
     split: Split, maps: Sequence[np.ndarray], truths: Sequence[np.ndarray], patients: Sequence[str] | None
 ) -> SplitTruths:
     """Cases of one split, numbered in order."""
-    where = f"of the {'validation' if split == 'valid' else 'test'} images"
+    where = _WHERE[split]
     if len(truths) != len(maps):
         raise UsageError(f"There are {len(maps)} maps and {len(truths)} truths {where}: each map needs its truth.")
     if patients is not None and len(patients) != len(maps):
@@ -99,7 +108,7 @@ def _truths(
                 f"Truth {index} {where} is {mask.dtype} {mask.shape} and its map {np.shape(anomaly_map)}: both should "
                 "be (H, W), and the truth bool, such as `labels > 0`."
             )
-        patient = str(index) if patients is None else str(patients[index])
+        patient = str(index) if patients is None else _patient(patients[index], index)
         cases.append(Case(f"{index:06d}", patient, split, int(mask.any()), "", "" if mask.any() else None))
         framed.append(Truth(mask, mask))
     lesions = [Lesions(truth.overlap) for truth in framed]
@@ -114,17 +123,47 @@ def _predictions(
 ) -> list[StoredPrediction]:
     for name, given in (("image scores", image_scores), ("masks", masks)):
         if given is not None and len(given) != len(maps):
-            raise UsageError(f"There are {len(maps)} maps and {len(given)} {name} of the {split} images.")
+            raise UsageError(f"There are {len(maps)} maps and {len(given)} {name} {_WHERE[split]}.")
     stored = []
     for index, values in enumerate(maps):
-        anomaly_map = np.asarray(values, np.float32)
+        given_map = np.asarray(values)
+        if given_map.dtype.kind not in "biuf":
+            raise UsageError(f"Map {index} {_WHERE[split]} is {given_map.dtype}: it should hold real numbers.")
+        with np.errstate(over="ignore"):  # what float32 cannot hold becomes infinity, which is refused below
+            anomaly_map = given_map.astype(np.float32)
         if not np.isfinite(anomaly_map).all():
-            raise UsageError(f"Map {index} of the {split} images holds NaN or infinity, which cannot be ranked.")
+            raise UsageError(
+                f"Map {index} {_WHERE[split]} holds NaN, infinity or a number too large for float32, which cannot be "
+                "ranked."
+            )
         mask = None if masks is None else np.asarray(masks[index])
         if mask is not None and (mask.dtype != bool or mask.shape != anomaly_map.shape):
             raise UsageError(
                 f"Mask {index} is {mask.dtype} {mask.shape}, it should be bool {anomaly_map.shape}, as its map."
             )
-        image_score = 0.0 if image_scores is None else float(image_scores[index])
+        image_score = 0.0 if image_scores is None else _image_score(image_scores[index], index)
         stored.append(StoredPrediction(Prediction(anomaly_map, image_score, mask), float("nan")))
     return stored
+
+
+def _listed(name: str, given: Any) -> list[Any]:
+    if isinstance(given, str) or not isinstance(given, Iterable):
+        raise UsageError(f"`{name}` should be a sequence, with one item for each image; it is {given!r}.")
+    return list(given)
+
+
+def _patient(given: Any, index: int) -> str:
+    # What pandas has for an empty field is NaN: as a name it would make one patient of many.
+    if given is None or given != given or not str(given).strip():
+        raise UsageError(f"Test image {index} has no patient: it is {given!r}. Leave `patients` out if none is known.")
+    return str(given)
+
+
+def _image_score(given: Any, index: int) -> float:
+    try:
+        number = float(given)
+    except (TypeError, ValueError) as error:
+        raise UsageError(f"Image score {index} is {given!r}: it should be a number.") from error
+    if not isfinite(number):
+        raise UsageError(f"Image score {index} is {number}, which cannot be ranked.")
+    return number

@@ -3,6 +3,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from miasbench.harness.api import UsageError
@@ -103,6 +104,9 @@ def test_one_needs_no_list() -> None:
         ("seeds", "0,2", [0, 2]),
         ("seeds", "0-2, 5", [0, 1, 2, 5]),
         ("seeds", ["1-2", 7, "9"], [1, 2, 7, 9]),
+        ("seeds", range(3), [0, 1, 2]),
+        ("seeds", np.arange(2), [0, 1]),
+        ("seeds", np.int64(2), [2]),
     ],
 )
 def test_a_text_is_read_as_on_the_command_line(option: str, text: Any, read: list[Any]) -> None:

@@ -5,6 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from miasbench.harness.api import UsageError
 from miasbench.harness.data.frame import frame_image, frame_mask, image_rectangle
 
 sides = st.integers(1, 60)
@@ -175,3 +176,19 @@ def test_a_truth_is_cut_and_stays_one_where_it_is_one() -> None:
     np.testing.assert_array_equal(cut.overlap, mask)
     assert not cut.graded
     assert frame_mask(mask, 20, "paper").within(rectangle).graded
+
+
+@pytest.mark.parametrize(
+    ("image", "size", "said"),
+    [
+        ([[0, 1]], 64, "uint8 .H, W., with a pixel or more; this one is list"),
+        (np.zeros((8, 8, 3), np.uint8), 64, r"this one is uint8 \(8, 8, 3\)"),
+        (np.zeros((8, 8)), 64, r"this one is float64 \(8, 8\)"),
+        (np.zeros((0, 8), np.uint8), 64, r"this one is uint8 \(0, 8\)"),
+        (np.zeros((8, 8), np.uint8), 0, "size=0: it should be a whole number of pixels above 0"),
+        (np.zeros((8, 8), np.uint8), 64.5, "size=64.5: it should be a whole number of pixels above 0"),
+    ],
+)
+def test_what_is_no_grey_image_is_named(image: np.ndarray, size: int, said: str) -> None:
+    with pytest.raises(UsageError, match=said):
+        frame_image(image, size)

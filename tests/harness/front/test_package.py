@@ -3,6 +3,7 @@
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -48,3 +49,18 @@ def test_a_method_without_a_run_predicts_what_it_does_in_one(tmp_path: Path) -> 
 def test_a_method_that_there_is_none_of() -> None:
     with pytest.raises(miasbench.UsageError, match="Did you mean 'mias_sam'"):
         miasbench.make_method("mias_san")
+
+
+@pytest.mark.parametrize(
+    ("spec", "options", "said"),
+    [
+        (None, {}, "A method is given by its name, .* and not by None"),
+        ("intensity", {"device": "gpu"}, "device='gpu': it should be auto, cpu or cuda"),
+        ("intensity", {"weights": "mine"}, "weights='mine': it should be published or embedded"),
+        ("intensity", {"seed": -1}, "seed=-1: it should be a whole number from 0"),
+        ("intensity", {"seed": 0.5}, "seed=0.5: it should be a whole number from 0"),
+    ],
+)
+def test_arguments_of_a_method_that_cannot_be(spec: Any, options: dict[str, Any], said: str) -> None:
+    with pytest.raises(miasbench.UsageError, match=said):
+        miasbench.make_method(spec, **options)

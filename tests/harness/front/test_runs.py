@@ -173,3 +173,9 @@ def test_a_script_needs_no_guard(tmp_path: Path) -> None:
     )
     done = subprocess.run([sys.executable, script], capture_output=True, text=True, check=True)
     assert (done.stdout, done.stderr) == ("{''}\n", "")
+
+
+@pytest.mark.parametrize("dataset", [3, [3]])
+def test_a_dataset_that_is_no_name_is_named(dataset: Any) -> None:
+    with pytest.raises(miasbench.UsageError, match="There is no dataset '3'"):
+        miasbench.run("intensity", dataset)

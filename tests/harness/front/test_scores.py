@@ -1,6 +1,7 @@
 """Scores of plain arrays are those of a run, to the last digit."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -71,6 +72,13 @@ def test_several_policies_of_one_kind_stand_beside_each_other() -> None:
 MAP, TRUTH = np.zeros((4, 4), np.float32), np.eye(4, dtype=bool)
 
 
+def test_arrays_may_come_one_by_one() -> None:
+    maps, truths = list(np.random.default_rng(2).random((4, 4, 4))), [TRUTH] * 4
+    one_by_one: dict[str, Any] = {"maps": iter(maps), "truths": iter(truths), "patients": iter("aabb")}
+    expected = miasbench.score(maps, truths, patients=list("aabb"))
+    pd.testing.assert_frame_equal(miasbench.score(**one_by_one), expected)
+
+
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
@@ -81,7 +89,17 @@ MAP, TRUTH = np.zeros((4, 4), np.float32), np.eye(4, dtype=bool)
         (([MAP], [TRUTH], {"image_scores": [1, 2]}), "There are 1 maps and 2 image scores"),
         (([MAP], [TRUTH], {"masks": [MAP]}), r"Mask 0 is float32 \(4, 4\), it should be bool"),
         (([MAP], [TRUTH], {"valid_maps": [MAP]}), "There are 1 maps and 0 truths of the validation images"),
-        (([MAP * np.nan], [TRUTH]), "NaN"),
+        (([MAP * np.nan], [TRUTH]), "Map 0 of the test images holds NaN"),
+        (([], []), "There are no maps to score"),
+        ((None, None), "`maps` should be a sequence, with one item for each image; it is None"),
+        (([MAP], [TRUTH], {"valid_maps": None}), "`valid_maps` should be a sequence"),
+        (([MAP + 1j], [TRUTH]), "Map 0 of the test images is complex64: it should hold real numbers"),
+        (([MAP.astype(float) + 1e300], [TRUTH]), "a number too large for float32"),
+        (([MAP], [TRUTH], {"image_scores": [np.nan]}), "Image score 0 is nan, which cannot be ranked"),
+        (([MAP], [TRUTH], {"image_scores": ["high"]}), "Image score 0 is 'high': it should be a number"),
+        (([MAP], [TRUTH], {"image_scores": np.zeros((1, 2))}), "Image score 0 is .*: it should be a number"),
+        (([MAP, MAP], [TRUTH, TRUTH], {"patients": ["a", np.nan]}), "Test image 1 has no patient: it is nan"),
+        (([MAP], [TRUTH], {"patients": [None]}), "Test image 0 has no patient: it is None"),
         (([MAP], [TRUTH], {"thresholds": "otsoo"}), "There is no policy 'otsoo'. Did you mean 'otsu'?"),
         (([MAP], [TRUTH], {"thresholds": "otsu["}), r"^Option thresholds in score\(\): A bracket has no counterpart"),
         (([MAP], [TRUTH], {"fixed_threshold": np.inf}), r"^Option fixed_threshold in score\(\): "),
