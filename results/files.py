@@ -97,9 +97,14 @@ def read_parquet(path: UPath) -> pd.DataFrame:
     Raises:
         ResultsError: It is damaged; the text names the file.
     """
+    from pyarrow import BufferReader, parquet
+
     content = path.read_bytes()
     try:
-        return pd.read_parquet(io.BytesIO(content))
+        # Threads of pyarrow that are left when Python ends can abort the process after its work is done, so there are
+        # none (github.com/apache/arrow/issues/33975); pandas.read_parquet starts one in any case.
+        file = parquet.ParquetFile(BufferReader(content), pre_buffer=False)
+        return file.read(use_threads=False).to_pandas(use_threads=False)
     except Exception as error:  # damaged bytes make pyarrow raise several kinds
         raise ResultsError(
             f"The table {path} cannot be read ({error}). bench score computes it again from the predictions."

@@ -2,6 +2,8 @@ import hashlib
 import json
 import os
 import re
+import subprocess
+import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -538,3 +540,21 @@ class TestFindRun:
             folder.mkdir()
         with pytest.raises(ResultsError, match="There are no runs in"):
             find_run(name, folder)
+
+
+def test_reading_a_table_starts_no_threads_that_the_end_of_python_could_meet(tmp_path: Path) -> None:
+    file = tmp_path / "scores.parquet"
+    pd.DataFrame({"value": [0.5]}).to_parquet(file)
+    code = (
+        "import pathlib, pyarrow.parquet, pandas\n"
+        "from upath import UPath\n"
+        "from miasbench.results.files import read_parquet\n"
+        "def threads():\n"
+        "    names = [task.joinpath('comm').read_text() for task in pathlib.Path('/proc/self/task').iterdir()]\n"
+        "    return len([name for name in names if not name.startswith('jemalloc')])\n"
+        "before = threads()\n"
+        f"read_parquet(UPath({str(file)!r}))\n"
+        "print(threads() - before)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "0\n"
