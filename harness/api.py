@@ -399,6 +399,15 @@ class LabelledMaps(ABC):
     maps: Sequence[np.ndarray]
     truths: Sequence[np.ndarray]
 
+    @property
+    def volumes(self) -> "LabelledMaps":
+        """The same split, where an image is a volume: maps and truths (D, H, W), the slices of each one on the other.
+
+        Raises:
+            PolicyUnavailableError: Nobody knows which volumes the images are slices of.
+        """
+        raise PolicyUnavailableError("the dataset does not say which volume an image is a slice of")
+
     @abstractmethod
     def best_dice(self) -> tuple[float, float]:
         """The highest threshold of the largest mean DICE over images with a lesion, and that DICE; NaN without any."""

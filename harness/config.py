@@ -235,6 +235,15 @@ class ScoreConfig(BaseModel):
             "MIAS-SAM code does."
         ),
     ] = "exclude"
+    surface_tolerance: Annotated[
+        float,
+        Field(
+            gt=0,
+            allow_inf_nan=False,
+            description="How far in mm two surfaces may be apart where they count as the same (`volume_nsd`).",
+        ),
+        Shown("MM"),
+    ] = 1.0
     pixels: Annotated[
         Literal["auto", "exact", "binned"],
         Field(

@@ -99,7 +99,7 @@ def write_html(
             "columns": [
                 {"name": one.name, "title": one.title, "digits": one.digits, "better": one.direction}
                 for one in METRICS.values()
-                if one.shown
+                if one.shown and one.name in set(scores["metric"])
             ],
             "scores": _score_rows(scores, ranks, policy),
             "curves": _curves(curves),

@@ -94,16 +94,20 @@ def paper_tables(
     quoted = quoted[quoted["published_dataset"] == quoted["dataset"]] if len(quoted) else quoted
     short = short_names(scores["dataset"])
     tables = [_dice_table(scores, ranks, policy, quoted, short)]
-    of_masks = [one for one in metrics_of("mask") if one.shown and one.name != "dice"]  # which has tables of its own
+    of_masks = [one for one in metrics_of("mask", level="image") if one.shown]
+    of_masks.remove(METRICS["dice"])  # which has tables of its own
+    of_volumes = [one for one in metrics_of("mask", level="volume") if one.shown]
     of_maps = [one for one in metrics_of("map", "image", "cost") if one.shown]
     for dataset, name in short.items():
         rows = scores[scores["dataset"] == dataset]
         of_dataset = quoted[quoted["dataset"] == dataset] if len(quoted) else quoted
         ranked = ranks[ranks["dataset"] == dataset]
         masks, maps = f"{name}: masks by {policy}", f"{name}: anomaly maps and cost"
+        volumes = f"{name}: volumes, masks by {policy}"
         of_one = [
             _policy_table(name, rows, ranked),
             _metric_table(f"masks-{dataset}", masks, rows, of_masks, policy, quoted[:0]),
+            _metric_table(f"volumes-{dataset}", volumes, rows, of_volumes, policy, quoted[:0]),
             _metric_table(f"maps-{dataset}", maps, rows, of_maps, "none", of_dataset),
         ]
         tables += [_with_extent(table, {dataset: name}, measured or {}) for table in of_one]

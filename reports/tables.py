@@ -9,7 +9,7 @@ from rich.text import Text
 from ..results.extent import Extent
 from ..results.metrics import METRICS, metrics_of
 from ..results.seeds import OverSeeds, over_seeds
-from ..results.tables import may_be_ranked
+from ..results.tables import HEADLINE, headline, may_be_ranked
 from .fitting import Column, FittedTable
 from .names import policy_title, short_names
 from .spread import deviation, interval, spread_notes
@@ -51,6 +51,8 @@ def run_tables(scores: pd.DataFrame, measured: Mapping[str, Extent] | None = Non
         else:
             parts.append(Text(f"{names[dataset]}: labels of images only, so neither masks nor pixels are scored"))
             parts.append(Text(caption(dataset, names[dataset], extent), style="dim"))
+        if (rows["level"] == "volume").any():
+            parts.append(_volume_table(rows))
         parts.append(_map_table(rows))
         diagnostic = ~rows["metric"].isin(list(METRICS))
         left_out = rows.loc[~diagnostic & (rows["note"] != ""), ["policy", "note"]].drop_duplicates()
@@ -105,8 +107,21 @@ def _dice_table(dataset: str, rows: pd.DataFrame, caption: str) -> FittedTable:
     return table
 
 
+def _volume_table(rows: pd.DataFrame) -> FittedTable:
+    """Scores of volumes, of each method's best legal masks."""
+    of_masks = headline(rows[rows["level"] == "volume"])
+    shown = [one for one in metrics_of("mask", level="volume") if one.name in set(of_masks["metric"])]
+    columns = [Column("method", "label"), *(Column(one.title) for one in shown)]
+    table = FittedTable(f"volumes, masks by {HEADLINE}", columns)
+    for method, own in of_masks.groupby("method", sort=False):
+        cells = [_cell(over_seeds(own[own["metric"] == one.name]), one.digits) for one in shown]
+        table.add_row(label(str(method), rows[rows["method"] == method]), *cells)
+    return table
+
+
 def _map_table(rows: pd.DataFrame) -> FittedTable:
-    shown = [one for one in metrics_of("map", "image", "cost") if one.shown]
+    measured = set(rows["metric"])
+    shown = [one for one in metrics_of("map", "image", "cost") if one.shown and one.name in measured]
     table = FittedTable("anomaly maps and cost", [Column("method", "label"), *(Column(one.title) for one in shown)])
     for method, own in rows.groupby("method", sort=False):
         cells = [_cell(over_seeds(own[own["metric"] == one.name]), one.digits) for one in shown]

@@ -9,6 +9,7 @@ from .files import ResultsError
 from .record import ScoreRecord
 from .store import RunStore
 
+_WAYS = "--mask-edges, --padding, --fixed-threshold or --surface-tolerance"
 _ASKED = ["dataset_fingerprint", "method", "seed", "size"]
 
 
@@ -71,13 +72,13 @@ def _check_repeated(repeated: pd.DataFrame, prefer: RunStore | None) -> None:
 
 def _check_same(scores: pd.DataFrame, scoring: dict[str, ScoreRecord]) -> None:
     """Raises where two runs mean different things by the name of a dataset or a method."""
-    settings = ("mask_edges", "padding", "fixed_threshold")
+    settings = ("mask_edges", "padding", "fixed_threshold", "surface_tolerance")
     scored = scores["run"].map(lambda run: str([getattr(scoring[str(run)], name, None) for name in settings]))
     scores = scores.assign(scored=scored)
     for columns, same, what in (
         (["dataset"], ["dataset_fingerprint"], "its images differ"),
         (["dataset"], ["size"], "--size differs"),
-        (["dataset"], ["scored"], "--mask-edges, --padding or --fixed-threshold differ; bench score can change them"),
+        (["dataset"], ["scored"], f"{_WAYS} differ; bench score can change them"),
         (["dataset", "method"], ["options", "weights_sha256"], "its options or weights differ"),
     ):
         for _, rows in scores.groupby(columns, sort=False):

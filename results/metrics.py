@@ -12,11 +12,15 @@ MetricKind = Literal["mask", "map", "image", "cost"]
 Direction = Literal["higher", "lower", "neither"]
 Images = Literal["anomalous", "normal", "all"]
 Edges = Literal["lesion", "normal"]
+Level = Literal["image", "volume"]
 
 _EDGES = {"nearest": "masks by nearest pixel centre", "paper": "masks resized bilinearly, grey edges are"}
 _PADDING = {"exclude": "padding left out", "count": "padding counted"}
 _SILENCE = "mean over anomalous images; nothing predicted scores"
 _SURFACES = "surface pixels have a 4-neighbour outside, as beyond the image's edge is"
+_VOXELS = "surface voxels have a 6-neighbour outside, as beyond the volume's edge is"
+_SILENT_VOLUME = "mean over anomalous volumes; nothing predicted scores"
+_SLICES = "volumes of the slices that the dataset has; where one is missing between two, nothing is there"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,18 +37,20 @@ class Metric:
         unit: The unit of its values; empty where they are shares or counts.
         digits: Decimals in tables for readers.
         range: The smallest and the largest value that it can have; no interval goes beyond.
-        images: The images that the mean of a `mask` metric is over.
+        level: Whether it scores each image by itself, or each volume, all its slices together.
+        images: The images, or volumes, that the mean of a `mask` metric is over.
         edges: How the grey edges of masks count with `--mask-edges paper`.
         collapsed: Its value for a method that has collapsed: one that gives every pixel and every image the same
             score, and no masks. Where that depends on the data, a value safely below.
         interval: Whether it has a 95 % interval over patients.
-        per_case: Whether `cases` has a column of its name, with its value for each image.
+        per_case: Whether `cases` has a column of its name, with its value for each image; `volumes`, for each volume.
         paired: Whether `bench compare` takes its difference image by image: it is a mean over images that are the same
             for every method.
         gated: Whether a baseline can hold it.
         shown: Whether it is a column of the tables that `bench run` and `bench report` make.
         headline: Whether `bench compare` shows it without `--all`.
         oracle: Whether it is chosen on the test set's own masks: an upper bound, never a result.
+        tolerant: Whether surfaces that are no farther apart than a tolerance count as the same.
     """
 
     name: str
@@ -55,6 +61,7 @@ class Metric:
     unit: str = ""
     digits: int = 3
     range: tuple[float, float] = (0.0, 1.0)
+    level: Level = "image"
     images: Images = "all"
     edges: Edges = "lesion"
     collapsed: float = 0.0
@@ -65,15 +72,21 @@ class Metric:
     shown: bool = False
     headline: bool = False
     oracle: bool = False
+    tolerant: bool = False
 
-    def convention_of(self, mask_edges: str, padding: str) -> str:
+    def convention_of(self, mask_edges: str, padding: str, tolerance: float) -> str:
         """How it is computed, with what the way of scoring adds to it: the column `convention` of `scores`.
 
         Args:
             mask_edges: `nearest` or `paper`.
             padding: `exclude` or `count`.
+            tolerance: In mm.
         """
         parts = [self.convention]
+        if self.tolerant:
+            parts.append(f"tolerance {tolerance:g} mm")
+        if self.level == "volume":
+            parts.append(_SLICES)
         if self.kind in ("mask", "map"):
             parts.append(pixels_scored(mask_edges, padding, self.edges))
         if self.kind == "mask" and self.interval:
@@ -93,9 +106,9 @@ def pixels_scored(mask_edges: str, padding: str, edges: str) -> str:
     return f"{resized}; {_PADDING[padding]}"
 
 
-def metrics_of(*kinds: MetricKind) -> list[Metric]:
-    """The metrics of some kinds, in the order to show them."""
-    return [one for one in METRICS.values() if one.kind in kinds]
+def metrics_of(*kinds: MetricKind, level: Level | None = None) -> list[Metric]:
+    """The metrics of some kinds, and of one level or of both, in the order to show them."""
+    return [one for one in METRICS.values() if one.kind in kinds and level in (None, one.level)]
 
 
 _ALL = (
@@ -165,6 +178,35 @@ _ALL = (
         convention=f"mean surface distance, both surfaces pooled, pixels; {_SURFACES}; {_SILENCE} the image's diagonal",
         direction="lower",
         unit="pixels",
+        digits=1,
+        range=(0.0, inf),
+        images="anomalous",
+        per_case=True,
+        paired=True,
+        shown=True,
+    ),
+    Metric(
+        name="hd95_mm",
+        title="HD95 mm",
+        kind="mask",
+        convention=f"the larger of the two directions' 95th percentiles of surface distances, mm; {_SURFACES}; "
+        f"{_SILENCE} the image's diagonal",
+        direction="lower",
+        unit="mm",
+        digits=1,
+        range=(0.0, inf),
+        images="anomalous",
+        per_case=True,
+        paired=True,
+        shown=True,
+    ),
+    Metric(
+        name="assd_mm",
+        title="ASSD mm",
+        kind="mask",
+        convention=f"mean surface distance, both surfaces pooled, mm; {_SURFACES}; {_SILENCE} the image's diagonal",
+        direction="lower",
+        unit="mm",
         digits=1,
         range=(0.0, inf),
         images="anomalous",
@@ -249,6 +291,96 @@ _ALL = (
         images="anomalous",
     ),
     Metric(
+        name="volume_dice",
+        title="volume DICE",
+        kind="mask",
+        convention=f"{_SILENT_VOLUME} 0; all slices of a volume as one, those without a lesion too",
+        level="volume",
+        images="anomalous",
+        per_case=True,
+        gated=True,
+        shown=True,
+    ),
+    Metric(
+        name="volume_hd95_mm",
+        title="volume HD95 mm",
+        kind="mask",
+        convention=f"the larger of the two directions' 95th percentiles of surface distances, mm; {_VOXELS}; "
+        f"{_SILENT_VOLUME} the volume's diagonal",
+        direction="lower",
+        unit="mm",
+        digits=1,
+        range=(0.0, inf),
+        level="volume",
+        images="anomalous",
+        per_case=True,
+        shown=True,
+    ),
+    Metric(
+        name="volume_assd_mm",
+        title="volume ASSD mm",
+        kind="mask",
+        convention=f"mean surface distance, both surfaces pooled, mm; {_VOXELS}; {_SILENT_VOLUME} the volume's "
+        "diagonal",
+        direction="lower",
+        unit="mm",
+        digits=1,
+        range=(0.0, inf),
+        level="volume",
+        images="anomalous",
+        per_case=True,
+        shown=True,
+    ),
+    Metric(
+        name="volume_nsd",
+        title="volume NSD",
+        kind="mask",
+        convention=f"share of both surfaces' voxels that are no farther than the tolerance from the other surface; "
+        f"{_VOXELS}; {_SILENT_VOLUME} 0",
+        level="volume",
+        images="anomalous",
+        per_case=True,
+        gated=True,
+        shown=True,
+        tolerant=True,
+    ),
+    Metric(
+        name="volume_lesion_recall",
+        title="3-D lesion recall",
+        kind="mask",
+        convention="share of all 26-connected lesions that one predicted voxel or more touches",
+        level="volume",
+        images="anomalous",
+        gated=True,
+        shown=True,
+    ),
+    Metric(
+        name="volume_false_lesions",
+        title="3-D false lesions",
+        kind="mask",
+        convention="26-connected predicted components without a lesion voxel, per volume, normal ones too",
+        direction="lower",
+        digits=2,
+        range=(0.0, inf),
+        level="volume",
+        per_case=True,
+        shown=True,
+    ),
+    Metric(
+        name="volume_error_ml",
+        title="volume error ml",
+        kind="mask",
+        convention="mean difference, without its sign, between the predicted and the true lesion volume, over all "
+        "volumes",
+        direction="lower",
+        unit="ml",
+        digits=2,
+        range=(0.0, inf),
+        level="volume",
+        per_case=True,
+        shown=True,
+    ),
+    Metric(
         name="pixel_auroc",
         title="pixel AUROC",
         kind="map",
@@ -277,6 +409,18 @@ _ALL = (
         convention="8-connected lesions, false-positive rate up to 0.3, divided by 0.3",
         edges="normal",
         collapsed=0.15,
+        gated=True,
+        shown=True,
+    ),
+    Metric(
+        name="volume_ap",
+        title="volume AP",
+        kind="map",
+        convention="average precision of each volume's voxels, without interpolation; mean over anomalous volumes",
+        edges="normal",
+        level="volume",
+        images="anomalous",
+        per_case=True,
         gated=True,
         shown=True,
     ),

@@ -156,6 +156,7 @@ class ScoreRecord(Record):
     """How scores were computed. What is older than two of these options counted the padding and took every policy."""
 
     mask_edges: Literal["nearest", "paper"]
+    surface_tolerance: float = 1.0
     padding: Literal["exclude", "count"] = "count"
     thresholds: list[str] = ["all"]
 

@@ -6,12 +6,13 @@ The folder is on a disk, or anywhere that fsspec reaches, such as `s3://bucket/r
                                             checksums; sealed
 <run>/cases.parquet, cases.csv              a row per cell, threshold policy and test case
 <run>/scores.parquet, scores.csv            a row per cell, threshold policy and metric
+<run>/volumes.parquet, volumes.csv          a row per cell, threshold policy and test volume
 <run>/curves.parquet, curves.csv            a row per cell, split and threshold
 <run>/comparisons.parquet, comparisons.csv  a row per dataset, threshold policy and pair of methods
 <run>/ranks.parquet, ranks.csv              a row per dataset, threshold policy and method
 <run>/cells/<cell>/cell.json                status, times, memory, environment; written last
 <run>/cells/<cell>/<split>/<case>.npz       anomaly map, image score, mask, prompts, seconds, note; sealed
-<run>/cells/<cell>/cases.parquet, scores.parquet, curves.parquet, error.txt
+<run>/cells/<cell>/cases.parquet, scores.parquet, volumes.parquet, curves.parquet, error.txt
 <run>/.lock, cells/<cell>/.lock             held by the process that writes there; of no meaning when it is gone
 
 The seal of a prediction is explained in predictions.py. That of a record is the SHA-256 of its other entries as JSON,
@@ -36,7 +37,7 @@ from ..harness.paths import expanded
 from .files import ResultsError, hash_of, read_json, read_parquet, slug, to_csv, to_parquet, write_file, write_json
 from .predictions import StoredPrediction, decode, encode, is_sealed
 from .record import CellRecord, RunRecord
-from .tables import CASES, CURVES, SCORES, CellTables, concatenate, with_columns
+from .tables import CASES, COLUMNS, CURVES, SCORES, VOLUMES, CellTables, table, with_columns
 
 _KEPT_PIXELS = 2**27  # of anomaly maps, half a gigabyte
 
@@ -181,14 +182,11 @@ class CellStore:
 
     def read_tables(self) -> CellTables:
         """The cell's tables; one that an older version did not write yet is empty."""
-        files = [self.folder / f"{name}.parquet" for name in CellTables._fields]
-        empty = concatenate([])
-        tables = CellTables(
-            *(read_parquet(file) if file.exists() else none for file, none in zip(files, empty, strict=True))
-        )
-        return CellTables(
-            *(with_columns(one, columns) for one, columns in zip(tables, (CASES, SCORES, CURVES), strict=True))
-        )
+        tables = []
+        for name, columns in COLUMNS.items():
+            file = self.folder / f"{name}.parquet"
+            tables.append(with_columns(read_parquet(file) if file.exists() else table([], columns), columns))
+        return CellTables(*tables)
 
     def _places(self, split: str, case_id: str) -> tuple[UPath, UPath]:
         """Where a prediction is written, and where version 0.1.0 wrote it, which is still read."""
@@ -285,8 +283,8 @@ class RunStore:
         """Writes tables of the run, in Parquet and in CSV, and their checksums into its record, where it has one."""
         record = read_json(self.folder / "run.json")
         checksums = record.get("tables", {}) if record else {}
-        for name, table in tables.items():
-            for file, content in {f"{name}.parquet": to_parquet(table), f"{name}.csv": to_csv(table)}.items():
+        for name, rows in tables.items():
+            for file, content in {f"{name}.parquet": to_parquet(rows), f"{name}.csv": to_csv(rows)}.items():
                 write_file(self.folder / file, content)
                 checksums[file] = hashlib.sha256(content).hexdigest()
         if record:
@@ -326,6 +324,12 @@ class RunStore:
     def curves(self) -> pd.DataFrame:
         """A row per cell, split and threshold."""
         return with_columns(self.table("curves"), CURVES)
+
+    def volumes(self) -> pd.DataFrame:
+        """A row per cell, threshold policy and test volume; none in a run of an older version."""
+        if not (self.folder / "volumes.parquet").exists():
+            return table([], VOLUMES)
+        return with_columns(self.table("volumes"), VOLUMES)
 
     def comparisons(self) -> pd.DataFrame:
         """A row per dataset, threshold policy and pair of methods."""

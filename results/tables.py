@@ -39,7 +39,7 @@ CASES = {
     "case": "str",
     "patient": "str",
     "label": "int64",
-    **{one.name: "float64" for one in METRICS.values() if one.per_case},
+    **{one.name: "float64" for one in METRICS.values() if one.per_case and one.level == "image"},
     "lesion_size": "str",
     "lesions": "int64",
     "lesions_hit": "int64",
@@ -56,9 +56,23 @@ CASES = {
     "predict_ms": "float64",
     "note": "str",
 }
+VOLUMES = {
+    **IDENTITY,
+    **POLICY,
+    "volume": "str",
+    "patient": "str",
+    "label": "int64",
+    "slices": "int64",
+    **{one.name: "float64" for one in METRICS.values() if one.per_case and one.level == "volume"},
+    "lesions": "int64",
+    "lesions_hit": "int64",
+    "truth_ml": "float64",
+    "predicted_ml": "float64",
+}
 SCORES = {
     **IDENTITY,
     **POLICY,
+    "level": "str",
     "metric": "str",
     "value": "float64",
     "ci_low": "float64",
@@ -192,7 +206,7 @@ def table(rows: Sequence[dict[str, Any]], columns: dict[str, str]) -> pd.DataFra
     return pd.DataFrame(list(rows), columns=list(columns)).astype(columns)
 
 
-_ADDED: dict[str, Any] = {"patients": float("nan"), "external": "", "seen": ""}
+_ADDED: dict[str, Any] = {"patients": float("nan"), "external": "", "seen": "", "level": "image"}
 
 
 def with_columns(rows: pd.DataFrame, columns: dict[str, str]) -> pd.DataFrame:
@@ -206,17 +220,27 @@ def with_columns(rows: pd.DataFrame, columns: dict[str, str]) -> pd.DataFrame:
     return rows.assign(**missing)[[name for name in columns if name in rows or name in missing]] if missing else rows
 
 
+COLUMNS = {"cases": CASES, "scores": SCORES, "curves": CURVES, "volumes": VOLUMES}
+"""The columns of each table of a cell."""
+
+
 class CellTables(NamedTuple):
     """The rows of one cell, or of several."""
 
     cases: pd.DataFrame
     scores: pd.DataFrame
     curves: pd.DataFrame
+    volumes: pd.DataFrame
+
+
+def empty_tables() -> CellTables:
+    """Tables without rows."""
+    return CellTables(*(table([], columns) for columns in COLUMNS.values()))
 
 
 def concatenate(cells: Sequence[CellTables]) -> CellTables:
     """Joins the tables of several cells."""
-    empty = CellTables(table([], CASES), table([], SCORES), table([], CURVES))
+    empty = empty_tables()
     return CellTables(*(pd.concat(tables, ignore_index=True) for tables in zip(empty, *cells, strict=True)))
 
 
@@ -227,6 +251,7 @@ def failed_cell(identity: dict[str, Any], error: str) -> CellTables:
         "looks_at": "nothing",
         "oracle": False,
         "threshold": float("nan"),
+        "level": "image",
         "metric": "none",
         "value": float("nan"),
         "ci_low": float("nan"),
@@ -237,4 +262,4 @@ def failed_cell(identity: dict[str, Any], error: str) -> CellTables:
         "note": "",
         "error": error,
     }
-    return CellTables(table([], CASES), table([row], SCORES), table([], CURVES))
+    return empty_tables()._replace(scores=table([row], SCORES))

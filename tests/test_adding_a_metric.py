@@ -12,7 +12,7 @@ from miasbench.harness.analysis.doubts import scores_against_cases
 from miasbench.harness.analysis.run_difference import compare_runs
 from miasbench.harness.cli import main
 from miasbench.harness.scoring.curves import Counts
-from miasbench.harness.scoring.functions import OF_MASK, OF_PIXELS
+from miasbench.harness.scoring.functions import OF_MASK, OF_PIXELS, OF_VOLUME
 from miasbench.harness.scoring.masks import MaskScores
 from miasbench.results.metrics import METRICS, Metric, metrics_of
 from miasbench.results.store import RunStore
@@ -144,7 +144,9 @@ def test_every_metric_has_its_function() -> None:
     """All others need more than their own mask or curves, or are no scores."""
     costs = {one.name for one in metrics_of("cost")}
     alone = {"lesion_recall", "dice_pooled", "dice_valid", "regret", "image_auroc"} | costs
-    assert set(OF_MASK) | set(OF_PIXELS) == set(METRICS) - alone
-    assert {METRICS[name].kind for name in OF_MASK} == {"mask"}
+    alone |= {"volume_lesion_recall", "volume_ap"}
+    assert set(OF_MASK) | set(OF_PIXELS) | set(OF_VOLUME) == set(METRICS) - alone
+    assert {(METRICS[name].kind, METRICS[name].level) for name in OF_MASK} == {("mask", "image")}
+    assert {(METRICS[name].kind, METRICS[name].level) for name in OF_VOLUME} == {("mask", "volume")}
     assert {METRICS[name].kind for name in OF_PIXELS} == {"map"}
     assert {METRICS[name].range for name in OF_PIXELS} == {(0.0, 1.0)}, "intervals of curves are made for shares"

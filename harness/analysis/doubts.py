@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from ...results.metrics import METRICS
+from ...results.metrics import METRICS, metrics_of
 from ...results.store import RunStore
 from ..scoring.ranking import Ranking
 
@@ -23,21 +23,32 @@ def doubts(store: RunStore) -> list[str]:
     Raises:
         ResultsError: There is no run, or it has no tables.
     """
-    changed = store.changed_tables(("cases.parquet", "scores.parquet"))
+    changed = store.changed_tables(("cases.parquet", "scores.parquet", "volumes.parquet"))
     if changed:
         return [f"{file} of {store.name} is not what the run wrote: its checksum is another." for file in changed]
-    return [f"{store.name}: {problem}" for problem in first(scores_against_cases(store.scores(), store.cases()), 1)]
+    scores = store.scores()
+    problems = [*scores_against_cases(scores, store.cases()), *scores_against_volumes(scores, store.volumes())]
+    return [f"{store.name}: {problem}" for problem in first(problems, 1)]
 
 
 def scores_against_cases(scores: pd.DataFrame, cases: pd.DataFrame) -> Iterator[str]:
     """Says which scores are not what the cases give; intervals are not looked at."""
+    yield from _against(scores, _means(cases), "cases")
+
+
+def scores_against_volumes(scores: pd.DataFrame, volumes: pd.DataFrame) -> Iterator[str]:
+    """Says which scores are not what the volumes give; intervals are not looked at."""
+    yield from _against(scores, _means_of_volumes(volumes), "volumes")
+
+
+def _against(scores: pd.DataFrame, means: pd.DataFrame, source: str) -> Iterator[str]:
     keys = ["cell", "policy", "metric"]
-    joined = scores[scores["error"] == ""].merge(_means(cases), on=keys, suffixes=("", "_of_cases"))
-    wrong = joined[~alike(joined["value"], joined["value_of_cases"])]
+    joined = scores[scores["error"] == ""].merge(means, on=keys, suffixes=("", "_of_source"))
+    wrong = joined[~alike(joined["value"], joined["value_of_source"])]
     for row in wrong.to_dict("records"):
         yield (
-            f"scores.parquet, {' · '.join(row[key] for key in keys)}: the value is {said(row['value'])}, the cases "
-            f"give {said(row['value_of_cases'])}."
+            f"scores.parquet, {' · '.join(row[key] for key in keys)}: the value is {said(row['value'])}, the {source} "
+            f"give {said(row['value_of_source'])}."
         )
 
 
@@ -62,6 +73,21 @@ def _means(cases: pd.DataFrame) -> pd.DataFrame:
         for cell, rows in cases.drop_duplicates(["cell", "case"]).groupby("cell")
     ]
     return pd.concat([of_masks, pd.DataFrame(of_images, columns=list(of_masks))], ignore_index=True)
+
+
+def _means_of_volumes(volumes: pd.DataFrame) -> pd.DataFrame:
+    """The scores that follow from volumes: `cell`, `policy`, `metric`, `value`."""
+    keys = [volumes["cell"], volumes["policy"]]
+    lesion = volumes["lesions"] > 0
+    values = {
+        one.name: volumes[one.name].where(lesion) if one.images == "anomalous" else volumes[one.name]
+        for one in metrics_of("mask", level="volume")
+        if one.per_case and one.name in volumes
+    }
+    means = pd.DataFrame(values).groupby(keys).mean()
+    sums = volumes[["lesions", "lesions_hit"]].groupby(keys).sum().astype(float)
+    means["volume_lesion_recall"] = sums["lesions_hit"] / sums["lesions"]
+    return means.reset_index().melt(["cell", "policy"], var_name="metric")
 
 
 def _image_auroc(rows: pd.DataFrame) -> float:

@@ -441,7 +441,9 @@ def _short(value: Any) -> str:
 def _configuration(entry: Cell, scoring: ScoreRecord) -> dict[str, Any]:
     options = {f"option {name}": value for name, value in entry.settings.items()}
     weights = {f"weights {one.name}": one.sha256 for one in entry.weights}
-    scored = {"mask_edges": scoring.mask_edges, "padding": scoring.padding}
+    scored: dict[str, Any] = {"mask_edges": scoring.mask_edges, "padding": scoring.padding}
+    if scoring.surface_tolerance != ScoreRecord.model_fields["surface_tolerance"].default:
+        scored["surface_tolerance"] = scoring.surface_tolerance  # baselines of older versions do not have it
     return {"size": entry.size} | scored | options | weights
 
 

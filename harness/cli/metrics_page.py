@@ -3,15 +3,17 @@
 from collections.abc import Iterable, Iterator
 from math import isfinite
 
-from ...results.metrics import Metric, MetricKind
+from ...results.metrics import Level, Metric, MetricKind
 
 COMMAND = "bench list metrics --markdown > docs/metrics.md"
 
-_KINDS: dict[MetricKind, str] = {
-    "mask": "Masks: one value for each threshold policy",
-    "map": "Anomaly maps: no threshold, all pixels of all test images",
-    "image": "Image scores",
-    "cost": "Cost",
+_SECTIONS: dict[tuple[MetricKind, Level], str] = {
+    ("mask", "image"): "Masks: one value for each threshold policy",
+    ("mask", "volume"): "Masks of volumes: where the dataset says which volume an image is a slice of",
+    ("map", "image"): "Anomaly maps: no threshold, all pixels of all test images",
+    ("map", "volume"): "Anomaly maps of volumes",
+    ("image", "image"): "Image scores",
+    ("cost", "image"): "Cost",
 }
 _ADDING = """\
 ## Adding a metric
@@ -22,7 +24,8 @@ A metric is an entry and a function; tables, reports, `bench compare` and the ga
 2. Give it a function of the same name in `harness/scoring/functions.py`. A function in `OF_MASK` takes a `MaskScores`,
    the mask and the truth of one image, and returns the image's value; the score is the mean over images, without NaN.
    `MaskScores` has `predicted` and `truth.mask`, bool (H, W), and in `overlap` the counts of their pixels. Where an
-   image has no value, such as a normal one without a lesion, return NaN.
+   image has no value, such as a normal one without a lesion, return NaN. A function in `OF_VOLUME` does the same for
+   one volume, (D, H, W); its entry has `level="volume"`.
    A function in `OF_PIXELS` takes a `Counts`, the pixels counted at falling thresholds, and returns a share, 0 to 1.
    The thresholds are the last axis. There may be axes before it, of rankings without one patient, and the result has
    these: `counts.positives[..., None]` beside `counts.true`, and `.max(axis=-1)`, never `.max()`.
@@ -39,7 +42,7 @@ A metric is an entry and a function; tables, reports, `bench compare` and the ga
 def metrics_page(metrics: Iterable[Metric]) -> str:
     """Renders metrics as a page of Markdown: a table for each kind."""
     known = list(metrics)
-    return "\n".join([*_overview(), *(line for kind in _KINDS for line in _section(kind, known)), _ADDING])
+    return "\n".join([*_overview(), *(line for section in _SECTIONS for line in _section(*section, known)), _ADDING])
 
 
 def _overview() -> Iterator[str]:
@@ -49,7 +52,7 @@ def _overview() -> Iterator[str]:
         f"Made from `results/metrics.py` by `{COMMAND}`. [scores.md](scores.md) explains the conventions in full.",
         "",
         "- *metric*: its name in the column `metric` of `scores`, in `bench compare` and in `--tolerance`. A name in "
-        "bold is also a column of `cases`, with the value of each image.",
+        "bold is also a column of `cases`, with the value of each image, or of `volumes`, with that of each volume.",
         "- *title*: its heading in the tables of `bench run` and `bench report`; empty where these do not show it.",
         "- *better*: whether a higher or a lower value is better. Costs depend on the machine and are not ranked.",
         "- *range*: the smallest and the largest value; intervals stay inside.",
@@ -61,15 +64,15 @@ def _overview() -> Iterator[str]:
     )
 
 
-def _section(kind: MetricKind, metrics: Iterable[Metric]) -> Iterator[str]:
+def _section(kind: MetricKind, level: Level, metrics: Iterable[Metric]) -> Iterator[str]:
     yield from (
-        f"## {_KINDS[kind]}",
+        f"## {_SECTIONS[kind, level]}",
         "",
         "| metric | title | better | range | interval | paired | gate | how it is computed |",
         "|---|---|---|---|---|---|---|---|",
     )
     for one in metrics:
-        if one.kind == kind:
+        if (one.kind, one.level) == (kind, level):
             yield f"| {' | '.join(_cells(one))} |"
     yield ""
 

@@ -83,6 +83,19 @@ def unframe(framed: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
     return square[top : top + height, left : left + width]
 
 
+def frame_spacing(spacing: tuple[float, float, float], shape: tuple[int, int], size: int) -> tuple[float, float]:
+    """The distances in mm between two rows and between two columns of the frame.
+
+    Args:
+        spacing: Those of the image, as in `Case.spacing`.
+        shape: Height and width of the image before padding and resizing.
+        size: Width and height of the frame.
+    """
+    row, column, _ = spacing
+    scale = max(shape) / size
+    return row * scale, column * scale
+
+
 def image_rectangle(shape: tuple[int, int], size: int) -> Rectangle:
     """Where an image is in the frame: the pixels that have their centre in it. The others are padding.
 

@@ -16,7 +16,7 @@ from ...results.files import ResultsError
 from ...results.record import Cell, CellRecord, RunRecord
 from ...results.store import CellStore, RunStore
 from ...results.tables import concatenate
-from ..analysis.doubts import alike, first, said, same, scores_against_cases
+from ..analysis.doubts import alike, first, said, same, scores_against_cases, scores_against_volumes
 from ..analysis.ranks import compare_methods
 from ..analysis.recorded import NOWHERE_ELSE, recorded_config, recorded_datasets
 from ..api import BenchError, Dataset
@@ -29,6 +29,7 @@ _KEYS = {
     "cases": ["cell", "policy", "case"],
     "scores": ["cell", "policy", "metric"],
     "curves": ["cell", "split", "threshold"],
+    "volumes": ["cell", "policy", "volume"],
     "comparisons": ["dataset", "policy", "method_a", "method_b"],
     "ranks": ["dataset", "policy", "method"],
 }
@@ -82,6 +83,9 @@ def verify_run(
     if "cases" in tables and "scores" in tables:
         found.problems.extend(first(scores_against_cases(tables["scores"], tables["cases"])))
         found.checked.append("scores against cases")
+    if "volumes" in tables and "scores" in tables:
+        found.problems.extend(first(scores_against_volumes(tables["scores"], tables["volumes"])))
+        found.checked.append("scores against volumes")
     _verify_comparisons(tables, ends, current, found)
     for cell in record.cells:
         progress(cell.name, "checking predictions", 0, 0)
@@ -144,6 +148,9 @@ def _verify_tables(store: RunStore, record: RunRecord, found: Verification) -> d
         found.unchecked.append("tables by their checksums: an older version wrote run.json without them")
     tables = {}
     for name in _KEYS:
+        if name == "volumes" and "volumes.parquet" not in checksums and not (store.folder / "volumes.parquet").exists():
+            found.unchecked.append("volumes.parquet: an older version wrote none")
+            continue
         try:
             table = store.table(name)
         except ResultsError as error:

@@ -14,15 +14,16 @@ import pandas as pd
 from ...results.metrics import METRICS, metrics_of
 from ...results.predictions import StoredPrediction
 from ...results.record import Measurements
-from ...results.tables import CASES, CURVES, SCORES, CellTables, curve_convention, table
+from ...results.tables import CASES, CURVES, SCORES, VOLUMES, CellTables, curve_convention, empty_tables, table
 from ..api import Diagnostic, Split
 from ..config import ScoreConfig
 from .decisions import NO_POLICY, Decision, PolicyColumns, decide
-from .functions import OF_MASK, OF_PIXELS
+from .functions import OF_MASK, OF_PIXELS, OF_VOLUME
 from .intervals import Interval, PatientCurves, auroc_interval, mean_interval
 from .masks import MaskScores, Overlap, lesion_size
 from .ranking import PixelRanking, Ranking, rank_pixels
 from .scanning import Scanned, SplitTruths, Truths, scan, where_scored
+from .volume_scores import MeasuredVolume, measure_volumes
 
 NAN = float("nan")
 
@@ -69,7 +70,7 @@ def score_cell(
     of_method += map(_diagnostic, measured.diagnostics)
     if not test.has_masks or ("maps" in lacking and stored[0].prediction.mask is None):
         rows = [_image_auroc(test, stored, lacking), *of_method]
-        return CellTables(table([], CASES), _scores_table(identity, rows, config), table([], CURVES))
+        return empty_tables()._replace(scores=_scores_table(identity, rows, config))
     if "maps" in lacking:
         config = config.model_copy(update={"thresholds": (), "fixed_threshold": None})
     limit = _limit(config, test)
@@ -86,7 +87,10 @@ def score_cell(
             pooled.add(index, rank_pixels([prediction.anomaly_map], [truth.overlap]))
         for decision, of_policy in zip(decisions, masks, strict=True):
             of_policy.append(_measured(MaskScores(decision.mask("test", index, prediction), lesions)))
+    volumes = measure_volumes(test, stored, decisions, config.surface_tolerance)
     rows = _map_scores(test, stored, scanned["test"], ranked, pooled)
+    if volumes:
+        rows.append(_volume_ap(volumes))
     if "maps" in lacking:
         rows = [_left_out(row, "there are no anomaly maps") for row in rows]
         scanned = {
@@ -96,17 +100,22 @@ def score_cell(
     rows += [_score(columns, "dice", NAN, 0) | {"note": f"left out: {why}"} for columns, why in left_out]
     cases: list[dict[str, Any]] = []
     dice = {decision.columns.policy: _column(one, "dice") for decision, one in zip(decisions, masks, strict=True)}
-    for decision, of_policy in zip(decisions, masks, strict=True):
+    for index, (decision, of_policy) in enumerate(zip(decisions, masks, strict=True)):
         rows += _mask_scores(decision, test, of_policy, dice.get("oracle_dice"))
+        rows += _volume_scores(decision, volumes, index)
         rows.append(_valid_dice(decision, truths["valid"], predictions["valid"], scanned["valid"].own_masks))
         cases += _case_rows(decision, test, stored, scanned["test"], of_policy)
     drawn = {} if "maps" in lacking else scanned
     curves = [row for split, one in drawn.items() for row in _curve_rows(split, one, decisions)]
     told = {"convention": curve_convention(config.mask_edges, config.padding)}
+    for row in rows:
+        if row["level"] == "volume" and test.volumes_left_out:
+            row["note"] = f"volumes left out: {', '.join(test.volumes_left_out)}"
     return CellTables(
         table([identity | row for row in cases], CASES),
         _scores_table(identity, rows, config, decisions),
         table([identity | row | told for row in curves], CURVES),
+        table([identity | row for volume in volumes for row in volume.rows(decisions)], VOLUMES),
     )
 
 
@@ -114,7 +123,8 @@ def _scores_table(
     identity: dict[str, Any], rows: Sequence[dict[str, Any]], config: ScoreConfig, decisions: Sequence[Decision] = ()
 ) -> pd.DataFrame:
     """Names the cell in every row, and the convention in those that have none yet: the metric's and the threshold's."""
-    of_metric = {name: one.convention_of(config.mask_edges, config.padding) for name, one in METRICS.items()}
+    way = config.mask_edges, config.padding, config.surface_tolerance
+    of_metric = {name: one.convention_of(*way) for name, one in METRICS.items()}
     of_policy = {decision.columns.policy: decision.convention for decision in decisions}
     told = []
     for row in rows:
@@ -245,18 +255,44 @@ def _mask_scores(
         oracle: Their DICE by `oracle_dice`, where there is one.
     """
     images = {"all": True, "anomalous": _column(masks, "truth_px") > 0, "normal": test.labels == 0}
-    values = {name: np.where(images[METRICS[name].images], _column(masks, name), NAN) for name in OF_MASK}
+    measured = [name for name in OF_MASK if METRICS[name].unit != "mm" or any(one.spacing for one in test.lesions)]
+    values = {name: np.where(images[METRICS[name].images], _column(masks, name), NAN) for name in measured}
     if oracle is not None and not decision.columns.oracle:
         values = {"dice": values["dice"], "regret": oracle - values["dice"]} | values
     rows = [_mean(decision.columns, name, value, test.patients) for name, value in values.items()]
-    # Each lesion counts the same: a case's share of hits, once for each of its lesions.
-    lesions = _column(masks, "lesions").astype(int)
-    hits = np.repeat([one["lesions_hit"] / one["lesions"] if one["lesions"] else NAN for one in masks], lesions)
-    rows.append(_mean(decision.columns, "lesion_recall", hits, np.repeat(test.patients, lesions).tolist()))
+    rows.append(_lesion_recall(decision, "lesion_recall", masks, test.patients))
     counts = ("intersection_px", "predicted_px", "truth_px", "image_px")
     pooled = Overlap.pooled(Overlap(*(one[name] for name in counts)) for one in masks)
     rows.append(_score(decision.columns, "dice_pooled", pooled.dice, len(masks)))
     return rows
+
+
+def _lesion_recall(
+    decision: Decision, metric: str, masks: Sequence[Mapping[str, Any]], patients: Sequence[str]
+) -> dict[str, Any]:
+    """The share of lesions that are hit: each counts the same, whatever image or volume it is in."""
+    lesions = _column(masks, "lesions").astype(int)
+    hits = np.repeat([one["lesions_hit"] / one["lesions"] if one["lesions"] else NAN for one in masks], lesions)
+    return _mean(decision.columns, metric, hits, np.repeat(patients, lesions).tolist())
+
+
+def _volume_scores(decision: Decision, volumes: Sequence[MeasuredVolume], policy: int) -> list[dict[str, Any]]:
+    """A policy's scores of volumes, the `policy`-th of each; none where no volume is known."""
+    if not volumes:
+        return []
+    masks, patients = [one.masks[policy] for one in volumes], [one.slices.patient for one in volumes]
+    images = {"all": True, "anomalous": _column(masks, "lesions") > 0}
+    measured = [name for name in OF_VOLUME if not METRICS[name].unit or any(one.slices.spacing for one in volumes)]
+    rows = [
+        _mean(decision.columns, name, np.where(images[METRICS[name].images], _column(masks, name), NAN), patients)
+        for name in measured
+    ]
+    return [*rows, _lesion_recall(decision, "volume_lesion_recall", masks, patients)]
+
+
+def _volume_ap(volumes: Sequence[MeasuredVolume]) -> dict[str, Any]:
+    precision = np.array([one.average_precision for one in volumes])
+    return _mean(NO_POLICY, "volume_ap", precision, [one.slices.patient for one in volumes])
 
 
 def _valid_dice(
@@ -286,6 +322,7 @@ def _score(
     columns: PolicyColumns, metric: str, value: float, n: int, interval: Interval | None = None
 ) -> dict[str, Any]:
     return columns._asdict() | {
+        "level": METRICS[metric].level if metric in METRICS else "image",
         "metric": metric,
         "value": value,
         "ci_low": interval.low if interval else NAN,

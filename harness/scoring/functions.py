@@ -17,6 +17,8 @@ OF_MASK: dict[str, Callable[[MaskScores], float]] = {
     "recall": lambda one: one.overlap.recall,
     "hd95_px": lambda one: one.hd95,
     "assd_px": lambda one: one.assd,
+    "hd95_mm": lambda one: one.hd95_mm,
+    "assd_mm": lambda one: one.assd_mm,
     "false_lesions": lambda one: one.false_lesions,
     "normal_fp_area": lambda one: one.overlap.predicted_share,
     "dice_small": lambda one: _dice_of("small", one),
@@ -24,6 +26,16 @@ OF_MASK: dict[str, Callable[[MaskScores], float]] = {
     "dice_large": lambda one: _dice_of("large", one),
 }
 """The value of one image's mask; the score is the mean over the metric's `images`, without those that have NaN."""
+
+OF_VOLUME: dict[str, Callable[[MaskScores], float]] = {
+    "volume_dice": lambda one: one.overlap.dice,
+    "volume_hd95_mm": lambda one: one.hd95_mm,
+    "volume_assd_mm": lambda one: one.assd_mm,
+    "volume_nsd": lambda one: one.nsd,
+    "volume_false_lesions": lambda one: one.false_lesions,
+    "volume_error_ml": lambda one: abs(one.predicted_ml - one.truth_ml),
+}
+"""The value of one volume's mask, (D, H, W), likewise; NaN where it needs a spacing that is not known."""
 
 OF_PIXELS: dict[str, Callable[[Counts], np.ndarray]] = {
     "pixel_auroc": auroc,

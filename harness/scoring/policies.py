@@ -6,7 +6,7 @@ entry-point group `miasbench.policies`.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, Literal
 
 import numpy as np
 from pydantic import Field
@@ -67,16 +67,21 @@ class NormalMeanStd(NormalsPolicy):
 
 @dataclass(frozen=True)
 class ValidDice(ValidationPolicy):
-    """The threshold with the largest mean DICE over anomalous validation images; of several, the highest."""
+    """The threshold with the largest mean DICE over anomalous validation images; of several, the highest.
+
+    Attributes:
+        level: Whether DICE is that of each image, or of each volume, all its slices together.
+    """
 
     name = "valid_dice"
+    level: Literal["image", "volume"] = "image"
 
     @property
     def convention(self) -> str:
-        return "threshold: the highest of those with the largest mean DICE over anomalous validation images"
+        return f"threshold: the highest of those with the largest mean DICE over anomalous validation {self.level}s"
 
     def threshold(self, labelled: LabelledMaps) -> float:
-        return _best_mean_dice(labelled, "validation")
+        return _best_mean_dice(labelled, self.level, "validation")
 
 
 @dataclass(frozen=True)
@@ -135,20 +140,25 @@ class Fixed(ThresholdPolicy):
 
 @dataclass(frozen=True)
 class OracleDice(OraclePolicy):
-    """The threshold with the largest mean DICE on the test set itself: what most papers report as DICE."""
+    """The threshold with the largest mean DICE on the test set itself: what most papers report as DICE.
+
+    Attributes:
+        level: Whether DICE is that of each image, or of each volume, all its slices together.
+    """
 
     name = "oracle_dice"
+    level: Literal["image", "volume"] = "image"
 
     @property
     def convention(self) -> str:
-        return "threshold: the highest of those with the largest mean DICE over anomalous test images"
+        return f"threshold: the highest of those with the largest mean DICE over anomalous test {self.level}s"
 
     def threshold(self, labelled: LabelledMaps) -> float:
-        return _best_mean_dice(labelled, "test")
+        return _best_mean_dice(labelled, self.level, "test")
 
 
-def _best_mean_dice(labelled: LabelledMaps, split: str) -> float:
-    threshold, _ = labelled.best_dice()
+def _best_mean_dice(labelled: LabelledMaps, level: str, split: str) -> float:
+    threshold, _ = (labelled.volumes if level == "volume" else labelled).best_dice()
     if np.isnan(threshold):
         raise PolicyUnavailableError(f"the {split} split has no lesion")
     return threshold

@@ -2,16 +2,18 @@
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import numpy as np
 
 from ...results.predictions import StoredPrediction
 from ..api import BenchError, Case, Dataset, LabelledMaps, LazySequence, Split
 from ..config import ScoreConfig
-from ..data.frame import Rectangle, Truth, frame_mask, image_rectangle
-from .dice_curve import DiceCurve, DiceTally
+from ..data.frame import Rectangle, Truth, frame_mask, frame_spacing, image_rectangle
+from .dice_curve import DiceCurve, DiceTally, dice_curve
 from .masks import Lesions
 from .ranking import PixelRanking, PixelTally, rank_pixels
+from .volumes import VolumeSlices, find_volumes
 
 
 class ScoringError(BenchError):
@@ -63,6 +65,21 @@ class SplitTruths:
             notes=[self.notes[index] for index in kept],
         )
 
+    @property
+    def volumes(self) -> list[VolumeSlices]:
+        """The volumes that cases are slices of; none where that is not known."""
+        return self._volumes[0]
+
+    @property
+    def volumes_left_out(self) -> list[str]:
+        """Why other volumes cannot be scored, a sentence each."""
+        return self._volumes[1]
+
+    @cached_property
+    def _volumes(self) -> tuple[list[VolumeSlices], list[str]]:
+        shapes = [truth.overlap.shape for truth in self.masks]
+        return find_volumes(self.cases, shapes, [lesions.spacing for lesions in self.lesions])
+
 
 Truths = Mapping[Split, SplitTruths]
 
@@ -73,7 +90,7 @@ def load_truths(dataset: Dataset, splits: Sequence[Split], size: int, score: Sco
 
 
 def _load_split(dataset: Dataset, split: Split, size: int, score: ScoreConfig) -> SplitTruths:
-    cases, masks, rectangles, notes = dataset.cases(split), [], [], []
+    cases, masks, lesions, rectangles, notes = dataset.cases(split), [], [], [], []
     has_masks = dataset.card.annotation == "mask"
     for case in cases:
         mask = dataset.load(case).mask
@@ -82,9 +99,9 @@ def _load_split(dataset: Dataset, split: Split, size: int, score: ScoreConfig) -
         # They are handed to policies of others, and are those of every cell.
         truth.overlap.flags.writeable = truth.ranking.flags.writeable = False
         masks.append(truth)
+        lesions.append(Lesions(truth.overlap, frame_spacing(case.spacing, mask.shape, size) if case.spacing else None))
         rectangles.append(rectangle)
         notes.append(_without_lesion(mask, truth) if case.label and has_masks else "")
-    lesions = [Lesions(truth.overlap) for truth in masks]
     return SplitTruths(cases, masks, lesions, rectangles, notes, has_masks)
 
 
@@ -109,6 +126,8 @@ class Scanned(LabelledMaps):
         images: The scores of each image's map by itself: `pixel_auroc`, `pixel_ap`, `aupro` and `best_dice`, NaN for a
             normal image.
         own_masks: Whether the method has made a mask of every image.
+        slices: The volumes that the cases are slices of.
+        limit: How many different map values are told apart; `None` for all of them.
     """
 
     maps: Sequence[np.ndarray]
@@ -119,6 +138,16 @@ class Scanned(LabelledMaps):
     dice: DiceCurve
     images: list[dict[str, float]]
     own_masks: bool
+    slices: Sequence[VolumeSlices]
+    limit: int | None
+
+    @property
+    def volumes(self) -> LabelledMaps:
+        return self._volumes if self.slices else super().volumes
+
+    @cached_property
+    def _volumes(self) -> LabelledMaps:
+        return _OfVolumes(self)
 
     @property
     def graded(self) -> bool:
@@ -133,6 +162,38 @@ class Scanned(LabelledMaps):
 
     def pixel_counts(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         return self.pooled.thresholds, self.pooled.true_positives, self.pooled.false_positives
+
+
+class _OfVolumes(LabelledMaps):
+    """The slices of each volume as one image, (D, H, W)."""
+
+    def __init__(self, scanned: Scanned) -> None:
+        volumes = scanned.slices
+
+        def whole(slices: Sequence[np.ndarray]) -> Sequence[np.ndarray]:
+            return LazySequence(
+                len(volumes), lambda number: np.stack([slices[index] for index in volumes[number].indices])
+            )
+
+        self.maps = whole(scanned.maps)
+        self.truths = whole(scanned.truths)
+        self._scanned = scanned
+
+    @cached_property
+    def _dice(self) -> DiceCurve:
+        return dice_curve(self.maps, self.truths, self._scanned.limit)
+
+    def best_dice(self) -> tuple[float, float]:
+        return self._dice.best()
+
+    def dice_at(self, thresholds: np.ndarray) -> np.ndarray:
+        return self._dice.at(thresholds)
+
+    def pixel_counts(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        scanned = self._scanned
+        slices = [index for volume in scanned.slices for index in volume.indices]
+        ranking = rank_pixels([scanned.maps[index] for index in slices], [scanned.truths[index] for index in slices])
+        return ranking.thresholds, ranking.true_positives, ranking.false_positives
 
 
 def scan(truths: SplitTruths, stored: Sequence[StoredPrediction], limit: int | None) -> Scanned:
@@ -160,7 +221,18 @@ def scan(truths: SplitTruths, stored: Sequence[StoredPrediction], limit: int | N
     overlaps = [truth.overlap for truth in truths.masks]
     rankings = pixels.rankings()
     own_masks = bool(own) and own == len(images)
-    return Scanned(_maps(stored), overlaps, truths.cases, rankings[0], rankings[-1], dice.curve(), images, own_masks)
+    return Scanned(
+        _maps(stored),
+        overlaps,
+        truths.cases,
+        rankings[0],
+        rankings[-1],
+        dice.curve(),
+        images,
+        own_masks,
+        truths.volumes,
+        limit,
+    )
 
 
 def _of_image(anomaly_map: np.ndarray, truth: Truth) -> dict[str, float]:

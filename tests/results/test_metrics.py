@@ -3,7 +3,7 @@ from math import isfinite
 import pytest
 
 from miasbench.results.metrics import METRICS, Metric, metrics_of
-from miasbench.results.tables import CASES, curve_convention
+from miasbench.results.tables import CASES, VOLUMES, curve_convention
 
 ENTRIES = pytest.mark.parametrize("metric", METRICS.values(), ids=list(METRICS))
 
@@ -31,13 +31,15 @@ def test_no_two_metrics_have_one_title() -> None:
     assert len(set(titles)) == len(titles)
 
 
-def test_cases_have_a_column_for_each_metric_of_an_image() -> None:
-    of_images = [one.name for one in METRICS.values() if one.per_case]
-    assert [name for name in CASES if name in of_images] == of_images
+def test_cases_and_volumes_have_a_column_for_each_metric_of_one() -> None:
+    for level, columns in (("image", CASES), ("volume", VOLUMES)):
+        of_level = [one.name for one in METRICS.values() if one.per_case and one.level == level]
+        assert set(of_level) <= set(columns)
+        assert not {one.name for one in METRICS.values() if one.name not in of_level and one.per_case} & set(columns)
 
 
 def test_a_convention_says_how_masks_and_padding_were_treated() -> None:
-    scored = {name: one.convention_of("nearest", "exclude") for name, one in METRICS.items()}
+    scored = {name: one.convention_of("nearest", "exclude", 1) for name, one in METRICS.items()}
     assert scored["dice"] == (
         "mean over anomalous images; nothing predicted scores 0; normal images are left out; "
         "masks by nearest pixel centre; padding left out; interval over the patients that have a value"
@@ -47,7 +49,7 @@ def test_a_convention_says_how_masks_and_padding_were_treated() -> None:
     )
     for one in metrics_of("image", "cost"):
         assert scored[one.name] == one.convention
-    papers = {name: one.convention_of("paper", "count") for name, one in METRICS.items()}
+    papers = {name: one.convention_of("paper", "count", 1) for name, one in METRICS.items()}
     grey = "masks resized bilinearly, grey edges are"
     assert papers["pixel_auroc"] == f"all pixels of all test images; {grey} normal; padding counted"
     assert f"{grey} lesion; padding counted" in papers["best_f1"]

@@ -21,7 +21,7 @@ from miasbench.results.files import ResultsError, read_json, slug, write_json
 from miasbench.results.predictions import StoredPrediction
 from miasbench.results.record import CellRecord, RunRecord
 from miasbench.results.store import CellStore, RunStore, find_run, find_runs
-from miasbench.results.tables import CASES, COMPARISONS, CURVES, RANKS, SCORES, CellTables, failed_cell, table
+from miasbench.results.tables import CASES, COMPARISONS, CURVES, RANKS, SCORES, empty_tables, failed_cell, table
 
 from ..support.records import RECORD, record
 
@@ -355,7 +355,14 @@ class TestCell:
         cell.write_error("Traceback …")
         cell.write(CellRecord(status="failed"))
         cell.drop_predictions()
-        assert files(cell.folder) == ["cases.parquet", "cell.json", "curves.parquet", "error.txt", "scores.parquet"]
+        assert files(cell.folder) == [
+            "cases.parquet",
+            "cell.json",
+            "curves.parquet",
+            "error.txt",
+            "scores.parquet",
+            "volumes.parquet",
+        ]
         assert (cell.folder / "error.txt").read_text(encoding="utf-8") == "Traceback …"
 
     def test_tables_come_back(self, cell: CellStore) -> None:
@@ -415,7 +422,7 @@ class TestRun:
         older = scores.drop(columns="patients")
         run.write_tables({"scores": older})
         cell = run.cell("x")
-        cell.write_tables(CellTables(table([], CASES), older, table([], CURVES)))
+        cell.write_tables(empty_tables()._replace(scores=older))
         for read in (run.scores(), cell.read_tables().scores):
             pd.testing.assert_frame_equal(read, scores.assign(patients=np.nan))
 

@@ -10,8 +10,9 @@ from miasbench.results.tables import (
     IDENTITY,
     POLICY,
     SCORES,
-    CellTables,
+    VOLUMES,
     concatenate,
+    empty_tables,
     failed_cell,
     table,
     with_columns,
@@ -69,9 +70,10 @@ def test_a_row_without_a_number_that_must_be_there_is_refused() -> None:
 
 
 def test_a_failed_cell_is_one_row_of_scores() -> None:
-    cases, scores, curves = failed_cell(CELL, "CUDA out of memory")
-    assert (len(cases), len(scores), len(curves)) == (0, 1, 0)
-    assert (dtypes(cases), dtypes(scores), dtypes(curves)) == (CASES, SCORES, CURVES)
+    tables = failed_cell(CELL, "CUDA out of memory")
+    scores = tables.scores
+    assert [len(one) for one in tables] == [0, 1, 0, 0]
+    assert [dtypes(one) for one in tables] == [CASES, SCORES, CURVES, VOLUMES]
     row = scores.iloc[0]
     assert {name: row[name] for name in CELL} == CELL
     assert row["error"] == "CUDA out of memory"
@@ -80,13 +82,13 @@ def test_a_failed_cell_is_one_row_of_scores() -> None:
 
 
 def test_joining_nothing_gives_empty_tables() -> None:
-    assert [len(one) for one in concatenate([])] == [0, 0, 0]
-    assert [dtypes(one) for one in concatenate([])] == [CASES, SCORES, CURVES]
+    assert [len(one) for one in concatenate([])] == [0, 0, 0, 0]
+    assert [dtypes(one) for one in concatenate([])] == [CASES, SCORES, CURVES, VOLUMES]
 
 
 @pytest.mark.filterwarnings("error")
 def test_joining_failed_cells_keeps_types() -> None:
-    cases, scores, _ = concatenate([failed_cell(CELL, "first"), failed_cell(CELL | {"seed": 4}, "second")])
+    cases, scores, *_ = concatenate([failed_cell(CELL, "first"), failed_cell(CELL | {"seed": 4}, "second")])
     assert len(cases) == 0
     assert (dtypes(cases), dtypes(scores)) == (CASES, SCORES)
     assert scores["error"].tolist() == ["first", "second"]
@@ -96,8 +98,8 @@ def test_joining_failed_cells_keeps_types() -> None:
 @pytest.mark.filterwarnings("error")
 def test_joining_a_finished_and_a_failed_cell() -> None:
     rows = [score_row(metric="dice", value=0.7, n=5), score_row(metric="aupro")]
-    finished = CellTables(table([], CASES), table(rows, SCORES), table([], CURVES))
-    cases, scores, _ = concatenate([finished, failed_cell(CELL | {"method": "patchcore"}, "broken")])
+    finished = empty_tables()._replace(scores=table(rows, SCORES))
+    cases, scores, *_ = concatenate([finished, failed_cell(CELL | {"method": "patchcore"}, "broken")])
     assert (dtypes(cases), dtypes(scores)) == (CASES, SCORES)
     assert scores["metric"].tolist() == ["dice", "aupro", "none"]
     assert scores["error"].tolist() == ["", "", "broken"]

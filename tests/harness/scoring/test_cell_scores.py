@@ -108,9 +108,9 @@ def test_every_policy_and_metric_has_its_rows() -> None:
     assert (cases.groupby("policy").size() == 10).all()
     for policy in policies:
         left_out = {"regret"} if policy == "oracle_dice" else set()
-        of_masks = {one.name for one in metrics_of("mask")}
+        of_masks = {one.name for one in metrics_of("mask", level="image") if one.unit != "mm"}
         assert set(scores.loc[scores["policy"] == policy, "metric"]) == of_masks - left_out
-    assert set(scores["metric"]) == set(METRICS)
+    assert set(scores["metric"]) == {one.name for one in METRICS.values() if one.level == "image" and one.unit != "mm"}
     assert (scores["convention"] != "").all()
     oracles = scores[scores["oracle"]]
     assert set(oracles["policy"]) == {"oracle_dice", "none"}
@@ -289,7 +289,7 @@ def test_an_image_without_a_lesion_in_the_frame_is_left_out_and_noted_with_its_c
                 mask[0, 0] = True
             return Sample(image, mask)
 
-    cases, scores, _ = Odd(((100, 100),)).score()
+    cases, scores, *_ = Odd(((100, 100),)).score()
     own = cases[cases["policy"] == "own"].set_index("case")
     assert own["note"].to_dict() == dict.fromkeys(own.index, "") | {
         "test8": "its mask holds no lesion: left out of DICE",
@@ -424,7 +424,7 @@ def test_padding_that_counts_gives_the_numbers_of_before() -> None:
 
 def test_every_row_names_its_convention() -> None:
     for edges, padding in product(("nearest", "paper"), ("exclude", "count")):
-        _, scores, curves = UNEVEN.score(mask_edges=edges, padding=padding)
+        _, scores, curves, _ = UNEVEN.score(mask_edges=edges, padding=padding)
         told = scores.set_index(["policy", "metric"])["convention"]
         pixels = told[told.index.get_level_values("metric").isin([one.name for one in metrics_of("mask", "map")])]
         assert pixels.str.contains("padding left out" if padding == "exclude" else "padding counted").all()
@@ -517,7 +517,7 @@ def test_regret_and_validation_follow_from_the_thresholds() -> None:
 
 def test_curves_pass_through_every_policys_threshold() -> None:
     truths, predictions = make_cell()
-    cases, scores, curves = score_cell(IDENTITY, truths, predictions, ScoreConfig(), MEASURED)
+    cases, scores, curves, _ = score_cell(IDENTITY, truths, predictions, ScoreConfig(), MEASURED)
     assert list(curves) == list(CURVES)
     test = curves[curves["split"] == "test"]
     assert set(curves["split"]) == {"valid", "test"}
