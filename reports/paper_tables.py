@@ -103,9 +103,10 @@ def paper_tables(
         of_dataset = quoted[quoted["dataset"] == dataset] if len(quoted) else quoted
         ranked = ranks[ranks["dataset"] == dataset]
         masks, maps = f"{name}: masks by {policy}", f"{name}: anomaly maps and cost"
-        volumes = f"{name}: volumes, masks by {policy}"
+        volumes, mean = f"{name}: volumes, masks by {policy}", "mean DICE of anomalous test"
         of_one = [
-            _policy_table(name, rows, ranked),
+            _policy_table("dice", f"policies-{dataset}", f"{name}: {mean} images", rows, ranked),
+            _policy_table("volume_dice", f"volume-policies-{dataset}", f"{name}: {mean} volumes", rows, ranked),
             _metric_table(f"masks-{dataset}", masks, rows, of_masks, policy, quoted[:0]),
             _metric_table(f"volumes-{dataset}", volumes, rows, of_volumes, policy, quoted[:0]),
             _metric_table(f"maps-{dataset}", maps, rows, of_maps, "none", of_dataset),
@@ -178,10 +179,10 @@ def _dice_table(
     )
 
 
-def _policy_table(name: str, scores: pd.DataFrame, ranks: pd.DataFrame) -> PaperTable:
-    """DICE on one dataset, a column for each policy, the oracle's last."""
-    dice = _scored(scores, ["dice"])
-    tied = _tied(ranks, "policy")
+def _policy_table(metric: str, name: str, caption: str, scores: pd.DataFrame, ranks: pd.DataFrame) -> PaperTable:
+    """DICE of images or of volumes on one dataset, a column for each policy, the oracle's last."""
+    dice = _scored(scores, [metric])
+    tied = _tied(ranks, "policy") if metric == "dice" else set()  # which is what methods are ranked by
     policies = ordered_policies(dice)
     oracles = set(dice.loc[dice["oracle"], "policy"])
     rows = [
@@ -197,10 +198,9 @@ def _policy_table(name: str, scores: pd.DataFrame, ranks: pd.DataFrame) -> Paper
         PaperColumn(policy_title(policy), oracle=policy in oracles, better="neither" if policy in oracles else "higher")
         for policy in policies
     )
-    caption = f"{name}: mean DICE of anomalous test images, by threshold policy"
     return PaperTable(
-        f"policies-{scores['dataset'].iloc[0]}",
-        caption,
+        name,
+        f"{caption}, by threshold policy",
         columns,
         tuple(rows),
         tuple(_notes(scores, rows, oracle_columns=bool(oracles))),

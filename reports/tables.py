@@ -47,16 +47,22 @@ def run_tables(scores: pd.DataFrame, measured: Mapping[str, Extent] | None = Non
         dataset = str(name)
         extent = (measured or {}).get(dataset)
         if (rows["metric"] == "dice").any():
-            parts.append(_dice_table(names[dataset], rows, caption(dataset, names[dataset], extent)))
+            title = f"{names[dataset]}: mean DICE of anomalous images, by threshold policy"
+            parts.append(_dice_table("dice", title, rows, caption(dataset, names[dataset], extent)))
         else:
             parts.append(Text(f"{names[dataset]}: labels of images only, so neither masks nor pixels are scored"))
             parts.append(Text(caption(dataset, names[dataset], extent), style="dim"))
-        if (rows["level"] == "volume").any():
+        if (rows["metric"] == "volume_dice").any():
+            parts.append(_dice_table("volume_dice", "mean DICE of anomalous volumes, by threshold policy", rows))
+        if (headline(rows)["level"] == "volume").any():
             parts.append(_volume_table(rows))
         parts.append(_map_table(rows))
         diagnostic = ~rows["metric"].isin(list(METRICS))
-        left_out = rows.loc[~diagnostic & (rows["note"] != ""), ["policy", "note"]].drop_duplicates()
+        noted = rows[~diagnostic & (rows["note"] != "")]
+        of_volumes = noted["level"] == "volume"
+        left_out = noted.loc[~of_volumes, ["policy", "note"]].drop_duplicates()
         parts += [Text(f"{row.policy} {row.note}.", style="dim") for row in left_out.itertuples()]
+        parts += [Text(f"Volumes: {note}.", style="dim") for note in noted.loc[of_volumes, "note"].unique()]
         parts += [
             Text(f"{method}: {_diagnostics(own)}", style="dim")
             for method, own in rows[diagnostic].groupby("method", sort=False)
@@ -93,16 +99,16 @@ def data_notes(extent: Extent | None) -> list[RenderableType]:
     return [Text(f"{extent.dataset}: {note}", style="dim") for note in extent.notes] if extent else []
 
 
-def _dice_table(dataset: str, rows: pd.DataFrame, caption: str) -> FittedTable:
-    dice = rows[rows["metric"] == "dice"]
+def _dice_table(metric: str, title: str, rows: pd.DataFrame, caption: str = "") -> FittedTable:
+    dice = rows[rows["metric"] == metric]
     policies = ordered_policies(dice)
     columns = [Column("method", "label")]
     oracles = set(dice.loc[dice["oracle"], "policy"])
     columns += [Column(policy_title(one), style="dim" if one in oracles else "") for one in policies]
-    table = FittedTable(f"{dataset}: mean DICE of anomalous images, by threshold policy", columns, caption)
+    table = FittedTable(title, columns, caption)
     for method, own in rows.groupby("method", sort=False):
         by_policy = {policy: dice[(dice["method"] == method) & (dice["policy"] == policy)] for policy in policies}
-        cells = [_cell(over_seeds(by_policy[policy]), METRICS["dice"].digits) for policy in policies]
+        cells = [_cell(over_seeds(by_policy[policy]), METRICS[metric].digits) for policy in policies]
         table.add_row(label(str(method), own), *cells)
     return table
 

@@ -36,7 +36,14 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> RunStore:
 
 @pytest.mark.parametrize(
     ("table", "before"),
-    [("scores", [CELL, POLICY]), ("cases", [CELL, POLICY]), ("curves", [CELL]), ("comparisons", []), ("ranks", [])],
+    [
+        ("scores", [CELL, POLICY]),
+        ("cases", [CELL, POLICY]),
+        ("volumes", [CELL, POLICY]),
+        ("curves", [CELL]),
+        ("comparisons", []),
+        ("ranks", []),
+    ],
 )
 def test_every_column_is_listed_with_its_type(made: RunStore, table: str, before: list[str]) -> None:
     columns = [column for heading in [*before, table] for column in listed(heading)]

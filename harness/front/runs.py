@@ -35,6 +35,8 @@ class CasePrediction:
         case: The image's name within the dataset.
         patient: Whose image it is.
         label: 0 for a normal image, 1 for an anomalous one.
+        volume: The volume that it is a slice of; `None` where that is not known.
+        position: The slice's number in its volume.
         image: uint8 (S, S).
         truth: Where the lesion is, bool (S, S).
         scored: Where scores were computed, bool (S, S): not in the padding, unless that counted.
@@ -49,6 +51,8 @@ class CasePrediction:
     case: str
     patient: str
     label: int
+    volume: str | None
+    position: int | None
     image: np.ndarray
     truth: np.ndarray
     scored: np.ndarray
@@ -85,6 +89,11 @@ class Run:
     def cases(self) -> pd.DataFrame:
         """A row for each cell, threshold policy and test image."""
         return self.store.cases()
+
+    @property
+    def volumes(self) -> pd.DataFrame:
+        """A row for each cell, threshold policy and test volume; none where volumes are not known."""
+        return self.store.volumes()
 
     @property
     def curves(self) -> pd.DataFrame:
@@ -349,6 +358,8 @@ def _read(cell: CellStore, images: FramedImages, case: Case, masks: pd.DataFrame
         case=case.id,
         patient=case.patient,
         label=case.label,
+        volume=case.volume,
+        position=case.position,
         image=image,
         truth=truth,
         scored=scored,

@@ -108,9 +108,8 @@ def score_cell(
     drawn = {} if "maps" in lacking else scanned
     curves = [row for split, one in drawn.items() for row in _curve_rows(split, one, decisions)]
     told = {"convention": curve_convention(config.mask_edges, config.padding)}
-    for row in rows:
-        if row["level"] == "volume" and test.volumes_left_out:
-            row["note"] = f"volumes left out: {', '.join(test.volumes_left_out)}"
+    note = _note_on_volumes(test)
+    rows = [row | {"note": note} if row["level"] == "volume" and not row["note"] else row for row in rows]
     return CellTables(
         table([identity | row for row in cases], CASES),
         _scores_table(identity, rows, config, decisions),
@@ -288,6 +287,13 @@ def _volume_scores(decision: Decision, volumes: Sequence[MeasuredVolume], policy
         for name in measured
     ]
     return [*rows, _lesion_recall(decision, "volume_lesion_recall", masks, patients)]
+
+
+def _note_on_volumes(test: SplitTruths) -> str:
+    """What a reader should know of all scores of volumes."""
+    stacks = "stacks of chosen slices, not whole scans" if test.stacks else ""
+    left_out = f"volumes left out: {', '.join(test.volumes_left_out)}" if test.volumes_left_out else ""
+    return "; ".join(filter(None, [stacks, left_out]))
 
 
 def _volume_ap(volumes: Sequence[MeasuredVolume]) -> dict[str, Any]:

@@ -32,6 +32,7 @@ class SplitTruths:
         rectangles: Where in the frame that is.
         notes: Why an anomalous case has no lesion, empty where it has one.
         has_masks: False where anomalous images have a label only; then the masks are empty, and mean nothing.
+        stacks: Whether volumes are stacks of slices that somebody chose, and not whole scans.
     """
 
     cases: Sequence[Case]
@@ -40,6 +41,7 @@ class SplitTruths:
     rectangles: Sequence[Rectangle]
     notes: Sequence[str]
     has_masks: bool = True
+    stacks: bool = False
 
     @property
     def ids(self) -> list[str]:
@@ -102,7 +104,7 @@ def _load_split(dataset: Dataset, split: Split, size: int, score: ScoreConfig) -
         lesions.append(Lesions(truth.overlap, frame_spacing(case.spacing, mask.shape, size) if case.spacing else None))
         rectangles.append(rectangle)
         notes.append(_without_lesion(mask, truth) if case.label and has_masks else "")
-    return SplitTruths(cases, masks, lesions, rectangles, notes, has_masks)
+    return SplitTruths(cases, masks, lesions, rectangles, notes, has_masks, dataset.card.stack)
 
 
 def _without_lesion(mask: np.ndarray, truth: Truth) -> str:
@@ -143,7 +145,7 @@ class Scanned(LabelledMaps):
 
     @property
     def volumes(self) -> LabelledMaps:
-        return self._volumes if self.slices else super().volumes
+        return self._volumes if self.slices or not self.cases else super().volumes
 
     @cached_property
     def _volumes(self) -> LabelledMaps:

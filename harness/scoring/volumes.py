@@ -66,9 +66,7 @@ def find_volumes(
         if len({shapes[index] for index in indices}) > 1:
             left_out.append(f"the slices of {name} differ in size")
         elif positions[-1] - positions[0] >= _MOST:
-            left_out.append(
-                f"the positions of {name} go from {positions[0]} to {positions[-1]}, too far for one volume"
-            )
+            left_out.append(f"the positions of {name} go from {positions[0]} to {positions[-1]}, too far for a volume")
         else:
             first = cases[indices[0]]
             in_plane = spacings[indices[0]]
