@@ -176,6 +176,11 @@ def make_split(
     return SplitTruths(cases, masks, lesions, whole, [""] * len(cases)), stored
 
 
+def row_of(scores: pd.DataFrame, policy: str, metric: str) -> dict[str, Any]:
+    (row,) = scores[(scores["policy"] == policy) & (scores["metric"] == metric)].to_dict("records")
+    return {str(name): value for name, value in row.items()}
+
+
 NAMES = ("a", "bb", "cc", "ddd", "n")
 
 
@@ -206,7 +211,7 @@ class TestACell:
         assert set(volumes["slices"]) == {5}
         masks = [one.overlap for one in truths.masks]
         for policy, made in (
-            ("own", [one.prediction.mask for one in stored]),
+            ("own", [one.prediction.anomaly_map > 0.9 for one in stored]),
             ("fixed", [one.prediction.anomaly_map >= np.float32(0.8) for one in stored]),
         ):
             for row in volumes[volumes["policy"] == policy].to_dict("records"):
@@ -229,11 +234,11 @@ class TestACell:
         assert not list(scores_against_volumes(scores, volumes))
         assert list(scores_against_volumes(scores, volumes.assign(volume_dice=0.5)))
         own = volumes[volumes["policy"] == "own"].set_index("volume")
-        row = scores.set_index(["policy", "metric"]).loc[("own", "volume_dice")]
+        row = row_of(scores, "own", "volume_dice")
         assert row["value"] == pytest.approx(own["volume_dice"].mean())
         assert (row["n"], row["patients"], row["level"]) == (4, 3, "volume")
         assert row["ci_low"] < row["value"] < row["ci_high"]
-        recall = scores.set_index(["policy", "metric"]).loc[("own", "volume_lesion_recall"), "value"]
+        recall = row_of(scores, "own", "volume_lesion_recall")["value"]
         assert recall == pytest.approx(own["lesions_hit"].sum() / own["lesions"].sum())
         precisions = []
         for name in "a", "bb", "cc", "ddd":
@@ -241,7 +246,7 @@ class TestACell:
             labels = np.concatenate([truths.masks[index].overlap.ravel() for index in places])
             values = np.concatenate([stored[index].prediction.anomaly_map.ravel() for index in places])
             precisions.append(average_precision_score(labels, values))
-        row = scores.set_index(["policy", "metric"]).loc[("none", "volume_ap")]
+        row = row_of(scores, "none", "volume_ap")
         assert row["value"] == pytest.approx(np.mean(precisions))
         assert own.loc["bb", "volume_ap"] == pytest.approx(precisions[1])
 
@@ -315,12 +320,9 @@ class TestPoliciesOfVolumes:
             best = max(values.tolist(), key=lambda threshold: (round(mean_dice(threshold), 12), threshold))
             assert chosen[policy] == best
         assert chosen["oracle_dice"] != chosen["oracle_dice[level=volume]"]
-        scores = tables.scores.set_index(["policy", "metric"])
-        assert (
-            scores.loc[("oracle_dice[level=volume]", "volume_dice"), "value"]
-            >= (scores.loc[("oracle_dice", "volume_dice"), "value"])
-        )
-        told = scores.loc[("valid_dice[level=volume]", "dice"), "convention"]
+        by_volumes = row_of(tables.scores, "oracle_dice[level=volume]", "volume_dice")["value"]
+        assert by_volumes > row_of(tables.scores, "oracle_dice", "volume_dice")["value"]
+        told = row_of(tables.scores, "valid_dice[level=volume]", "dice")["convention"]
         assert "the largest mean DICE over anomalous validation volumes" in told
 
     def test_are_left_out_where_no_volume_is_known(self) -> None:
