@@ -656,6 +656,7 @@ class TestRescore:
         assert "fixed" in set(store.scores()["policy"])
         assert store.read().config.score.model_dump() == {
             "mask_edges": "paper",
+            "surface_tolerance": 1.0,
             "thresholds": ["all"],
             "fixed_threshold": 1.0,
             "pixels": "auto",
