@@ -136,6 +136,7 @@ def cost_figure(masks: pd.DataFrame, maps: pd.DataFrame, known: dict[str, Look],
     datasets, methods = _names(masks, known)
     titles = [title for dataset in datasets for title in (dataset, "")]
     height = 1.5 * len(datasets) + legend_height(methods)
+    fronts = False
     with panels(len(datasets), 2, height, titles, sharey="row", sharex="col") as (figure, axes):
         for index, dataset in enumerate(datasets):
             for axis, metric in zip(axes[2 * index : 2 * index + 2], _COSTS, strict=True):
@@ -143,12 +144,13 @@ def cost_figure(masks: pd.DataFrame, maps: pd.DataFrame, known: dict[str, Look],
                 cost = rows.groupby("method", sort=False)["value"].mean()
                 both = pd.DataFrame({"cost": cost, "dice": dice.get(dataset)}).dropna()
                 _draw_pareto(axis, both, known)
+                fronts = fronts or len(pareto_front(both)) > 1
                 if dataset == datasets[-1]:
                     axis.set_xlabel(METRICS[metric].title)
             axes[2 * index].set_ylabel("mean DICE")
             axes[2 * index].set_xscale("log")
         front = Line2D([], [], color="0.6", linewidth=1, label="Pareto front")
-        legend(figure, known, methods, lines=False, more=[front])
+        legend(figure, known, methods, lines=False, more=[front] * fronts)
         return save(figure, folder, "cost")
 
 

@@ -74,9 +74,10 @@ def write_json(path: Path | UPath, content: dict[str, Any]) -> None:
 def read_json(path: Path | UPath) -> dict[str, Any] | None:
     """Reads a record; `None` when it is missing or damaged."""
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except (FileNotFoundError, ValueError):  # neither JSON nor, perhaps, text
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (FileNotFoundError, IsADirectoryError, ValueError, RecursionError):  # neither JSON nor, perhaps, text
         return None
+    return content if isinstance(content, dict) else None
 
 
 def to_parquet(table: pd.DataFrame) -> bytes:

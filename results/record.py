@@ -5,9 +5,9 @@ field that has a default here is absent from records of older versions.
 """
 
 from collections import Counter
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationInfo, field_validator
 
 from ..harness.api import Diagnostic
 from .files import hash_of, readable
@@ -94,6 +94,15 @@ class Cell(Record):
         return f"{self.dataset} · {self.method} · seed {self.seed}"
 
 
+def _not_negative(value: float) -> float:
+    if value < 0:
+        raise ValueError("it is below 0")
+    return value
+
+
+_Measured = Annotated[float, AfterValidator(_not_negative)] | None  # NaN is what could not be measured
+
+
 class Measurements(Record):
     """What was measured while a method ran; `None` is what was not.
 
@@ -106,11 +115,11 @@ class Measurements(Record):
         diagnostics: What the method measured of itself.
     """
 
-    fit_seconds: float | None = None
-    predict_ms: float | None = None
-    calibration_ms: float | None = None
-    peak_memory_mib: float | None = None
-    peak_gpu_memory_mib: float | None = None
+    fit_seconds: _Measured = None
+    predict_ms: _Measured = None
+    calibration_ms: _Measured = None
+    peak_memory_mib: _Measured = None
+    peak_gpu_memory_mib: _Measured = None
     diagnostics: tuple[Diagnostic, ...] = ()
 
 

@@ -37,7 +37,7 @@ from ..harness.paths import expanded
 from .files import ResultsError, hash_of, read_json, read_parquet, slug, to_csv, to_parquet, write_file, write_json
 from .predictions import StoredPrediction, decode, encode, is_sealed
 from .record import CellRecord, RunRecord
-from .tables import CASES, COLUMNS, CURVES, SCORES, VOLUMES, CellTables, table, with_columns
+from .tables import CASES, COLUMNS, CURVES, SCORES, VOLUMES, CellTables, damage, table, with_columns
 
 _KEPT_PIXELS = 2**27  # of anomaly maps, half a gigabyte
 
@@ -253,14 +253,14 @@ class RunStore:
             first = error.errors()[0]
             place = ".".join(map(str, first["loc"])) or "all of it"
             raise ResultsError(
-                f"The record {self.folder / 'run.json'} is damaged ({place}: {first['msg']}). Run the same command "
-                "again."
+                f"The record {self.folder / 'run.json'} is damaged ({place}: {first['msg']}). The same bench run "
+                "command writes it again."
             ) from error
 
     def write(self, record: RunRecord) -> None:
         """Writes the run's record, sealed; the checksums of the tables that are there stay in it."""
-        there = read_json(self.folder / "run.json") or {}
-        self._write_sealed(record.content() | ({"tables": there["tables"]} if "tables" in there else {}))
+        checksums = self._checksums()
+        self._write_sealed(record.content() | ({"tables": checksums} if checksums else {}))
 
     def state(self) -> RunState:
         """How far the run has come.
@@ -281,8 +281,7 @@ class RunStore:
 
     def write_tables(self, tables: Mapping[str, pd.DataFrame]) -> None:
         """Writes tables of the run, in Parquet and in CSV, and their checksums into its record, where it has one."""
-        record = read_json(self.folder / "run.json")
-        checksums = record.get("tables", {}) if record else {}
+        record, checksums = read_json(self.folder / "run.json"), self._checksums()
         for name, rows in tables.items():
             for file, content in {f"{name}.parquet": to_parquet(rows), f"{name}.csv": to_csv(rows)}.items():
                 write_file(self.folder / file, content)
@@ -305,6 +304,11 @@ class RunStore:
         checksums = self.read().tables
         return [file for file in files or checksums if file in checksums and self._checksum(file) != checksums[file]]
 
+    def _checksums(self) -> dict[str, str]:
+        """Those in the record; none where they are damaged, so that tables can be written again."""
+        checksums = (read_json(self.folder / "run.json") or {}).get("tables")
+        return checksums if isinstance(checksums, dict) else {}
+
     def _checksum(self, file: str) -> str:
         path = self.folder / file
         return hashlib.sha256(path.read_bytes()).hexdigest() if path.exists() else ""
@@ -315,21 +319,21 @@ class RunStore:
 
     def cases(self) -> pd.DataFrame:
         """A row per cell, threshold policy and test case."""
-        return with_columns(self.table("cases"), CASES)
+        return self._known("cases", CASES)
 
     def scores(self) -> pd.DataFrame:
         """A row per cell, threshold policy and metric."""
-        return with_columns(self.table("scores"), SCORES)
+        return self._known("scores", SCORES)
 
     def curves(self) -> pd.DataFrame:
         """A row per cell, split and threshold."""
-        return with_columns(self.table("curves"), CURVES)
+        return self._known("curves", CURVES)
 
     def volumes(self) -> pd.DataFrame:
         """A row per cell, threshold policy and test volume; none in a run of an older version."""
         if not (self.folder / "volumes.parquet").exists():
             return table([], VOLUMES)
-        return with_columns(self.table("volumes"), VOLUMES)
+        return self._known("volumes", VOLUMES)
 
     def comparisons(self) -> pd.DataFrame:
         """A row per dataset, threshold policy and pair of methods."""
@@ -338,6 +342,21 @@ class RunStore:
     def ranks(self) -> pd.DataFrame:
         """A row per dataset, threshold policy and method."""
         return self.table("ranks")
+
+    def _known(self, name: str, columns: dict[str, str]) -> pd.DataFrame:
+        """A table with the columns that it has by now.
+
+        Raises:
+            ResultsError: It is missing or damaged, or has not the columns that every version wrote.
+        """
+        rows = with_columns(self.table(name), columns)
+        problem = damage(rows, columns)
+        if problem:
+            raise ResultsError(
+                f"The table {self.folder / name}.parquet is damaged: {problem}. bench score {self.folder} makes it "
+                "again from the predictions."
+            )
+        return rows
 
     def table(self, name: str) -> pd.DataFrame:
         """A table as it is on disk.

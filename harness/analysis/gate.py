@@ -145,6 +145,8 @@ def make_baseline(store: RunStore, tolerance: Mapping[str, Tolerance], optional:
         ResultsError: It has no record or no tables.
     """
     measured = measure(store, tolerance)
+    if not measured.planned:
+        raise UsageError(f"The run {store.name} has no cells: there is nothing to make a baseline of.")
     unfinished = measured.planned - {cell.key for cell in measured.cells} | set(measured.failures)
     if unfinished:
         raise UsageError(

@@ -67,10 +67,10 @@ def command(
 
     store = find_run(run, results)
     places = moved_datasets(moved, store.read().datasets)
-    asked = cast(tuple[ExportKind, ...], kinds)
+    asked = cast(tuple[ExportKind, ...], tuple(dict.fromkeys(kinds)))
     with stage_status() as progress:
         folders = export_run(
             store, out, asked, method=method, dataset=dataset, seed=seed, policy=policy, moved=places, progress=progress
         )
     for folder in folders:
-        console.print(f"Wrote {', '.join(kinds)} to {folder.resolve()}", soft_wrap=True)
+        console.print(f"Wrote {', '.join(asked)} to {folder.resolve()}", soft_wrap=True)

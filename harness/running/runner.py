@@ -149,7 +149,7 @@ def rescore(
         )
 
     def score_again(cell: Cell, truths: dict[str, Truths]) -> str:
-        task = CellTask(config, cell, store.folder, record.environment["command"])
+        task = CellTask(config, cell, store.folder, record.environment.get("command", ""))
         CellRun(task, datasets[cell.dataset], truths, lambda *_: None).rescore(ends[cell.name])
         return str(cell)
 

@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import pytest
 from pydantic import ValidationError
 
@@ -11,6 +12,7 @@ from miasbench.harness.api import Diagnostic
 from miasbench.results.files import ResultsError, write_json
 from miasbench.results.record import Cell, CellRecord, RunRecord
 from miasbench.results.store import RunStore
+from miasbench.results.tables import CASES, RANKS, SCORES, VOLUMES, table
 
 CELL: dict[str, Any] = {
     "dataset": "brain_flair_lgg",
@@ -87,7 +89,7 @@ def test_the_name_of_a_planned_cell_follows_from_all_it_depends_on() -> None:
 @pytest.mark.parametrize("entry", ["status", "config", "cells", "datasets"])
 def test_a_record_without_an_entry_is_damaged_and_says_which(entry: str, tmp_path: Path) -> None:
     write_json(tmp_path / "run.json", {name: value for name, value in RUN.items() if name != entry})
-    with pytest.raises(ResultsError, match=rf"run\.json is damaged \({entry}: Field required\)\. Run the same"):
+    with pytest.raises(ResultsError, match=rf"run\.json is damaged \({entry}: Field required\)\. The same bench run"):
         RunStore(tmp_path).read()
 
 
@@ -114,3 +116,60 @@ def test_a_record_cannot_be_changed_in_place() -> None:
     with pytest.raises(ValidationError, match="frozen"):
         RunRecord.model_validate(RUN).status = "running"  # pyright: ignore[reportAttributeAccessIssue]
     assert CellRecord(status="failed").finished_whole is False
+
+
+@pytest.mark.parametrize("content", ["NaN", "[1, 2]", '"text"', "[" * 100_000])
+def test_a_record_of_another_kind_is_none(tmp_path: Path, content: str) -> None:
+    (tmp_path / "run.json").write_text(content)
+    with pytest.raises(ResultsError, match="missing or damaged"):
+        RunStore(tmp_path).read()
+    RunStore(tmp_path).write(RunRecord.model_validate(RUN))
+    assert RunStore(tmp_path).read().cells == RunRecord.model_validate(RUN).cells
+
+
+def test_a_folder_in_its_place_is_none(tmp_path: Path) -> None:
+    (tmp_path / "run.json").mkdir()
+    with pytest.raises(ResultsError, match="missing or damaged"):
+        RunStore(tmp_path).read()
+
+
+def test_checksums_that_are_none_are_made_again(tmp_path: Path) -> None:
+    store = RunStore(tmp_path)
+    write_json(tmp_path / "run.json", RUN | {"tables": "x"})
+    with pytest.raises(ResultsError, match="tables"):
+        store.read()
+    store.write(RunRecord.model_validate(RUN))
+    store.write_tables({"ranks": table([], RANKS)})
+    assert set(store.read().tables) == {"ranks.parquet", "ranks.csv"}
+    assert store.changed_tables() == []
+
+
+def test_a_measurement_below_0_is_damage(tmp_path: Path) -> None:
+    cell = RunStore(tmp_path).cell(CELL["name"])
+    write_json(cell.folder / "cell.json", END | {"predict_ms": -1.0})
+    assert cell.read() is None
+    write_json(cell.folder / "cell.json", END | {"predict_ms": float("nan")})
+    assert cell.read() is not None
+
+
+@pytest.mark.parametrize(
+    ("name", "columns", "change", "said"),
+    [
+        ("scores", SCORES, {"drop": "policy"}, "it has no column policy"),
+        ("scores", SCORES, {"text": "value"}, "the column value does not hold numbers"),
+        ("cases", CASES, {"drop": "label"}, "it has no column label"),
+        ("volumes", VOLUMES, {"drop": "volume"}, "it has no column volume"),
+    ],
+)
+def test_a_table_without_its_columns_is_damage(
+    tmp_path: Path, name: str, columns: dict[str, str], change: dict[str, str], said: str
+) -> None:
+    store, rows = RunStore(tmp_path), table([], columns)
+    write_json(tmp_path / "run.json", RUN)
+    if "drop" in change:
+        rows = rows.drop(columns=change["drop"])
+    else:
+        rows[change["text"]] = pd.Series([], dtype="str")
+    store.write_tables({name: rows})
+    with pytest.raises(ResultsError, match=f"{said}. bench score .* makes it again"):
+        getattr(store, name)()
