@@ -85,23 +85,34 @@ class _Pairs:
 
     def __init__(self, a: pd.DataFrame, b: pd.DataFrame) -> None:
         keys = [*_CELL, "policy"]
-        self._runs = [dict(list(cases[~cases["oracle"]].groupby(keys, sort=False))) for cases in (a, b)]
+        kept = [cases[~cases["oracle"] & (cases["label"] == 1)] for cases in (a, b)]
+        self._runs = [dict(list(cases.groupby(keys, sort=False))) for cases in kept]
+        self._differences: dict[tuple[str, str, str], pd.DataFrame] = {}
 
     def interval(self, dataset: str, method: str, policy: str, metric: str) -> tuple[float, float]:
         """The 95 % interval of the mean difference, over patients and seeds; NaN where there is none."""
-        found = [run.get((dataset, method, policy)) for run in self._runs]
-        known = METRICS.get(metric)
-        if known is None or not known.paired or any(rows is None or metric not in rows for rows in found):
+        known, key = METRICS.get(metric), (dataset, method, policy)
+        if known is None or not known.paired or any(metric not in run.get(key, ()) for run in self._runs):
             return float("nan"), float("nan")
-        a, b = (rows[rows["label"] == 1].dropna(subset=[metric]) for rows in found if rows is not None)
-        means = [rows.groupby(["case", "patient"])[metric].mean() for rows in (a, b)]
-        differences = (means[1] - means[0]).dropna()
+        differences = self._of_images(key)[metric].dropna()
         low, high = known.range
         bounds = low - high, high - low
         cases, patients = (differences.index.get_level_values(level) for level in ("case", "patient"))
         interval = mean_interval(differences.to_numpy(), patients.tolist(), bounds)
-        seeds = [rows[rows["case"].isin(cases)].groupby("seed")[metric].mean() for rows in (b, a)]
-        return with_seeds(differences.mean(), interval[:2], [seeds_part_of_difference(*seeds)], bounds)
+        b, a = (
+            rows[rows["case"].isin(cases)].groupby("seed")[metric].mean().dropna()
+            for rows in (run[key] for run in reversed(self._runs))
+        )
+        return with_seeds(differences.mean(), interval[:2], [seeds_part_of_difference(b, a)], bounds)
+
+    def _of_images(self, key: tuple[str, str, str]) -> pd.DataFrame:
+        """Differences of all metrics at once, by case and patient, means over seeds; NaN where a run has no value."""
+        if key not in self._differences:
+            found = [run[key] for run in self._runs]
+            metrics = [one.name for one in METRICS.values() if one.paired and all(one.name in rows for rows in found)]
+            a, b = (rows.groupby(["case", "patient"])[metrics].mean() for rows in found)
+            self._differences[key] = b - a
+        return self._differences[key]
 
 
 def _better(row: Mapping[Any, Any]) -> float:
