@@ -30,17 +30,16 @@ def compare_with_published(record: RunRecord, scores: pd.DataFrame, published: p
     """
     # A number that a paper repeats from another paper counts as the other paper's.
     originals = published[published["copied_from"] == ""]
+    sets = originals["dataset"].unique()
+    known: dict[tuple[str, str, str], list[dict[Any, Any]]] = {}
+    for quoted in originals.to_dict("records"):
+        known.setdefault((quoted["dataset"], quoted["method"], quoted["metric"]), []).append(quoted)
     measured = scores[(scores["error"] == "") & scores["value"].notna()]
     rows = []
     for keys, own in measured.groupby(["dataset", "method", "metric", "policy"], sort=False):
         dataset, method, metric, policy = map(str, keys)  # type: ignore[arg-type]
-        source_set = _published_set(dataset, originals["dataset"].unique())
-        known = originals[
-            (originals["dataset"] == source_set)
-            & (originals["method"] == method.partition("[")[0])
-            & (originals["metric"] == metric)
-        ]
-        for quoted in known.to_dict("records"):
+        source_set = _published_set(dataset, sets)
+        for quoted in known.get((source_set, method.partition("[")[0], metric), ()):
             if quoted["policy"] not in (policy, "") or (quoted["policy"] == "" and policy == "own"):
                 continue
             rows.append(
