@@ -25,8 +25,13 @@ settings.register_profile("repeatable", derandomize=True, deadline=None)
 settings.load_profile("repeatable")
 
 
+# Importing torch and all else makes millions of objects and no garbage to speak of.
+gc.disable()
+
+
 def pytest_collection_finish() -> None:
     """Leaves what is imported by now out of every later garbage collection: a run ends each cell with one."""
+    gc.enable()
     gc.collect()
     gc.freeze()
 
@@ -35,10 +40,12 @@ def pytest_collection_finish() -> None:
 def _memory_is_given_back() -> Iterator[None]:
     """No file of tests begins with the networks of another one.
 
-    They are in circles of references, and glibc keeps what was freed in small pieces.
+    They are in circles of references, and glibc keeps what was freed in small pieces. What is left is modules that the
+    file was the first to import: no later collection needs to look through them.
     """
     yield
     gc.collect()
+    gc.freeze()
     if sys.platform == "linux" and hasattr(libc := ctypes.CDLL(None), "malloc_trim"):
         libc.malloc_trim(0)
 
