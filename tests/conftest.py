@@ -25,6 +25,8 @@ settings.register_profile("repeatable", derandomize=True, deadline=None)
 settings.load_profile("repeatable")
 
 
+MEMORY_LIMIT = 3.0  # GB
+
 # Importing torch and all else makes millions of objects and no garbage to speak of.
 gc.disable()
 
@@ -36,8 +38,36 @@ def pytest_collection_finish() -> None:
     gc.freeze()
 
 
+def _peak_memory() -> float:
+    """The most memory that this process, or one that it has started and that has ended, ever had: GB; 0 on Windows."""
+    if sys.platform == "win32":
+        return 0
+    import resource
+
+    peak = max(resource.getrusage(who).ru_maxrss for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
+    return peak / 1e9 if sys.platform == "darwin" else peak * 1024 / 1e9  # KiB on Linux
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _peaks() -> Iterator[dict[str, float]]:
+    """No process of the tests takes more memory than a small machine has for each of its cores.
+
+    Yields:
+        For each file, in order, the peak until its end.
+    """
+    peaks: dict[str, float] = {}
+    yield peaks
+    for file, peak in peaks.items():
+        if peak > MEMORY_LIMIT:
+            pytest.fail(
+                f"A test process, or one that it started, took {peak:.2f} GB of memory in {file} or before. The limit "
+                f"is {MEMORY_LIMIT} GB: use smaller networks or images there, or let go of them earlier.",
+                pytrace=False,
+            )
+
+
 @pytest.fixture(scope="module", autouse=True)
-def _memory_is_given_back() -> Iterator[None]:
+def _memory_is_given_back(request: pytest.FixtureRequest, _peaks: dict[str, float]) -> Iterator[None]:
     """No file of tests begins with the networks of another one.
 
     They are in circles of references, and glibc keeps what was freed in small pieces. What is left is modules that the
@@ -48,6 +78,7 @@ def _memory_is_given_back() -> Iterator[None]:
     gc.freeze()
     if sys.platform == "linux" and hasattr(libc := ctypes.CDLL(None), "malloc_trim"):
         libc.malloc_trim(0)
+    _peaks[request.node.nodeid] = _peak_memory()
 
 
 @pytest.fixture(scope="session", autouse=True)
