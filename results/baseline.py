@@ -103,6 +103,7 @@ class BaselineCell:
         runtime: `None` where the run has no calibration.
         dice: Patient by patient and case by case, mean over seeds; anomalous images only.
         code: The version of the code that made the predictions; empty in older baselines.
+        external: Whether the predictions were made elsewhere, so that there is no runtime.
     """
 
     dataset: str
@@ -114,6 +115,7 @@ class BaselineCell:
     runtime: Runtime | None
     dice: dict[str, dict[str, _Share]]
     code: str = ""
+    external: bool = False
 
     @property
     def key(self) -> tuple[str, str]:

@@ -126,6 +126,7 @@ def measure(store: RunStore, metrics: Iterable[str]) -> Measured:
                 runtime=_runtime(rows, entry.device, ends),
                 dice=_dice(masks),
                 code=entry.code,
+                external=entry.external,
             )
         )
     return Measured(tuple(cells), failures, frozenset(record.datasets), frozenset(planned), empty, tuple(doubts(store)))
@@ -412,6 +413,8 @@ def _check_runtime(cell: BaselineCell, now_cell: BaselineCell, factor: float) ->
     def found(kind: FindingKind, text: str) -> Finding:
         return Finding(kind, *cell.key, RUNTIME, before and before.ratio, now and now.ratio, text)
 
+    if cell.external or now_cell.external:
+        return found("not judged", "the predictions were made elsewhere, so that no runtime was measured here")
     if before is None or now is None:
         which = "baseline" if before is None else "run"
         return found("not judged", f"the {which} has no calibration; measure again with bench run --force")

@@ -143,11 +143,15 @@ def run_lengths(mask: np.ndarray) -> list[int]:
 def coco(images: Sequence[tuple[str, np.ndarray, float]]) -> dict[str, Any]:
     """Masks in COCO's format, with uncompressed run lengths; of an empty mask there is an image and no annotation.
 
+    COCO has scores of annotations only. As an empty mask has none, each image has its score too.
+
     Args:
-        images: Name of the image, mask of bool (H, W), and image score, for each.
+        images: Name of the image, mask of bool (H, W), and image score, for each. A score that is NaN, because there is
+            none, is left out: JSON has no NaN.
     """
+    scores = [{} if np.isnan(score) else {"score": score} for _, _, score in images]
     annotations = []
-    for number, (_, mask, score) in enumerate(images, start=1):
+    for number, (_, mask, _) in enumerate(images, start=1):
         if mask.any():
             rows, columns = (np.flatnonzero(mask.any(axis=axis)) for axis in (1, 0))
             annotations.append(
@@ -164,12 +168,12 @@ def coco(images: Sequence[tuple[str, np.ndarray, float]]) -> dict[str, Any]:
                         int(rows[-1] - rows[0] + 1),
                     ],
                     "iscrowd": 1,
-                    "score": score,
+                    **scores[number - 1],
                 }
             )
     return {
         "images": [
-            {"id": number, "file_name": name, "height": mask.shape[0], "width": mask.shape[1]}
+            {"id": number, "file_name": name, "height": mask.shape[0], "width": mask.shape[1], **scores[number - 1]}
             for number, (name, mask, _) in enumerate(images, start=1)
         ],
         "annotations": annotations,

@@ -5,9 +5,11 @@ from typing import Annotated, Any, Literal, Self
 
 import yaml
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator
+from pydantic_core import ErrorDetails
 
 from ..api import DataError
 from ..files import write_whole
+from ..specs import suggest
 from ..yaml_files import read_yaml
 
 MANIFEST = "predictions.yaml"
@@ -26,6 +28,20 @@ UNFAIR: frozenset[Seen] = frozenset(("anomalous", "test"))
 """What a method for normal images only may not have seen: with one of these it is not ranked among such methods."""
 
 Direction = Literal["anomalous", "normal"]
+
+_ALLOWED = {
+    "method": "a text of at most 200 characters",
+    "seed": "a whole number from 0 on, below 2147483648",
+    "seen": f"one or several of {', '.join(SEEN)}, as in `seen: [normal]`",
+    "higher_is": "anomalous or normal",
+    "geometry": "image or frame",
+    "interpolation": "bilinear or nearest",
+    "image_score": "max, mean or none",
+    "size": "a whole number from 1 on",
+    "predict_ms": "a number of milliseconds from 0 on",
+    "peak_memory_mib": "a number of MiB from 0 on",
+}
+"""What an entry may be; the others are texts."""
 
 
 class Manifest(BaseModel):
@@ -75,8 +91,8 @@ class Manifest(BaseModel):
     size: int | None = Field(default=None, ge=1)
     dataset: str = ""
     dataset_fingerprint: str = ""
-    predict_ms: float | None = Field(default=None, ge=0)
-    peak_memory_mib: float | None = Field(default=None, ge=0)
+    predict_ms: float | None = Field(default=None, ge=0, allow_inf_nan=False)
+    peak_memory_mib: float | None = Field(default=None, ge=0, allow_inf_nan=False)
 
     @field_validator("maps", "masks")
     @classmethod
@@ -94,7 +110,7 @@ class Manifest(BaseModel):
             said: What the user says beside it; it wins.
 
         Raises:
-            DataError: It is not YAML, or a key is unknown or wrong; the text lists all of them.
+            DataError: It is not YAML, or an entry is unknown or wrong; the text has a sentence for each of them.
         """
         path = folder / MANIFEST
         try:
@@ -103,12 +119,7 @@ class Manifest(BaseModel):
                 raise DataError(f"{path} is not a list of keys with values, such as `method: my_method`.")
             return cls.model_validate(content | said)
         except ValidationError as error:
-            wrong = "; ".join(
-                f"{'.'.join(map(str, one['loc']))}: {one['msg'].removeprefix('Value error, ')}"
-                + (f" (known are {', '.join(cls.model_fields)})" if one["type"] == "extra_forbidden" else "")
-                for one in error.errors()
-            )
-            raise DataError(f"{path} is not right: {wrong}.") from error
+            raise DataError(f"{path}: {' '.join(map(_said, error.errors()))}") from error
         except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
             raise DataError(f"{path} cannot be read: {' '.join(str(error).split())}.") from error
 
@@ -126,3 +137,13 @@ class Manifest(BaseModel):
     def told(self) -> str:
         """What it has seen, as tables say it."""
         return ", ".join(SEEN[one] for one in self.seen)
+
+
+def _said(problem: ErrorDetails) -> str:
+    """A sentence on a wrong entry, without the words of the library that found it."""
+    name, value = str(problem["loc"][0]), problem["input"]
+    if name not in Manifest.model_fields:
+        return f"There is no entry {name!r}. {suggest(name, Manifest.model_fields)}"
+    if problem["type"] == "value_error":
+        return f"The entry {name} is {value!r}: {problem['msg'].removeprefix('Value error, ')}."
+    return f"The entry {name} is {value!r}, but should be {_ALLOWED.get(name, 'a text, in quotes')}."

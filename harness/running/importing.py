@@ -1,6 +1,6 @@
 """Predictions from elsewhere as cells of a run."""
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 
 from ...results.predictions import StoredPrediction
@@ -19,14 +19,27 @@ from ..specs import Spec
 NAN = float("nan")
 
 
-def located_import(spec: Spec) -> Spec:
-    """The same spec with a path that means the same from every folder; that of a method as it is."""
-    if spec.name != registry.IMPORTED:
-        return spec
-    options = tuple(
-        (key, str(absolute(Path(expanded(value)))) if key == "path" else value) for key, value in spec.options
-    )
-    return Spec(spec.name, options)
+def locate_imports(specs: Iterable[Spec]) -> list[Spec]:
+    """The same specs with paths that mean the same from every folder; those of methods stay as they are.
+
+    Raises:
+        UsageError: Two specs that are spelt differently name one folder. Its predictions would be ranked twice, or the
+            second spec would be lost without a word.
+    """
+    named: dict[Path, Spec] = {}
+    located = []
+    for spec in specs:
+        path = dict(spec.options).get("path") if spec.name == registry.IMPORTED else None
+        if path is None:
+            located.append(spec)
+            continue
+        folder = absolute(Path(expanded(path)))
+        other = named.setdefault(folder.resolve(), spec)
+        if other != spec:
+            raise UsageError(f"{other} and {spec} are the same folder, {folder.resolve()}. Name it once.")
+        options = tuple((key, str(folder) if key == "path" else value) for key, value in spec.options)
+        located.append(Spec(spec.name, options))
+    return located
 
 
 def find_imports(config: RunConfig) -> list[Imported]:

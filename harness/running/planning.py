@@ -20,7 +20,7 @@ from ..data.subset import Subset
 from ..paths import absolute
 from ..specs import Spec, option_types, parse_method, suggest
 from .device import resolve_device
-from .importing import check_imports, find_imports, import_cell, located_import
+from .importing import check_imports, find_imports, import_cell, locate_imports
 from .provenance import command_line, environment
 
 
@@ -121,7 +121,7 @@ def _located(config: RunConfig) -> RunConfig:
     """The same run with paths that can be found again from another folder, or from another process."""
     results = UPath(absolute(config.results)) if isinstance(config.results, Path) else config.results
     found = {
-        "methods": [located_import(spec) for spec in config.methods],
+        "methods": locate_imports(config.methods),
         "dataset": [registry.located(spec, config.data_root) for spec in config.dataset],
         "data_root": absolute(config.data_root),
         "results": results,

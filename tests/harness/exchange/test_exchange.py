@@ -16,7 +16,7 @@ from PIL import Image
 import miasbench
 from miasbench.harness.api import DataError, UsageError
 from miasbench.harness.cli import main
-from miasbench.harness.exchange.exporting import run_lengths
+from miasbench.harness.exchange.exporting import coco, run_lengths
 from miasbench.harness.exchange.manifest import Manifest
 from miasbench.harness.running.integrity import verify_run
 from miasbench.harness.running.runner import rescore
@@ -86,7 +86,7 @@ def test_own_masks_go_out_and_come_in(plugins: Any, tmp_path: Path) -> None:
     pd.testing.assert_frame_equal(comparable(again.scores), comparable(before.scores))
 
 
-def test_imports_stand_beside_methods_in_one_run(theirs: Path, tmp_path: Path) -> None:
+def test_imports_stand_beside_methods_in_one_run(theirs: Path, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
     methods = ["intensity", "intensity[sigma=1]", f"imported[path={theirs},name=theirs]"]
     both = miasbench.run(methods, TINY, size=SIZE, results=tmp_path / "both", quiet=True, device="cpu")
     assert set(both.ranks["method"]) == {"intensity", "intensity[sigma=1]", "theirs"}
@@ -96,12 +96,19 @@ def test_imports_stand_beside_methods_in_one_run(theirs: Path, tmp_path: Path) -
     assert verify_run(both.store).problems == []
     assert rescore(both.store) == []
     assert (both.report(tmp_path / "paper")).exists()
+    capsys.readouterr()
     baseline = tmp_path / "baseline.json"
     for command in (["baseline", str(both.store.folder), "--out", str(baseline)], ["check", str(both.store.folder)]):
         end = ["--baseline", str(baseline)] if command[0] == "check" else []
         with pytest.raises(SystemExit) as ended:
             main([*command, *end])
         assert ended.value.code == 0
+    told = " ".join("".join(capsys.readouterr()).split())
+    assert "theirs: runtime is not judged there: the predictions were made elsewhere" in told
+    assert "--force" not in told
+    for again in (f"imported[path={theirs.parent}/there/../theirs,name=theirs]", f"imported[path={theirs},name=b]"):
+        with pytest.raises(UsageError, match=r"are the same folder, .*theirs\. Name it once"):
+            miasbench.run([methods[-1], again], TINY, size=SIZE, results=tmp_path, quiet=True)
     with pytest.raises(UsageError, match="have the name intensity"):
         miasbench.run(["intensity", f"imported[path={theirs}]"], TINY, size=SIZE, results=tmp_path, quiet=True)
 
@@ -351,8 +358,25 @@ def _fine(folder: Path) -> None:
     [
         (_drop("seen"), "does not say what the method has seen"),
         (_drop("higher_is"), "whether higher values mean anomalous or normal"),
-        (lambda folder: said(folder, higher_is="up"), "higher_is: Input should be"),
-        (lambda folder: said(folder, hihger="x"), "hihger: Extra inputs are not permitted"),
+        (
+            lambda folder: said(folder, higher_is="up"),
+            "The entry higher_is is 'up', but should be anomalous or normal.",
+        ),
+        (
+            lambda folder: said(folder, higher_si="x"),
+            "There is no entry 'higher_si'. Did you mean 'higher_is'? Known: ",
+        ),
+        (
+            lambda folder: said(folder, seen=["norml"]),
+            "The entry seen is 'norml', but should be one or several of normal",
+        ),
+        (lambda folder: said(folder, seen=3), "The entry seen is 3, but should be one or several of normal, labels"),
+        (lambda folder: said(folder, seed=1.5), "The entry seed is 1.5, but should be a whole number from 0 on"),
+        (
+            lambda folder: said(folder, predict_ms=-1),
+            "The entry predict_ms is -1, but should be a number of milliseconds",
+        ),
+        (lambda folder: said(folder, dataset=5), "The entry dataset is 5, but should be a text, in quotes."),
         (lambda folder: said(folder, maps="maps/{split}"), "the path needs {case}"),
         (lambda folder: said(folder, dataset_fingerprint="0" * 64), "are of other images of phantom_brain_mri"),
         (_nan, "holds NaN or infinity"),
@@ -441,8 +465,8 @@ def test_masks_and_maps_are_brought_back_to_the_pixels_of_the_images(tmp_path: P
     side = max(dataset.load(dataset.cases("test")[0]).mask.shape)
     made = taken_in(tmp_path / "theirs", tmp_path, dataset=tall, seen=["normal"], higher_is="anomalous", size=side)
     folder = made.export(tmp_path / "out", ["images", "coco", "overlays"])[0]
-    coco = json.loads((folder / "coco.json").read_text())
-    areas = {one["image_id"]: one["area"] for one in coco["annotations"]}
+    found = json.loads((folder / "coco.json").read_text())
+    areas = {one["image_id"]: one["area"] for one in found["annotations"]}
     for number, case in enumerate(dataset.cases("test"), start=1):
         grey, truth = dataset.load(case)
         with Image.open(folder / "original" / "masks" / f"{case.id}.png") as image:
@@ -453,7 +477,15 @@ def test_masks_and_maps_are_brought_back_to_the_pixels_of_the_images(tmp_path: P
         with Image.open(folder / "overlays" / f"{case.id}.png") as image:
             assert (image.mode, image.size) == ("RGB", truth.shape[::-1])
         assert areas.get(number, 0) == truth.sum()
-        assert coco["images"][number - 1]["height"] == truth.shape[0]
+        assert found["images"][number - 1]["height"] == truth.shape[0]
+
+
+def test_images_with_an_empty_mask_have_a_score_in_coco(tmp_path: Path) -> None:
+    mask = np.eye(3, dtype=bool)
+    made = coco([("a.png", mask, 0.25), ("b.png", ~mask & mask, 0.5), ("c.png", mask, float("nan"))])
+    assert [one.get("score") for one in made["images"]] == [0.25, 0.5, None]
+    assert [(one["image_id"], one.get("score")) for one in made["annotations"]] == [(1, 0.25), (3, None)]
+    assert json.loads(json.dumps(made, allow_nan=False)) == made
 
 
 def test_run_lengths_are_those_of_coco() -> None:
