@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from ..harness.api import DataError, Split, VolumeGrid
 from ..harness.files import write_whole
-from .nifti import Volume, load_nibabel
+from .nifti import GRID_TOLERANCE, Volume, load_nibabel, placing_differences, turn_onto, wrong_affine
 
 GEOMETRY_FILE = "volumes.json"
 """The file beside a dataset's slices that keeps the geometry of their volumes."""
@@ -111,16 +111,35 @@ class VolumeGeometry(BaseModel, VolumeGrid):
             np.moveaxis(voxels, self.axis, 0)[position] = np.rot90(pixels, -1)
         return self._stored(voxels)
 
-    def to_slices(self, voxels: np.ndarray) -> dict[int, np.ndarray]:
+    def to_slices(self, voxels: np.ndarray, affine: np.ndarray | None = None) -> dict[int, np.ndarray]:
+        if affine is not None and self.placed and voxels.ndim == 3:
+            voxels = self._turned(voxels, affine)
         if voxels.shape != self.shape:
             raise DataError(
                 f"The volume {self.source} has {self._size(self.shape)} voxels, and what is to be cut like it has "
                 f"{self._size(voxels.shape)}. Resample it onto the volume's grid first."
             )
-        from nibabel.orientations import apply_orientation
-
+        apply_orientation = load_nibabel().orientations.apply_orientation
         turned = np.moveaxis(apply_orientation(voxels, np.array(self.orientation)), self.axis, 0)
         return {position: np.rot90(turned[position]) for position in self.positions}
+
+    def _turned(self, voxels: np.ndarray, affine: np.ndarray) -> np.ndarray:
+        """Voxels with their axes stored as the volume's; those of another shape stay as they are."""
+        source = np.array(self.affine)
+        if wrong := wrong_affine(affine):
+            raise DataError(
+                f"Its affine {wrong}, so where its voxels lie is unknown. Save it with the affine of {self.source}."
+            )
+        orientation, shape, apart = turn_onto(voxels.shape, affine, self.shape, source)
+        if shape == self.shape and apart <= GRID_TOLERANCE:
+            return load_nibabel().orientations.apply_orientation(voxels, orientation)
+        if self.shape not in (shape, voxels.shape):
+            return voxels
+        raise DataError(
+            f"It lies elsewhere than the volume {self.source}, by up to {apart:,.1f} voxels: "
+            f"{placing_differences(affine, source)}. If its voxels are stored as the volume's, save it with the "
+            "volume's affine; if not, resample it onto the volume's grid."
+        )
 
     def _of_slices(self, stored: tuple[Any, Any, Any]) -> tuple[Any, Any, Any]:
         """What is told of the stored axes, in the order of a slice's columns, its rows, and the slices."""

@@ -157,20 +157,15 @@ class Volume:
         Raises:
             DataError: It has another shape, or lies elsewhere by more than `GRID_TOLERANCE`.
         """
-        from nibabel.orientations import inv_ornt_aff, io_orientation
-
         self._check_affine(" If its voxels are stored as its volume's, --trust image takes the volume's affine for it.")
-        to_other = np.linalg.inv(other.affine) @ self.affine
-        orientation = io_orientation(to_other)
-        turned = tuple(self.shape[axis] for axis in np.argsort(orientation[:, 0]))
-        apart = _apart(to_other @ inv_ornt_aff(orientation, self.shape), turned)
+        orientation, turned, apart = turn_onto(self.shape, self.affine, other.shape, other.affine)
         if turned == other.shape and apart <= GRID_TOLERANCE:
             return orientation
         if self.shape != other.shape and turned != other.shape:
             raise self._other_shape(other)
         raise DataError(
             f"The mask {self.path} lies elsewhere than its volume {other.path}, by up to {apart:,.1f} voxels: "
-            f"{self._differences(other)}. {self._advice(other)}"
+            f"{placing_differences(self.affine, other.affine)}. {self._advice(other)}"
         )
 
     def same_order(self, other: "Volume") -> np.ndarray:
@@ -199,14 +194,8 @@ class Volume:
             )
 
     def _check_affine(self, otherwise: str = "") -> None:
-        turn = self.affine[:3, :3]
-        if not np.isfinite(self.affine).all():
-            wrong = "holds NaN or infinite numbers"
-        elif not turn.any():
-            wrong = "is all zero"
-        elif np.linalg.matrix_rank(turn) < 3:
-            wrong = "is singular: not every axis has a direction and a length of its own"
-        else:
+        wrong = wrong_affine(self.affine)
+        if not wrong:
             return
         raise DataError(
             f"The affine of {self.path} {wrong}, so where its voxels lie is unknown. Save it with that of the scan it "
@@ -220,27 +209,6 @@ class Volume:
             f"{_product(other.shape)}.{order} Bring it onto the volume's grid: "
             "nibabel.processing.resample_from_to(mask, volume, order=0)."
         )
-
-    def _differences(self, other: "Volume") -> str:
-        """In words, in what two affines differ."""
-        said = []
-        for what, words in (
-            ("axes point", lambda volume: volume._directions()),
-            ("voxels are", lambda volume: f"{_product(np.round(volume.spacing, 3))} mm"),
-            (
-                "first voxel is at",
-                lambda volume: f"({', '.join(f'{each:g}' for each in volume.affine[:3, 3].round(2))}) mm",
-            ),
-        ):
-            mine, others = words(self), words(other)
-            if mine != others:
-                said.append(f"its {what} {mine}, the volume's {others}")
-        return "; ".join(said) or "its axes are tilted against the volume's"
-
-    def _directions(self) -> str:
-        from nibabel.orientations import aff2axcodes
-
-        return ", ".join(_ENDS[end] for end in aff2axcodes(self.affine))
 
     def _advice(self, other: "Volume") -> str:
         said = []
@@ -257,6 +225,61 @@ class Volume:
             )
         said.append("If not, resample it: nibabel.processing.resample_from_to(mask, volume, order=0).")
         return " ".join(said)
+
+
+def wrong_affine(affine: np.ndarray) -> str:
+    """Why an affine, (4, 4), does not say where voxels lie, as the end of a sentence; empty where it does."""
+    turn = affine[:3, :3]
+    if not np.isfinite(affine).all():
+        return "holds NaN or infinite numbers"
+    if not turn.any():
+        return "is all zero"
+    if np.linalg.matrix_rank(turn) < 3:
+        return "is singular: not every axis has a direction and a length of its own"
+    return ""
+
+
+def turn_onto(
+    shape: tuple[int, ...], affine: np.ndarray, other_shape: tuple[int, ...], other_affine: np.ndarray
+) -> tuple[np.ndarray, tuple[int, ...], float]:
+    """How the stored axes of one grid are to be turned to those of another.
+
+    Args:
+        shape: Voxels along the three axes.
+        affine: From indices to mm, (4, 4); one that `wrong_affine` takes.
+        other_shape: Those of the other grid.
+        other_affine: Likewise.
+
+    Returns:
+        The orientation, (3, 2) as nibabel has them, the shape once turned, and how far the voxel furthest from its
+        place in the other grid then is, in voxels of that.
+    """
+    from nibabel.orientations import inv_ornt_aff, io_orientation
+
+    to_other = np.linalg.inv(other_affine) @ affine
+    orientation = io_orientation(to_other)
+    turned = tuple(shape[axis] for axis in np.argsort(orientation[:, 0]))
+    return orientation, turned, _apart(to_other @ inv_ornt_aff(orientation, shape), turned)
+
+
+def placing_differences(affine: np.ndarray, other: np.ndarray) -> str:
+    """In words, in what the affine of voxels differs from that of their volume."""
+    said = []
+    for what, words in (
+        ("axes point", _directions),
+        ("voxels are", lambda one: f"{_product(np.linalg.norm(one[:3, :3], axis=0).round(3))} mm"),
+        ("first voxel is at", lambda one: f"({', '.join(f'{each:g}' for each in one[:3, 3].round(2))}) mm"),
+    ):
+        mine, others = words(affine), words(other)
+        if mine != others:
+            said.append(f"its {what} {mine}, the volume's {others}")
+    return "; ".join(said) or "its axes are tilted against the volume's"
+
+
+def _directions(affine: np.ndarray) -> str:
+    from nibabel.orientations import aff2axcodes
+
+    return ", ".join(_ENDS[end] for end in aff2axcodes(affine))
 
 
 def _apart(to_other: np.ndarray, shape: tuple[int, ...]) -> float:

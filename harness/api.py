@@ -175,17 +175,20 @@ class VolumeGrid(ABC):
         """
 
     @abstractmethod
-    def to_slices(self, voxels: np.ndarray) -> dict[int, np.ndarray]:
+    def to_slices(self, voxels: np.ndarray, affine: np.ndarray | None = None) -> dict[int, np.ndarray]:
         """Cuts voxels on the volume's grid as the volume was cut.
 
         Args:
-            voxels: The shape of the volume, its axes stored in the volume's order.
+            voxels: The shape of the volume, its axes stored in the volume's order, or in that which the affine says.
+            affine: Where the voxels lie, (4, 4), from their indices to mm towards right, anterior and superior. `None`
+                takes them for stored as the volume's are. It is not looked at where the volume's own file says nothing
+                of the place of its voxels.
 
         Returns:
             Slices (H, W) by their position: those of the dataset, without those that were left out.
 
         Raises:
-            DataError: The shape is another one.
+            DataError: The shape is another one, or the voxels lie elsewhere; the text has both.
         """
 
 

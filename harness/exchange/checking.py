@@ -8,7 +8,8 @@ from typing import Literal, NamedTuple
 import numpy as np
 
 from ..api import DataError, Dataset, Progress
-from .folder import PREDICTED, Found, read_anomaly_map, read_own_mask
+from .arrays import ArrayFile, ArrayReader
+from .folder import PREDICTED, Found
 from .manifest import Manifest
 
 _SHOWN = 10
@@ -35,6 +36,14 @@ class _Seen(NamedTuple):
     values: int
 
 
+class _Shapes(NamedTuple):
+    """Rows and columns of a map or a mask, and of its image."""
+
+    array: tuple[int, ...]
+    image: tuple[int, ...]
+    file: ArrayFile
+
+
 def refuse(folder: Path, problems: Sequence[str]) -> None:
     """Refuses a folder with problems.
 
@@ -59,47 +68,54 @@ def check_maps(dataset: Dataset, found: Found, manifest: Manifest, progress: Pro
     """
     problems: list[str] = []
     seen: list[_Seen] = []
-    shapes: list[tuple[tuple[int, int], tuple[int, int], Path]] = []
+    shapes: list[_Shapes] = []
+    reader, broken = ArrayReader(), set[Path]()
     total = sum(len(found.cases[split]) for split in PREDICTED)
     for split in PREDICTED:
         for case in [case for case in dataset.cases(split) if case.id in found.cases[split]]:
             progress("checking predictions", len(seen), total)
             files = found.cases[split][case.id]
             image = dataset.load(case).image.shape[:2] if files.files else (0, 0)
-            for path, read in ((files.map, read_anomaly_map), (files.mask, read_own_mask)):
-                if path is None:
+            for file, read in ((files.map, reader.anomaly_map), (files.mask, reader.own_mask)):
+                if file is None or file.path in broken:
                     continue
                 try:
-                    array = read(path)
+                    array = read(file)
                 except DataError as error:
                     problems.append(str(error))
+                    broken.add(file.path)  # the next slices of a volume need not say it again
                     continue
-                shapes.append((array.shape, image, path))
-                if read is read_anomaly_map:
-                    if not np.isfinite(array).all():
-                        problems.append(f"{path} holds NaN or infinity, which cannot be ranked.")
-                    else:
-                        few = len(np.unique(array.ravel()[:: max(1, array.size // 4096)]))
-                        values = few if few > _FEW_VALUES else len(np.unique(array))
-                        seen.append(_Seen(float(array.min()), float(array.max()), values))
+                shapes.append(_Shapes(array.shape, image, file))
+                if file is not files.map:
+                    continue
+                if np.isfinite(array).all():
+                    seen.append(_seen(array))
+                else:
+                    problems.append(f"{file} holds NaN or infinity, which cannot be ranked.")
     geometry = manifest.geometry or _geometry(shapes, problems)
-    for shape, image, path in shapes:
+    for shape, image, file in shapes:
         if geometry == "frame" and shape[0] != shape[1]:
-            problems.append(f"{path} has {shape[0]} x {shape[1]} values: with `geometry: frame` it must be a square.")
+            problems.append(f"{file} has {shape[0]} x {shape[1]} values: with `geometry: frame` it must be a square.")
         if geometry == "image" and shape == image[::-1] != image:
-            problems.append(f"{path} has {shape[0]} x {shape[1]} values, its image turned: transpose the array.")
+            problems.append(f"{file} has {shape[0]} x {shape[1]} values, its image turned: transpose the array.")
     return MapFindings(problems, list(_notes(seen, manifest)), geometry)
 
 
-def _geometry(shapes: Sequence[tuple[tuple[int, int], tuple[int, int], Path]], problems: list[str]) -> Geometry:
+def _seen(anomaly_map: np.ndarray) -> _Seen:
+    few = len(np.unique(anomaly_map.ravel()[:: max(1, anomaly_map.size // 4096)]))
+    values = few if few > _FEW_VALUES else len(np.unique(anomaly_map))
+    return _Seen(float(anomaly_map.min()), float(anomaly_map.max()), values)
+
+
+def _geometry(shapes: Sequence[_Shapes], problems: list[str]) -> Geometry:
     """What maps and masks cover, where their sizes leave one answer only."""
-    if all(shape == image for shape, image, _ in shapes):
+    if all(one.array == one.image for one in shapes):
         return "image"
-    if all(shape[0] == shape[1] for shape, _, _ in shapes) and all(image[0] == image[1] for _, image, _ in shapes):
+    if all(shape[0] == shape[1] for one in shapes for shape in (one.array, one.image)):
         return "frame"  # of square images, which no padding changes, both are the same
-    shape, image, path = next(one for one in shapes if one[0] != one[1])
+    shape, image, file = next(one for one in shapes if one.array != one.image)
     problems.append(
-        f"{path} has {shape[0]} x {shape[1]} values and its image {image[0]} x {image[1]} pixels (height x width). If "
+        f"{file} has {shape[0]} x {shape[1]} values and its image {image[0]} x {image[1]} pixels (height x width). If "
         "maps cover the image, and are to be stretched to it, say `geometry: image` in predictions.yaml; if they cover "
         "the square that the image was padded to, `geometry: frame`."
     )

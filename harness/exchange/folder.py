@@ -2,21 +2,20 @@
 
 import csv
 import io
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
-from pathlib import Path, PurePosixPath
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
-from PIL import Image
 
-from ..api import Case, DataError, Split
+from ..api import Case, Dataset, Split
+from .arrays import ENDINGS, NIFTI, ArrayFile
 from .manifest import MANIFEST, Manifest
 
 PREDICTED: tuple[Split, ...] = ("valid", "test")
-ENDINGS = (".npy", ".npz", ".png", ".tif", ".tiff", ".nii.gz", ".nii")
-_ARRAY_NAMES = ("anomaly_map", "map", "mask")
-_KEPT = 0.99  # of the different values of a map
-_DEEP = ("L", "1", "F", "I;16", "I;16B", "I;16L", "I")
+
+_LookUp = Callable[[str, str, str], list[str]]
+"""Called as `look_up(kind, split, name)`: the files of the `map` or `mask` of a case, or of a volume, of this name."""
 
 
 @dataclass(frozen=True)
@@ -24,18 +23,18 @@ class CaseFiles:
     """What there is of one case: `None` is what there is not.
 
     Attributes:
-        map: The file of its anomaly map.
-        mask: The file of its mask.
+        map: Where its anomaly map is.
+        mask: Where its mask is.
         score: Its image score, as the table has it.
     """
 
-    map: Path | None = None
-    mask: Path | None = None
+    map: ArrayFile | None = None
+    mask: ArrayFile | None = None
     score: float | None = None
 
     @property
-    def files(self) -> tuple[Path, ...]:
-        return tuple(path for path in (self.map, self.mask) if path is not None)
+    def files(self) -> tuple[ArrayFile, ...]:
+        return tuple(file for file in (self.map, self.mask) if file is not None)
 
     @property
     def given(self) -> tuple[str, ...]:
@@ -58,63 +57,109 @@ class Found:
     cases: dict[Split, dict[str, CaseFiles]]
     missing: dict[Split, list[str]]
     passed_over: list[str]
-    problems: list[str] = field(default_factory=list)
+    problems: list[str]
 
     def files(self) -> Iterator[Path]:
-        """Every file that is used, in a fixed order."""
-        for split in PREDICTED:
-            for files in self.cases[split].values():
-                yield from files.files
+        """Every file that is used, once, in a fixed order."""
+        files = [file for split in PREDICTED for case in self.cases[split].values() for file in case.files]
+        yield from dict.fromkeys(file.path for file in files)
 
 
-def find_files(folder: Path, manifest: Manifest, cases: dict[Split, Sequence[Case]]) -> Found:
-    """Finds the files of each case.
+def find_files(folder: Path, manifest: Manifest, dataset: Dataset) -> Found:
+    """Finds the files of each case of the validation and of the test split.
 
     Args:
         folder: The folder of predictions.
         manifest: Where files are.
-        cases: The cases of the validation and of the test split.
+        dataset: The dataset that was predicted.
     """
-    names = {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
-    names = {name for name in names if not any(part.startswith(".") for part in PurePosixPath(name).parts)}
-    found = Found({split: {} for split in PREDICTED}, {split: [] for split in PREDICTED}, [])
-    listed = _read_files(folder / manifest.files, found.problems) if manifest.files in names else None
-    ids: dict[Split, list[str]] = {split: [case.id for case in cases[split]] for split in PREDICTED}
-    scores = _read_scores(folder / manifest.scores, ids, found.problems) if manifest.scores in names else {}
+    paths = {path.relative_to(folder) for path in folder.rglob("*") if path.is_file()}
+    names = {path.as_posix() for path in paths if not any(part.startswith(".") for part in path.parts)}
+    problems: list[str] = []
+    found: dict[Split, dict[str, CaseFiles]] = {split: {} for split in PREDICTED}
+    missing: dict[Split, list[str]] = {split: [] for split in PREDICTED}
+    ids: dict[Split, list[str]] = {split: [case.id for case in dataset.cases(split)] for split in PREDICTED}
+    if manifest.files in names:
+        look_up = _by_table(folder / manifest.files, names, problems)
+    else:
+        look_up = _by_pattern(manifest, names)
+    scores = _read_scores(folder / manifest.scores, ids, problems) if manifest.scores in names else {}
     used = {MANIFEST, manifest.scores, manifest.files}
     for split in PREDICTED:
-        for case in ids[split]:
-            if listed is None:
-                one = [
-                    _match(pattern, split, case, names, found.problems) for pattern in (manifest.maps, manifest.masks)
-                ]
-            else:
-                one = [_inside(name, names, found.problems) for name in listed.get((split, case), ("", ""))]
-            used.update(filter(None, one))
-            places = [None if name is None else folder / name for name in one]
-            files = CaseFiles(places[0], places[1], scores.get((split, case)))
+        known = set(ids[split])
+        for case in dataset.cases(split):
+            # Where a case and a volume have one name, it is the case's.
+            volume = case.volume if case.volume not in known else None
+            arrays = [_array_file(folder, look_up, kind, case, volume, dataset, problems) for kind in ("map", "mask")]
+            used.update(one.path.relative_to(folder).as_posix() for one in arrays if one is not None)
+            files = CaseFiles(arrays[0], arrays[1], scores.get((split, case.id)))
             if files.given:
-                found.cases[split][case] = files
+                found[split][case.id] = files
             else:
-                found.missing[split].append(case)
-    found.passed_over.extend(sorted(names - used))
-    return found
+                missing[split].append(case.id)
+    return Found(found, missing, sorted(names - used), list(dict.fromkeys(problems)))
 
 
-def _match(pattern: str, split: str, case: str, names: set[str], problems: list[str]) -> str | None:
-    """The file of a case by the pattern of names; `None` where there is none."""
-    path = pattern.replace("{split}", split).replace("{case}", case)
-    endings = ("",) if pattern.endswith(ENDINGS) else ENDINGS
-    fitting = [path + ending for ending in endings if path + ending in names]
-    if len(fitting) > 1:
-        problems.append(f"Both {fitting[0]} and {fitting[1]} belong to the case {case} ({split}): remove one.")
-    return fitting[0] if fitting else None
+def _array_file(
+    folder: Path, look_up: _LookUp, kind: str, case: Case, volume: str | None, dataset: Dataset, problems: list[str]
+) -> ArrayFile | None:
+    """The file of a case's map or mask, alone or within that of its volume; `None` where there is none."""
+    alone = look_up(kind, case.split, case.id)
+    whole = [name for name in look_up(kind, case.split, volume) if name.endswith(NIFTI)] if volume is not None else []
+    if len(alone) + len(whole) > 1:
+        owner = f"the case {case.id}" if alone else f"the volume {volume}"
+        one, other, *_ = [*alone, *whole]
+        problems.append(f"Both {one} and {other} belong to {owner} ({case.split}): remove one.")
+    if alone:
+        return ArrayFile(folder / alone[0])
+    if volume is None or not whole:
+        return None
+    grid = dataset.grid(volume)
+    if grid is None or case.position is None:
+        problems.append(
+            f"{folder / whole[0]} has the name of the volume {volume}, but how that was cut into slices is not known: "
+            "only datasets that bench data add made of NIfTI volumes know it. Give a file for each slice, such as "
+            f"{kind}s/{case.split}/{case.id}.npy."
+        )
+        return None
+    return ArrayFile(folder / whole[0], grid, case.position)
 
 
-def _inside(name: str, names: set[str], problems: list[str]) -> str | None:
-    if name and name not in names:
-        problems.append(f"The table of files names {name}, which is not in the folder.")
-    return name if name in names else None
+def _by_pattern(manifest: Manifest, names: set[str]) -> _LookUp:
+    """Finds files by the pattern of their names."""
+    patterns = {"map": manifest.maps, "mask": manifest.masks}
+
+    def look_up(kind: str, split: str, name: str) -> list[str]:
+        pattern = patterns[kind]
+        path = pattern.replace("{split}", split).replace("{case}", name)
+        endings = ("",) if pattern.endswith(ENDINGS) else ENDINGS
+        return [path + ending for ending in endings if path + ending in names]
+
+    return look_up
+
+
+def _by_table(path: Path, names: set[str], problems: list[str]) -> _LookUp:
+    """Finds files by the table that lists them; what is wrong with that is added to the problems."""
+    listed: dict[tuple[str, str, str], str] = {}
+    lines: dict[tuple[str, ...], int] = {}
+    for number, row in enumerate(_rows(path, ("split", "case"), problems), start=2):
+        split, case = row["split"], row["case"]
+        if (first := lines.setdefault((split, case), number)) != number:
+            problems.append(
+                f"{path}, line {number}: {case} ({split}) is in line {first} already. Remove one of the two."
+            )
+        for kind in ("map", "mask"):
+            name = row.get(kind) or ""
+            if name and name not in names:
+                problems.append(f"The table {path} names {name}, which is not in the folder.")
+            elif name and (first := lines.setdefault((kind, name, ""), number)) != number:
+                problems.append(
+                    f"{path}, line {number}: {name} is the {kind} of line {first} already. Each case has its own, but "
+                    "for a NIfTI volume of all slices: give that one row, with the name of the volume as `case`."
+                )
+            elif name:
+                listed[kind, split, case] = name
+    return lambda kind, split, name: [listed[kind, split, name]] if (kind, split, name) in listed else []
 
 
 def _rows(path: Path, needed: Iterable[str], problems: list[str]) -> list[dict[str, str]]:
@@ -147,14 +192,6 @@ def _rows(path: Path, needed: Iterable[str], problems: list[str]) -> list[dict[s
     return rows
 
 
-def _read_files(path: Path, problems: list[str]) -> dict[tuple[str, str], tuple[str, str]]:
-    """Names of the files of map and mask, by split and case."""
-    return {
-        (row["split"], row["case"]): (row.get("map") or "", row.get("mask") or "")
-        for row in _rows(path, ("split", "case"), problems)
-    }
-
-
 def _read_scores(path: Path, ids: dict[Split, list[str]], problems: list[str]) -> dict[tuple[str, str], float]:
     """Image scores by split and case. Where the table has no column `split`, a case must be in one split only."""
     twice = set(ids["valid"]) & set(ids["test"])
@@ -177,79 +214,3 @@ def _read_scores(path: Path, ids: dict[Split, list[str]], problems: list[str]) -
             problems.append(f"{path}, line {number}: {case} has a score already. Remove one of the two.")
         scores[key] = score
     return scores
-
-
-def read_anomaly_map(path: Path) -> np.ndarray:
-    """Reads an anomaly map as float32 (H, W), its values as they are.
-
-    Raises:
-        DataError: It is damaged, in colour, or has more than two dimensions longer than 1.
-    """
-    array = _read(path)
-    if not (np.issubdtype(array.dtype, np.number) or array.dtype == bool) or np.iscomplexobj(array):
-        raise DataError(f"{path} holds {array.dtype} and not numbers. Save the map as float32.")
-    with np.errstate(over="ignore"):
-        values = array.astype(np.float32)
-    lost = (
-        array.dtype.itemsize > 2
-        and array.dtype != np.float32
-        and len(np.unique(values)) < _KEPT * len(np.unique(array))
-    )
-    if lost or (np.isfinite(array).all() and not np.isfinite(values).all()):
-        raise DataError(
-            f"{path} holds {array.dtype} values that float32, in which maps are compared, does not tell apart. "
-            "Subtract what all have in common, or take the logarithm of what is near 0 or 1."
-        )
-    return values
-
-
-def read_own_mask(path: Path) -> np.ndarray:
-    """Reads a mask as bool (H, W): all that is not 0 is anomalous.
-
-    Raises:
-        DataError: As `read_anomaly_map`; or it has more than two values, as a map has.
-    """
-    array = _read(path)
-    values = np.unique(array)
-    if len(values) > 2 or (len(values) == 2 and values[0] != 0):
-        raise DataError(
-            f"The mask {path} has {len(values)} values ({', '.join(map(str, values[:4]))}): a mask has 0 and one other."
-        )
-    return array != 0
-
-
-def _read(path: Path) -> np.ndarray:
-    try:
-        array = _decoded(path)
-    except (DataError, MemoryError):
-        raise
-    except Exception as error:  # damaged bytes make the readers raise half a dozen kinds
-        raise DataError(f"{path} cannot be read ({error}). Write it again.") from error
-    flat = array.reshape([length for length in array.shape if length != 1] or [1])
-    if flat.ndim == 1 and array.ndim >= 2:  # an image of one row or column
-        flat = array.reshape(array.shape[:2])
-    if flat.ndim != 2 or not flat.size:
-        raise DataError(f"{path} has the shape {array.shape}: one image has the shape (H, W).")
-    return flat
-
-
-def _decoded(path: Path) -> np.ndarray:
-    name = path.name.lower()
-    if name.endswith(".npy"):
-        return np.load(path, allow_pickle=False)
-    if name.endswith(".npz"):
-        with np.load(path, allow_pickle=False) as arrays:
-            known = [one for one in _ARRAY_NAMES if one in arrays.files]
-            if len(arrays.files) != 1 and not known:
-                raise DataError(
-                    f"{path} holds the arrays {', '.join(arrays.files)}: keep one, or name it `anomaly_map`."
-                )
-            return arrays[known[0] if known else arrays.files[0]]
-    if name.endswith((".nii", ".nii.gz")):
-        import nibabel
-
-        return np.asarray(nibabel.load(path).dataobj)  # type: ignore[attr-defined]
-    with Image.open(path) as image:
-        if image.mode not in _DEEP:
-            raise DataError(f"{path} is in colour ({image.mode}). Save the values, in grey of 8 or 16 bits.")
-        return np.asarray(image)

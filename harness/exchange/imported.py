@@ -12,8 +12,9 @@ import numpy as np
 from ..api import Case, DataError, Dataset, Method, Prediction, Progress, Split, UsageError
 from ..data.frame import frame_map
 from ..paths import absolute, expanded
+from .arrays import ArrayReader
 from .checking import check_maps, refuse
-from .folder import PREDICTED, CaseFiles, Found, find_files, read_anomaly_map, read_own_mask
+from .folder import PREDICTED, CaseFiles, Found, find_files
 from .manifest import MANIFEST, SEEN, Manifest
 
 
@@ -67,22 +68,25 @@ class Import:
         Raises:
             DataError: A file has changed and can no longer be read.
         """
+        reader = ArrayReader()
         for case in self.cases(dataset, split):
             files = self.found.cases[split][case.id]
             shape = dataset.load(case).image.shape[:2] if self.geometry == "image" else None
-            yield case, self._prediction(files, size, shape)
+            yield case, self._prediction(reader, files, size, shape)
 
-    def _prediction(self, files: CaseFiles, size: int, shape: tuple[int, int] | None) -> Prediction:
+    def _prediction(
+        self, reader: ArrayReader, files: CaseFiles, size: int, shape: tuple[int, int] | None
+    ) -> Prediction:
         sign = -1 if self.manifest.higher_is == "normal" else 1
         anomaly_map = np.zeros((size, size), np.float32)
         score, mask = float("nan") if files.score is None else sign * files.score, None
         if "maps" in self.given and files.map is not None:
-            values = sign * read_anomaly_map(files.map)
+            values = sign * reader.anomaly_map(files.map)
             anomaly_map = frame_map(values, size, shape, self.manifest.interpolation)
             if files.score is None and self.manifest.image_score != "none":
                 score = float(values.max() if self.manifest.image_score == "max" else values.mean())
         if "masks" in self.given and files.mask is not None:
-            mask = frame_map(read_own_mask(files.mask).astype(np.float32), size, shape, "nearest", padding=0) > 0
+            mask = frame_map(reader.own_mask(files.mask).astype(np.float32), size, shape, "nearest", padding=0) > 0
         return Prediction(anomaly_map, score, mask)
 
 
@@ -149,7 +153,7 @@ class Imported(Method):
         """
         manifest = self.manifest
         cases: dict[Split, Sequence[Case]] = {split: dataset.cases(split) for split in PREDICTED}
-        found = find_files(self.folder, manifest, cases)
+        found = find_files(self.folder, manifest, dataset)
         refuse(self.folder, found.problems)
         given = self._given(found, cases)
         self._ask(manifest, given)

@@ -2,6 +2,7 @@
 
 import shutil
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ import miasbench
 from miasbench.datasets.folder import FolderDataset, open_folder
 from miasbench.datasets.geometry import GEOMETRY_FILE
 from miasbench.datasets.nifti import MissingNibabelError
-from miasbench.harness.api import UsageError
+from miasbench.harness.api import DataError, UsageError
 
 from ...support.running import TINY
 from ...support.volumes import sliced, write
@@ -171,3 +172,160 @@ def test_without_nibabel_it_says_what_to_install(
     monkeypatch.setitem(sys.modules, "nibabel", None)
     with pytest.raises(MissingNibabelError, match=r"pip install 'miasbench\[nifti\]'"):
         made.export(tmp_path, ["volumes"])
+
+
+@pytest.fixture
+def theirs(made: miasbench.Run, tmp_path: Path) -> Path:
+    """Predictions as another program makes them of volumes: an export of the test split, under the names of volumes."""
+    folder = made.export(tmp_path / "out", ["volumes"])[0] / "volumes"
+    for path in folder.iterdir():
+        volume, kind = path.name.removesuffix(".nii.gz").split("_")
+        place = tmp_path / "theirs" / f"{kind}s" / "test" / f"{volume}.nii.gz"
+        place.parent.mkdir(parents=True, exist_ok=True)
+        path.rename(place)
+    return tmp_path / "theirs"
+
+
+def first(folder: Path, kind: str = "maps") -> Path:
+    return sorted((folder / kind / "test").iterdir())[0]
+
+
+def same_predictions(one: miasbench.Run, other: miasbench.Run) -> None:
+    for mine, theirs in zip(one.predictions(), other.predictions(), strict=True):
+        assert mine.case == theirs.case
+        np.testing.assert_array_equal(mine.anomaly_map, theirs.anomaly_map)
+        np.testing.assert_array_equal(mine.mask, theirs.mask)
+
+
+def test_volumes_that_went_out_come_in_as_they_were(
+    made: miasbench.Run, theirs: Path, root: Path, tmp_path: Path
+) -> None:
+    same_predictions(taken_in(theirs, root, tmp_path / "results"), made)
+
+
+def test_an_export_is_imported_where_it_is_by_the_pattern_of_its_names(
+    made: miasbench.Run, root: Path, tmp_path: Path
+) -> None:
+    folder = made.export(tmp_path / "out", ["volumes"])[0] / "volumes"
+    (folder / "predictions.yaml").write_text("maps: '{case}_map'\nmasks: '{case}_mask'\n")
+    same_predictions(taken_in(folder, root, tmp_path / "results"), made)
+
+
+def test_volumes_whose_axes_are_stored_in_another_order_are_turned(
+    made: miasbench.Run, theirs: Path, root: Path, tmp_path: Path
+) -> None:
+    """As `bench data add` does with masks: where voxels lie is what counts."""
+    for path in theirs.rglob("*.nii.gz"):
+        canonical = nibabel.as_closest_canonical(load(path))  # type: ignore[attr-defined]
+        assert canonical.shape != load(path).shape
+        voxels = np.asanyarray(canonical.dataobj)[..., None]  # a fourth axis of length 1, as some programs add
+        nibabel.save(nibabel.Nifti1Image(voxels, canonical.affine), path)
+    same_predictions(taken_in(theirs, root, tmp_path / "results"), made)
+
+
+def test_a_table_names_a_volume_once(made: miasbench.Run, theirs: Path, root: Path, tmp_path: Path) -> None:
+    for path in list(theirs.rglob("*.nii.gz")):
+        path.rename(theirs / f"{path.parts[-3]}-{path.name}")
+    rows = [f"test,{one},maps-{one}.nii.gz,masks-{one}.nii.gz" for one in volumes_of(root)]
+    (theirs / "files.csv").write_text("\n".join(["split,case,map,mask", *rows]))
+    same_predictions(taken_in(theirs, root, tmp_path / "results"), made)
+
+
+def shifted(path: Path) -> None:
+    image = load(path)
+    affine = image.affine.copy()
+    affine[:3, 3] += 10
+    nibabel.save(nibabel.Nifti1Image(np.asanyarray(image.dataobj), affine), path)
+
+
+def without_header(path: Path) -> None:
+    nibabel.save(nibabel.Nifti1Image(np.asanyarray(load(path).dataobj), np.eye(4)), path)
+
+
+def resampled(path: Path) -> None:
+    image = load(path)
+    nibabel.save(nibabel.Nifti1Image(np.asanyarray(image.dataobj)[:, ::2], image.affine), path)
+
+
+def of_two_channels(path: Path) -> None:
+    image = load(path)
+    voxels = np.asanyarray(image.dataobj)
+    nibabel.save(nibabel.Nifti1Image(np.stack([voxels, voxels], -1), image.affine), path)
+
+
+def holding_nan(path: Path) -> None:
+    image = load(path)
+    voxels = np.asanyarray(image.dataobj).copy()
+    voxels[1, 0, 0] = np.nan
+    nibabel.save(nibabel.Nifti1Image(voxels, image.affine), path)
+
+
+def twice(path: Path) -> None:
+    nibabel.save(load(path), path.with_name(path.name.removesuffix(".gz")))
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        (shifted, ("lies elsewhere than the volume", "its first voxel is at", "the volume's (")),
+        (without_header, ("lies elsewhere than the volume", "voxels are 1 x 1 x 1 mm, the volume's 5 x 0.7 x 0.65 mm")),
+        (resampled, ("has 6 x 27 x 32 voxels", "6 x 14 x 32", "Resample it onto the volume's grid")),
+        (of_two_channels, ("has 6 x 27 x 32 voxels", "6 x 27 x 32 x 2")),
+        (holding_nan, ("Slice 4 of ", "holds NaN or infinity")),
+        (twice, ("Both ", ".nii.gz and ", " belong to the volume ", "remove one")),
+        (lambda path: path.write_bytes(b"no volume"), ("cannot be read", "Write it again")),
+    ],
+)
+def test_a_volume_that_is_not_on_the_grid_of_its_source_is_refused(
+    theirs: Path, root: Path, tmp_path: Path, change: Callable[[Path], None], told: tuple[str, ...]
+) -> None:
+    path = first(theirs)
+    change(path)
+    with pytest.raises(DataError) as raised:
+        taken_in(theirs, root, tmp_path / "results")
+    assert "they have 1 problem:" in str(raised.value), "one for all slices of the volume"
+    assert path.name in str(raised.value)
+    assert all(text in str(raised.value) for text in told)
+
+
+def test_labels_of_several_kinds_are_no_mask_even_in_different_slices(theirs: Path, root: Path, tmp_path: Path) -> None:
+    path = first(theirs, "masks")
+    labels = np.zeros(load(path).shape, np.uint8)
+    labels[1, 2, 2], labels[2, 2, 2] = 1, 2
+    nibabel.save(nibabel.Nifti1Image(labels, load(path).affine), path)
+    with pytest.raises(DataError, match=r"has 3 values \(0, 1, 2\)"):
+        taken_in(theirs, root, tmp_path / "results")
+
+
+def test_volumes_of_a_dataset_that_knows_no_grid_are_told(theirs: Path, root: Path, tmp_path: Path) -> None:
+    copy = Path(shutil.copytree(root, tmp_path / "copy"))
+    (copy / "out2" / GEOMETRY_FILE).unlink()
+    with pytest.raises(DataError, match=r"how that was cut into slices is not known.* Give a file for each slice"):
+        taken_in(theirs, copy, tmp_path / "results")
+
+
+@pytest.mark.parametrize(
+    ("rows", "told"),
+    [
+        ("test,{0},a.npy,\ntest,{1},a.npy,", "line 3: a.npy is the map of line 2 already"),
+        ("test,{0},a.npy,\ntest,{0},b.npy,", "line 3: {0} (test) is in line 2 already"),
+        ("test,{0},c.npy,", "names c.npy, which is not in the folder"),
+    ],
+)
+def test_a_table_that_names_something_twice_is_refused(root: Path, tmp_path: Path, rows: str, told: str) -> None:
+    cases = [case.id for case in dataset_of(root).cases("test")]
+    (tmp_path / "theirs").mkdir()
+    for name in ("a.npy", "b.npy"):
+        np.save(tmp_path / "theirs" / name, np.zeros((SIDE, 27), np.float32))
+    (tmp_path / "theirs" / "files.csv").write_text("split,case,map,mask\n" + rows.format(*cases))
+    with pytest.raises(DataError) as raised:
+        taken_in(tmp_path / "theirs", root, tmp_path / "results")
+    assert told.format(*cases) in str(raised.value)
+
+
+def test_predictions_in_nifti_without_nibabel_say_what_to_install(
+    theirs: Path, root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "nibabel", None)
+    with pytest.raises(UsageError, match=r"pip install 'miasbench\[nifti\]'"):
+        taken_in(theirs, root, tmp_path / "results")
