@@ -36,6 +36,11 @@ from miasbench.results.tables import IDENTITY, VOLUMES, CellTables
 
 SPACING = (3.0, 0.7, 0.9)
 
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:.*always_return_as_numpy:FutureWarning"),  # MONAI's own
+    pytest.mark.filterwarnings("ignore:Please import:DeprecationWarning"),  # surface-distance's own
+]
+
 
 def boxes(*places: Sequence[int], shape: tuple[int, int, int] = (10, 30, 32)) -> np.ndarray:
     mask = np.zeros(shape, bool)
