@@ -1,11 +1,11 @@
 """`predictions.yaml`: what a folder of predictions says of itself."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 import yaml
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator
-from pydantic_core import ErrorDetails
 
 from ..api import DataError
 from ..files import write_whole
@@ -139,7 +139,7 @@ class Manifest(BaseModel):
         return ", ".join(SEEN[one] for one in self.seen)
 
 
-def _said(problem: ErrorDetails) -> str:
+def _said(problem: Mapping[str, Any]) -> str:
     """A sentence on a wrong entry, without the words of the library that found it."""
     name, value = str(problem["loc"][0]), problem["input"]
     if name not in Manifest.model_fields:
