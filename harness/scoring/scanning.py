@@ -13,7 +13,7 @@ from ..data.frame import Rectangle, Truth, frame_mask, frame_spacing, image_rect
 from .dice_curve import DiceCurve, DiceTally, dice_curve
 from .masks import Lesions
 from .ranking import PixelRanking, PixelTally, rank_pixels
-from .volumes import VolumeSlices, find_volumes
+from .volumes import VolumeSlices, group_slices
 
 
 class ScoringError(BenchError):
@@ -80,7 +80,7 @@ class SplitTruths:
     @cached_property
     def _volumes(self) -> tuple[list[VolumeSlices], list[str]]:
         shapes = [truth.overlap.shape for truth in self.masks]
-        return find_volumes(self.cases, shapes, [lesions.spacing for lesions in self.lesions])
+        return group_slices(self.cases, shapes, [lesions.spacing for lesions in self.lesions])
 
 
 Truths = Mapping[Split, SplitTruths]

@@ -42,10 +42,10 @@ class VolumeSlices:
         return volume
 
 
-def find_volumes(
+def group_slices(
     cases: Sequence[Case], shapes: Sequence[tuple[int, int]], spacings: Sequence[tuple[float, ...] | None]
 ) -> tuple[list[VolumeSlices], list[str]]:
-    """Finds the volumes of a split.
+    """Groups the slices of a split by their volumes.
 
     Args:
         cases: Its cases.
