@@ -93,6 +93,7 @@ def score_cell(
         rows.append(_volume_ap(volumes))
     if "maps" in lacking:
         rows = [_left_out(row, "there are no anomaly maps") for row in rows]
+        volumes = [replace(one, average_precision=NAN) for one in volumes]
         scanned = {
             split: replace(one, images=[_nothing(image) for image in one.images]) for split, one in scanned.items()
         }

@@ -189,11 +189,13 @@ def row_of(scores: pd.DataFrame, policy: str, metric: str) -> dict[str, Any]:
 NAMES = ("a", "bb", "cc", "ddd", "n")
 
 
-def scored(truths: SplitTruths, stored: list[StoredPrediction], **options: Any) -> CellTables:
+def scored(
+    truths: SplitTruths, stored: list[StoredPrediction], lacking: Sequence[str] = (), **options: Any
+) -> CellTables:
     valid, of_valid = make_split("valid", ("v", "w", "n"), 5)
     identity = dict.fromkeys(IDENTITY, "") | {"seed": 0, "size": 16, "transductive": False}
     splits, predictions = {"valid": valid, "test": truths}, {"valid": of_valid, "test": stored}
-    return score_cell(identity, splits, predictions, ScoreConfig(**options), Measurements())  # type: ignore[arg-type]
+    return score_cell(identity, splits, predictions, ScoreConfig(**options), Measurements(), lacking)  # type: ignore[arg-type]
 
 
 def whole(truths: SplitTruths, slices: Sequence[np.ndarray], name: str) -> np.ndarray:
@@ -254,6 +256,14 @@ class TestACell:
         row = row_of(scores, "none", "volume_ap")
         assert row["value"] == pytest.approx(np.mean(precisions))
         assert own.loc["bb", "volume_ap"] == pytest.approx(precisions[1])
+
+    def test_without_maps_has_masks_only(self) -> None:
+        tables = scored(*make_split("test", NAMES, 1), lacking=["maps"])
+        assert set(tables.volumes["policy"]) == {"own"}
+        assert tables.volumes["volume_ap"].isna().all()
+        assert tables.volumes["volume_dice"].notna().any()
+        row = row_of(tables.scores, "none", "volume_ap")
+        assert (row["n"], row["note"]) == (0, "left out: there are no anomaly maps")
 
     def test_says_how_volumes_were_scored(self) -> None:
         scores = scored(*make_split("test", NAMES, 1), surface_tolerance=2.5).scores
