@@ -4,6 +4,7 @@ from collections.abc import Collection, Iterable, Mapping
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
+from ...results.files import ResultsError
 from ...results.store import RunStore
 from .. import registry
 from ..api import BenchError, DataError, Dataset, UsageError
@@ -84,6 +85,12 @@ def recorded_datasets(store: RunStore, moved: Mapping[str, str] = NOWHERE_ELSE) 
             if name in moved:
                 raise
             found.missing[name] = error
+    for cell in record.cells:
+        if cell.dataset not in names:
+            found.missing[cell.dataset] = ResultsError(
+                f"The record {store.folder / 'run.json'} is damaged: it does not list the dataset {cell.dataset} of "
+                f"its cell {cell.name}. The same bench run command writes it again."
+            )
     return found
 
 
@@ -92,9 +99,12 @@ def all_recorded_datasets(store: RunStore, moved: Mapping[str, str] = NOWHERE_EL
 
     Raises:
         DataError: One is missing, broken or not the one of the run.
+        ResultsError: The record does not list it.
     """
     opened, missing = recorded_datasets(store, moved)
     for name, error in missing.items():
+        if isinstance(error, ResultsError):
+            raise error
         raise DataError(f"{error} --dataset {name}=PATH says where it is now.") from error
     return opened
 

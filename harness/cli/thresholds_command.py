@@ -33,12 +33,18 @@ def command(run: str, results: UPath, out: Path | None) -> None:
     from ...reports.names import short_names
     from ...reports.thresholds import threshold_figure, threshold_report, threshold_table
     from ...results.extent import extents
+    from ...results.files import ResultsError
     from ...results.store import find_run
     from ..api import UsageError
     from ..files import write_whole
     from .console import console, print_unfinished, stage_status
 
     store = find_run(run, results)
+    for file in store.changed_tables(("scores.parquet", "cases.parquet", "curves.parquet")):
+        raise ResultsError(
+            f"{file} of {store.name} is not what the run wrote: its checksum is another. bench score {store.folder} "
+            "makes it again from the predictions."
+        )
     scores, curves, folder = store.scores(), store.curves(), out or store.folder / "figures"
     if not isinstance(folder, Path):
         raise UsageError(f"Figures cannot be drawn into {folder}. Name a folder of this machine with --out.")

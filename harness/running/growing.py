@@ -12,7 +12,7 @@ _SHARED = ("size", "limit", "data_root")  # what all cells of a run have in comm
 def grown(record: RunRecord, earlier: RunRecord, where: str) -> RunRecord:
     """The record of a command's cells, with those that earlier commands left in the same run and this one has not.
 
-    A cell takes the place of the earlier one of the same dataset, method and seed.
+    A cell takes the place of the earlier one of the same dataset, method and seed, or of the same name.
 
     Args:
         record: The record of the new command.
@@ -22,8 +22,8 @@ def grown(record: RunRecord, earlier: RunRecord, where: str) -> RunRecord:
     Raises:
         UsageError: An earlier cell stays that was measured on other images, at another size or scored otherwise.
     """
-    new = {_subject(cell) for cell in record.cells}
-    staying = [cell for cell in earlier.cells if _subject(cell) not in new]
+    new, names = {_subject(cell) for cell in record.cells}, {cell.name for cell in record.cells}
+    staying = [cell for cell in earlier.cells if _subject(cell) not in new and cell.name not in names]
     if not staying:
         return record
     before = make_config(earlier.config.content(), f"in {where}/run.json").model_dump(mode="json")
