@@ -24,7 +24,8 @@ Examples:
   bench run --methods 'mias_sam,patchcore,imported[path=./their_maps]' --dataset liver_ct
 
 A folder holds maps/SPLIT/CASE.npy (or .npz, .png, .tif, .nii.gz), masks/SPLIT/CASE.png, scores.csv (case, score), one
-or all of them, and predictions.yaml, which says what they are; SPLIT is valid or test. docs/exchange.md explains it.
+or all of them, and predictions.yaml, which says what they are; SPLIT is valid or test. Where the dataset was made of
+NIfTI volumes, maps/SPLIT/VOLUME.nii.gz is cut as its volume was. docs/exchange.md explains it.
 """,
 )
 @click.argument("folder", metavar="DIR", type=LocalPath(file_okay=False))
