@@ -172,6 +172,23 @@ def _volumes(trial: _DatasetTrial) -> str:
     return ""
 
 
+def _grids(trial: _DatasetTrial) -> str:
+    for case, sample in trial.read:
+        grid = trial.opened.grid(case.volume) if case.volume is not None else None
+        if grid is None or case.position is None:
+            continue
+        where = f"of the volume {case.volume} ({case.split})"
+        if grid.slice_shape != sample.mask.shape:
+            return f"the grid {where} says that slices are {grid.slice_shape}, the case {case.id} {sample.mask.shape}."
+        image = grid.to_image({case.position: sample.mask})
+        back = grid.to_slices(np.asarray(image.dataobj), image.affine)
+        if case.position not in back:
+            return f"to_slices {where} gives no slice at {case.position}, where the case {case.id} is."
+        if not np.array_equal(back[case.position] > 0, sample.mask):
+            return f"the mask of the case {case.id} comes back from to_image and to_slices {where} as another one."
+    return ""
+
+
 def _reads(trial: _DatasetTrial) -> str:
     part = Subset(trial.opened, _READ)
     trial.read = [(case, trial.opened.load(case)) for split in SPLITS for case in part.cases(split)]
@@ -239,6 +256,7 @@ _RULES: tuple[Rule[_DatasetTrial], ...] = (
     Rule("its cases can be read", _reads, needed=True),
     Rule("images and masks have the shapes and types of the contract", _types, needed=True),
     Rule("lesions are where labels say", _masks),
+    Rule("a slice goes onto its volume's grid and comes back", _grids),
     Rule("a second reading gives the same", _reads_again),
     Rule("its fingerprint stays the same", _fingerprint),
     Rule("its notes are text", _notes),

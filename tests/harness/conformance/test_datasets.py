@@ -1,16 +1,17 @@
 """A dataset that keeps the contract passes; one that breaks a rule is told which, in a sentence, and no other."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from itertools import count
 from pathlib import Path
 from typing import Any
 
+import nibabel
 import numpy as np
 import pytest
 
 from miasbench.datasets.phantom import phantom_brain_mri, write_bmad
-from miasbench.harness.api import Case, DataError, Dataset, Sample, Split, UsageError
+from miasbench.harness.api import Case, DataError, Dataset, Sample, Split, UsageError, VolumeGrid
 from miasbench.harness.conformance.datasets import check_dataset
 from miasbench.harness.conformance.testing import assert_dataset_conforms
 
@@ -40,6 +41,36 @@ class Changed(Wrapped):
     def load(self, case: Case) -> Sample:
         (own,) = (one for one in self.whole.cases(case.split) if one.id == case.id)
         return self._sample(self.whole.load(own))
+
+
+class Slab(VolumeGrid):
+    """A volume of one slice, at the position 1."""
+
+    def __init__(
+        self, back: Callable[[np.ndarray], np.ndarray] = lambda mask: mask, position: int = 1, rows: int = 64
+    ) -> None:
+        self._back, self._position, self._rows = back, position, rows
+
+    @property
+    def slice_shape(self) -> tuple[int, int]:
+        return self._rows, 64
+
+    def to_image(self, slices: Mapping[int, np.ndarray], empty: float = 0) -> Any:
+        return nibabel.Nifti1Image(slices[1].astype(np.uint8)[..., None], np.eye(4))
+
+    def to_slices(self, voxels: np.ndarray, affine: np.ndarray | None = None) -> dict[int, np.ndarray]:
+        return {self._position: self._back(voxels[..., 0])}
+
+
+class Gridded(Changed):
+    """A phantom each image of which is the only slice of a volume."""
+
+    def __init__(self, grid: VolumeGrid) -> None:
+        super().__init__(case=lambda case: replace(case, volume=case.id, position=1))
+        self._grid = grid
+
+    def grid(self, volume: str) -> VolumeGrid:
+        return self._grid
 
 
 class Doubled(Changed):
@@ -127,6 +158,18 @@ def test_a_dataset_a_factory_a_folder_and_a_name_are_checked(tmp_path: Path) -> 
             "slices have a place in their volume: spacing of the case 00000_60 (train) is (1, 1, 0)",
         ),
         (
+            Gridded(Slab(rows=65)),
+            "comes back: the grid of the volume 00000_60 (train) says that slices are (65, 64), the case 00000_60 (64, 64).",
+        ),
+        (
+            Gridded(Slab(position=2)),
+            "to_slices of the volume 00000_60 (train) gives no slice at 1, where the case 00000_60 is.",
+        ),
+        (
+            Gridded(Slab(back=lambda mask: np.roll(mask, 1, 0))),
+            "comes back from to_image and to_slices of the volume",
+        ),
+        (
             Changed(sample=lambda sample: Sample(sample.image / 255, sample.mask)),
             "types of the contract: the image of the case 00000_60 (train) is float64 (64, 64), it should be a",
         ),
@@ -166,6 +209,10 @@ def test_a_broken_rule_is_named_and_no_other(dataset: Any, says: str) -> None:
     (problem,) = check_dataset(dataset)
     assert says in problem
     assert "\n" not in problem
+
+
+def test_a_volume_that_comes_back_is_fine() -> None:
+    assert check_dataset(Gridded(Slab())) == []
 
 
 def test_a_folder_whose_files_are_broken_has_a_sentence_for_each(tmp_path: Path) -> None:
