@@ -222,7 +222,7 @@ def read_baseline(path: Path) -> Baseline:
             f"The baseline {path} cannot be read ({error.strerror}). Make one with bench baseline RUN --out {path}."
         ) from error
     try:
-        return TypeAdapter(Baseline).validate_json(content)
+        baseline = TypeAdapter(Baseline).validate_json(content)
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"]) or "the file"
@@ -235,6 +235,9 @@ def read_baseline(path: Path) -> Baseline:
             f"{path} is not a baseline of this version: {where}: {first['msg']}{got}. Take its last version that was "
             f"good, or delete it and make another with bench baseline RUN --out {path}."
         ) from error
+    for cell in baseline.cells:  # of version 0.1.0, which counted the padding and did not say so
+        cell.configuration.setdefault("padding", "count")
+    return baseline
 
 
 def write_baseline(path: Path, baseline: Baseline) -> None:

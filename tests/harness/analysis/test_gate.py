@@ -494,8 +494,15 @@ class TestReports:
 class TestFiles:
     def test_come_back_as_they_were(self, tmp_path: Path) -> None:
         kept = baseline(dice="paired", runtime=Factor(3))
+        scored = replace(CELL, configuration=CELL.configuration | {"padding": "exclude"})
+        kept = replace(kept, cells=(scored,))
         write_baseline(tmp_path / "deep" / "b.json", kept)
         assert read_baseline(tmp_path / "deep" / "b.json") == kept
+
+    def test_one_of_version_0_1_0_counted_the_padding(self, tmp_path: Path) -> None:
+        write_baseline(tmp_path / "b.json", baseline(dice="paired"))
+        assert "padding" not in (tmp_path / "b.json").read_text()
+        assert {cell.configuration["padding"] for cell in read_baseline(tmp_path / "b.json").cells} == {"count"}
 
     @pytest.mark.parametrize(
         ("content", "says"),

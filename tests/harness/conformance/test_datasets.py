@@ -159,7 +159,7 @@ def test_a_dataset_a_factory_a_folder_and_a_name_are_checked(tmp_path: Path) -> 
         ),
         (
             Gridded(Slab(rows=65)),
-            "comes back: the grid of the volume 00000_60 (train) says that slices are (65, 64), the case 00000_60 (64, 64).",
+            "the grid of the volume 00000_60 (train) says that slices are (65, 64), the case 00000_60 (64, 64).",
         ),
         (
             Gridded(Slab(position=2)),
