@@ -1,13 +1,13 @@
 """The tables of a run as a person reads them: one for masks, one for maps and cost, per dataset."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 
 import pandas as pd
 from rich.console import Group, RenderableType
 from rich.text import Text
 
 from ..results.extent import Extent
-from ..results.metrics import METRICS, metrics_of
+from ..results.metrics import METRICS, Metric, metrics_of
 from ..results.seeds import OverSeeds, over_seeds
 from ..results.tables import HEADLINE, headline, may_be_ranked
 from .fitting import Column, FittedTable
@@ -54,15 +54,17 @@ def run_tables(scores: pd.DataFrame, measured: Mapping[str, Extent] | None = Non
             parts.append(Text(caption(dataset, names[dataset], extent), style="dim"))
         if (rows["metric"] == "volume_dice").any():
             parts.append(_dice_table("volume_dice", "mean DICE of anomalous volumes, by threshold policy", rows))
-        if (headline(rows)["level"] == "volume").any():
-            parts.append(_volume_table(rows))
-        parts.append(_map_table(rows))
+        of_volumes = headline(rows[rows["level"] == "volume"])
+        if len(of_volumes):
+            title = f"volumes, masks by {HEADLINE}"
+            parts.append(_metric_table(title, of_volumes, metrics_of("mask", level="volume")))
+        parts.append(_metric_table("anomaly maps and cost", rows, metrics_of("map", "image", "cost")))
         diagnostic = ~rows["metric"].isin(list(METRICS))
         noted = rows[~diagnostic & (rows["note"] != "")]
-        of_volumes = noted["level"] == "volume"
-        left_out = noted.loc[~of_volumes, ["policy", "note"]].drop_duplicates()
+        on_volumes = noted["level"] == "volume"
+        left_out = noted.loc[~on_volumes, ["policy", "note"]].drop_duplicates()
         parts += [Text(f"{row.policy} {row.note}.", style="dim") for row in left_out.itertuples()]
-        parts += [Text(f"Volumes: {note}.", style="dim") for note in noted.loc[of_volumes, "note"].unique()]
+        parts += [Text(f"Volumes: {note}.", style="dim") for note in noted.loc[on_volumes, "note"].unique()]
         parts += [
             Text(f"{method}: {_diagnostics(own)}", style="dim")
             for method, own in rows[diagnostic].groupby("method", sort=False)
@@ -113,22 +115,11 @@ def _dice_table(metric: str, title: str, rows: pd.DataFrame, caption: str = "") 
     return table
 
 
-def _volume_table(rows: pd.DataFrame) -> FittedTable:
-    """Scores of volumes, of each method's best legal masks."""
-    of_masks = headline(rows[rows["level"] == "volume"])
-    shown = [one for one in metrics_of("mask", level="volume") if one.name in set(of_masks["metric"])]
-    columns = [Column("method", "label"), *(Column(one.title) for one in shown)]
-    table = FittedTable(f"volumes, masks by {HEADLINE}", columns)
-    for method, own in of_masks.groupby("method", sort=False):
-        cells = [_cell(over_seeds(own[own["metric"] == one.name]), one.digits) for one in shown]
-        table.add_row(label(str(method), rows[rows["method"] == method]), *cells)
-    return table
-
-
-def _map_table(rows: pd.DataFrame) -> FittedTable:
+def _metric_table(title: str, rows: pd.DataFrame, metrics: Sequence[Metric]) -> FittedTable:
+    """A column for each metric that is shown and was measured."""
     measured = set(rows["metric"])
-    shown = [one for one in metrics_of("map", "image", "cost") if one.shown and one.name in measured]
-    table = FittedTable("anomaly maps and cost", [Column("method", "label"), *(Column(one.title) for one in shown)])
+    shown = [one for one in metrics if one.shown and one.name in measured]
+    table = FittedTable(title, [Column("method", "label"), *(Column(one.title) for one in shown)])
     for method, own in rows.groupby("method", sort=False):
         cells = [_cell(over_seeds(own[own["metric"] == one.name]), one.digits) for one in shown]
         table.add_row(label(str(method), own), *cells)

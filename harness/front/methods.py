@@ -1,13 +1,12 @@
 """Methods without a run."""
 
 from numbers import Integral
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from ..api import Method, UsageError
+from ..config import RunConfig
 from ..registry import build_method
 from ..running.device import resolve_device, seed_everything
-
-_DEVICES = ("auto", "cpu", "cuda")
 
 
 def make_method(
@@ -42,7 +41,8 @@ def make_method(
     """
     if not isinstance(spec, str):
         raise UsageError(f"A method is given by its name, a text such as 'mias_sam[gamma=3]', and not by {spec!r}.")
-    for name, value, known in (("weights", weights, ("published", "embedded")), ("device", device, _DEVICES)):
+    for name, value in (("weights", weights), ("device", device)):
+        known = get_args(RunConfig.model_fields[name].annotation)
         if value not in known:
             raise UsageError(f"{name}={value!r}: it should be {', '.join(known[:-1])} or {known[-1]}.")
     if isinstance(seed, bool) or not isinstance(seed, Integral) or not 0 <= seed < 2**32:
