@@ -74,6 +74,11 @@ class Metric:
     oracle: bool = False
     tolerant: bool = False
 
+    @property
+    def needs_spacing(self) -> bool:
+        """Whether it has values only where the spacing of pixels, in mm, is known."""
+        return self.unit in ("mm", "ml") or self.tolerant
+
     def convention_of(self, mask_edges: str, padding: str, tolerance: float) -> str:
         """How it is computed, with what the way of scoring adds to it: the column `convention` of `scores`.
 

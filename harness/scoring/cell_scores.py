@@ -4,7 +4,7 @@ The test set's maps are passed over twice and never held together: once for what
 policies have chosen, once for the masks.
 """
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -255,7 +255,7 @@ def _mask_scores(
         oracle: Their DICE by `oracle_dice`, where there is one.
     """
     images = {"all": True, "anomalous": _column(masks, "truth_px") > 0, "normal": test.labels == 0}
-    measured = [name for name in OF_MASK if METRICS[name].unit != "mm" or any(one.spacing for one in test.lesions)]
+    measured = _measurable(OF_MASK, any(one.spacing for one in test.lesions))
     values = {name: np.where(images[METRICS[name].images], _column(masks, name), NAN) for name in measured}
     if oracle is not None and not decision.columns.oracle:
         values = {"dice": values["dice"], "regret": oracle - values["dice"]} | values
@@ -265,6 +265,11 @@ def _mask_scores(
     pooled = Overlap.pooled(Overlap(*(one[name] for name in counts)) for one in masks)
     rows.append(_score(decision.columns, "dice_pooled", pooled.dice, len(masks)))
     return rows
+
+
+def _measurable(metrics: Iterable[str], with_spacing: bool) -> list[str]:
+    """Those of the metrics that can have a value, as the spacing of pixels is known, or is not."""
+    return [name for name in metrics if with_spacing or not METRICS[name].needs_spacing]
 
 
 def _lesion_recall(
@@ -282,7 +287,7 @@ def _volume_scores(decision: Decision, volumes: Sequence[MeasuredVolume], policy
         return []
     masks, patients = [one.masks[policy] for one in volumes], [one.slices.patient for one in volumes]
     images = {"all": True, "anomalous": _column(masks, "lesions") > 0}
-    measured = [name for name in OF_VOLUME if not METRICS[name].unit or any(one.slices.spacing for one in volumes)]
+    measured = _measurable(OF_VOLUME, any(one.slices.spacing for one in volumes))
     rows = [
         _mean(decision.columns, name, np.where(images[METRICS[name].images], _column(masks, name), NAN), patients)
         for name in measured
