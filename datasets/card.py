@@ -17,6 +17,8 @@ from ..harness.yaml_files import read_yaml
 from .splitting import SplitRule
 
 Millimetres = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+Value = Annotated[float, Field(allow_inf_nan=False)]
+Percentile = Annotated[float, Field(ge=0, le=100)]
 
 
 class _Keys(BaseModel):
@@ -143,6 +145,8 @@ class CardFile(_Keys):
             default it is every one above 0, and masks with more grey levels than labels have are cut at half.
         bits: How many bits of images of more than 8 mean something; by default the fewest of 8, 10, 12, 14 and 16 that
             hold the largest value of all images.
+        intensity: The values that become black and white in all images, whatever their type.
+        percentiles: In place of `intensity`, the percentiles of the pixels of all training images together that do.
         volumes: How slices were made, where they are of volumes.
         volume: A regular expression with the groups `volume` and `position`, as in
             `^(?P<volume>.+)_(?P<position>\d+)$`, searched in the file name without its ending. It says which volume an
@@ -166,6 +170,8 @@ class CardFile(_Keys):
     patient: re.Pattern[str] | None = None
     lesion: tuple[Annotated[int, Field(ge=0, le=65_535)], ...] | Literal["any"] | None = None
     bits: Annotated[int, Field(ge=8, le=16)] | None = None
+    intensity: tuple[Value, Value] | None = None
+    percentiles: tuple[Percentile, Percentile] | None = None
     volumes: SlicedVolumes | None = None
     volume: re.Pattern[str] | None = None
     slices: str | None = None
@@ -185,6 +191,16 @@ class CardFile(_Keys):
         if volume is not None and not {"volume", "position"} <= set(volume.groupindex):
             raise ValueError(f"{volume.pattern!r} must have the groups (?P<volume>…) and (?P<position>…)")
         return volume
+
+    @model_validator(mode="after")
+    def _tells_the_range_once(self) -> Self:
+        told = [key for key in ("bits", "intensity", "percentiles") if getattr(self, key) is not None]
+        if len(told) > 1:
+            raise ValueError(f"{told[0]} and {told[1]} both say which values are black and white: keep one of them")
+        for low, high in filter(None, (self.intensity, self.percentiles)):
+            if low >= high:
+                raise ValueError(f"{told[0]}: {low:g} becomes black and {high:g} white, so it must be the smaller one")
+        return self
 
     @model_validator(mode="after")
     def _tells_volumes_once(self) -> Self:

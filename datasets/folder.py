@@ -48,6 +48,7 @@ class FolderDataset(Dataset):
     Args:
         card: The facts about the dataset, and where in `root` its files are.
         root: The folder that holds the splits.
+        carded: Whether somebody wrote the card: then it is where to say what the files do not.
 
     Raises:
         DataError: No layout is recognised, a split is empty, or images and masks do not pair.
@@ -55,7 +56,7 @@ class FolderDataset(Dataset):
 
     of_files = True
 
-    def __init__(self, card: CardFile, root: Path) -> None:
+    def __init__(self, card: CardFile, root: Path, *, carded: bool = True) -> None:
         self.name = card.name
         self.card = card.card()
         self._card_file = card
@@ -74,7 +75,7 @@ class FolderDataset(Dataset):
         }
         cases = [case for split in SPLITS for case in self._cases[split]]
         problems += self._places.problems(cases)
-        self._reading = Reading(card, cases, self._normal_masks())
+        self._reading = Reading(card, cases, self._normal_masks(), None if carded else self._root)
         self._raise(problems)
 
     @property
@@ -100,8 +101,11 @@ class FolderDataset(Dataset):
                     told = (case.split, str(case.label), case.id, case.patient, image, mask)
                     digest.update("".join(f"{each}\0" for each in told).encode(errors="surrogateescape"))
             self._raise(problems)
-            if (self._card_file.lesion, self._card_file.bits) != (None, None):
-                digest.update(repr((self._card_file.lesion, self._card_file.bits)).encode())
+            card = self._card_file
+            if (card.lesion, card.bits) != (None, None):
+                digest.update(repr((card.lesion, card.bits)).encode())
+            if (card.intensity, card.percentiles) != (None, None):
+                digest.update(repr((card.intensity, card.percentiles)).encode())
             self._fingerprint = digest.hexdigest()
         return self._fingerprint
 
@@ -264,7 +268,7 @@ def open_folder(path: Path) -> FolderDataset:
     if not path.exists():
         raise DataError(f"There is no dataset at {path.absolute()}. Give a folder of images or a card (.yaml).")
     if path.is_dir():
-        return FolderDataset(CardFile(name=path_text(path.resolve().name), origin="a local folder"), path)
+        return FolderDataset(CardFile(name=path_text(path.resolve().name), origin="a local folder"), path, carded=False)
     if path.suffix.lower() not in (".yaml", ".yml"):
         raise DataError(f"{path} is neither a folder nor a card (.yaml). bench data add registers an archive.")
     card = CardFile.read(path)

@@ -38,13 +38,17 @@ class ImageTraits(NamedTuple):
     """Properties of an image file that a score may depend on and that grey levels do not show.
 
     Attributes:
-        values: int (K,): the values that a grey image of more than 8 bits has, in order; of others, none.
+        values: int (K,): the values that a grey image of 9 to 16 bits without a sign has, in order; of others, none.
+        kind: Of a grey image with other pixels, which do not say what value is black: what they are, in words.
+        extent: The smallest and the largest value of such an image.
         cut: Whether the image is in colour of 16 bits a channel, of which Pillow reads the upper 8.
         coloured: Whether the channels differ.
         turned: Whether EXIF says that the image is to be turned or mirrored when it is shown.
     """
 
     values: np.ndarray
+    kind: str
+    extent: tuple[float, float] | None
     cut: bool
     coloured: bool
     turned: bool
@@ -88,22 +92,25 @@ class MaskPixels:
 
 
 def read_pixels(path: Path) -> np.ndarray:
-    """Reads an image as uint8 (H, W), or as uint16 where it is grey of more than 8 bits.
+    """Reads an image with its values as they are stored, (H, W).
 
-    Colour becomes luminance, and transparency is dropped. The orientation in EXIF is ignored: a mask has none.
+    They are uint8, or uint16 where it is grey of 9 to 16 bits; pixels with a sign, of 32 bits or in floating point keep
+    their type. Colour becomes luminance, and transparency is dropped. The orientation in EXIF is ignored: a mask has
+    none.
 
     Raises:
-        DataError: The file is missing, damaged, too large, several pictures, or has signed pixels or such of 32 bits;
-            the text names it.
+        DataError: The file is missing, damaged, too large, several pictures, or holds NaN or infinity; the text names
+            it.
     """
     with _opened(path, _bytes(path)) as image:
-        return np.asarray(image).astype(np.uint16) if _is_deep(image) else np.array(image.convert("L"))
+        if _is_deep(image):
+            return np.asarray(image).astype(np.uint16)
+        return _rangeless(image, path) if _kind(image) else np.array(image.convert("L"))
 
 
-def to_8_bits(pixels: np.ndarray, bits: int) -> np.ndarray:
-    """Brings grey of more than 8 bits to uint8: 2^bits - 1 and what is above become 255."""
-    top = 2**bits - 1
-    return (pixels.clip(max=top) / (top / 255)).round().astype(np.uint8)
+def to_8_bits(pixels: np.ndarray, low: float, high: float) -> np.ndarray:
+    """Brings pixels of any type to uint8: `low` and what is below become 0, `high` and what is above 255."""
+    return ((pixels.astype(np.float64).clip(low, high) - low) / ((high - low) / 255)).round().astype(np.uint8)
 
 
 def read_grey(path: Path, bits: int = 16) -> np.ndarray:
@@ -115,10 +122,12 @@ def read_grey(path: Path, bits: int = 16) -> np.ndarray:
             dataset, so that one image's range does not change another's brightness.
 
     Raises:
-        DataError: As `read_pixels`.
+        DataError: As `read_pixels`; or nothing says which value is black.
     """
     pixels = read_pixels(path)
-    return pixels if pixels.dtype == np.uint8 else to_8_bits(pixels, bits)
+    if pixels.dtype not in (np.uint8, np.uint16):
+        raise DataError(f"{path} has pixels of {pixels.dtype}, and which value is black is unknown.")
+    return pixels if pixels.dtype == np.uint8 else to_8_bits(pixels, 0, 2**bits - 1)
 
 
 def read_mask(path: Path) -> np.ndarray:
@@ -142,6 +151,11 @@ def mask_pixels(path: Path) -> MaskPixels:
     """
     data = _bytes(path)
     with _opened(path, data) as image:
+        if kind := _kind(image):
+            raise DataError(
+                f"The mask {path} has {kind}, and which value is black is unknown. Save it with 8 or 16 bits without a "
+                "sign, where 0 is black."
+            )
         lossy, turned = _is_lossy(image, data), _is_turned(image)
         if _is_deep(image):
             levels = np.asarray(image).astype(np.uint16)
@@ -182,11 +196,16 @@ def look_at(path: Path) -> ImageTraits:
     """
     data = _bytes(path)
     with _opened(path, data) as image:
-        deep = _is_deep(image)
-        cut = not deep and image.mode not in ("1", "L", "P") and _bits(image, data) > 8
-        coloured = image.mode not in ("1", "L", "LA") and not deep and _is_coloured(image)
-        values = np.bincount(np.asarray(image).ravel()) if deep else np.array([], dtype=int)
-        return ImageTraits(np.flatnonzero(values), cut, coloured, _is_turned(image))
+        kind, turned, none = _kind(image), _is_turned(image), np.array([], dtype=int)
+        if kind:
+            pixels = _rangeless(image, path)
+            return ImageTraits(none, kind, (float(pixels.min()), float(pixels.max())), False, False, turned)
+        if _is_deep(image):
+            values = np.flatnonzero(np.bincount(np.asarray(image).ravel()))
+            return ImageTraits(values, "", None, False, False, turned)
+        cut = image.mode not in ("1", "L", "P") and _bits(image, data) > 8
+        coloured = image.mode not in ("1", "L", "LA") and _is_coloured(image)
+        return ImageTraits(none, "", None, cut, coloured, turned)
 
 
 def inspect(path: Path) -> tuple[str, tuple[int, int]]:
@@ -220,9 +239,6 @@ def _opened(path: Path, data: bytes) -> Iterator[Image.Image]:
     try:
         formats = {*_FORMATS, _BY_ENDING.get(path.suffix.lower(), "PNG")}
         with Image.open(io.BytesIO(data), formats=sorted(formats)) as image:
-            unusable = _unusable(image)
-            if unusable:
-                raise DataError(f"{path} has {unusable}. Save it with 8 or 16 bits without a sign, where 0 is black.")
             if image.width * image.height > PIXEL_LIMIT:
                 raise _too_large(path)
             pictures = getattr(image, "n_frames", 1)
@@ -236,8 +252,8 @@ def _opened(path: Path, data: bytes) -> Iterator[Image.Image]:
     except UnidentifiedImageError as error:
         if data[:4] in _TIFF and len(data) > _TIFF_HEADER:
             raise DataError(
-                f"{path} is a TIFF of a kind that cannot be read, such as floating point of 64 bits, or is damaged. "
-                "Save it with 8 or 16 bits without a sign."
+                f"{path} is a TIFF of a kind that cannot be read, such as floating point of 64 bits or colour of 16, "
+                "or is damaged. Save it in grey of 8, 16 or 32 bits, or in colour of 8."
             ) from error
         kind = _BY_ENDING.get(path.suffix.lower(), "PNG, JPEG, BMP or TIFF")
         raise DataError(
@@ -256,15 +272,29 @@ def _is_deep(image: Image.Image) -> bool:
     return image.mode.startswith("I;16") or (image.mode == "I" and image.format == "PPM")
 
 
-def _unusable(image: Image.Image) -> str:
-    """A sentence on pixels whose range is not known; empty where it is."""
+def _kind(image: Image.Image) -> str:
+    """What pixels are that do not say which value is black; empty where they do."""
     tags = getattr(image, "tag_v2", {})
     bits = tags.get(_BITS, (32,))[0]
-    if tags.get(_SAMPLE_FORMAT, (1,))[0] == _SIGNED and bits < 32:
-        return f"signed pixels of {bits} bits, as Hounsfield units are stored, and which value is black is unknown"
+    if tags.get(_SAMPLE_FORMAT, (1,))[0] == _SIGNED:
+        return f"signed pixels of {bits} bits"
     if image.mode in ("I", "F") and not _is_deep(image):
-        return f"pixels of {bits} bits{' in floating point' if image.mode == 'F' else ''}, whose range is unknown"
+        return f"pixels of {bits} bits{' in floating point' if image.mode == 'F' else ''}"
     return ""
+
+
+def _rangeless(image: Image.Image, path: Path) -> np.ndarray:
+    """The pixels of an image that has a `_kind`."""
+    pixels = np.array(image)
+    tags = getattr(image, "tag_v2", {})
+    signed = tags.get(_SAMPLE_FORMAT, (1,))[0] == _SIGNED
+    if pixels.dtype == np.uint8:  # Pillow drops the sign of 8 bits, and takes 32 bits without one for signed
+        pixels = pixels.view(np.int8)
+    elif image.mode == "I" and tags and not signed:
+        pixels = pixels.view(np.uint32)
+    if not np.isfinite(pixels).all():
+        raise DataError(f"{path} holds NaN or infinity. Give each pixel a number, and save it again.")
+    return pixels
 
 
 def _bits(image: Image.Image, data: bytes) -> int:

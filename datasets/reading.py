@@ -1,98 +1,22 @@
 """How the files of a dataset become pixels: by one rule for all of them, which follows from what all of them hold."""
 
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager, suppress
 from functools import cached_property
 from pathlib import Path
 
 import numpy as np
-from pydantic import BaseModel
-from scipy.ndimage import maximum_filter, minimum_filter
 
 from ..harness.api import Case, DataError
-from ..harness.cache import Cache, cache_key
 from .card import CardFile
-from .images import HALF, MaskPixels, look_at, mask_pixels, read_mask, read_pixels, to_8_bits
+from .facts import Facts, facts_of
+from .image_reader import ImageReader
+from .images import HALF, mask_pixels
 
-_VERSION = "5"  # to be raised when Facts, or how they are found, change
-_DEPTHS = (8, 10, 12, 14, 16)  # bits of scanners
-_BRIGHT = 224  # of 255; what black and white saved with loss or smoothed have of white
-_MIDDLE = 48, 208  # and what they have at edges only
-_FLAT = 24  # grey levels between the darkest and the brightest of 3 x 3 pixels that are no edge
 _CLASS = 0.005  # flat pixels in the middle, of those and the bright ones: of a class 0.012 and more, of edges 0.0002
 _SMALL_LABEL = 64
 _BORDER = "#e0e0c0"  # in the palette of Pascal VOC
-_NEGATIVE = 2**16 - 2**14  # from here on up, 16 bits may be negative numbers without their sign
-_NARROW = 16  # of 256 grey levels; images that have no more lie far above 0
 _SHOWN = 12  # grey levels
 _NO_LABELS = "more grey levels than labels have, or a format that changes them (JPEG)"
-
-
-class Some(BaseModel):
-    """How many files there are of a kind, and the first of them."""
-
-    count: int = 0
-    example: str = ""
-
-    def add(self, path: Path) -> None:
-        self.example = self.example or str(path).encode(errors="backslashreplace").decode()
-        self.count += 1
-
-    def told(self, noun: str, verb: str, verbs: str) -> str:
-        """`1 mask (a.png) has` or `3 masks (such as a.png) have`, the beginning of a sentence."""
-        return (
-            f"1 {noun} ({self.example}) {verb}"
-            if self.count == 1
-            else (f"{self.count:,} {noun}s (such as {self.example}) {verbs}")
-        )
-
-
-class Facts(BaseModel):
-    """The facts that were found in the files of a dataset.
-
-    Attributes:
-        shallow: Images of 8 bits.
-        deep: Images in grey of more.
-        highest: The largest value of those.
-        lowest: The smallest one above 0.
-        wrapped: Those of them whose negative values lost their sign.
-        cut: Images in colour of 16 bits a channel.
-        coloured: Images whose channels differ.
-        turned: Images and masks that EXIF says are to be turned.
-        levels: For each label value, the masks that hold it.
-        pixels: How many pixels have each.
-        colours: The colours of the values that are indices of a palette.
-        dark: Those of them with several labels, of which a cut at half would lose some.
-        smooth: Masks that do not.
-        lossy: Those of them whose format does not keep levels as they were.
-        bright: How many pixels of those are white.
-        flat: How many are neither black nor white, and at no edge.
-        brightest: The highest grey level of those.
-        background: Masks with a pixel of 0.
-        ill: Masks of normal images that hold a lesion.
-        problems: The files that cannot be read.
-    """
-
-    shallow: int = 0
-    deep: Some = Some()
-    highest: int = 0
-    lowest: int = 2**16
-    wrapped: Some = Some()
-    cut: Some = Some()
-    coloured: Some = Some()
-    turned: Some = Some()
-    levels: dict[int, Some] = {}
-    pixels: dict[int, int] = {}
-    colours: dict[int, set[str]] = {}
-    dark: Some = Some()
-    smooth: Some = Some()
-    lossy: Some = Some()
-    bright: int = 0
-    flat: int = 0
-    brightest: int = 0
-    background: int = 0
-    ill: Some = Some()
-    problems: list[str] = []
 
 
 class Reading:
@@ -102,16 +26,21 @@ class Reading:
     need not decode everything again.
 
     Args:
-        card: Its bits and lesion values, where it gives them, win over those that were found.
+        card: What it says of the values of images and masks wins over what was found.
         cases: The cases of all splits.
         spare: Masks of normal images, which are looked at only.
+        folder: The dataset's folder, where nobody wrote a card.
     """
 
-    def __init__(self, card: CardFile, cases: Sequence[Case], spare: Sequence[Path]) -> None:
+    def __init__(
+        self, card: CardFile, cases: Sequence[Case], spare: Sequence[Path], folder: Path | None = None
+    ) -> None:
         self._card = card
-        self._images = [Path(case.image) for case in cases]
+        self._all_images = [Path(case.image) for case in cases]
         self._masks = [Path(case.mask) for case in cases if case.mask]
         self._spare = spare
+        train = [Path(case.image) for case in cases if case.split == "train"]
+        self._images = ImageReader(card, self._all_images, train, lambda: self.facts, folder)
 
     def image(self, path: Path) -> np.ndarray:
         """Reads an image as uint8 (H, W).
@@ -119,8 +48,7 @@ class Reading:
         Raises:
             DataError: It cannot be read.
         """
-        pixels = read_pixels(path)
-        return pixels if pixels.dtype == np.uint8 else to_8_bits(pixels, self._bits)
+        return self._images.read(path)
 
     def mask(self, path: Path) -> np.ndarray:
         """Reads a lesion mask as bool (H, W).
@@ -143,22 +71,13 @@ class Reading:
     @cached_property
     def facts(self) -> Facts:
         """The facts that were found in the files."""
-        cache, key = Cache.from_environment(), self._key
-        kept = cache.find(key)
-        if kept is not None:
-            with suppress(OSError, ValueError):
-                return Facts.model_validate_json(kept.read_text(encoding="utf-8"))
-        facts = self._find()
-        if not facts.problems:
-            text = facts.model_dump_json()
-            cache.store(key, len(text), lambda path: path.write_text(text, encoding="utf-8"))
-        return facts
+        return facts_of(self._all_images, self._masks, self._spare)
 
     @property
     def problems(self) -> list[str]:
         """Why the images or masks cannot be used."""
         facts, lesion = self.facts, self._card.lesion
-        problems = list(facts.problems)
+        problems = list(facts.problems) or list(self._images.problems())
         held = _listed(facts.levels)
         if isinstance(lesion, tuple):
             renumbered = next((level for level, colours in facts.colours.items() if len(colours) > 1), None)
@@ -187,12 +106,7 @@ class Reading:
 
     def notes(self) -> list[str]:
         """Sentences on facts that can change a score."""
-        return [*self._notes_on_images(), *self._notes_on_masks()]
-
-    @cached_property
-    def _bits(self) -> int:
-        """How many bits of images of more than 8 mean something."""
-        return self._card.bits or next(bits for bits in _DEPTHS if self.facts.highest < 2**bits)
+        return [*self._images.notes(), *self._notes_on_files(), *self._notes_on_masks()]
 
     @cached_property
     def _unclear(self) -> str:
@@ -226,90 +140,8 @@ class Reading:
         classes = set(levels) - {self._border}
         return min(classes) if classes and self._border is not None else max(levels)
 
-    @property
-    def _key(self) -> str:
-        """A hash of the facts; it changes with any file."""
-        files = [self._images, self._masks, self._spare]
-        told = [[(str(path), *_state(path)) for path in paths] for paths in files]
-        return cache_key("facts of a dataset's files", _VERSION, repr(told))
-
-    def _find(self) -> Facts:
-        facts = Facts()
-        for path in self._images:
-            with _told(facts.problems):
-                traits = look_at(path)
-                if not traits.values.size:
-                    facts.shallow += 1
-                else:
-                    facts.deep.add(path)
-                    facts.highest = max(facts.highest, int(traits.values[-1]))
-                    facts.lowest = int(min(facts.lowest, *traits.values[traits.values > 0][:1]))
-                for holds, some in (
-                    (_is_wrapped(traits.values), facts.wrapped),
-                    (traits.cut, facts.cut),
-                    (traits.coloured, facts.coloured),
-                    (traits.turned, facts.turned),
-                ):
-                    if holds:
-                        some.add(path)
-        for path in self._masks:
-            with _told(facts.problems):
-                mask = mask_pixels(path)
-                facts.background += 0 in mask.counts
-                if mask.turned:
-                    facts.turned.add(path)
-                if mask.has_labels:
-                    for level in mask.counts.keys() - {0}:
-                        facts.levels.setdefault(level, Some()).add(path)
-                        facts.pixels[level] = facts.pixels.get(level, 0) + mask.counts[level]
-                        if mask.palette is not None:
-                            facts.colours.setdefault(level, set()).add(f"#{mask.palette[level].tobytes().hex()}")
-                    if not mask.is_binary and _has_dark_labels(mask):
-                        facts.dark.add(path)
-                else:
-                    facts.smooth.add(path)
-                    if mask.lossy:
-                        facts.lossy.add(path)
-                    facts.bright += int(np.count_nonzero(mask.grey >= _BRIGHT))
-                    facts.flat += _flat(mask.grey)
-                    facts.brightest = max(facts.brightest, int(mask.grey.max()))
-        for path in self._spare:
-            with suppress(DataError):  # nobody asked for it
-                if read_mask(path).any():
-                    facts.ill.add(path)
-        return facts
-
-    def _notes_on_images(self) -> Iterator[str]:
+    def _notes_on_files(self) -> Iterator[str]:
         facts = self.facts
-        if facts.deep.count:
-            bits, top = self._bits, 2**self._bits - 1
-            why = "as the card says" if self._card.bits else f"the fewest of {_listed(_DEPTHS)} that hold all"
-            beside = f" {facts.shallow:,} images of 8 bits are taken as they are." if facts.shallow else ""
-            shown = (facts.highest - facts.lowest) * 255 // top + 1
-            remedy = (
-                f"All values but 0 are above {facts.lowest - 1:,}, an offset such as that of Hounsfield units stored "
-                f"without a sign, which leaves {shown} of 256 grey levels: subtract it from all images, and save them "
-                "again."
-                if shown <= _NARROW and facts.highest // 2 < facts.lowest < facts.highest
-                else f"A card can say how many bits mean something, such as `bits: {12 if bits != 12 else 16}`."
-            )
-            yield (
-                f"{facts.deep.told('image', 'has', 'have')} more than 8 bits, with values up to {facts.highest:,}: 0 "
-                f"to {top:,} become 0 to 255 ({bits} bits, {why}).{beside} {remedy}"
-            )
-        if facts.wrapped.count:
-            yield (
-                f"{facts.wrapped.told('image', 'has', 'have')} values near 0 and near 65,535 and none in between, as "
-                "negative numbers have that were saved without their sign: what should be black is white. Add 1,024, "
-                "or what makes the lowest value 0, before saving them without a sign."
-            )
-        if facts.cut.count:
-            yield (
-                f"{facts.cut.told('image', 'has', 'have')} 16 bits in each channel of colour, of which the upper 8 are "
-                "read. Save as grey of 16 bits if the lower ones mean something."
-            )
-        if facts.coloured.count:
-            yield f"{facts.coloured.told('image', 'is', 'are')} in colour and turned to grey (luminance)."
         if facts.turned.count:
             yield (
                 f"{facts.turned.told('file', 'is', 'are')} to be turned or mirrored when shown, as EXIF says, and "
@@ -361,25 +193,6 @@ class Reading:
             )
 
 
-def _flat(grey: np.ndarray) -> int:
-    """How many pixels are neither black nor white, and at no edge, as those of a class are."""
-    spread = maximum_filter(grey, 3) - minimum_filter(grey, 3)
-    return int(np.count_nonzero((spread <= _FLAT) & (grey >= _MIDDLE[0]) & (grey < _MIDDLE[1])))
-
-
-def _is_wrapped(values: np.ndarray) -> bool:
-    """Whether values of 16 bits, in order, are near 0 on both sides, as those of signed ones whose sign was lost."""
-    below = values[values < _NEGATIVE]
-    return len(values) - len(below) > 1 and int(below.max(initial=0)) < 2**16 - _NEGATIVE
-
-
-def _has_dark_labels(mask: MaskPixels) -> bool:
-    """Whether areas, or all there is, are darker than half; what loss leaves beside white changes at each pixel."""
-    dark = (mask.levels > 0) & (mask.grey < HALF)
-    areas = maximum_filter(mask.levels, 3) == minimum_filter(mask.levels, 3)
-    return bool((dark & areas).any()) or bool(dark.any() and mask.grey.max() < HALF)
-
-
 def _lost(path: str) -> str:
     return (
         f"The mask {path} was saved with loss (JPEG), which keeps no grey level as it was, so that the card's lesion "
@@ -391,21 +204,3 @@ def _listed(numbers: Iterable[int]) -> str:
     first = sorted(numbers)
     more = len(first) - _SHOWN
     return ", ".join(map(str, first[:_SHOWN])) + (f" and {more:,} more" if more > 0 else "")
-
-
-def _state(path: Path) -> tuple[int, ...]:
-    """The size and times of a file, which change with its content; empty where there is no file."""
-    try:
-        state = path.stat()
-    except OSError:
-        return ()
-    return state.st_size, state.st_mtime_ns, state.st_ctime_ns
-
-
-@contextmanager
-def _told(problems: list[str]) -> Iterator[None]:
-    """Adds what is wrong with a file to the problems."""
-    try:
-        yield
-    except DataError as error:
-        problems.append(str(error))

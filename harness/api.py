@@ -131,6 +131,8 @@ class Card:
         bits: How many bits of images of more than 8 mean something, where the card says so.
         volumes: How slices were made of volumes: window, labels, spacing, who is in which split, and what was left out.
         stack: Whether a volume is a stack of slices that somebody chose, and not all slices of a scan.
+        intensity: The values that become black and white, where the card says so.
+        percentiles: The percentiles of the training images' pixels that do, where the card says so.
     """
 
     name: str
@@ -145,6 +147,8 @@ class Card:
     bits: int | None = None
     volumes: dict[str, Any] | None = None
     stack: bool = False
+    intensity: tuple[float, float] | None = None
+    percentiles: tuple[float, float] | None = None
 
 
 class VolumeGrid(ABC):

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from miasbench.datasets.images import inspect, look_at, mask_pixels, read_grey, read_mask
+from miasbench.datasets.images import inspect, look_at, mask_pixels, read_grey, read_mask, read_pixels
 from miasbench.harness.api import DataError
 
 GREY = np.arange(48, dtype=np.uint8).reshape(6, 8) * 5
@@ -52,11 +52,12 @@ def test_16_bits_are_scaled_alike_for_every_image(tmp_path: Path, ending: str) -
 
 
 @pytest.mark.parametrize("dtype", [np.int32, np.float32])
-def test_32_bits_are_refused_before_a_run(tmp_path: Path, dtype: type) -> None:
+def test_32_bits_alone_do_not_say_what_is_black(tmp_path: Path, dtype: type) -> None:
     path = saved(tmp_path / "x.tif", GREY.astype(dtype))
-    for read in (read_grey, read_mask, inspect):
-        with pytest.raises(DataError, match="32 bits"):
-            read(path)
+    with pytest.raises(DataError, match="which value is black is unknown"):
+        read_grey(path)
+    with pytest.raises(DataError, match=r"The mask .* has (signed )?pixels of 32 bits"):
+        read_mask(path)
 
 
 def test_every_grey_level_of_a_mask_is_lesion(tmp_path: Path) -> None:
@@ -201,18 +202,36 @@ def tiff(path: Path, pixels: np.ndarray, sample_format: int) -> Path:
     ("dtype", "sample_format", "said"),
     [
         (np.int8, 2, "signed pixels of 8 bits"),
-        (np.int16, 2, "signed pixels of 16 bits, as Hounsfield units are stored"),
-        (np.int32, 2, "pixels of 32 bits, whose range"),
+        (np.int16, 2, "signed pixels of 16 bits"),
+        (np.int32, 2, "signed pixels of 32 bits"),
+        (np.uint32, 1, "pixels of 32 bits"),
         (np.float32, 3, "pixels of 32 bits in floating point"),
-        (np.float64, 3, "a TIFF of a kind that cannot be read, such as floating point of 64 bits"),
     ],
 )
-def test_pixels_that_cannot_be_used_are_named(tmp_path: Path, dtype: type, sample_format: int, said: str) -> None:
-    path = tiff(tmp_path / "x.tif", np.arange(600, dtype=np.int8).reshape(20, 30).astype(dtype), sample_format)
+def test_pixels_of_every_type_are_read_as_they_are(tmp_path: Path, dtype: type, sample_format: int, said: str) -> None:
+    pixels = np.arange(-100, 500).clip(np.iinfo(np.int8).min, 120).reshape(20, 30)
+    pixels = pixels.astype(dtype) if sample_format != 1 else np.abs(pixels).astype(dtype) + 2**31
+    path = tiff(tmp_path / "x.tif", pixels, sample_format)
+    np.testing.assert_array_equal(read_pixels(path), pixels)
+    traits = look_at(path)
+    assert (traits.kind, traits.extent) == (said, (pixels.min(), pixels.max()))
+    assert inspect(path)[1] == (20, 30)
+    with pytest.raises(DataError, match=f"{said}, and which value is black is unknown. Save it with 8 or 16 bits"):
+        read_mask(path)
+
+
+def test_floating_point_of_64_bits_is_named(tmp_path: Path) -> None:
+    path = tiff(tmp_path / "x.tif", np.ones((20, 30)), 3)
     for read in (read_grey, read_mask, inspect):
-        with pytest.raises(DataError, match=said) as raised:
+        with pytest.raises(DataError, match="a TIFF of a kind that cannot be read, such as floating point of 64 bits"):
             read(path)
-        assert "Save it with 8 or 16 bits without a sign" in str(raised.value)
+
+
+def test_pixels_that_are_no_number_are_refused(tmp_path: Path) -> None:
+    path = tiff(tmp_path / "x.tif", np.full((20, 30), np.nan, np.float32), 3)
+    for read in (read_pixels, look_at):
+        with pytest.raises(DataError, match="holds NaN or infinity"):
+            read(path)
 
 
 def test_colour_of_16_bits_is_noticed(tmp_path: Path) -> None:

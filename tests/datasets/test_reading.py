@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 from scipy.ndimage import gaussian_filter
 
-from miasbench.datasets import reading
+from miasbench.datasets import facts, image_reader
 from miasbench.datasets.folder import FolderDataset, open_folder
 from miasbench.harness.api import SPLITS, BrokenDatasetError, DataError
 
@@ -380,8 +380,8 @@ def test_what_all_files_hold_is_looked_for_once(tmp_path: Path, monkeypatch: pyt
     root = made(tmp_path / "d", save_image=deep(12))
     expected = open_folder(root).notes()
     seen: list[Path] = []
-    real = reading.look_at
-    monkeypatch.setattr(reading, "look_at", lambda path: (seen.append(path), real(path))[1])
+    real = facts.look_at
+    monkeypatch.setattr(facts, "look_at", lambda path: (seen.append(path), real(path))[1])
     again = open_folder(root)
     again.load(again.cases("train")[0])
     assert again.notes() == expected
@@ -391,11 +391,105 @@ def test_what_all_files_hold_is_looked_for_once(tmp_path: Path, monkeypatch: pyt
 
 
 def test_nothing_is_looked_for_where_images_have_8_bits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(reading, "look_at", lambda path: pytest.fail("it was"))
+    monkeypatch.setattr(facts, "look_at", lambda path: pytest.fail("it was"))
     dataset = open_folder(made(tmp_path / "d"))
     for split in SPLITS:
         for case in dataset.cases(split):
             dataset.load(case)
+
+
+# Ranges that a card states
+
+
+def hounsfield(image: np.ndarray, path: Path) -> None:
+    """A CT of -1,000 to 920 Hounsfield units, as a TIFF with a sign."""
+    Image.fromarray(image.astype(np.int32) * 8 - 1000).save(path.with_suffix(".tif"))
+
+
+def unit(image: np.ndarray, path: Path) -> None:
+    Image.fromarray(image.astype(np.float32) / 240).save(path.with_suffix(".tif"))
+
+
+@pytest.mark.parametrize(
+    ("save", "kind", "low", "high"),
+    [(hounsfield, "signed pixels of 32 bits", -1000, 920), (unit, "pixels of 32 bits in floating point", 0, 1)],
+)
+def test_images_whose_range_is_unknown_are_refused_with_what_to_write(
+    tmp_path: Path, save: Saver, kind: str, low: float, high: float
+) -> None:
+    root = made(tmp_path / "d", save_image=save)
+    problem = problems(open_folder(root))
+    found = re.search(rf"11 images \(such as .*\) have {kind}, with values from (\S+) to (\S+), and which", problem)
+    assert found is not None
+    assert low <= float(found[1].replace(",", "")) < float(found[2].replace(",", "")) <= high
+    name, folder, line = re.findall("`(.+?)`", problem)
+    assert (name, folder) == ("name: d", f"root: {root}")
+    (tmp_path / "as told.yaml").write_text(f"{name}\n{folder}\n{line}\n")
+    dataset = open_folder(tmp_path / "as told.yaml")
+    dataset.notes()
+    image = dataset.load(dataset.cases("train")[0]).image
+    assert np.corrcoef(image.ravel(), scan(0).ravel())[0, 1] > 0.99
+    with pytest.raises(DataError, match="which of them are black and white is unknown"):
+        (refused := open_folder(root)).load(refused.cases("train")[0])
+
+
+@pytest.mark.parametrize("save", [png, deep(8), hounsfield])
+def test_a_card_says_which_values_are_black_and_white(tmp_path: Path, save: Saver) -> None:
+    stored = 8 * scan(0).astype(float) - 1000 if save is hounsfield else scan(0).astype(float)
+    low, high = (-160, 240) if save is hounsfield else (100, 180)
+    dataset = carded(made(tmp_path / "d", save_image=save), f"intensity: [{low}, {high}]")
+    image = dataset.load(dataset.cases("train")[0]).image
+    np.testing.assert_array_equal(image, np.round((stored.clip(low, high) - low) / ((high - low) / 255)))
+    assert dataset.card.intensity == (low, high)
+    (note,) = dataset.notes()
+    assert note.startswith(f"In all images, {low} and what is below become black, {high} and what is above white")
+    assert dataset.fingerprint != carded(tmp_path / "d", f"intensity: [{low}, {high + 1}]").fingerprint
+
+
+@pytest.mark.parametrize("save", [png, deep(12), hounsfield])
+def test_percentiles_are_those_of_all_training_images_together(
+    tmp_path: Path, save: Saver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root = made(tmp_path / "d", save_image=save)
+    train = [image_reader.read_pixels(path) for path in sorted((root / "train/good/img").iterdir())]
+    low, high = np.percentile(np.stack(train), [1, 99])
+    dataset = carded(root, "percentiles: [1, 99]")
+    for pixels, case in zip(train, dataset.cases("train"), strict=True):
+        expected = np.round((pixels.clip(low, high) - low) / ((high - low) / 255))
+        np.testing.assert_array_equal(dataset.load(case).image, expected)
+    (note,) = dataset.notes()
+    assert "the percentiles 1 and 99 of the pixels of all 3 training images" in note
+    first = dataset.load(dataset.cases("test")[0]).image
+    monkeypatch.setattr(image_reader.ImageReader, "_sample", lambda self: pytest.fail("it was kept"))
+    again = carded(root, "percentiles: [1, 99]")
+    np.testing.assert_array_equal(again.load(again.cases("test")[0]).image, first)
+
+
+def test_percentiles_that_are_one_value_are_refused(tmp_path: Path) -> None:
+    def save(image: np.ndarray, path: Path) -> None:
+        png(np.where(image > 235, image, 0).astype(np.uint8), path)
+
+    problem = problems(carded(made(tmp_path / "d", save_image=save), "percentiles: [1, 50]"))
+    assert "The percentiles 1 and 50 of the training images' pixels are both 0" in problem
+
+
+def test_a_range_that_shows_nothing_is_refused(tmp_path: Path) -> None:
+    problem = problems(carded(made(tmp_path / "d", save_image=hounsfield), "intensity: [3000, 4000]"))
+    assert "shows nothing of the images: their values are -992 to 920" in problem
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("intensity: [5, 5]", "intensity: 5 becomes black and 5 white"),
+        ("percentiles: [1, 101]", "percentiles.1"),
+        ("intensity: [0, 1]\nbits: 12", "bits and intensity both say which values are black and white"),
+        ("intensity: [0, .inf]", "intensity.1"),
+    ],
+)
+def test_a_wrong_range_is_told(tmp_path: Path, text: str, said: str) -> None:
+    with pytest.raises(DataError, match=said):
+        carded(made(tmp_path / "d"), text)
 
 
 # Colour, EXIF
@@ -439,8 +533,10 @@ def test_an_offset_that_takes_the_grey_levels_is_told(tmp_path: Path, corners: b
 
     (note,) = open_folder(made(tmp_path / "d", save_image=save)).notes()
     assert re.search(r"All values but 0 are above 32,0\d\d, an offset such as that of Hounsfield units", note)
-    assert "leaves 8 of 256 grey levels: subtract it" in note
-    assert "`bits: 12`" not in note
+    assert "leaves 8 of 256 grey levels: to say which values are black and white, say so on a card" in note
+    lowest, highest = re.search(r"`intensity: \[(\d+), (\d+)\]`", note).groups()  # type: ignore[union-attr]
+    dataset = carded(tmp_path / "d", f"intensity: [{lowest}, {highest}]")
+    assert np.unique(dataset.load(dataset.cases("train")[0]).image).size > 150
 
 
 def test_negative_numbers_that_lost_their_sign_are_told(tmp_path: Path) -> None:
