@@ -10,6 +10,7 @@ from ..harness.download.unpacking import ARCHIVE_ENDINGS, NothingWantedError, is
 from ..harness.paths import expanded
 from .bmad import NAMES, belongs_to
 from .card import CardFile
+from .dicom_pairs import has_series, pair_series
 from .folder import open_folder
 from .splitting import SplitRule
 from .volume_files import VolumePairs, explain_volumes, find_volume, has_volumes, pair_volumes
@@ -21,10 +22,10 @@ from .volumes import Slicing, slice_volumes
 def find_volumes(
     path: Path, images: str | None = None, masks: Path | None = None, channel: str | None = None
 ) -> VolumePairs | None:
-    """The NIfTI volumes that a user means, with their masks.
+    """The NIfTI volumes or DICOM series that a user means, with their masks.
 
     Args:
-        path: A folder of volumes, or one around folders of patients.
+        path: A folder of volumes, or one around folders of patients or of DICOM series.
         images: A pattern of the volumes in that folder, where their names are neither BraTS's nor BIDS's.
         masks: The folder of the masks, or, beside a pattern of volumes, the pattern of the masks.
         channel: Which volumes are taken, where a patient has several.
@@ -50,12 +51,17 @@ def find_volumes(
     if masks is None and has_volumes(path):
         raise UsageError(f"{path} holds NIfTI volumes: say with --masks where the masks of their lesions are.")
     if masks is None:
-        return patient_folders(path, channel)
+        found = patient_folders(path, channel)
+        if found is None and has_series(path):
+            raise UsageError(f"{path} holds DICOM series: say with --masks where the masks of their lesions are.")
+        return found
     if not masks.is_dir():
         raise UsageError(f"--masks goes with volumes, and says in which folder their masks are: {masks} is none.")
+    if not has_volumes(path) and has_series(path):
+        return pair_series(path, masks, channel)
     if not has_volumes(path):
         raise UsageError(
-            f"--masks goes with volumes: {path} has none (.nii, .nii.gz). {explain_volumes(path)}".rstrip()
+            f"--masks goes with volumes: {path} has none (.nii, .nii.gz, DICOM). {explain_volumes(path)}".rstrip()
         )
     return pair_volumes(path, masks, channel)
 

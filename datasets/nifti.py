@@ -1,4 +1,4 @@
-"""NIfTI volumes: their voxels, their labels, and where in the body they lie."""
+"""NIfTI volumes and DICOM series: their voxels, their labels, and where in the body they lie."""
 
 from functools import cached_property
 from pathlib import Path
@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from ..harness.api import BenchError, DataError
+from .dicom import is_dicom, load_series
 
 LABEL_TOLERANCE = 0.01
 """How far a label may be from a whole number; scaled and float labels are rounded within it, and refused beyond."""
@@ -38,13 +39,14 @@ class Volume:
     """A volume of which the header has been read; its voxels are read when asked for.
 
     Attributes:
-        path: Its file.
+        path: Its file; of a DICOM series, any of its files.
         shape: Voxels along its three axes, as they are stored. Further axes of length 1 are dropped.
         affine: float64 (4, 4), from a voxel's indices to millimetres towards right, anterior and superior: the sform,
             or the qform where there is no sform.
 
     Raises:
         MissingNibabelError: nibabel is not installed.
+        MissingSimpleItkError: It is DICOM, and SimpleITK is not installed.
         DataError: The file cannot be read or is not of three dimensions.
     """
 
@@ -56,8 +58,10 @@ class Volume:
             )
         self.path = path
         try:
-            self._image: Any = nibabel.load(path)
+            self._image: Any = load_series(path) if is_dicom(path) else nibabel.load(path)
             self.affine = np.asarray(self._image.affine, dtype=np.float64)
+        except BenchError:
+            raise
         except Exception as error:  # damaged bytes make it raise half a dozen kinds
             raise _unreadable(path, error) from error
         shape = tuple(self._image.shape)
@@ -181,6 +185,8 @@ class Volume:
     def _read(self, dtype: Any) -> np.ndarray:
         try:
             return np.asanyarray(self._image.dataobj, dtype=dtype).reshape(self.shape)
+        except DataError:
+            raise
         except Exception as error:  # damaged bytes make it raise half a dozen kinds
             raise _unreadable(self.path, error) from error
 

@@ -10,13 +10,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..harness.api import DataError
+from .dicom import DICOM_ENDINGS
 from .images import IMAGE_ENDINGS
 from .splitting import PATIENT
 
 VOLUME_ENDINGS = (".nii", ".nii.gz")
 _FOREIGN = {  # endings of other formats, with what makes NIfTI or a picture of them
-    ".dcm": "dcm2niix",
-    ".ima": "dcm2niix",
     ".nrrd": "SimpleITK",
     ".nhdr": "SimpleITK",
     ".mha": "SimpleITK",
@@ -94,7 +93,8 @@ def count_passed_over(used: Set[Path], files: Iterable[Path]) -> dict[str, int]:
     endings = Counter(
         volume_ending(path).lower() if is_volume(path) else path.suffix.lower() for path in files if path not in used
     )
-    return {ending: endings[ending] for ending in (*VOLUME_ENDINGS, *IMAGE_ENDINGS, *_FOREIGN) if endings[ending]}
+    known = *VOLUME_ENDINGS, *IMAGE_ENDINGS, *DICOM_ENDINGS, *_FOREIGN
+    return {ending: endings[ending] for ending in known if endings[ending]}
 
 
 def is_volume(path: Path) -> bool:
@@ -118,7 +118,7 @@ def files_below(folder: Path, depth: int = _DEPTH) -> Iterator[Path]:
 def find_volume(folder: Path) -> Path | None:
     """A NIfTI volume somewhere below a folder, or, where there are no pictures, a file of another volume format."""
     files = list(files_below(folder))
-    for endings, others in ((VOLUME_ENDINGS, ()), (tuple(_FOREIGN), IMAGE_ENDINGS)):
+    for endings, others in ((VOLUME_ENDINGS, ()), ((*DICOM_ENDINGS, *_FOREIGN), IMAGE_ENDINGS)):
         found = [path for path in files if path.name.lower().endswith(endings)]
         if found and not any(path.suffix.lower() in others for path in files):
             return found[0].relative_to(folder)
@@ -130,6 +130,8 @@ def explain_volumes(folder: Path) -> str:
     place = find_volume(folder)
     if place is None:
         return ""
+    if place.suffix.lower() in DICOM_ENDINGS:
+        return "bench data add NAME IMAGES --masks MASKS cuts DICOM series into slices."
     if not is_volume(place):
         return (
             f"Files such as {place} are not read: convert them to NIfTI ({_FOREIGN[place.suffix.lower()]} does), and "

@@ -71,7 +71,8 @@ def test_a_light_install_brings_nothing_that_only_methods_need() -> None:
 
 def test_developers_install_everything() -> None:
     (own,) = [one for one in map(Requirement, requirements("dev")) if one.name == "miasbench"]
-    assert {"methods", "nifti", "ray", "s3"} <= own.extras
+    assert {"dicom", "methods", "ray", "s3"} <= own.extras
+    assert any("nifti" in one.extras for one in map(Requirement, requirements("dicom")))
 
 
 @pytest.fixture(scope="module")

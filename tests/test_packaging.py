@@ -33,7 +33,7 @@ def test_what_is_imported_is_declared() -> None:
     extras = PROJECT["optional-dependencies"]
     requirements = [
         *PROJECT["dependencies"],
-        *(one for extra in ("methods", "nifti", "ray", "s3") for one in extras[extra]),
+        *(one for extra in ("dicom", "methods", "nifti", "ray", "s3") for one in extras[extra]),
     ]
     declared = {plain(re.split(r"[\[<>=!~ ]", requirement)[0]) for requirement in requirements}
     providers = importlib.metadata.packages_distributions()

@@ -70,6 +70,7 @@ Examples:
   bench data add liver_ct ~/Downloads/Liver_AD.zip
   bench data add tumours ./imagesTr --masks ./labelsTr --axis 2 --window -160 240 --lesion 2
   bench data add gliomas ./BraTS2021 --channel flair
+  bench data add livers ./patients --masks ./labels --window -160 240
   bench data add strokes ./scans --images '*/*_dwi.nii.gz' --masks '*/*_lesion.nii.gz'
   bench data add strokes ./images --masks ./masks --patient '^(p[0-9]+)_' --seed 1 --shares 0.5 0.2 0.3
 """,
@@ -85,7 +86,8 @@ Examples:
     "--masks",
     type=LocalPath(),
     metavar="DIR|PATTERN",
-    help="PATH holds NIfTI volumes, and DIR their masks; beside --images, the pattern of the masks in PATH.",
+    help="PATH holds NIfTI volumes or DICOM series, and DIR their masks; beside --images, the pattern of the masks in "
+    "PATH.",
 )
 @click.option(
     "--axis",
@@ -116,7 +118,7 @@ Examples:
 @click.option(
     "--channel",
     help="The volumes to cut, where patients have several: 1 is nnU-Net's case_0001.nii.gz, flair BraTS's "
-    "patient_flair.nii.gz, dwi BIDS's sub-1_dwi.nii.gz.  [default: the only one]",
+    "patient_flair.nii.gz, dwi BIDS's sub-1_dwi.nii.gz, 'T2 FLAIR' a DICOM series.  [default: the only one]",
 )
 @click.option(
     "--patient",
@@ -156,7 +158,7 @@ def add(
     shares: tuple[float, float, float],
     data_root: Path,
 ) -> None:
-    """Register a folder, an archive or NIfTI volumes that you have, as a dataset called NAME.
+    """Register a folder, an archive, NIfTI volumes or DICOM series that you have, as a dataset called NAME.
 
     A folder stays where it is. Volumes are cut into slices. 60 % of the patients are for training, with their slices
     that show no lesion, 10 % for validation and 30 % for the test; all volumes of a patient are in one split. Under
@@ -175,7 +177,7 @@ def add(
     for option in () if found else ("axis", "window", "lesion", "trust", "channel", "patient", "seed", "shares"):
         if context.get_parameter_source(option) is not ParameterSource.DEFAULT:
             raise UsageError(
-                f"--{option} is for NIfTI volumes, and none are recognised in {path}: say with --masks where masks are."
+                f"--{option} is for volumes, and none are recognised in {path}: say with --masks where masks are."
             )
     slicing = Slicing(axis, window, lesion, trust_image=trust == "image")
     rule = SplitRule(patient or (found.patient if found else PATIENT), seed, shares)
