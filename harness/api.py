@@ -434,7 +434,7 @@ class ThresholdPolicy(ABC):
 
     Thresholds are rounded up to the next float32, once, so that the comparison means the same everywhere.
 
-    A policy derives from one of the four types below, which say what it may look at: it is handed that and nothing
+    A policy derives from one of the five types below, which say what it may look at: it is handed that and nothing
     else. It is a frozen dataclass whose fields have defaults. They are its options, as in `normal_quantile[q=0.95]`.
 
     Attributes:
@@ -443,7 +443,7 @@ class ThresholdPolicy(ABC):
     """
 
     name: ClassVar[str]
-    looks_at: ClassVar[Literal["normals", "validation", "image", "oracle", "nothing"]]
+    looks_at: ClassVar[Literal["normals", "validation", "image", "normals and image", "oracle", "nothing"]]
 
     @property
     def convention(self) -> str:
@@ -487,6 +487,24 @@ class ImagePolicy(ThresholdPolicy):
     @abstractmethod
     def threshold(self, anomaly_map: np.ndarray) -> float:
         """The threshold for this image, given its map, float32 (H, W)."""
+
+
+class CalibratedPolicy(ThresholdPolicy):
+    """Looks at the map of the very image it decides on, and before that at maps of others; at no masks."""
+
+    looks_at = "normals and image"
+
+    @property
+    def reference(self) -> Literal["normals", "test_set"]:
+        """Whose maps `calibrate` is given: those of normal validation images, or all of the test set.
+
+        With the test set a mask depends on other test images: the policy is transductive, and its rows say so.
+        """
+        return "normals"
+
+    @abstractmethod
+    def calibrate(self, maps: Sequence[np.ndarray]) -> ImagePolicy:
+        """The policy for each image, given one map or more, float32 (H, W) each, that are read when asked for."""
 
 
 class OraclePolicy(ThresholdPolicy):

@@ -9,7 +9,16 @@ from typing import Any
 
 import numpy as np
 
-from .api import Diagnostic, ImagePolicy, Method, NormalsPolicy, OraclePolicy, Prediction, ValidationPolicy
+from .api import (
+    CalibratedPolicy,
+    Diagnostic,
+    ImagePolicy,
+    Method,
+    NormalsPolicy,
+    OraclePolicy,
+    Prediction,
+    ValidationPolicy,
+)
 
 
 def method_problem(method: Any) -> str:
@@ -30,17 +39,19 @@ def method_problem(method: Any) -> str:
 
 def policy_problem(name: str, policy: Any) -> str:
     """Whether it is a complete class of threshold policies, called as its plugin is; an object of it is not made."""
-    kinds = (NormalsPolicy, ValidationPolicy, ImagePolicy, OraclePolicy)
+    kinds = (NormalsPolicy, ValidationPolicy, ImagePolicy, CalibratedPolicy, OraclePolicy)
     if not inspect.isclass(policy) or not issubclass(policy, kinds):
         return f"it is not a subclass of {', '.join(kind.__name__ for kind in kinds)} of miasbench.harness.api."
     if policy.__abstractmethods__:
         return f"it does not define {', '.join(sorted(policy.__abstractmethods__))}."
     if getattr(policy, "name", None) != name:
         return f"its attribute `name` should be {name!r}, as the plugin is called."
+    called = "calibrate" if issubclass(policy, CalibratedPolicy) else "threshold"
+    signature = inspect.signature(getattr(policy, called))
     try:
-        inspect.signature(policy.threshold).bind(None, None)
+        signature.bind(None, None)
     except TypeError:
-        return f"threshold{inspect.signature(policy.threshold)} should take self and one argument."
+        return f"{called}{signature} should take self and one argument."
     try:
         inspect.signature(policy).bind()
     except TypeError:

@@ -96,7 +96,10 @@ POLICIES = {
     "normal_mean_std": Entry("miasbench.harness.scoring.policies:NormalMeanStd", "Normal images: mean + deviations"),
     "valid_dice": Entry("miasbench.harness.scoring.policies:ValidDice", "Validation: the best mean DICE"),
     "valid_f1": Entry("miasbench.harness.scoring.policies:ValidF1", "Validation: the best F1 of all pixels"),
-    "otsu": Entry("miasbench.harness.scoring.policies:Otsu", "The image itself: Otsu's threshold of its map"),
+    "otsu": Entry("miasbench.harness.scoring.image_policies:Otsu", "The image itself: Otsu's threshold of its map"),
+    "triangle": Entry("miasbench.harness.scoring.image_policies:Triangle", "The image itself: the triangle threshold"),
+    "entropy": Entry("miasbench.harness.scoring.image_policies:Entropy", "The image itself: the largest entropy"),
+    "mebin": Entry("miasbench.harness.scoring.image_policies:MeBin", "The image and normal images: stable components"),
     "oracle_dice": Entry("miasbench.harness.scoring.policies:OracleDice", "The test set's masks: an upper bound"),
 }
 GIVEN_POLICIES = {

@@ -14,7 +14,10 @@ from .fitting import Column, FittedTable
 from .names import policy_title, short_names
 from .spread import deviation, interval, spread_notes
 
-POLICY_ORDER = ("own", "normal_quantile", "normal_mean_std", "valid_dice", "valid_f1", "otsu", "fixed")
+POLICY_ORDER = (
+    *("own", "normal_quantile", "normal_mean_std", "valid_dice", "valid_f1"),
+    *("otsu", "triangle", "entropy", "mebin", "fixed"),
+)
 
 
 def ordered_policies(table: pd.DataFrame) -> list[str]:
@@ -80,6 +83,10 @@ def run_tables(scores: pd.DataFrame, measured: Mapping[str, Extent] | None = Non
     for policy in scores.loc[scores["oracle"] & (scores["policy"] != "none"), "policy"].unique():
         text = f"{policy} chooses its threshold on the test set's own masks: an upper bound, not a result."
         parts.append(Text(text, style="dim"))
+    for policy in scores.loc[scores["looks_at"].str.startswith("test set"), "policy"].unique():
+        parts.append(
+            Text(f"{policy} is transductive: a threshold depends on the maps of other test images.", style="dim")
+        )
     parts += [Text(note, style="dim") for note in spread_notes(scores)]
     parts += [Text(note, style="dim") for note in label_notes(scores)]
     return Group(*parts)

@@ -176,7 +176,7 @@ def _policy_table(dataset: str, rows: pd.DataFrame, caption: str) -> FittedTable
                 str(method) if row["policy"] == policies[0] else "",
                 row["policy"],
                 row["looks_at"],
-                "per image" if row["looks_at"] == "image" else _number(row["threshold"], "{:.4g}"),
+                "per image" if "image" in row["looks_at"] else _number(row["threshold"], "{:.4g}"),
                 *(_number(row[name], "{:.3f}") for name in ("dice_valid", "dice_test")),
                 _number(row["regret"], "{:+.3f}"),
                 spread,

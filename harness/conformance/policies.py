@@ -6,6 +6,7 @@ import numpy as np
 
 from ...results.predictions import StoredPrediction
 from ..api import (
+    CalibratedPolicy,
     ImagePolicy,
     NormalsPolicy,
     OraclePolicy,
@@ -86,15 +87,22 @@ class _PolicyTrial:
             stored = where_scored([StoredPrediction(one, 0.0) for one in maps], of_split.rectangles)
             self._scanned[split] = scan(of_split, stored, None)
 
+    @property
+    def _normal(self) -> list[np.ndarray]:
+        valid = self._scanned["valid"]
+        return [one for one, case in zip(valid.maps, valid.cases, strict=True) if not case.label]
+
     def choose(self) -> list[float]:
         """What the policy chooses, given what its type may see."""
         valid, test = self._scanned["valid"], self._scanned["test"]
         match self.policy:
             case ImagePolicy():
                 return [self.policy.threshold(one) for one in test.maps]
+            case CalibratedPolicy():
+                policy = self.policy.calibrate(test.maps if self.policy.reference == "test_set" else self._normal)
+                return [policy.threshold(one) for one in test.maps]
             case NormalsPolicy():
-                normal = [one for one, case in zip(valid.maps, valid.cases, strict=True) if not case.label]
-                return [self.policy.threshold(normal)]
+                return [self.policy.threshold(self._normal)]
             case ValidationPolicy():
                 return [self.policy.threshold(valid)]
             case OraclePolicy():

@@ -1,6 +1,6 @@
 """Threshold policies at work: each is handed what its type may see, and chooses."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple, cast
 
@@ -9,9 +9,11 @@ import numpy as np
 from .. import registry
 from ..api import (
     BenchError,
+    CalibratedPolicy,
     ImagePolicy,
     NormalsPolicy,
     OraclePolicy,
+    PolicyUnavailableError,
     Prediction,
     Split,
     ThresholdPolicy,
@@ -40,6 +42,8 @@ class PolicyColumns(NamedTuple):
     threshold: float = float("nan")
 
 
+TEST_SET_AND_IMAGE = "test set and image"
+"""What a policy looks at that is calibrated on the maps of all test images."""
 NO_POLICY = PolicyColumns("none")
 OWN = PolicyColumns("own")
 
@@ -93,7 +97,7 @@ def decide(
         try:
             if isinstance(policy, UsageError):
                 raise policy
-            columns = PolicyColumns(name, policy.looks_at, policy.looks_at == "oracle")
+            columns = PolicyColumns(name, _looks_at(policy), policy.looks_at == "oracle")
             thresholds, convention = _choose(policy, scanned), str(policy.convention)
         except BenchError as reason:
             left_out.append((columns, str(reason)))
@@ -102,7 +106,7 @@ def decide(
         else:
             common = (
                 float("nan")
-                if isinstance(policy, ImagePolicy) or not len(thresholds["test"])
+                if isinstance(policy, ImagePolicy | CalibratedPolicy) or not len(thresholds["test"])
                 else float(thresholds["test"][0])
             )
             decided.append(Decision(columns._replace(threshold=common), thresholds, convention))
@@ -113,13 +117,11 @@ def _choose(policy: ThresholdPolicy, scanned: Mapping[Split, Scanned]) -> Mappin
     """Hands a policy what its type may see, and no more, and takes a threshold for each image."""
     match policy:
         case ImagePolicy():
-            thresholds: dict[Split, list[float]] = {
-                split: [float(policy.threshold(one)) for one in of_split.maps] for split, of_split in scanned.items()
-            }
+            thresholds = _for_each(policy, scanned)
+        case CalibratedPolicy():
+            thresholds = _for_each(policy.calibrate(_reference(policy, scanned)), scanned)
         case NormalsPolicy():
-            valid = scanned["valid"]
-            normal = [one for one, case in zip(valid.maps, valid.cases, strict=True) if not case.label]
-            thresholds = _for_all(policy.threshold(normal), scanned)
+            thresholds = _for_all(policy.threshold(_normal_maps(scanned["valid"])), scanned)
         case ValidationPolicy():
             thresholds = _for_all(policy.threshold(scanned["valid"]), scanned)
         case OraclePolicy():
@@ -131,6 +133,29 @@ def _choose(policy: ThresholdPolicy, scanned: Mapping[Split, Scanned]) -> Mappin
     if np.isnan(np.concatenate(list(thresholds.values()))).any():
         raise ValueError("it chose NaN as a threshold")
     return {split: rounded_up(np.array(chosen, float)) for split, chosen in thresholds.items()}
+
+
+def _looks_at(policy: ThresholdPolicy) -> str:
+    if isinstance(policy, CalibratedPolicy) and policy.reference == "test_set":
+        return TEST_SET_AND_IMAGE
+    return policy.looks_at
+
+
+def _reference(policy: CalibratedPolicy, scanned: Mapping[Split, Scanned]) -> Sequence[np.ndarray]:
+    if policy.reference == "test_set":
+        return scanned["test"].maps
+    normal = _normal_maps(scanned["valid"])
+    if not normal:
+        raise PolicyUnavailableError("the validation split has no normal image")
+    return normal
+
+
+def _normal_maps(valid: Scanned) -> list[np.ndarray]:
+    return [one for one, case in zip(valid.maps, valid.cases, strict=True) if not case.label]
+
+
+def _for_each(policy: ImagePolicy, scanned: Mapping[Split, Scanned]) -> dict[Split, list[float]]:
+    return {split: [float(policy.threshold(one)) for one in of_split.maps] for split, of_split in scanned.items()}
 
 
 def _for_all(threshold: float, scanned: Mapping[Split, Scanned]) -> dict[Split, list[float]]:

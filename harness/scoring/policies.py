@@ -1,5 +1,6 @@
 """The built-in threshold policies: how a map becomes a mask, and what may be looked at to decide it.
 
+Those that choose for each image by itself are in `image_policies.py`.
 What a policy looks at is its type in `api.py`, so that none can look further. Third parties add theirs through the
 entry-point group `miasbench.policies`.
 """
@@ -10,10 +11,8 @@ from typing import Annotated, Literal
 
 import numpy as np
 from pydantic import Field
-from skimage.filters import threshold_otsu
 
 from ..api import (
-    ImagePolicy,
     LabelledMaps,
     NormalsPolicy,
     OraclePolicy,
@@ -99,26 +98,6 @@ class ValidF1(ValidationPolicy):
         if not len(values):
             raise PolicyUnavailableError("the validation split has no lesion")
         return float(values[(2 * true / (true + false + true[-1])).argmax()])
-
-
-@dataclass(frozen=True)
-class Otsu(ImagePolicy):
-    """Otsu's threshold of each map (IEEE Trans. SMC 1979), blind to whether the image is normal."""
-
-    name = "otsu"
-
-    @property
-    def convention(self) -> str:
-        return "threshold: Otsu's of each map, 256 bins from its minimum to its maximum"
-
-    def threshold(self, anomaly_map: np.ndarray) -> float:
-        if anomaly_map.min() == anomaly_map.max():
-            return float("inf")  # nothing stands out
-        # Brought to 0 to 1, any finite range has room for the histogram's bins.
-        low, high = np.float64(anomaly_map.min()), np.float64(anomaly_map.max())
-        unit = (anomaly_map - low) / (high - low)
-        # scikit-image's foreground lies strictly above its threshold: this is the lowest value of it.
-        return float(anomaly_map[unit > threshold_otsu(unit)].min())
 
 
 @dataclass(frozen=True)

@@ -34,7 +34,8 @@ from miasbench.harness.registry import (
     open_dataset,
     with_inner,
 )
-from miasbench.harness.scoring.policies import Fixed, NormalQuantile, Otsu
+from miasbench.harness.scoring.image_policies import Otsu
+from miasbench.harness.scoring.policies import Fixed, NormalQuantile
 from miasbench.harness.specs import Spec, parse_policy, split_list
 
 Register = Callable[..., None]
@@ -389,7 +390,11 @@ def test_a_plugins_policy_is_made_beside_the_others(register: Register) -> None:
 @pytest.mark.parametrize(
     ("name", "policy", "says"),
     [
-        ("bare", Bare, "not a subclass of NormalsPolicy, ValidationPolicy, ImagePolicy, OraclePolicy"),
+        (
+            "bare",
+            Bare,
+            "not a subclass of NormalsPolicy, ValidationPolicy, ImagePolicy, CalibratedPolicy, OraclePolicy",
+        ),
         ("plain", Plain, "not a subclass of NormalsPolicy"),
         ("undecided", Undecided, "does not define threshold"),
         ("greedy", Greedy, "should take self and one argument"),

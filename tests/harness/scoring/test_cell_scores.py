@@ -27,9 +27,9 @@ from miasbench.harness.config import ScoreConfig
 from miasbench.harness.data.frame import Truth, image_rectangle
 from miasbench.harness.scoring import cell_scores
 from miasbench.harness.scoring.cell_scores import score_cell
+from miasbench.harness.scoring.image_policies import Otsu
 from miasbench.harness.scoring.intervals import mean_interval
 from miasbench.harness.scoring.masks import Lesions, MaskScores, Overlap
-from miasbench.harness.scoring.policies import Otsu
 from miasbench.harness.scoring.scanning import ScoringError, SplitTruths, Truths, load_truths
 from miasbench.results.metrics import METRICS, metrics_of
 from miasbench.results.predictions import StoredPrediction
@@ -103,7 +103,7 @@ def test_every_policy_and_metric_has_its_rows() -> None:
     cases, scores = score(*make_cell(), fixed_threshold=0.9)
     assert list(cases) == list(CASES)
     assert list(scores) == list(SCORES)
-    policies = ["own", "normal_quantile", "normal_mean_std", "valid_dice", "valid_f1", "otsu", "fixed", "oracle_dice"]
+    policies = ["own", *(name for name in registry.POLICIES if name != "oracle_dice"), "fixed", "oracle_dice"]
     assert cases["policy"].unique().tolist() == policies
     assert (cases.groupby("policy").size() == 10).all()
     for policy in policies:
@@ -195,6 +195,21 @@ def test_no_threshold_but_the_oracles_sees_a_test_mask() -> None:
     np.testing.assert_equal(before, after)
 
 
+def test_a_calibrated_policy_sees_the_maps_that_its_rows_name() -> None:
+    truths, predictions = make_cell()
+    asked = {"thresholds": "mebin[erosion=1],mebin[erosion=1,range=test_set]"}
+    first, *others = predictions["test"]
+    brighter = replace(first, prediction=replace(first.prediction, anomaly_map=4 * first.prediction.anomaly_map))
+    cases, _ = score(truths, predictions, **asked)
+    changed, _ = score(truths, {"valid": predictions["valid"], "test": [brighter, *others]}, **asked)
+    looks_at = dict(zip(cases["policy"], cases["looks_at"], strict=True))
+    assert list(looks_at.values())[1:] == ["normals and image", "test set and image"]
+    rest = cases["case"] != cases["case"].iloc[0]
+    before, after = thresholds(cases[rest]), thresholds(changed[rest])
+    assert before["mebin[erosion=1]"] == after["mebin[erosion=1]"]
+    assert before["mebin[erosion=1,range=test_set]"] != after["mebin[erosion=1,range=test_set]"]
+
+
 def test_policies_over_normals_see_no_anomalous_image() -> None:
     truths, predictions = make_cell()
     changed = [
@@ -203,7 +218,7 @@ def test_policies_over_normals_see_no_anomalous_image() -> None:
     ]
     before = thresholds(score(truths, predictions)[0])
     after = thresholds(score(truths, {"valid": changed, "test": predictions["test"]})[0])
-    for policy in ("normal_quantile", "normal_mean_std", "otsu", "oracle_dice"):
+    for policy in ("normal_quantile", "normal_mean_std", "otsu", "triangle", "entropy", "mebin", "oracle_dice"):
         assert before[policy] == after[policy]
     assert before["valid_dice"] != after["valid_dice"]
 
@@ -211,9 +226,13 @@ def test_policies_over_normals_see_no_anomalous_image() -> None:
 @pytest.mark.parametrize(
     ("valid", "left_out", "says"),
     [
-        ((0, 3), {"normal_quantile", "normal_mean_std"}, "the validation split has no normal image"),
+        ((0, 3), {"normal_quantile", "normal_mean_std", "mebin"}, "the validation split has no normal image"),
         ((3, 0), {"valid_dice", "valid_f1"}, "the validation split has no lesion"),
-        ((0, 0), {"normal_quantile", "normal_mean_std", "valid_dice", "valid_f1"}, "the validation split has no"),
+        (
+            (0, 0),
+            {"normal_quantile", "normal_mean_std", "mebin", "valid_dice", "valid_f1"},
+            "the validation split has no",
+        ),
     ],
 )
 def test_a_policy_with_nothing_to_look_at_is_a_row_that_says_so(
@@ -501,7 +520,7 @@ def test_regret_and_validation_follow_from_the_thresholds() -> None:
     for policy, rows in cases.groupby("policy"):
         if policy != "oracle_dice":
             assert value(scores, "regret", str(policy)) == pytest.approx(best - value(scores, "dice", str(policy)))
-        if policy in ("own", "otsu"):
+        if len(rows["threshold"].dropna().unique()) != 1:  # own masks have none, and others one for each image
             continue
         dice = [
             Overlap.of(one.prediction.anomaly_map >= rows["threshold"].iloc[0], truth.overlap).dice

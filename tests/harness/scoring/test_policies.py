@@ -16,12 +16,12 @@ from miasbench.harness.api import (
     ValidationPolicy,
 )
 from miasbench.harness.scoring.dice_curve import dice_curve
+from miasbench.harness.scoring.image_policies import Otsu
 from miasbench.harness.scoring.policies import (
     Fixed,
     NormalMeanStd,
     NormalQuantile,
     OracleDice,
-    Otsu,
     ValidDice,
     ValidF1,
 )
