@@ -1,5 +1,6 @@
 """Registering a folder or an archive that the user has under a name."""
 
+import os
 import re
 import shutil
 from contextlib import suppress
@@ -11,7 +12,7 @@ from ..harness.paths import expanded
 from .bmad import NAMES, belongs_to
 from .card import CardFile
 from .dicom_pairs import has_series, pair_series
-from .folder import open_folder
+from .folder import card_of, has_card, open_folder
 from .splitting import SplitRule
 from .volume_files import VolumePairs, explain_volumes, find_volume, has_volumes, pair_volumes
 from .volume_layouts import patient_folders
@@ -79,7 +80,7 @@ def add_dataset(
 
     A folder stays where it is; an archive is unpacked, and volumes are sliced, below the data root. One of BMAD's names
     makes it that benchmark, with its card; any other name gets a card of its own, `<data_root>/<name>.yaml`, to be
-    completed by the user.
+    completed by the user. It is a copy of the folder's own `card.yaml`, where there is one.
 
     Args:
         name: Letters, digits, `_` and `-`.
@@ -123,10 +124,11 @@ def add_dataset(
         written = written.model_copy(update={"root": name, "patient": re.compile(rule.patient), "volumes": made})
     elif path.is_file():
         _unpack(name, path, folder, progress)
-        written = written.model_copy(update={"root": name})
+        written = _own_card(folder, name, origin, data_root)
     else:
         with suppress(BrokenDatasetError):  # what else is wrong with it, the user may mend later
             open_folder(path)
+        written = _own_card(path, name, origin, data_root)
         if name in NAMES:
             folder.symlink_to(path.resolve(), target_is_directory=True)
     if name in NAMES:
@@ -134,10 +136,18 @@ def add_dataset(
     try:
         written.write(card)
     except BaseException:
-        if written.root == name:
+        if folder.is_dir():
             shutil.rmtree(folder, ignore_errors=True)
         raise
     return card
+
+
+def _own_card(path: Path, name: str, origin: str, data_root: Path) -> CardFile:
+    """The card that a folder holds, or one that says nothing, by another name and for another place."""
+    card, root = card_of(path)
+    inside = root.resolve().is_relative_to(data_root.resolve())
+    place = os.path.relpath(root, data_root) if inside else str(root.resolve())
+    return card.model_copy(update={"name": name, "root": place} | ({} if has_card(path) else {"origin": origin}))
 
 
 def _unpack(name: str, archive: Path, folder: Path, progress: Progress) -> None:

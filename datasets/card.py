@@ -14,11 +14,14 @@ from ..harness.api import SPLITS, Card, DataError
 from ..harness.files import write_whole
 from ..harness.paths import expanded
 from ..harness.yaml_files import read_yaml
+from .images import IMAGE_ENDINGS
 from .splitting import SplitRule
 
 Millimetres = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Value = Annotated[float, Field(allow_inf_nan=False)]
 Percentile = Annotated[float, Field(ge=0, le=100)]
+Place = str | Annotated[tuple[str, ...], Field(min_length=1)]
+"""A folder, or a pattern of files, or several of them."""
 
 
 class _Keys(BaseModel):
@@ -26,15 +29,37 @@ class _Keys(BaseModel):
 
 
 class SplitFolders(_Keys):
-    """Where the files of a split are: folders, or globs such as `*/flair.png`, relative to the dataset's root."""
+    """Where the files of a split are: folders, or globs such as `*/flair.png`, relative to the dataset's root.
 
-    normal: str | None = None
-    anomalous: str | None = None
-    masks: str | None = None
+    Each may be a list. The masks of the first place of `anomalous` are then in the first place of `masks`, and so on.
+    """
+
+    normal: Place | None = None
+    anomalous: Place | None = None
+    masks: Place | None = None
+
+    @model_validator(mode="after")
+    def _lists_match(self) -> Self:
+        for key in ("normal", "anomalous"):
+            listed = places_of(getattr(self, key))
+            if len(set(listed)) < len(listed):
+                raise ValueError(f"{key} names a place twice")
+        images, masks = len(places_of(self.anomalous)), len(places_of(self.masks))
+        if self.masks is not None and images != masks:
+            raise ValueError(
+                f"anomalous has {images} {'place' if images == 1 else 'places'} and masks {masks}: list as many places "
+                "of masks, in the same order"
+            )
+        return self
 
     def places(self) -> tuple[str, ...]:
         """All of them."""
-        return tuple(place for place in (self.normal, self.anomalous, self.masks) if place is not None)
+        return (*places_of(self.normal), *places_of(self.anomalous), *places_of(self.masks))
+
+
+def places_of(place: Place | None) -> tuple[str, ...]:
+    """One place, several, or none, as a tuple."""
+    return () if place is None else (place,) if isinstance(place, str) else place
 
 
 class Splits(_Keys):
@@ -137,7 +162,9 @@ class CardFile(_Keys):
     Attributes:
         annotation: `mask`, or `image` where anomalous images have a label only.
         root: Where the images are, relative to the card's own folder.
-        splits: Folders of every split; by default a layout of BMAD's is recognised.
+        splits: Folders of every split; by default a layout of BMAD's, or MVTec's, is recognised.
+        mask_suffix: What the name of a mask has behind that of its image, before the ending, such as `_mask`. Files of
+            such names are masks wherever they are, so that images and masks may be in one folder.
         patient: A regular expression with one group, searched in the file name without its ending; by default the
             patient is BIDS's `sub-…` in that name, or the name up to its last underscore. Of slices of volumes it is
             searched in the volume's name, which is the name up to its last underscore.
@@ -167,6 +194,7 @@ class CardFile(_Keys):
     counts: SplitCounts | None = None
     root: str = "."
     splits: Splits | None = None
+    mask_suffix: Annotated[str, Field(min_length=1)] | None = None
     patient: re.Pattern[str] | None = None
     lesion: tuple[Annotated[int, Field(ge=0, le=65_535)], ...] | Literal["any"] | None = None
     bits: Annotated[int, Field(ge=8, le=16)] | None = None
@@ -177,6 +205,14 @@ class CardFile(_Keys):
     slices: str | None = None
     spacing: tuple[Millimetres, Millimetres, Millimetres] | None = None
     stack: bool = False
+
+    @field_validator("mask_suffix")
+    @classmethod
+    def _is_before_the_ending(cls, suffix: str | None) -> str | None:
+        ending = Path(f"mask{suffix}").suffix.lower()
+        if suffix is not None and ending in IMAGE_ENDINGS:
+            raise ValueError(f"it is what stands before the ending: write {suffix[: -len(ending)]!r}")
+        return suffix
 
     @field_validator("patient")
     @classmethod

@@ -2,7 +2,6 @@
 
 import hashlib
 import re
-import unicodedata
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -10,33 +9,18 @@ import numpy as np
 
 from ..harness.api import SPLITS, BrokenDatasetError, Case, DataError, Dataset, Sample, Split, VolumeGrid
 from ..harness.files import path_text
-from .card import CardFile, SplitFolders, Splits
-from .hints import dataset_near, entries, holding, holds_splits, mvtec, subfolder
-from .images import IMAGE_ENDINGS, inspect
-from .pairing import masks_among, pairing_problems
-from .passing import passed_over
+from .card import CardFile
+from .hints import wrapped
+from .images import inspect
 from .patients import patients_in_names
 from .reading import Reading
+from .scanning import FoundImage, ScannedFolders
 from .slices import SlicePlaces
-from .volume_files import explain_volumes
 
-# The first name is BMAD's own, the others are met elsewhere; upper and lower case are the same.
-_SPLIT_NAMES: dict[Split, tuple[str, ...]] = {
-    "train": ("train", "training"),
-    "valid": ("valid", "val", "validation"),
-    "test": ("test", "testing"),
-}
-_NORMAL = ("good", "normal")
-_ANOMALOUS = ("Ungood", "bad", "anomalous", "abnormal")
-_IMAGES = ("img", "image", "images")
-_MASKS = ("anomaly_mask", "label", "labels", "mask", "masks")
-_LAYOUTS = (
-    "train, valid and test, each with good/img, Ungood/img and Ungood/anomaly_mask or Ungood/label; "
-    "or train/good and, for valid and test alike, test/test/good, test/test/Ungood and test/test_labels/Ungood, "
-    "or test/img/good, test/img/Ungood and test/label/Ungood"
-)
+CARD = "card.yaml"
+"""The card that a folder may hold."""
+
 _BIDS_PATIENT = re.compile(r"(?:^|_)(sub-[A-Za-z0-9]+)")
-_DEPTH = 5  # folders around the splits; a link to its own folder would make them endless
 _SHOWN = 5  # problems told of a dataset
 
 
@@ -64,18 +48,16 @@ class FolderDataset(Dataset):
         self._root = root.resolve()
         if not self._root.is_dir():
             raise DataError(f"The dataset {self.name} should be in {self._root}, but there is no such folder.")
-        self._root, splits = (self._root, card.splits) if card.splits else _recognise(self._root)
-        self._splits = splits
+        self._found = ScannedFolders(card, self._root, SPLITS)
+        self._root = self._found.root
         self._places = SlicePlaces(card, self._root)
-        problems: list[str] = []
+        problems = list(self._found.problems)
+        cases = [self._case(each, problems) for each in self._found.images]
         self._cases: dict[Split, list[Case]] = {
-            "train": self._scan("train", splits.train, problems),
-            "valid": self._scan("valid", splits.valid, problems),
-            "test": self._scan("test", splits.test, problems),
+            split: [case for case in cases if case.split == split] for split in SPLITS
         }
-        cases = [case for split in SPLITS for case in self._cases[split]]
         problems += self._places.problems(cases)
-        self._reading = Reading(card, cases, self._normal_masks(), None if carded else self._root)
+        self._reading = Reading(card, cases, self._found.spare, None if carded else self._root)
         self._raise(problems)
 
     @property
@@ -133,117 +115,41 @@ class FolderDataset(Dataset):
         cases = [case for split in SPLITS for case in self._cases[split]]
         patients = patients_in_names(cases) if self._card_file.patient is None else ()
         places = self._places.notes(cases)
-        return (*volumes, *self._reading.notes(), *self._passed_over(), *patients, *places)
+        return (*volumes, *self._reading.notes(), *self._passed_over(), *self._numbers(), *patients, *places)
 
     def _passed_over(self) -> Iterator[str]:
         cases = [case for split in SPLITS for case in self._cases[split]]
         used = {case.image for case in cases} | {case.mask for case in cases if case.mask}
-        used |= {str(path) for path in self._normal_masks()}
-        if self._card_file.splits is None:
-            return passed_over(self._root, [self._root], used)
-        places = [place for split in SPLITS for place in getattr(self._splits, split).places()]
-        return passed_over(self._root, [self._root / place for place in places if (self._root / place).is_dir()], used)
+        return self._found.passed_over(used | {str(path) for path in self._found.spare})
 
-    def _normal_masks(self) -> list[Path]:
-        """Masks of normal images, where a recognised layout has some; they are not used."""
-        found: list[Path] = []
-        for split in SPLITS if self._card_file.splits is None else ():
-            folders: SplitFolders = getattr(self._splits, split)
-            if folders.normal is None or self.card.annotation != "mask":
-                continue
-            normal = self._root / folders.normal
-            beside = normal.parent if normal.name.lower() in _IMAGES else normal
-            places = [subfolder(beside, _MASKS)]
-            masks = self._root / folders.masks if folders.masks else None
-            if masks is not None and masks.name.lower() in (name.lower() for name in _ANOMALOUS):
-                places.append(subfolder(masks.parent, _NORMAL) if masks.parent != normal.parent else None)
-            names = {Path(case.image).stem for case in self._cases[split] if not case.label}
-            found += [
-                path
-                for place in places
-                if place is not None
-                for path in entries(place)
-                if path.suffix.lower() in IMAGE_ENDINGS and path.stem in names
-            ]
-        return found
+    def _numbers(self) -> Iterator[str]:
+        """Says where names are numbers within their folders, so that each image is taken for a patient of its own."""
+        numbered = [each.image for each in self._found.images if each.is_numbered and each.patient is None]
+        if numbered and self._card_file.patient is None:
+            yield (
+                f"The names of {len(numbered):,} images are numbers within their folders, such as {numbered[0]}, and "
+                "tell no patient: each image counts as a patient of its own. What is of one patient belongs in one "
+                "split, and intervals draw patients."
+            )
 
-    def _hint(self, split: Split, place: str) -> str:
-        """A sentence that suggests another folder, where this one has no images."""
-        if self._card_file.splits is not None:
-            folder = self._root / place
-            return f" It {holding(folder)}" if folder.is_dir() else ""
-        folder = subfolder(self._root, _SPLIT_NAMES[split])
-        if folder is None:
-            return f" It {holding(self._root)}"
-        if split == "test" and (found := mvtec(self._root, folder, _NORMAL)):
-            return f" {found}"
-        nearest = self._root / place
-        while not nearest.is_dir() or (nearest != folder and not entries(nearest)):
-            nearest = nearest.parent
-        return f" It {holding(nearest)}"
+    def _case(self, found: FoundImage, problems: list[str]) -> Case:
+        """A case with its patient and its place in a volume; adds to `problems` what is wrong."""
+        mask = str(found.mask or "") if found.label and self.card.annotation == "mask" else None
+        patient = self._patient(found, problems)
+        place = self._places.of(found.split, found.name, found.image)
+        return Case(found.id, patient, found.split, found.label, str(found.image), mask, *place)
 
-    def _scan(self, split: Split, folders: SplitFolders, problems: list[str]) -> list[Case]:
-        """Pairs the images of a split with their masks, without opening a file; adds to `problems` what is wrong."""
-        normal = self._named_images(folders.normal, problems)
-        anomalous = self._named_images(folders.anomalous, problems)
-        has_masks = self.card.annotation == "mask"
-        masks = self._named_images(folders.masks if has_masks else None, problems)
-        for kind, place, found in (("normal", folders.normal, normal), ("anomalous", folders.anomalous, anomalous)):
-            # Folders that a card names must exist: a spelling mistake is not an empty split.
-            needed = self._card_file.splits is not None or (split, kind) in (("train", "normal"), ("test", "anomalous"))
-            if place is not None and needed and not found:
-                problems.append(
-                    f"The {split} split has no {kind} images at {self._root / place}.{self._hint(split, place)}"
-                )
-        problems += masks_among(normal | anomalous)
-        if has_masks and (anomalous or masks):
-            place, mask_place = self._root / str(folders.anomalous), self._root / str(folders.masks)
-            if masks or not mask_place.is_dir() or not entries(mask_place):
-                problems += pairing_problems(anomalous, masks, place, mask_place)
-            else:
-                problems.append(
-                    f"None of the {len(anomalous):,} images at {place} has a mask at {mask_place}. It "
-                    f"{holding(mask_place)}"
-                )
-        cases = []
-        for label, images in enumerate((normal, anomalous)):
-            for name, path in images.items():
-                # A normal and an anomalous image may share a name, but ids are unique.
-                unique = f"{(_NORMAL, _ANOMALOUS)[label][0]}/{name}" if name in normal and name in anomalous else name
-                mask = str(masks.get(name, "")) if label and has_masks else None
-                patient, place = self._patient(name, path, problems), self._places.of(split, name, path)
-                cases.append(Case(unique, patient, split, label, str(path), mask, *place))
-        return cases
-
-    def _named_images(self, place: str | None, problems: list[str]) -> dict[str, Path]:
-        """The image files in a folder, or those that a glob matches, by their names without ending, sorted."""
-        if place is None:
-            return {}
-        folder = self._root / place
-        try:
-            found = entries(folder) if folder.is_dir() else sorted(self._root.glob(place))
-        except (ValueError, NotImplementedError) as error:
-            raise DataError(
-                f"{place!r} is neither a folder nor a pattern of files in {self._root}: {error}."
-            ) from error
-        named: dict[str, Path] = {}
-        for path in found:
-            if path.suffix.lower() in IMAGE_ENDINGS and not path.name.startswith("."):
-                # One name has several spellings in Unicode, and archives made on macOS use another one than Linux.
-                other = named.setdefault(unicodedata.normalize("NFC", path_text(path.stem)), path)
-                if other is not path:
-                    problems.append(f"{other} and {path} have the same name, which must tell a case. Rename one.")
-        return dict(sorted(named.items()))
-
-    def _patient(self, name: str, path: Path, problems: list[str]) -> str:
-        pattern = self._card_file.patient
+    def _patient(self, found: FoundImage, problems: list[str]) -> str:
+        pattern, name = self._card_file.patient, found.name
+        if found.patient is not None:
+            return found.patient
         stem = name.rpartition("_")[0] or name
         if pattern is None:
             bids = _BIDS_PATIENT.search(name)
-            return bids.group(1) if bids else stem
+            return bids.group(1) if bids else found.id if found.is_numbered else stem
         match = pattern.search(stem if self._card_file.volumes else name)
         if match is None or not match.group(1):
-            problems.append(f"The card's patient pattern {pattern.pattern!r} does not fit {path}.")
+            problems.append(f"The card's patient pattern {pattern.pattern!r} does not fit {found.image}.")
             return name
         return match.group(1)
 
@@ -260,59 +166,43 @@ class FolderDataset(Dataset):
 
 
 def open_folder(path: Path) -> FolderDataset:
-    """Opens a folder in a known layout, or a YAML card.
+    """Opens a folder in a known layout, or one that holds a card (`card.yaml`), or a card.
 
     Raises:
         DataError: There is nothing there, or it is not understood.
     """
+    card, root = card_of(path)
+    return FolderDataset(card, root, carded=not path.is_dir() or has_card(path))
+
+
+def card_of(path: Path) -> tuple[CardFile, Path]:
+    """The card of a dataset, and where its images are; a folder without a card has one that says nothing.
+
+    Args:
+        path: A folder, or a card.
+
+    Raises:
+        DataError: There is nothing there, or the card is not right.
+    """
     if not path.exists():
         raise DataError(f"There is no dataset at {path.absolute()}. Give a folder of images or a card (.yaml).")
-    if path.is_dir():
-        return FolderDataset(CardFile(name=path_text(path.resolve().name), origin="a local folder"), path, carded=False)
-    if path.suffix.lower() not in (".yaml", ".yml"):
+    file = _card_in(path) if path.is_dir() else path
+    if file is None:
+        return CardFile(name=path_text(path.resolve().name), origin="a local folder"), path
+    if file.suffix.lower() not in (".yaml", ".yml"):
         raise DataError(f"{path} is neither a folder nor a card (.yaml). bench data add registers an archive.")
-    card = CardFile.read(path)
-    return FolderDataset(card, card.folder(path))
+    card = CardFile.read(file)
+    return card, card.folder(file)
 
 
-def _recognise(root: Path) -> tuple[Path, Splits]:
-    """Finds the folder that holds the splits: the root, or one that archives wrap around it and nothing else."""
-    chain = [root]
-    while len(inside := [path for path in entries(chain[-1]) if path.is_dir()]) == 1 and len(chain) < _DEPTH:
-        chain += inside
-    # BMAD's own archive has chains such as Liver/Train/hist_DIY: the folder with the most splits is taken.
-    counts = [sum(subfolder(folder, names) is not None for names in _SPLIT_NAMES.values()) for folder in chain]
-    folder = chain[counts.index(max(counts))]
-    needed = [_SPLIT_NAMES["train"], _SPLIT_NAMES["test"]]
-    if not holds_splits(folder, needed) and (near := dataset_near(root, needed)):
-        raise DataError(near)
-    if max(counts) == 0:
-        volumes = explain_volumes(root)
-        raise DataError(
-            f"No train, valid or test folder was found in {root}; it {holding(root)} "
-            f"These layouts are understood: {_LAYOUTS}. For another one, write a card (.yaml) that names the folders."
-            f"{f' {volumes}' if volumes else ''}"
-        )
-    train, valid, test = (_split_folders(folder, names) for names in _SPLIT_NAMES.values())
-    return folder, Splits(train=SplitFolders(normal=train.normal), valid=valid, test=test)
+def has_card(folder: Path) -> bool:
+    """Whether a folder holds a card."""
+    return _card_in(folder) is not None
 
 
-def _split_folders(root: Path, names: Sequence[str]) -> SplitFolders:
-    split = subfolder(root, names) or root / names[0]
-    # Images and masks may be apart in test/test and test/test_labels, as in RESC, or in test/img and test/label.
-    images = subfolder(split, (*names, *_IMAGES)) or split
-    masks = subfolder(split, (*(f"{name}_{end}" for name in names for end in ("labels", "label")), *_MASKS))
-    normal = subfolder(images, _NORMAL) or images / _NORMAL[0]
-    anomalous = subfolder(images, _ANOMALOUS) or images / _ANOMALOUS[0]
-    if masks is None:
-        masks = subfolder(anomalous, _MASKS) or anomalous / _MASKS[0]
-    else:
-        masks = subfolder(masks, _ANOMALOUS) or masks / _ANOMALOUS[0]
-    return SplitFolders(
-        normal=(subfolder(normal, _IMAGES) or normal).relative_to(root).as_posix(),
-        anomalous=(subfolder(anomalous, _IMAGES) or anomalous).relative_to(root).as_posix(),
-        masks=masks.relative_to(root).as_posix(),
-    )
+def _card_in(folder: Path) -> Path | None:
+    """The card in a folder, or in one that an archive wrapped around it."""
+    return next((each / CARD for each in wrapped(folder) if (each / CARD).is_file()), None)
 
 
 def _check_sizes(case: Case, image: tuple[int, ...], mask: tuple[int, ...]) -> None:

@@ -1,6 +1,5 @@
 """Hints for a user who gave a folder in which no images are found."""
 
-import re
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from itertools import islice
@@ -9,9 +8,9 @@ from pathlib import Path
 from ..harness.api import DataError
 from .images import IMAGE_ENDINGS
 
-_MVTEC_MASKS = ("ground_truth",)
 _SHOWN = 8  # names in a folder
 _DEPTH = 4  # folders of a dataset within each other, such as test/Ungood/img
+_WRAPPED = 5  # folders around the splits; a link to its own folder would make them endless
 _BELOW = 2  # folders between the one given and a dataset's, such as those of an archive
 
 
@@ -39,6 +38,14 @@ def entries(folder: Path) -> list[Path]:
     return [path for path in paths if not path.name.startswith(".") and path.name != "__MACOSX"]
 
 
+def wrapped(folder: Path) -> list[Path]:
+    """The folder, and those inside it as long as each holds one folder only, as archives have around a dataset."""
+    chain = [folder]
+    while len(inside := [path for path in entries(chain[-1]) if path.is_dir()]) == 1 and len(chain) < _WRAPPED:
+        chain += inside
+    return chain
+
+
 def holding(folder: Path) -> str:
     """`holds a.dcm, b.dcm.`, and why no images are found there: what comes behind "it"."""
     inside = entries(folder)
@@ -52,28 +59,6 @@ def holding(folder: Path) -> str:
             " Images in its subfolders can be named on a card (.yaml) by a pattern, such as `normal: healthy/*/*.png`."
         )
     return text
-
-
-def mvtec(root: Path, test: Path, normal: Sequence[str]) -> str:
-    """A sentence on what to do with a dataset in MVTec's layout; empty where it has another layout.
-
-    Args:
-        root: The folder that holds the splits.
-        test: The test split.
-        normal: Names of folders of normal images.
-    """
-    truths = subfolder(root, _MVTEC_MASKS)
-    kinds = sorted(path.name for path in entries(test) if path.is_dir() and path.name.lower() not in normal)
-    if truths is None or not kinds:
-        return ""
-    mask = next((path.name for path in entries(subfolder(truths, kinds) or truths)), "000_mask.png")
-    image = re.sub("(?i)_mask(?=[.])", "", mask)
-    return (
-        f"This looks like MVTec's layout, with a folder for each kind of anomaly ({', '.join(kinds)}) and masks in "
-        f"{truths}. Put all anomalous images in {test}/Ungood/img and their masks, by the same names, in "
-        f"{test}/Ungood/anomaly_mask: {kinds[0]}/{image} as {kinds[0]}_{image}, and its mask {mask} as "
-        f"{kinds[0]}_{image} too."
-    )
 
 
 def dataset_near(root: Path, splits: Sequence[Sequence[str]]) -> str:

@@ -9,15 +9,16 @@ _MASK_END = re.compile(r"(?i)[_\-. ](masks?|seg|segmentation|labels?|gt|annotati
 
 
 def pairing_problems(
-    images: Mapping[str, Path], masks: Mapping[str, Path], place: Path, mask_place: Path
+    images: Mapping[str, Path], masks: Mapping[str, Path], place: Path, mask_place: Path, suffix: str = ""
 ) -> Iterator[str]:
     """Says which images have no mask of their name, and which masks no image.
 
     Args:
         images: By name without ending.
-        masks: Likewise.
+        masks: Likewise, without their suffix.
         place: Where the images are.
         mask_place: Where the masks are.
+        suffix: What the names of masks have behind those of their images.
 
     Yields:
         One sentence where names differ by something that all have, such as `_mask`; otherwise one for each file.
@@ -39,28 +40,41 @@ def pairing_problems(
                 if crowded
                 else ""
             )
-            + _renaming(name, partner, masks[name].suffix)
+            + _renaming(name, partner, masks[name].suffix, crowded is not None or bool(suffix))
         )
         without = set(lone_images) - set(partners.values())
         lone_images = [name for name in lone_images if name in without]
         lone_masks = [name for name in lone_masks if name not in partners]
-    yield from (f"The image {images[name]} has no mask of its name at {mask_place}." for name in lone_images)
-    yield from (f"The mask {masks[name]} has no image of its name at {place}." for name in lone_masks)
+    behind = f" with {suffix} behind it" if suffix else ""
+    yield from (f"The image {images[name]} has no mask of its name{behind} at {mask_place}." for name in lone_images)
+    before = f" before {suffix}" if suffix else ""
+    yield from (f"The mask {masks[name]} has no image of its name{before} at {place}." for name in lone_masks)
 
 
-def masks_among(images: Mapping[str, Path]) -> Iterator[str]:
-    """Says which files are masks of others beside them by their names, such as `a_mask.png` beside `a.png`."""
+def masks_among(images: Mapping[str, Path], suffix: str = "") -> Iterator[str]:
+    """Says which files are masks of others beside them by their names, such as `a_mask.png` beside `a.png`.
+
+    Args:
+        images: The files that are taken for images, by name without ending.
+        suffix: What the names of masks are known to have behind those of their images.
+    """
     found = [
-        path
+        (path, end.group())
         for name, path in images.items()
         if (end := _MASK_END.search(name))
         and (other := images.get(name[: end.start()]))
         and other.parent == path.parent
     ]
     if found:
+        path, end = found[0]
         yield (
-            f"{len(found):,} of the images at {found[0].parent} are masks by their names, such as {found[0].name}. "
-            "Move masks to where masks are."
+            f"{len(found):,} of the images at {path.parent} are masks by their names, such as {path.name}. "
+            + (
+                f"Masks end with {suffix}, as the card or the layout says: unite several masks of an image in one."
+                if suffix
+                else f"Move masks to where masks are, or say on a card (.yaml) how their names end: `mask_suffix: "
+                f"'{end}'`."
+            )
         )
 
 
@@ -81,11 +95,15 @@ def _partner(mask: str, images: Mapping[str, Path]) -> str:
     return ""
 
 
-def _renaming(mask: str, image: str, ending: str) -> str:
-    """A command that renames masks as their images are named."""
+def _renaming(mask: str, image: str, ending: str, only_rename: bool) -> str:
+    """What to do where masks are named otherwise: a key of the card, or a command that renames them."""
     if mask.startswith(image):
         rest = mask.removeprefix(image)
-        return f'rename them, such as with: for f in *{rest}{ending}; do mv "$f" "${{f%{rest}{ending}}}{ending}"; done'
+        key = "" if only_rename else f"say on a card (.yaml) how masks end, `mask_suffix: '{rest}'`, or "
+        return (
+            f'{key}rename them, such as with: for f in *{rest}{ending}; do mv "$f" "${{f%{rest}{ending}}}{ending}"; '
+            "done"
+        )
     if mask.endswith(image):
         rest = mask.removesuffix(image)
         return f'rename them, such as with: for f in {rest}*; do mv "$f" "${{f#{rest}}}"; done'

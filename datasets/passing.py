@@ -16,13 +16,14 @@ _OTHER = (
 _SHOWN = 3
 
 
-def passed_over(root: Path, folders: Iterable[Path], used: Set[str]) -> Iterator[str]:
+def passed_over(root: Path, folders: Iterable[Path], used: Set[str], suffix: str = "") -> Iterator[str]:
     """Says which files in some folders and below are not used although they may be images.
 
     Args:
         root: To which names are told.
         folders: Where to look; hidden folders and files are left out.
         used: The paths of files that are.
+        suffix: What the names of masks must have behind those of their images.
 
     Yields:
         A sentence on endings that are not read, and one on folders that are not looked into.
@@ -35,7 +36,7 @@ def passed_over(root: Path, folders: Iterable[Path], used: Set[str]) -> Iterator
         if str(path) in used or (ending in _OTHER) or path.stem.upper() in ("README", "LICENSE", "LICENCE"):
             continue
         if ending in IMAGE_ENDINGS:
-            places[path.parent.relative_to(root).as_posix()] += 1
+            places[os.path.relpath(path.parent, root)] += 1
         else:
             endings[ending or "without an ending"] += 1
             example = example or str(path)
@@ -49,7 +50,8 @@ def passed_over(root: Path, folders: Iterable[Path], used: Set[str]) -> Iterator
         told = ", ".join(f"{count:,} in {place}" for place, count in places.most_common(_SHOWN))
         more = len(places) - _SHOWN
         yield (
-            f"{_files_are(places.total(), 'image')} passed over, because the layout does not look there: {told}"
+            f"{_files_are(places.total(), 'image')} passed over, because the layout does not look there"
+            f"{f', or because the name of a mask ends with {suffix}' if suffix else ''}: {told}"
             f"{f' and in {more:,} more folders' if more > 0 else ''}. Move those to be used into the folders that are, "
             "or name folders or patterns of files on a card (.yaml)."
         )

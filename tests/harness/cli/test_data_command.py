@@ -16,6 +16,7 @@ from pathlib import Path
 import nibabel
 import numpy as np
 import pytest
+import yaml
 from PIL import Image
 
 from miasbench.datasets import bmad
@@ -165,6 +166,21 @@ class TestAdd:
         assert bench("data", "add", "mine", "mine.zip")[0] == 0
         (tmp_path / "mine.zip").unlink()
         assert bench("run", "-m", "intensity", "-d", "mine", "--size", 64)[0] == 0
+
+    @pytest.mark.parametrize("from_archive", [True, False])
+    def test_the_card_of_a_folder_goes_along(
+        self, bench: Bench, tmp_path: Path, slices: Path, from_archive: bool
+    ) -> None:
+        (slices / "card.yaml").write_text("{name: old, licence: CC0, origin: us, patient: '^(.)'}")
+        with zipfile.ZipFile(tmp_path / "mine.zip", "w") as opened:
+            for file in slices.rglob("*.*"):
+                opened.write(file, Path("mine") / file.relative_to(slices))
+        code, out, _ = bench("data", "add", "mine", "mine.zip" if from_archive else "slices")
+        assert code == 0
+        assert "mine: 3 train, 4 valid, 6 test images" in out
+        told = yaml.safe_load((tmp_path / "data/mine.yaml").read_text())
+        root = "mine/mine" if from_archive else str(slices)
+        assert told == {"name": "mine", "licence": "CC0", "origin": "us", "patient": "^(.)", "root": root}
 
     @pytest.mark.parametrize("from_archive", [True, False])
     def test_one_of_bmads_names_makes_it_that_benchmark(

@@ -1,0 +1,222 @@
+"""The images in the folders of the splits, paired with their masks by name."""
+
+import re
+import unicodedata
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
+from itertools import zip_longest
+from pathlib import Path
+from typing import NamedTuple
+
+from ..harness.api import DataError, Split
+from ..harness.files import path_text
+from .card import CardFile, Place, SplitFolders, places_of
+from .hints import entries, holding, subfolder
+from .images import IMAGE_ENDINGS
+from .layouts import ANOMALOUS, IMAGES, MASKS, NORMAL, SPLIT_NAMES, Layout, recognise
+from .pairing import masks_among, pairing_problems
+from .passing import passed_over
+
+
+class FoundImage(NamedTuple):
+    """An image that was found, and what its place, or a row of a table, says of it.
+
+    Attributes:
+        id: Unique within its split; its last part is the file's name without ending.
+        split: The split that it is in.
+        label: 0 for a normal image, 1 for an anomalous one.
+        image: Its file.
+        mask: The file of its mask, where it has one.
+        patient: Its patient, where a table says it.
+        is_numbered: Whether its name is a number that begins again in each folder, and tells no patient.
+    """
+
+    id: str
+    split: Split
+    label: int
+    image: Path
+    mask: Path | None = None
+    patient: str | None = None
+    is_numbered: bool = False
+
+    @property
+    def name(self) -> str:
+        """The file's name without ending."""
+        return self.id.rpartition("/")[2]
+
+
+class ScannedFolders:
+    """The images in the folders that a card names, or that are recognised. No file is opened.
+
+    Args:
+        card: It may name folders and a suffix of masks; it says whether images have masks.
+        root: The folder that holds the splits.
+        splits: The splits that are looked for.
+
+    Attributes:
+        root: The folder to which places are relative: that on the card, or the one that was recognised in it.
+        images: What was found.
+        spare: Masks of normal images, which are not used.
+        problems: What is wrong, a sentence each.
+
+    Raises:
+        DataError: No layout is recognised, or a place on the card can be none.
+    """
+
+    def __init__(self, card: CardFile, root: Path, splits: Sequence[Split]) -> None:
+        self._card = card
+        self.layout = Layout(root, card.splits, "card") if card.splits else recognise(root)
+        self.root = self.layout.root
+        self._suffix = card.mask_suffix or self.layout.mask_suffix
+        self.images: list[FoundImage] = []
+        self.spare: list[Path] = []
+        self.problems: list[str] = []
+        for split in splits:
+            self._scan(split, getattr(self.layout.splits, split))
+        self._folders = [place for split in splits for place in getattr(self.layout.splits, split).places()]
+
+    def passed_over(self, used: Set[str]) -> Iterator[str]:
+        """Says which files are not used, although they may be images."""
+        whole = self._card.splits is None
+        places = [self.root] if whole else [self.root / place for place in self._folders]
+        return passed_over(self.root, [place for place in places if place.is_dir()], used, self._suffix)
+
+    def _scan(self, split: Split, folders: SplitFolders) -> None:
+        """Adds the images of a split, normal ones first."""
+        normal: dict[str, Path] = {}
+        anomalous: dict[str, Path] = {}
+        masks: dict[str, Path] = {}
+        for place, prefix in _named_places(folders.normal):
+            found = self._named_images(place)
+            self._check_found(split, "normal", place, found)
+            normal |= {prefix + name: path for name, path in found.items()}
+        has_masks = self._card.annotation == "mask"
+        mask_places = places_of(folders.masks) if has_masks else ()
+        for (place, prefix), mask_place in zip_longest(_named_places(folders.anomalous), mask_places):
+            found, truths = self._named_images(place), self._named_images(mask_place, masks=True)
+            self._check_found(split, "anomalous", place, found)
+            if mask_place is not None and (found or truths):
+                self._check_pairs(found, truths, self.root / place, self.root / mask_place)
+            anomalous |= {prefix + name: path for name, path in found.items()}
+            masks |= {prefix + name: path for name, path in truths.items()}
+        self.problems += masks_among(normal | anomalous, self._suffix)
+        numbered = {0: isinstance(folders.normal, tuple), 1: isinstance(folders.anomalous, tuple)}
+        for label, images in enumerate((normal, anomalous)):
+            for name, path in images.items():
+                # A normal and an anomalous image may share a name, but ids are unique.
+                unique = f"{(NORMAL, ANOMALOUS)[label][0]}/{name}" if name in normal and name in anomalous else name
+                mask = masks.get(name) if label else None
+                number = numbered[label] and name.rpartition("/")[2].isdigit()
+                self.images.append(FoundImage(unique, split, label, path, mask, None, number))
+        if has_masks:
+            self.spare += self._masks_of_normal(folders, {path.stem for path in normal.values()})
+
+    def _check_found(self, split: Split, kind: str, place: str, found: Mapping[str, Path]) -> None:
+        """Refuses an empty place that is needed: a spelling mistake on a card is not an empty split."""
+        needed = self._card.splits is not None or (split, kind) in (("train", "normal"), ("test", "anomalous"))
+        if needed and not found:
+            self.problems.append(
+                f"The {split} split has no {kind} images at {self.root / place}.{self._hint(split, place)}"
+            )
+
+    def _check_pairs(
+        self, images: Mapping[str, Path], masks: Mapping[str, Path], place: Path, mask_place: Path
+    ) -> None:
+        if images and not mask_place.is_dir() and not masks:
+            self.problems.append(
+                f"None of the {len(images):,} images at {place} has a mask: there is no {mask_place}. If only whole "
+                "images are labelled, say `annotation: image` on a card (.yaml)."
+            )
+        elif masks or not entries(mask_place):
+            self.problems += pairing_problems(images, masks, place, mask_place, self._suffix)
+        else:
+            of_name = f" whose name ends with {self._suffix}" if self._suffix else ""
+            self.problems.append(
+                f"None of the {len(images):,} images at {place} has a mask{of_name} at {mask_place}. It "
+                f"{holding(mask_place)}"
+            )
+
+    def _hint(self, split: Split, place: str) -> str:
+        """A sentence that suggests another folder, where this one has no images."""
+        if self._card.splits is not None:
+            folder = self.root / place
+            return f" It {holding(folder)}" if folder.is_dir() else ""
+        folder = subfolder(self.root, SPLIT_NAMES[split])
+        if folder is None:
+            return f" It {holding(self.root)}"
+        nearest = self.root / place
+        while not nearest.is_dir() or (nearest != folder and not entries(nearest)):
+            nearest = nearest.parent
+        return f" It {holding(nearest)}"
+
+    def _named_images(self, place: str | None, masks: bool = False) -> dict[str, Path]:
+        """The images, or the masks, at a place, by the names of images without ending, sorted."""
+        named: dict[str, Path] = {}
+        for path in self._files(place):
+            # One name has several spellings in Unicode, and archives made on macOS use another one than Linux.
+            name = unicodedata.normalize("NFC", path_text(path.stem))
+            if self._suffix:
+                if self._is_mask(name) != masks:
+                    continue
+                name = name.removesuffix(self._suffix) if masks else name
+            other = named.setdefault(name, path)
+            if other is not path:
+                self.problems.append(
+                    f"{other} and {path} have the same name, which must tell a case. Rename one"
+                    f"{', or list the folders on the card: [FIRST, SECOND]' if other.parent != path.parent else ''}."
+                )
+        return dict(sorted(named.items()))
+
+    def _is_mask(self, name: str) -> bool:
+        return name.endswith(self._suffix) and name != self._suffix
+
+    def _files(self, place: str | None) -> list[Path]:
+        """The files with the ending of an image in a folder, or those that a pattern fits."""
+        if place is None:
+            return []
+        folder = self.root / place
+        try:
+            found = entries(folder) if folder.is_dir() else sorted(self.root.glob(place))
+        except (ValueError, NotImplementedError) as error:
+            raise DataError(f"{place!r} is neither a folder nor a pattern of files in {self.root}: {error}.") from error
+        return [path for path in found if path.suffix.lower() in IMAGE_ENDINGS and not path.name.startswith(".")]
+
+    def _masks_of_normal(self, folders: SplitFolders, names: Set[str]) -> list[Path]:
+        """Masks of normal images: beside them by the suffix, or where a recognised layout has some."""
+        beside = [path for place in places_of(folders.normal) for path in self._files(place)] if self._suffix else []
+        found = [path for path in beside if self._is_mask(path.stem)]
+        if self._card.splits is None and isinstance(folders.normal, str):
+            for place in self._mask_places_of_normal(self.root / folders.normal, folders):
+                found += [path for path in entries(place) if path.suffix.lower() in IMAGE_ENDINGS]
+        return [path for path in found if path.stem.removesuffix(self._suffix) in names]
+
+    def _mask_places_of_normal(self, normal: Path, folders: SplitFolders) -> Iterable[Path]:
+        around = normal.parent if normal.name.lower() in IMAGES else normal
+        places = [subfolder(around, MASKS)]
+        masks = self.root / (*places_of(folders.masks), ".")[0]
+        if isinstance(folders.masks, tuple) or masks.name.lower() in (name.lower() for name in ANOMALOUS):
+            places.append(subfolder(masks.parent, NORMAL) if masks.parent != normal.parent else None)
+        return [place for place in places if place is not None]
+
+
+def _named_places(place: Place | None) -> list[tuple[str, str]]:
+    """Each place with what stands before its images' names in their ids: of several, what tells their folders apart."""
+    if place is None or isinstance(place, str):
+        return [(each, "") for each in places_of(place)]
+    parts = [Path(each).parts for each in place]
+    names = [Path(*each) for each in _without_common(parts)]
+    plain = [re.sub(r"[*?\[\]]", "", name.as_posix()).strip("/.") for name in names]
+    unique = len(set(filter(None, plain))) == len(place)
+    numbered = enumerate(zip(place, plain, strict=True))
+    return [(each, f"{name if unique else number}/") for number, (each, name) in numbered]
+
+
+def _without_common(parts: Sequence[tuple[str, ...]]) -> list[tuple[str, ...]]:
+    """Paths without the folders that all of them begin with and end with; one path alone is its last folder."""
+    if len(parts) == 1:
+        return [parts[0][-1:]]
+    shortest = min(map(len, parts))
+    end = next((count for count in range(shortest) if len({each[-1 - count] for each in parts}) > 1), shortest)
+    parts = [each[: len(each) - end] for each in parts]
+    shortest = min(map(len, parts))
+    begin = next((count for count in range(shortest) if len({each[count] for each in parts}) > 1), shortest)
+    return [each[begin:] for each in parts]
