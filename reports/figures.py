@@ -1,4 +1,4 @@
-"""The figures of a paper, each as PDF and PNG: DICE, its distribution, curves, cost, lesion size, ranks.
+"""The figures of a paper, each as PDF and PNG: DICE, its distribution, volumes, curves, cost, lesion size, ranks.
 
 All take the `looks` of the report's methods, and draw a panel for each dataset.
 """
@@ -20,11 +20,18 @@ from .style import Look, from_zero, label_methods, legend, legend_height, listed
 
 _GOLDEN = 0.618
 _COSTS = ("predict_ms", "peak_memory_mib")
+_OF_VOLUMES = ("volume_dice", "volume_hd95_mm")
 _SIZES = {"dice_small": "small\n< 0.5 %", "dice_medium": "medium\n0.5–2 %", "dice_large": "large\n> 2 %"}
 
 
 def paper_figures(
-    cases: pd.DataFrame, scores: pd.DataFrame, curves: pd.DataFrame, ranks: pd.DataFrame, policy: str, folder: Path
+    cases: pd.DataFrame,
+    scores: pd.DataFrame,
+    curves: pd.DataFrame,
+    volumes: pd.DataFrame,
+    ranks: pd.DataFrame,
+    policy: str,
+    folder: Path,
 ) -> list[Path]:
     """Draws every figure that there are data for.
 
@@ -32,6 +39,7 @@ def paper_figures(
         cases: The cases of one run, or of several joined.
         scores: The scores of the same.
         curves: The curves of the same.
+        volumes: The volumes of the same.
         ranks: The ranks of the same (columns `results.tables.RANKS`).
         policy: The policy whose masks DICE is computed on.
         folder: Where the figures go.
@@ -41,8 +49,8 @@ def paper_figures(
     """
     known = looks([str(method) for method in scores["method"].unique()])
     short = short_names(scores["dataset"])
-    cases, scores, curves, ranks = (
-        table.assign(dataset=table["dataset"].map(short)) for table in (cases, scores, curves, ranks)
+    cases, scores, curves, volumes, ranks = (
+        table.assign(dataset=table["dataset"].map(short)) for table in (cases, scores, curves, volumes, ranks)
     )
     scored = scores[(scores["error"] == "") & scores["value"].notna()]
     masks, maps = masks_by(scored, policy), scored[scored["policy"] == "none"]
@@ -50,6 +58,8 @@ def paper_figures(
     chosen = ranks[ranks["policy"] == policy]
     files = dice_figure(masks, known, folder)
     files += distribution_figure(of_policy[of_policy["dice"].notna()], known, folder)
+    if masks["metric"].isin(_OF_VOLUMES).any():
+        files += volume_figure(masks, masks_by(volumes, policy), known, folder)
     if masks["metric"].isin(list(_SIZES)).any():
         files += lesion_size_figure(masks, known, folder)
     if maps["metric"].isin(_COSTS).any():
@@ -70,16 +80,8 @@ def dice_figure(scores: pd.DataFrame, known: dict[str, Look], folder: Path) -> l
     highest = 0.0
     with panels(len(datasets), 1, _listed_height(datasets, methods), datasets, sharex=True) as (figure, axes):
         for axis, dataset in zip(axes, datasets, strict=True):
-            for place, method in enumerate(methods):
-                rows = dice[(dice["dataset"] == dataset) & (dice["method"] == method)]
-                look, score = known[method], over_seeds(rows)
-                style = _interval_style(score)
-                axis.plot([score.low, score.high], [place, place], style, color=look.colour, linewidth=1.5)
-                if score.seeds > 1:
-                    axis.plot(rows["value"], [place] * len(rows), "|", color=look.colour, markersize=5, alpha=0.6)
-                axis.plot([score.value], [place], marker=look.marker, color=look.colour, markersize=4)
-                highest = max(highest, np.nanmax([0, score.value, score.high]))
-            label_methods(axis, methods)
+            rows = dice[dice["dataset"] == dataset]
+            highest = max(highest, _draw_means(axis, rows, methods, known))
         axes[-1].set_xlim(from_zero(highest))
         axes[-1].set_xlabel("mean DICE of anomalous images", loc="right")
         return save(figure, folder, "dice")
@@ -116,6 +118,31 @@ def distribution_figure(cases: pd.DataFrame, known: dict[str, Look], folder: Pat
             axis.set(xlim=(-0.02, 1), xlabel="", ylabel="")
         axes[-1].set_xlabel("DICE of an anomalous image", loc="right")
         return save(figure, folder, "distributions")
+
+
+def volume_figure(scores: pd.DataFrame, volumes: pd.DataFrame, known: dict[str, Look], folder: Path) -> list[Path]:
+    """DICE and HD95 of each method's volumes: the mean with its 95 % interval, and each volume as a dot."""
+    sized = scores[scores["metric"].isin(_OF_VOLUMES)]
+    datasets, methods = _names(sized, known)
+    measured = [metric for metric in _OF_VOLUMES if (sized["metric"] == metric).any()]
+    titles = [title for dataset in datasets for title in (dataset, *[""] * (len(measured) - 1))]
+    with panels(len(datasets), len(measured), _listed_height(datasets, methods), titles, sharey="row") as (
+        figure,
+        axes,
+    ):
+        for index, dataset in enumerate(datasets):
+            own = axes[len(measured) * index : len(measured) * (index + 1)]
+            for axis, metric in zip(own, measured, strict=True):
+                rows = sized[(sized["dataset"] == dataset) & (sized["metric"] == metric)]
+                of_each = volumes[(volumes["dataset"] == dataset) & volumes[metric].notna()]
+                for place, method in enumerate(methods):
+                    values = of_each.loc[of_each["method"] == method, metric]
+                    axis.plot(values, [place] * len(values), ".", color=known[method].colour, markersize=3, alpha=0.4)
+                highest = _draw_means(axis, rows, methods, known)
+                axis.set_xlim(from_zero([highest, *of_each[metric]]))
+                if dataset == datasets[-1]:
+                    axis.set_xlabel(METRICS[metric].title, loc="right")
+        return save(figure, folder, "volumes")
 
 
 def roc_figure(curves: pd.DataFrame, known: dict[str, Look], folder: Path) -> list[Path]:
@@ -243,6 +270,21 @@ def _curve_figure(
             axis.set(xlim=(0, 1), ylim=(0, 1), xlabel=labels[0], ylabel=labels[1])
         legend(figure, known, methods, lines=True)
         return save(figure, folder, name)
+
+
+def _draw_means(axis: Axes, rows: pd.DataFrame, methods: Sequence[str], known: dict[str, Look]) -> float:
+    """A line for each method: its mean, its interval, and of several seeds each one's mean; returns the highest end."""
+    highest = 0.0
+    for place, method in enumerate(methods):
+        own = rows[rows["method"] == method]
+        look, score = known[method], over_seeds(own)
+        axis.plot([score.low, score.high], [place, place], _interval_style(score), color=look.colour, linewidth=1.5)
+        if score.seeds > 1:
+            axis.plot(own["value"], [place] * len(own), "|", color=look.colour, markersize=5, alpha=0.6)
+        axis.plot([score.value], [place], marker=look.marker, color=look.colour, markersize=4)
+        highest = max(highest, np.nanmax([0, score.value, score.high]))
+    label_methods(axis, methods)
+    return highest
 
 
 def _draw_pareto(axis: Axes, points: pd.DataFrame, known: dict[str, Look]) -> None:

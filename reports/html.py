@@ -21,6 +21,7 @@ from PIL import Image
 
 from ..results.extent import Extent
 from ..results.files import ResultsError, slug, write_file
+from ..results.joining import JoinedRuns
 from ..results.metrics import METRICS
 from ..results.seeds import over_seeds
 from ..results.store import RunStore
@@ -42,7 +43,7 @@ _DASHES = {"-": "none", "--": "7 4", ":": "2 3", "-.": "7 3 2 3"}
 def write_html(
     file: Path,
     runs: Sequence[RunStore],
-    tables: tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame],
+    tables: JoinedRuns,
     comparison: tuple[pd.DataFrame, pd.DataFrame],
     policy: str,
     figures: Iterable[Path],
@@ -55,7 +56,7 @@ def write_html(
     Args:
         file: Where it goes.
         runs: The runs that it shows.
-        tables: Their `cases`, `scores` and `curves`, joined, with the column `run`.
+        tables: Their tables, joined.
         comparison: `comparisons` and `ranks` of the same.
         policy: The policy whose masks the text, the figures and the cases show.
         figures: PNG files to embed.
@@ -63,7 +64,7 @@ def write_html(
         measured: How much of each dataset was measured, by `results.extent.extents`.
         remarks: Sentences that no reader may miss, such as that a run is unfinished.
     """
-    cases, scores, curves = tables
+    cases, scores, curves, _ = tables
     short = short_names(scores["dataset"])
     comparisons, ranks = comparison
     pictures = _pictures(masks_by(cases, policy), {run.name: run for run in runs}, images)
@@ -138,6 +139,7 @@ def _figure(path: Path, short: Mapping[str, str]) -> dict[str, str]:
     kinds = {
         "dice": f"Mean DICE of each method and dataset, with {ranges}; a tick is a seed",
         "distributions": "DICE of every anomalous image and seed, by method: quartiles and median",
+        "volumes": f"DICE and HD95 of volumes by method, with {ranges}; a dot is a volume",
         "lesion_size": f"Mean DICE by lesion size, with {ranges}",
         "cost": "DICE over runtime and memory, means over seeds, with the Pareto front",
         "roc": "Receiver operating characteristic over all test pixels, of the first seed",

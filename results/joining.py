@@ -19,6 +19,7 @@ class JoinedRuns(NamedTuple):
     cases: pd.DataFrame
     scores: pd.DataFrame
     curves: pd.DataFrame
+    volumes: pd.DataFrame
 
 
 def join_runs(runs: Sequence[RunStore], prefer: RunStore | None = None) -> JoinedRuns:
@@ -39,7 +40,7 @@ def join_runs(runs: Sequence[RunStore], prefer: RunStore | None = None) -> Joine
         raise ResultsError(f"The preferred run {prefer.name} is none of those to join: {', '.join(names)}.")
     tables = [
         pd.concat([table.assign(run=run.name) for run, table in zip(runs, of_runs, strict=True)], ignore_index=True)
-        for of_runs in zip(*((run.cases(), run.scores(), run.curves()) for run in runs), strict=True)
+        for of_runs in zip(*((run.cases(), run.scores(), run.curves(), run.volumes()) for run in runs), strict=True)
     ]
     joined = JoinedRuns(*tables)
     cells = joined.scores[["run", "dataset", *_ASKED]].drop_duplicates(["run", *_ASKED])

@@ -72,7 +72,7 @@ def write_report(
     wanted = policy or HEADLINE
     progress("reading", 0, 0)
     joined = join_runs(runs, preferred)
-    cases, scores, curves = (table.drop(columns="run") for table in joined)
+    cases, scores, curves, volumes = (table.drop(columns="run") for table in joined)
     _check_policy(runs, scores, wanted)
     progress("finding images", 0, 0)
     images, missing = _images(runs, moved)
@@ -87,7 +87,7 @@ def write_report(
     tables = paper_tables(scores, ranks, wanted, quoted, measured, remarks)
     files = write_tables(tables, out / "tables", quoted)
     progress("drawing figures", 0, 0)
-    files += paper_figures(cases, scores, curves, ranks, wanted, out / "figures")
+    files += paper_figures(cases, scores, curves, volumes, ranks, wanted, out / "figures")
     datasets = [str(name) for name in curves["dataset"].unique()]
     for done, dataset in enumerate(datasets):
         progress("drawing thresholds", done, len(datasets))

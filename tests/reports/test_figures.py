@@ -10,11 +10,11 @@ from PIL import Image
 from miasbench.reports.figures import dice_figure, paper_figures, pareto_front
 from miasbench.reports.style import COLUMN, broken, looks
 from miasbench.results.seeds import over_seeds
-from miasbench.results.tables import CASES, CURVES, HEADLINE, RANKS, SCORES, table
+from miasbench.results.tables import CASES, CURVES, HEADLINE, RANKS, SCORES, VOLUMES, table
 
 EMPTY = {"str": "", "int64": 0, "float64": float("nan"), "bool": False, "object": None}
 METHODS = ("sam", "core", "variant[of=a long name,with=$dollars_and$]")
-FIGURES = {"dice", "distributions", "lesion_size", "cost", "roc", "precision_recall", "ranks"}
+FIGURES = {"dice", "distributions", "volumes", "lesion_size", "cost", "roc", "precision_recall", "ranks"}
 
 
 def row(columns: dict[str, str], **values: Any) -> dict[str, Any]:
@@ -23,14 +23,18 @@ def row(columns: dict[str, str], **values: Any) -> dict[str, Any]:
 
 def data(
     methods: tuple[str, ...] = METHODS,
-) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame, pd.DataFrame]:
-    cases, scores, curves, ranks = [], [], [], []
+) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame, pd.DataFrame, pd.DataFrame]:
+    cases, scores, curves, volumes, ranks = [], [], [], [], []
     for index, method in enumerate(methods):
         masks = {"method": method, "policy": "own" if method == "sam" else "valid_dice"}
         value = 0.3 + 0.1 * index
         cases += [row(CASES, **masks, label=1, dice=value + 0.02 * case, case=str(case)) for case in range(5)]
         for metric in ("dice", "dice_small", "dice_large"):
             scores.append(row(SCORES, **masks, metric=metric, value=value, ci_low=value - 0.1, ci_high=value + 0.1))
+        volumes += [row(VOLUMES, **masks, volume_dice=value + 0.1 * case, volume_hd95_mm=9 - case) for case in range(3)]
+        for metric, mean in (("volume_dice", value), ("volume_hd95_mm", 8.0)):
+            ends = {"ci_low": 0.9 * mean, "ci_high": 1.1 * mean}
+            scores.append(row(SCORES, **masks, metric=metric, level="volume", value=mean, **ends))
         for metric, cost in (("predict_ms", 10.0**index), ("peak_memory_mib", 2000 - 300 * index)):
             scores.append(row(SCORES, method=method, policy="none", metric=metric, value=cost))
         for threshold in np.linspace(1, 0, 20):
@@ -39,7 +43,13 @@ def data(
             curves.append(row(CURVES, **named, **rates, precision=threshold))
         shares = np.eye(len(methods))[index]
         ranks.append(row(RANKS, method=method, policy=HEADLINE, rank=index + 1.0, rank_shares=shares))
-    return table(cases, CASES), table(scores, SCORES), table(curves, CURVES), table(ranks, RANKS)
+    return (
+        table(cases, CASES),
+        table(scores, SCORES),
+        table(curves, CURVES),
+        table(volumes, VOLUMES),
+        table(ranks, RANKS),
+    )
 
 
 def test_every_figure_is_a_pdf_and_a_png_of_a_columns_width(tmp_path: Path) -> None:
@@ -61,15 +71,25 @@ def test_a_method_has_the_same_colour_in_every_figure(tmp_path: Path) -> None:
 
 
 def test_what_there_are_no_data_for_is_not_drawn(tmp_path: Path) -> None:
-    cases, scores, curves, ranks = data(("sam",))
-    files = paper_figures(cases, scores, curves[:0], ranks[:0], HEADLINE, tmp_path)
+    cases, scores, curves, volumes, ranks = data(("sam",))
+    files = paper_figures(cases, scores, curves[:0], volumes, ranks[:0], HEADLINE, tmp_path)
     assert {file.stem for file in files} == FIGURES - {"roc", "precision_recall", "ranks"}
 
 
-def test_figures_without_lesion_sizes_or_costs(tmp_path: Path) -> None:
-    cases, scores, curves, ranks = data()
-    files = paper_figures(cases, scores[scores["metric"] == "dice"], curves, ranks, HEADLINE, tmp_path)
-    assert {file.stem for file in files} == FIGURES - {"lesion_size", "cost"}
+def test_figures_without_lesion_sizes_or_costs_or_volumes(tmp_path: Path) -> None:
+    cases, scores, curves, volumes, ranks = data()
+    files = paper_figures(cases, scores[scores["metric"] == "dice"], curves, volumes[:0], ranks, HEADLINE, tmp_path)
+    assert {file.stem for file in files} == FIGURES - {"lesion_size", "cost", "volumes"}
+
+
+def test_volumes_without_a_spacing_have_no_distances(tmp_path: Path) -> None:
+    cases, scores, curves, volumes, ranks = data()
+    wide = paper_figures(cases, scores, curves, volumes, ranks, HEADLINE, tmp_path / "mm")
+    scores = scores[scores["metric"] != "volume_hd95_mm"]
+    narrow = paper_figures(cases, scores, curves, volumes, ranks, HEADLINE, tmp_path / "pixels")
+    drawn = [Image.open(next(file for file in files if file.name == "volumes.png")) for files in (wide, narrow)]
+    assert drawn[0].width == drawn[1].width
+    assert drawn[0].tobytes() != drawn[1].tobytes()
 
 
 def test_more_methods_than_colours_are_told_apart() -> None:

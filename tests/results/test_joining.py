@@ -7,7 +7,7 @@ import pytest
 from miasbench.results.files import ResultsError
 from miasbench.results.joining import join_runs
 from miasbench.results.store import RunStore
-from miasbench.results.tables import CASES, CURVES, SCORES, table
+from miasbench.results.tables import CASES, CURVES, SCORES, VOLUMES, table
 
 from ..support.records import record
 
@@ -22,7 +22,7 @@ def run(folder: Path, *cells: tuple[str, str], score: dict[str, Any] | None = No
     """A run with these cells, each a dataset and a method."""
     store = RunStore(folder)
     store.write(record(config={"methods": ["a"], "score": score or {"mask_edges": "nearest"}}))
-    for name, columns in (("cases", CASES), ("scores", SCORES), ("curves", CURVES)):
+    for name, columns in (("cases", CASES), ("scores", SCORES), ("curves", CURVES), ("volumes", VOLUMES)):
         known = {key: value for key, value in values.items() if key in columns}
         rows = [
             row(columns, **{"dataset": dataset, "method": method, "dataset_fingerprint": dataset, "size": 256} | known)
@@ -39,7 +39,7 @@ def found(scores: pd.DataFrame) -> list[tuple[str, str, str]]:
 def test_runs_are_joined_and_rows_say_where_they_are_from(tmp_path: Path) -> None:
     joined = join_runs([run(tmp_path / "one", ("brain", "a")), run(tmp_path / "two", ("brain", "b"), ("liver", "a"))])
     expected = [("one", "brain", "a"), ("two", "brain", "b"), ("two", "liver", "a")]
-    assert [found(content) for content in joined] == [expected] * 3
+    assert [found(content) for content in joined] == [expected] * 4
 
 
 def test_the_same_cell_in_two_runs_is_not_chosen_silently(tmp_path: Path) -> None:
