@@ -78,6 +78,25 @@ class Splits(_Keys):
         return self
 
 
+class ImageTable(_Keys):
+    """A CSV file with a row for each image.
+
+    Attributes:
+        file: Its path, relative to the dataset's root.
+        columns: What its columns are called, where it is not `image`, `mask`, `label`, `patient` or `split`.
+        where: The rows that are taken: those with these values in these columns. By default all are.
+    """
+
+    file: str
+    columns: dict[Literal["image", "mask", "label", "patient", "split"], str] = {}
+    where: dict[str, str | int] = {}
+
+    @model_validator(mode="before")
+    @classmethod
+    def _may_be_a_path(cls, told: Any) -> Any:
+        return {"file": told} if isinstance(told, str) else told
+
+
 class SplitCounts(_Keys):
     """How many cases a complete copy has."""
 
@@ -165,6 +184,7 @@ class CardFile(_Keys):
         splits: Folders of every split; by default a layout of BMAD's, or MVTec's, is recognised.
         mask_suffix: What the name of a mask has behind that of its image, before the ending, such as `_mask`. Files of
             such names are masks wherever they are, so that images and masks may be in one folder.
+        table: In place of `splits`, a table that lists the images; see `datasets.listing`.
         patient: A regular expression with one group, searched in the file name without its ending; by default the
             patient is BIDS's `sub-…` in that name, or the name up to its last underscore. Of slices of volumes it is
             searched in the volume's name, which is the name up to its last underscore.
@@ -195,6 +215,7 @@ class CardFile(_Keys):
     root: str = "."
     splits: Splits | None = None
     mask_suffix: Annotated[str, Field(min_length=1)] | None = None
+    table: ImageTable | None = None
     patient: re.Pattern[str] | None = None
     lesion: tuple[Annotated[int, Field(ge=0, le=65_535)], ...] | Literal["any"] | None = None
     bits: Annotated[int, Field(ge=8, le=16)] | None = None
@@ -236,6 +257,13 @@ class CardFile(_Keys):
         for low, high in filter(None, (self.intensity, self.percentiles)):
             if low >= high:
                 raise ValueError(f"{told[0]}: {low:g} becomes black and {high:g} white, so it must be the smaller one")
+        return self
+
+    @model_validator(mode="after")
+    def _tells_files_once(self) -> Self:
+        for key in ("splits", "mask_suffix") if self.table else ():
+            if getattr(self, key) is not None:
+                raise ValueError(f"table and {key} both say where images and masks are: keep one of them")
         return self
 
     @model_validator(mode="after")

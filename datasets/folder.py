@@ -10,11 +10,13 @@ import numpy as np
 from ..harness.api import SPLITS, BrokenDatasetError, Case, DataError, Dataset, Sample, Split, VolumeGrid
 from ..harness.files import path_text
 from .card import CardFile
+from .found import FoundImage
 from .hints import wrapped
 from .images import inspect
+from .listing import ListedImages
 from .patients import patients_in_names
 from .reading import Reading
-from .scanning import FoundImage, ScannedFolders
+from .scanning import ScannedFolders
 from .slices import SlicePlaces
 
 CARD = "card.yaml"
@@ -27,11 +29,12 @@ _SHOWN = 5  # problems told of a dataset
 class FolderDataset(Dataset):
     """Images and masks in folders; a mask has the name of its image, though its ending may differ.
 
-    Where the card says that only images are annotated, no mask is looked for.
+    A card may name folders, a suffix of masks, or a table that lists images and masks. Where it says that only images
+    are annotated, no mask is looked for.
 
     Args:
         card: The facts about the dataset, and where in `root` its files are.
-        root: The folder that holds the splits.
+        root: The folder that holds the splits or the table.
         carded: Whether somebody wrote the card: then it is where to say what the files do not.
 
     Raises:
@@ -48,7 +51,7 @@ class FolderDataset(Dataset):
         self._root = root.resolve()
         if not self._root.is_dir():
             raise DataError(f"The dataset {self.name} should be in {self._root}, but there is no such folder.")
-        self._found = ScannedFolders(card, self._root, SPLITS)
+        self._found = (ListedImages if card.table else ScannedFolders)(card, self._root, SPLITS)
         self._root = self._found.root
         self._places = SlicePlaces(card, self._root)
         problems = list(self._found.problems)
@@ -110,12 +113,22 @@ class FolderDataset(Dataset):
         Raises:
             BrokenDatasetError: It is unclear which mask values mean lesion, or a file cannot be read.
         """
-        self._raise(self._reading.problems)
+        self._raise([*self._reading.problems, *self._contradictions()])
         volumes = self._card_file.volumes.notes() if self._card_file.volumes else ()
         cases = [case for split in SPLITS for case in self._cases[split]]
-        patients = patients_in_names(cases) if self._card_file.patient is None else ()
+        told = self._card_file.patient is not None or any(each.patient for each in self._found.images)
+        patients = () if told else patients_in_names(cases)
         places = self._places.notes(cases)
         return (*volumes, *self._reading.notes(), *self._passed_over(), *self._numbers(), *patients, *places)
+
+    def _contradictions(self) -> Iterator[str]:
+        """What a table says of an image, and the mask that it names there says otherwise."""
+        ill = self._reading.facts.ill if self._card_file.table and self._found.spare else None
+        if ill and ill.count:
+            yield (
+                f"{ill.told('normal image', 'has', 'have')} a mask with a lesion, but the label of a normal image in "
+                "the table. Mend the label, or the mask."
+            )
 
     def _passed_over(self) -> Iterator[str]:
         cases = [case for split in SPLITS for case in self._cases[split]]
@@ -129,7 +142,7 @@ class FolderDataset(Dataset):
             yield (
                 f"The names of {len(numbered):,} images are numbers within their folders, such as {numbered[0]}, and "
                 "tell no patient: each image counts as a patient of its own. What is of one patient belongs in one "
-                "split, and intervals draw patients."
+                "split, and intervals draw patients. A table with a column patient says who it is."
             )
 
     def _case(self, found: FoundImage, problems: list[str]) -> Case:

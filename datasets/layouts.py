@@ -8,6 +8,7 @@ from ..harness.api import DataError, Split
 from .card import SplitFolders, Splits
 from .hints import dataset_near, entries, holding, holds_splits, subfolder, wrapped
 from .images import IMAGE_ENDINGS
+from .tables import explain_tables
 from .volume_files import explain_volumes
 
 # The first name is BMAD's own, the others are met elsewhere; upper and lower case are the same.
@@ -60,11 +61,11 @@ def recognise(root: Path) -> Layout:
     if not holds_splits(folder, needed) and (near := dataset_near(root, needed)):
         raise DataError(near)
     if max(counts) == 0:
-        volumes = explain_volumes(root)
+        more = " ".join(filter(None, (explain_tables(root), explain_volumes(root))))
         raise DataError(
             f"No train, valid or test folder was found in {root}; it {holding(root)} "
             f"These layouts are understood: {_LAYOUTS}. For another one, write a card (.yaml) that names the folders."
-            f"{f' {volumes}' if volumes else ''}"
+            f"{f' {more}' if more else ''}"
         )
     train, valid, test = (_split_folders(folder, names) for names in SPLIT_NAMES.values())
     splits = Splits(train=SplitFolders(normal=train.normal), valid=valid, test=test)

@@ -16,17 +16,18 @@ _OTHER = (
 _SHOWN = 3
 
 
-def passed_over(root: Path, folders: Iterable[Path], used: Set[str], suffix: str = "") -> Iterator[str]:
+def passed_over(root: Path, folders: Iterable[Path], used: Set[str], why: str, remedy: str) -> Iterator[str]:
     """Says which files in some folders and below are not used although they may be images.
 
     Args:
         root: To which names are told.
         folders: Where to look; hidden folders and files are left out.
         used: The paths of files that are.
-        suffix: What the names of masks must have behind those of their images.
+        why: Why images are not used.
+        remedy: What to do to have them used.
 
     Yields:
-        A sentence on endings that are not read, and one on folders that are not looked into.
+        A sentence on endings that are not read, and one on images.
     """
     endings: Counter[str] = Counter()
     places: Counter[str] = Counter()
@@ -50,10 +51,8 @@ def passed_over(root: Path, folders: Iterable[Path], used: Set[str], suffix: str
         told = ", ".join(f"{count:,} in {place}" for place, count in places.most_common(_SHOWN))
         more = len(places) - _SHOWN
         yield (
-            f"{_files_are(places.total(), 'image')} passed over, because the layout does not look there"
-            f"{f', or because the name of a mask ends with {suffix}' if suffix else ''}: {told}"
-            f"{f' and in {more:,} more folders' if more > 0 else ''}. Move those to be used into the folders that are, "
-            "or name folders or patterns of files on a card (.yaml)."
+            f"{_files_are(places.total(), 'image')} passed over, because {why}: {told}"
+            f"{f' and in {more:,} more folders' if more > 0 else ''}. {remedy}"
         )
 
 

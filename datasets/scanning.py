@@ -5,43 +5,18 @@ import unicodedata
 from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from itertools import zip_longest
 from pathlib import Path
-from typing import NamedTuple
 
 from ..harness.api import DataError, Split
 from ..harness.files import path_text
 from .card import CardFile, Place, SplitFolders, places_of
+from .found import FoundImage
 from .hints import entries, holding, subfolder
 from .images import IMAGE_ENDINGS
 from .layouts import ANOMALOUS, IMAGES, MASKS, NORMAL, SPLIT_NAMES, Layout, recognise
 from .pairing import masks_among, pairing_problems
 from .passing import passed_over
 
-
-class FoundImage(NamedTuple):
-    """An image that was found, and what its place, or a row of a table, says of it.
-
-    Attributes:
-        id: Unique within its split; its last part is the file's name without ending.
-        split: The split that it is in.
-        label: 0 for a normal image, 1 for an anomalous one.
-        image: Its file.
-        mask: The file of its mask, where it has one.
-        patient: Its patient, where a table says it.
-        is_numbered: Whether its name is a number that begins again in each folder, and tells no patient.
-    """
-
-    id: str
-    split: Split
-    label: int
-    image: Path
-    mask: Path | None = None
-    patient: str | None = None
-    is_numbered: bool = False
-
-    @property
-    def name(self) -> str:
-        """The file's name without ending."""
-        return self.id.rpartition("/")[2]
+_REMEDY = "Move those to be used into the folders that are, or name folders or patterns of files on a card (.yaml)."
 
 
 class ScannedFolders:
@@ -78,7 +53,9 @@ class ScannedFolders:
         """Says which files are not used, although they may be images."""
         whole = self._card.splits is None
         places = [self.root] if whole else [self.root / place for place in self._folders]
-        return passed_over(self.root, [place for place in places if place.is_dir()], used, self._suffix)
+        suffix = f", or because the name of a mask ends with {self._suffix}" if self._suffix else ""
+        why = f"the layout does not look there{suffix}"
+        return passed_over(self.root, [place for place in places if place.is_dir()], used, why, _REMEDY)
 
     def _scan(self, split: Split, folders: SplitFolders) -> None:
         """Adds the images of a split, normal ones first."""

@@ -1,8 +1,6 @@
 """Which volume an image is a slice of, and which slice: by the names of files, or by a table."""
 
-import csv
 import re
-import unicodedata
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -12,6 +10,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from ..harness.api import Case, DataError, Split
 from .card import CardFile, Millimetres
 from .geometry import read_geometry
+from .tables import plain, read_table
 
 Spacing = tuple[float, float, float]
 SLICE_NAME = re.compile(r"^(?P<volume>.+)_(?P<position>\d+)$")
@@ -82,7 +81,7 @@ class SlicePlaces:
             path: Its file.
         """
         if self._table:
-            image = _plain((path.relative_to(self._root) if path.is_relative_to(self._root) else path).as_posix())
+            image = plain((path.relative_to(self._root) if path.is_relative_to(self._root) else path).as_posix())
             self._left.discard(image)
             return self._rows.get(image, SlicePlace())
         match = self._pattern and self._pattern.search(name)
@@ -138,32 +137,16 @@ class SlicePlaces:
 
 def _read(table: Path, spacing: Spacing | None) -> Iterator[tuple[str, SlicePlace]]:
     seen: dict[str, int] = {}
-    where = str(table)
-    try:
-        with table.open(encoding="utf-8-sig", newline="") as file:
-            rows = csv.DictReader(file)
-            lacking = [column for column in _NEEDED if column not in (rows.fieldnames or ())]
-            if lacking:
-                raise DataError(
-                    f"{table} has no column {lacking[0]}. It needs {', '.join(_NEEDED)}; {', '.join(_SPACING)} are "
-                    "optional."
-                )
-            for row in rows:
-                where = f"{table}, line {rows.line_num}"
-                told = _Row.model_validate({column: text.strip() for column, text in row.items() if text and column})
-                if len({getattr(told, column) is None for column in _SPACING}) > 1:
-                    raise DataError(f"{where}: give all of {', '.join(_SPACING)}, or none of them.")
-                image = _plain(told.image)
-                if seen.setdefault(image, rows.line_num) != rows.line_num:
-                    raise DataError(f"{where}: {image} is in line {seen[image]} already.")
-                yield image, told.place(spacing)
-    except ValidationError as error:
-        wrong = error.errors()[0]
-        raise DataError(f"{where}, {wrong['loc'][0]}: {wrong['msg']}.") from error
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise DataError(f"The table {table}, which the card names, cannot be read: {error}.") from error
-
-
-def _plain(path: str) -> str:
-    """A path as it is compared: one name has several spellings in Unicode."""
-    return unicodedata.normalize("NFC", path)
+    for line, cells in read_table(table, _NEEDED, _SPACING):
+        where = f"{table}, line {line}"
+        try:
+            told = _Row.model_validate(cells)
+        except ValidationError as error:
+            wrong = error.errors()[0]
+            raise DataError(f"{where}, {wrong['loc'][0]}: {wrong['msg']}.") from error
+        if len({getattr(told, column) is None for column in _SPACING}) > 1:
+            raise DataError(f"{where}: give all of {', '.join(_SPACING)}, or none of them.")
+        image = plain(told.image)
+        if seen.setdefault(image, line) != line:
+            raise DataError(f"{where}: {image} is in line {seen[image]} already.")
+        yield image, told.place(spacing)
