@@ -12,7 +12,7 @@ from .found import FoundImage
 from .images import IMAGE_ENDINGS
 from .layouts import ANOMALOUS, NORMAL, SPLIT_NAMES
 from .passing import passed_over
-from .tables import LISTING, Row, plain, read_table, some
+from .tables import LISTING, Row, one_spelling, read_table, some
 
 _OPTIONAL = ("mask", "patient")
 _OBJECT = "object"  # VisA's column: one table lists twelve datasets
@@ -207,9 +207,9 @@ class ListedImages:
             yield _Wrong(("twice",), text)
 
     def _plain_path(self, text: str) -> str:
-        return plain(posixpath.normpath(text))
+        return one_spelling(posixpath.normpath(text))
 
     def _file(self, text: str) -> Path:
         """The file of a path in whichever spelling of Unicode it is there."""
         path = self.root / text
-        return path if path.exists() else self.root / plain(text)
+        return path if path.exists() else self.root / one_spelling(text)

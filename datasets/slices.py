@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from ..harness.api import Case, DataError, Split
 from .card import CardFile, Millimetres
 from .geometry import read_geometry
-from .tables import plain, read_table
+from .tables import one_spelling, read_table
 
 Spacing = tuple[float, float, float]
 SLICE_NAME = re.compile(r"^(?P<volume>.+)_(?P<position>\d+)$")
@@ -81,7 +81,7 @@ class SlicePlaces:
             path: Its file.
         """
         if self._table:
-            image = plain((path.relative_to(self._root) if path.is_relative_to(self._root) else path).as_posix())
+            image = one_spelling((path.relative_to(self._root) if path.is_relative_to(self._root) else path).as_posix())
             self._left.discard(image)
             return self._rows.get(image, SlicePlace())
         match = self._pattern and self._pattern.search(name)
@@ -146,7 +146,7 @@ def _read(table: Path, spacing: Spacing | None) -> Iterator[tuple[str, SlicePlac
             raise DataError(f"{where}, {wrong['loc'][0]}: {wrong['msg']}.") from error
         if len({getattr(told, column) is None for column in _SPACING}) > 1:
             raise DataError(f"{where}: give all of {', '.join(_SPACING)}, or none of them.")
-        image = plain(told.image)
+        image = one_spelling(told.image)
         if seen.setdefault(image, line) != line:
             raise DataError(f"{where}: {image} is in line {seen[image]} already.")
         yield image, told.place(spacing)

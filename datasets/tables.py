@@ -97,7 +97,7 @@ def some(values: Sequence[str]) -> str:
     return ", ".join(values[:_SHOWN]) + (f" and {more:,} more" if more > 0 else "")
 
 
-def plain(path: str) -> str:
+def one_spelling(path: str) -> str:
     """A path as it is compared: one name has several spellings in Unicode."""
     return unicodedata.normalize("NFC", path)
 
