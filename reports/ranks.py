@@ -14,6 +14,11 @@ from .spread import FEW, FEW_NOTE
 from .tables import caption, data_notes
 
 SHARED_RANKS = "Half a rank, such as 1.5: methods with the same DICE share the mean of their ranks."
+REGRET = (
+    "regret: DICE of oracle_dice, which chooses its threshold on the test set's own masks, minus the policy's. The "
+    "lower it is, the less the choice of the threshold costs."
+)
+RegretRows = tuple[pd.DataFrame, pd.DataFrame, float]
 _NAMED = 3  # methods, before they are counted
 _SIGNIFICANCE = 0.05  # of the tests in `comparisons`
 
@@ -52,6 +57,66 @@ def comparison_tables(
         parts += data_notes(extent)
         parts.append(Text())
     return Group(*parts)
+
+
+def regret_tables(
+    regrets: Mapping[str, RegretRows], policy: str, measured: Mapping[str, Extent] | None = None
+) -> RenderableType:
+    """Renders what choosing a threshold costs each method, and whether that differs between methods.
+
+    Args:
+        regrets: By dataset: each method's mean regret, every two methods, and the p-value of all together, as
+            `harness.analysis.ranks.RegretComparison` has them.
+        policy: The policy that all are of.
+        measured: How much of each dataset was measured, by `results.extent.extents`.
+    """
+    parts: list[RenderableType] = []
+    names = short_names(list(regrets))
+    for dataset, (means, pairs, p) in regrets.items():
+        short = names[dataset]
+        columns = [Column("method", "label"), Column("regret"), Column("95 % interval")]
+        table = FittedTable(
+            f"{short}: regret of {policy}", columns, caption(dataset, short, (measured or {}).get(dataset))
+        )
+        for method, row in means.iterrows():
+            few = row["patients"] < FEW_PATIENTS
+            table.add_row(str(method), f"{row['mean']:+.3f}", _span(row["ci_low"], row["ci_high"], "{:+.3f}", few=few))
+        parts += [table, _pair_table(pairs)]
+        parts += [Text(sentence) for sentence in regrets_in_words(pairs, p, policy)]
+        parts.append(Text())
+    parts.append(Text(REGRET, style="dim"))
+    return Group(*parts)
+
+
+def regrets_in_words(pairs: pd.DataFrame, p: float, policy: str) -> Iterator[str]:
+    """Says whether the regret differs between methods, and how small a difference could have been found.
+
+    Args:
+        pairs: Every two methods of a dataset.
+        p: The p-value of all methods together; NaN where it was not tested.
+        policy: The policy.
+    """
+    methods = len({*pairs["method_a"], *pairs["method_b"]})
+    count = pairs["patients"].iloc[0]
+    patients = f"{count} {'patient' if count == 1 else 'patients'}"
+    if pd.notna(p):
+        verdict = "differs" if p < _SIGNIFICANCE else "is not shown to differ"
+        yield (
+            f"The regret of {policy} {verdict} between the {methods} methods: p = {p:.2g} by Friedman's test on "
+            f"patient means, {patients}."
+        )
+    apart = pairs[~pairs["tied"]]
+    for row in apart.to_dict("records"):
+        less, more = ("method_a", "method_b") if row["difference"] < 0 else ("method_b", "method_a")
+        yield f"{row[less]} loses less than {row[more]}, by {abs(row['difference']):.3f} (p {row['p_holm']:.2g})."
+    if apart.empty:
+        yield "No two methods can be told apart by their regret."
+    yield f"{pairs['test'].iloc[0]}; {patients}. Tests of other policies are not corrected for."
+    if pairs["detectable"].notna().any():
+        yield (
+            f"With so many patients, the test finds a true difference of {pairs['detectable'].min():.3f} to "
+            f"{pairs['detectable'].max():.3f}, depending on the pair, in four of five cases, before the correction."
+        )
 
 
 def ranks_in_words(ranking: pd.DataFrame, pairs: pd.DataFrame) -> Iterator[str]:

@@ -13,11 +13,12 @@ from ...results.tables import (
     RANK_CONVENTION,
     RANKS,
     headline,
+    masks_by,
     may_be_ranked,
     table,
 )
 from ..scoring.intervals import mean_interval
-from .statistics import case_table, compare, rank_stability, seed_table
+from .statistics import any_difference, case_table, compare, rank_stability, seed_table
 
 
 class Comparison(NamedTuple):
@@ -25,6 +26,20 @@ class Comparison(NamedTuple):
 
     comparisons: pd.DataFrame
     ranks: pd.DataFrame
+
+
+class RegretComparison(NamedTuple):
+    """Whether what choosing a threshold costs differs between the methods of a dataset.
+
+    Attributes:
+        means: Index method, the lowest regret first; columns `mean`, `ci_low`, `ci_high`, `cases` and `patients`.
+        pairs: By `statistics.compare`, of regrets: below 0, the first of a pair loses less.
+        p: That of Friedman's test of all methods; NaN with two methods or with two patients or fewer.
+    """
+
+    means: pd.DataFrame
+    pairs: pd.DataFrame
+    p: float
 
 
 def compare_methods(cases: pd.DataFrame) -> Comparison:
@@ -50,7 +65,7 @@ def compare_methods(cases: pd.DataFrame) -> Comparison:
                 continue
             seeds = seed_table(chosen, methods)
             pairs = compare(methods, seeds, METRICS["dice"].range)
-            means = _means(chosen, methods)
+            means = _means(chosen, methods, "dice")
             ranking = rank_stability(methods, pairs, seeds).join(means, on="method").sort_values("rank")
             names = {"dataset": dataset, "policy": policy}
             comparisons.append(pairs.assign(**names, convention=COMPARISON_CONVENTION)[list(COMPARISONS)])
@@ -58,14 +73,39 @@ def compare_methods(cases: pd.DataFrame) -> Comparison:
     return Comparison(pd.concat(comparisons, ignore_index=True), pd.concat(ranks, ignore_index=True))
 
 
-def _means(cases: pd.DataFrame, methods: pd.DataFrame) -> pd.DataFrame:
+def compare_regrets(cases: pd.DataFrame, policy: str) -> dict[str, RegretComparison]:
+    """Compares the regrets of methods under one policy: the DICE of `oracle_dice` less the policy's, image by image.
+
+    Args:
+        cases: The table `cases` of a run.
+        policy: A legal policy, or `HEADLINE`.
+
+    Returns:
+        By dataset, where two methods or more have masks by the policy and by `oracle_dice`.
+    """
+    keys = ["dataset", "method", "seed", "case"]
+    best = cases.loc[cases["policy"] == "oracle_dice", [*keys, "dice"]].rename(columns={"dice": "best"})
+    chosen = may_be_ranked(masks_by(cases, policy)).merge(best, on=keys)
+    chosen["regret"] = chosen["best"] - chosen["dice"]
+    found = {}
+    for dataset, rows in chosen.groupby("dataset", sort=False):
+        methods = case_table(rows, "regret")
+        if methods.shape[1] < 2:
+            continue
+        pairs = compare(methods, seed_table(rows, methods, "regret"), METRICS["regret"].range)
+        means = _means(rows, methods, "regret").sort_values("mean", kind="stable")
+        found[str(dataset)] = RegretComparison(means, pairs, any_difference(methods))
+    return found
+
+
+def _means(cases: pd.DataFrame, methods: pd.DataFrame, metric: str) -> pd.DataFrame:
     """Each method's mean over the cases that all methods have, with its interval, by the rule for several seeds."""
     complete = methods.dropna().index
-    kept = cases[cases["case"].isin(complete.get_level_values("case"))].dropna(subset=["dice"])
+    kept = cases[cases["case"].isin(complete.get_level_values("case"))].dropna(subset=[metric])
     rows = []
     for (method, _), own in kept.groupby(["method", "seed"], sort=False):
-        low, high, patients = mean_interval(own["dice"].to_numpy(), own["patient"].tolist(), METRICS["dice"].range)
-        rows.append((method, "dice", own["dice"].mean(), low, high, patients))
+        low, high, patients = mean_interval(own[metric].to_numpy(), own["patient"].tolist(), METRICS[metric].range)
+        rows.append((method, metric, own[metric].mean(), low, high, patients))
     scores = pd.DataFrame(rows, columns=["method", "metric", "value", "ci_low", "ci_high", "patients"])
     found = {method: over_seeds(own) for method, own in scores.groupby("method", sort=False)}
     means = pd.DataFrame.from_dict(found, orient="index", columns=list(OverSeeds._fields)).reindex(methods.columns)

@@ -172,6 +172,26 @@ def compare(
     return frame.assign(**numbers, tied=tied, test=test)
 
 
+def any_difference(table: pd.DataFrame) -> float:
+    """Tests whether any methods differ: Friedman's test (JASA 1937) on patient means, each patient a block.
+
+    Args:
+        table: By `case_table`. Cases that not every method has are left out.
+
+    Returns:
+        The p-value of the chi-square approximation, corrected for ties; NaN with fewer than three methods or patients.
+    """
+    from scipy import stats
+
+    sums, sizes = _of_patients(table.dropna())
+    if min(sums.shape) < 3:
+        return float("nan")
+    means = np.round(sums / sizes[:, None], _DIGITS)
+    if (means == means[:, :1]).all():  # SciPy divides by zero
+        return 1.0
+    return float(stats.friedmanchisquare(*means.T).pvalue)
+
+
 def rank_stability(
     table: pd.DataFrame,
     pairs: pd.DataFrame,

@@ -12,6 +12,7 @@ Examples:
   bench stats latest
   bench stats latest --policy valid_dice --pairs
   bench stats latest --methods mias_sam,patchcore
+  bench stats latest --policy valid_dice --regret
 """,
 )
 @RUN
@@ -26,17 +27,20 @@ Examples:
     "--methods", metavar="NAMES", help="Only these methods, separated by commas; tests are corrected for their pairs."
 )
 @click.option("--pairs", is_flag=True, help="Show every two methods: difference, interval, p, effect.")
-def command(run: str, results: UPath, policy: str | None, methods: str | None, pairs: bool) -> None:
+@click.option(
+    "--regret", is_flag=True, help="Show instead what choosing a threshold costs each method, and whether that differs."
+)
+def command(run: str, results: UPath, policy: str | None, methods: str | None, pairs: bool, regret: bool) -> None:
     """Say which methods of RUN lead and which are tied.
 
     Methods are compared on the same images, by patients. RUN is a run's folder, its name, the beginning of its name, or
     `latest`. The numbers of all methods are in the run's ranks.csv and comparisons.csv.
     """
-    from ...reports.ranks import comparison_tables
+    from ...reports.ranks import comparison_tables, regret_tables
     from ...results.extent import extents
     from ...results.store import find_run
     from ...results.tables import HEADLINE
-    from ..analysis.ranks import compare_methods
+    from ..analysis.ranks import compare_methods, compare_regrets
     from ..api import UsageError
     from ..specs import split_list, suggest
     from .console import console, print_unfinished
@@ -50,7 +54,8 @@ def command(run: str, results: UPath, policy: str | None, methods: str | None, p
             raise UsageError(
                 f"The run {store.name} has no {unknown[0]!r}. {suggest(unknown[0], cases['method'].unique())}"
             )
-        comparisons, ranks = compare_methods(cases[cases["method"].isin(chosen)])
+        cases = cases[cases["method"].isin(chosen)]
+        comparisons, ranks = compare_methods(cases)
     policies = {HEADLINE, *cases.loc[~cases["oracle"], "policy"]}
     if wanted not in policies:
         raise UsageError(f"The run {store.name} has no masks by {wanted!r} to compare. {suggest(wanted, policies)}")
@@ -63,6 +68,15 @@ def command(run: str, results: UPath, policy: str | None, methods: str | None, p
     if wanted not in set(ranks["policy"]):
         raise UsageError(f"No two methods have masks by {wanted!r}. {suggest(wanted, ranks['policy'].unique())}")
     measured = extents([store.read()], cases, store.scores())
-    console.print(comparison_tables(ranks, comparisons, wanted, pairs=pairs, measured=measured))
+    if regret:
+        regrets = compare_regrets(cases, wanted)
+        if not regrets:
+            raise UsageError(
+                f"The run {store.name} has no regret of two methods: it needs the masks of oracle_dice, which "
+                f"bench score {store.folder} --thresholds all adds."
+            )
+        console.print(regret_tables(regrets, wanted, measured))
+    else:
+        console.print(comparison_tables(ranks, comparisons, wanted, pairs=pairs, measured=measured))
     print_unfinished([store])
     console.print(f"Run {store.name}: ranks.csv and comparisons.csv in {store.folder.resolve()}", soft_wrap=True)

@@ -4,8 +4,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+from scipy import stats
 
-from miasbench.harness.analysis.ranks import compare_methods
+from miasbench.harness.analysis.ranks import compare_methods, compare_regrets
 from miasbench.harness.analysis.statistics import case_table, compare
 from miasbench.harness.scoring.intervals import mean_interval
 from miasbench.results.seeds import over_seeds
@@ -68,6 +69,49 @@ def test_numbers_are_those_of_statistics() -> None:
     )
     assert row["mean"] == pytest.approx(methods["good"].mean())
     assert (row["cases"], row["patients"]) == (PATIENTS * SLICES, PATIENTS)
+
+
+def with_regret(**costs: float) -> pd.DataFrame:
+    """Methods whose masks by `valid_dice` are worse than the oracle's by so much, and a little noise."""
+    rng = np.random.default_rng(1)
+    parts = []
+    for method, cost in costs.items():
+        best = 0.4 + 0.4 * rng.random(PATIENTS * SLICES)
+        parts.append(cases_of(method, best, "oracle_dice", oracle=True, looks_at="oracle"))
+        parts.append(cases_of(method, best - cost - 0.02 * rng.random(len(best)), "valid_dice"))
+    return pd.concat(parts, ignore_index=True)
+
+
+def test_regrets_are_compared_on_the_same_patients() -> None:
+    cases = with_regret(costly=0.2, cheap=0.0, alike=0.0)
+    means, pairs, p = compare_regrets(cases, "valid_dice")["d"]
+    of_case = cases.pivot_table(index=["method", "patient", "case"], columns="policy", values="dice")
+    regret = of_case["oracle_dice"] - of_case["valid_dice"]
+    assert means["mean"].to_dict() == pytest.approx(regret.groupby("method").mean().to_dict())
+    assert means.index[-1] == "costly"
+    of_patient = regret.reset_index(name="regret").pivot_table(index="patient", columns="method", values="regret")
+    assert p == pytest.approx(stats.friedmanchisquare(*of_patient.to_numpy().T).pvalue)
+    tied = {frozenset((row.method_a, row.method_b)): row.tied for row in pairs.itertuples()}
+    assert tied[frozenset(("cheap", "alike"))]
+    assert not tied[frozenset(("cheap", "costly"))]
+
+
+def test_regrets_of_two_methods_have_one_test_and_of_one_none() -> None:
+    regrets = compare_regrets(with_regret(costly=0.2, cheap=0.0), HEADLINE)["d"]
+    assert np.isnan(regrets.p)
+    assert len(regrets.pairs) == 1
+    assert compare_regrets(with_regret(alone=0.1), "valid_dice") == {}
+    assert compare_regrets(cases_of("a", np.ones(3), "valid_dice"), "valid_dice") == {}
+
+
+def test_equal_regrets_differ_by_no_test() -> None:
+    best = np.linspace(0.2, 0.8, PATIENTS * SLICES)
+    parts = [
+        cases_of(method, values, policy, oracle=policy == "oracle_dice")
+        for method in "abc"
+        for policy, values in (("oracle_dice", best), ("otsu", best / 2))
+    ]
+    assert compare_regrets(pd.concat(parts, ignore_index=True), "otsu")["d"].p == 1
 
 
 def test_datasets_are_compared_each_by_itself() -> None:

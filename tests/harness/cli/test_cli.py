@@ -569,6 +569,14 @@ class TestReading:
         assert "DICE of otsu, ranked" in out
         assert "every two methods" in out
 
+    def test_stats_say_what_choosing_a_threshold_costs(self, bench: Bench, have_run: HaveRun) -> None:
+        have_run(methods="intensity[sigma=1],intensity[sigma=4]")
+        code, out, err = bench("stats", "latest", "--policy", "otsu", "--regret")
+        assert (code, err) == (0, "")
+        assert "regret of otsu" in out
+        assert "No two methods can be told apart by their regret" in out
+        assert "Tests of other policies are not corrected for" in " ".join(out.split())
+
     def test_stats_of_some_methods_are_corrected_for_their_pairs(self, bench: Bench) -> None:
         methods, dataset = "intensity[sigma=1],intensity[sigma=2],intensity[sigma=4]", TINY.replace("test=6", "test=12")
         bench("run", "--methods", methods, "--dataset", dataset, "--size", 64)
