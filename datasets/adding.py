@@ -12,8 +12,8 @@ from ..harness.paths import expanded
 from .bmad import NAMES, belongs_to
 from .card import CardFile
 from .dicom_pairs import has_series, pair_series
-from .folder import card_of, has_card, open_folder
-from .splitting import SplitRule
+from .folder import card_of, open_base, open_card, open_folder
+from .splitting import SHARES, TEST_ONLY, SplitRule
 from .volume_files import VolumePairs, explain_volumes, find_volume, has_volumes, pair_volumes
 from .volume_layouts import patient_folders
 from .volume_patterns import match_volumes
@@ -75,6 +75,7 @@ def add_dataset(
     volumes: VolumePairs | None = None,
     slicing: Slicing | None = None,
     rule: SplitRule | None = None,
+    train_from: Path | None = None,
 ) -> Path:
     """Makes a folder, an archive or NIfTI volumes a dataset by this name.
 
@@ -90,6 +91,8 @@ def add_dataset(
         volumes: The volumes in it.
         slicing: How volumes become slices.
         rule: How their patients are dealt out to the splits.
+        train_from: A folder or card of another dataset, of which train and validation splits are taken. All volumes, or
+            the folder's test split, are then the test split.
 
     Returns:
         The new card, or the new folder or link of a benchmark of BMAD's.
@@ -111,24 +114,29 @@ def add_dataset(
             f"{path} is neither a folder nor an archive that can be unpacked ({', '.join(ARCHIVE_ENDINGS)}). Unpack "
             f"others yourself, and add the folder. A card (.yaml) needs no name: --dataset {path}."
         )
-    if volumes is not None and name in NAMES:
-        raise UsageError(
-            f"{name} is the name of a benchmark of BMAD, and volumes make another dataset. Choose another."
-        )
+    if (volumes or train_from) and name in NAMES:
+        made_of = "volumes make" if volumes else "--train-from makes"
+        raise UsageError(f"{name} is the name of a benchmark of BMAD, and {made_of} another dataset. Choose another.")
+    if train_from and path.is_file():
+        raise UsageError(f"--train-from goes with volumes or a folder. Unpack {path} first.")
+    if volumes and rule and (rule.shares == TEST_ONLY) != (train_from is not None):
+        raise UsageError("The shares 0 0 1 leave nothing to train on: --train-from DATASET says what is trained on.")
     data_root.mkdir(parents=True, exist_ok=True)
     origin = str(path.resolve())
-    written = CardFile(name=name, origin=origin, root=origin)
+    base = None if train_from is None else _place(train_from, data_root)
     if volumes is not None:
-        rule = rule or SplitRule(volumes.patient)
+        rule = rule or SplitRule(volumes.patient, shares=TEST_ONLY if base else SHARES)
+        written = CardFile(name=name, origin=origin, root=name, train_from=base, patient=re.compile(rule.patient))
+        open_base(written, card)
         made = slice_volumes(volumes, folder, slicing, progress, rule)
-        written = written.model_copy(update={"root": name, "patient": re.compile(rule.patient), "volumes": made})
+        written = written.model_copy(update={"volumes": made})
     elif path.is_file():
         _unpack(name, path, folder, progress)
-        written = _own_card(folder, name, origin, data_root)
+        written = _own_card(folder, name, origin, data_root, base)
     else:
+        written = _own_card(path, name, origin, data_root, base)
         with suppress(BrokenDatasetError):  # what else is wrong with it, the user may mend later
-            open_folder(path)
-        written = _own_card(path, name, origin, data_root)
+            open_card(written, card)
         if name in NAMES:
             folder.symlink_to(path.resolve(), target_is_directory=True)
     if name in NAMES:
@@ -142,12 +150,19 @@ def add_dataset(
     return card
 
 
-def _own_card(path: Path, name: str, origin: str, data_root: Path) -> CardFile:
+def _own_card(path: Path, name: str, origin: str, data_root: Path, base: str | None) -> CardFile:
     """The card that a folder holds, or one that says nothing, by another name and for another place."""
-    card, root = card_of(path)
-    inside = root.resolve().is_relative_to(data_root.resolve())
-    place = os.path.relpath(root, data_root) if inside else str(root.resolve())
-    return card.model_copy(update={"name": name, "root": place} | ({} if has_card(path) else {"origin": origin}))
+    card, file = card_of(path)
+    inherited = card.base(file)
+    told = {"name": name, "root": _place(card.folder(file), data_root)}
+    told |= {} if file.exists() else {"origin": origin}
+    return card.model_copy(update=told | {"train_from": base or (inherited and _place(inherited, data_root))})
+
+
+def _place(path: Path, data_root: Path) -> str:
+    """A path as a card in the data root tells it: relative to that folder, or, where it is elsewhere, absolute."""
+    inside = path.resolve().is_relative_to(data_root.resolve())
+    return os.path.relpath(path, data_root) if inside else str(path.resolve())
 
 
 def _unpack(name: str, archive: Path, folder: Path, progress: Progress) -> None:

@@ -15,7 +15,7 @@ from ..harness.files import write_whole
 from ..harness.paths import expanded
 from ..harness.yaml_files import read_yaml
 from .images import IMAGE_ENDINGS
-from .splitting import SplitRule
+from .splitting import TEST_ONLY, SplitRule
 
 Millimetres = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Value = Annotated[float, Field(allow_inf_nan=False)]
@@ -65,13 +65,13 @@ def places_of(place: Place | None) -> tuple[str, ...]:
 class Splits(_Keys):
     """The folders of every split; a dataset may have no validation cases."""
 
-    train: SplitFolders
+    train: SplitFolders = SplitFolders()
     valid: SplitFolders = SplitFolders()
     test: SplitFolders
 
     @model_validator(mode="after")
     def _can_be_run(self) -> Self:
-        if self.train.normal is None or self.train.anomalous is not None:
+        if self.train.anomalous is not None:
             raise ValueError("train must have normal and nothing else, because methods learn from normal images only")
         if self.test.anomalous is None:
             raise ValueError("test must have anomalous")
@@ -168,7 +168,12 @@ class SlicedVolumes(_Keys):
         if self.passed_over:
             files = ", ".join(f"{number} {ending}" for ending, number in self.passed_over.items())
             yield f"Files beside the volumes are passed over: {files}."
-        if not self.patients.valid:
+        if self.shares == TEST_ONLY and self.window is None:
+            yield (
+                "Black and white are percentiles of each volume, and training images are read as their own dataset "
+                "says. Scores suffer where brightness then differs: bench data add --window LOW HIGH makes it alike."
+            )
+        if self.patients.train and not self.patients.valid:
             few = self.patients.train + self.patients.test
             needed = SplitRule(shares=self.shares).patients_needed("valid", few)
             more = f": with these shares it takes {needed}; bench data add --shares sets others" if needed else ""
@@ -184,6 +189,8 @@ class CardFile(_Keys):
         splits: Folders of every split; by default a layout of BMAD's, or MVTec's, is recognised.
         mask_suffix: What the name of a mask has behind that of its image, before the ending, such as `_mask`. Files of
             such names are masks wherever they are, so that images and masks may be in one folder.
+        train_from: The folder or card, relative to the card's own folder, of another dataset, of which the train and
+            validation splits are taken. All that this card describes is then the test split.
         table: In place of `splits`, a table that lists the images; see `datasets.listing`.
         patient: A regular expression with one group, searched in the file name without its ending; by default the
             patient is BIDS's `sub-…` in that name, or the name up to its last underscore. Of slices of volumes it is
@@ -215,6 +222,7 @@ class CardFile(_Keys):
     root: str = "."
     splits: Splits | None = None
     mask_suffix: Annotated[str, Field(min_length=1)] | None = None
+    train_from: str | None = None
     table: ImageTable | None = None
     patient: re.Pattern[str] | None = None
     lesion: tuple[Annotated[int, Field(ge=0, le=65_535)], ...] | Literal["any"] | None = None
@@ -267,6 +275,14 @@ class CardFile(_Keys):
         return self
 
     @model_validator(mode="after")
+    def _trains_on_something(self) -> Self:
+        if self.splits and self.train_from is None and self.splits.train.normal is None:
+            raise ValueError("splits: train must have normal, because methods learn from normal images")
+        if self.splits and self.train_from is not None and (self.splits.train.places() or self.splits.valid.places()):
+            raise ValueError("train_from takes train and valid of another dataset: leave them out of splits")
+        return self
+
+    @model_validator(mode="after")
     def _tells_volumes_once(self) -> Self:
         told = [key for key in ("volume", "slices", "volumes") if getattr(self, key) is not None]
         if len(told) > 1:
@@ -312,6 +328,10 @@ class CardFile(_Keys):
     def folder(self, card: Path) -> Path:
         """Where the images are, given where the card is."""
         return card.parent / expanded(self.root)
+
+    def base(self, card: Path) -> Path | None:
+        """The dataset of which train and validation splits are taken, given where the card is."""
+        return None if self.train_from is None else card.parent / expanded(self.train_from)
 
     def card(self) -> Card:
         """The part of the card that the results keep."""

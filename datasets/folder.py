@@ -36,6 +36,7 @@ class FolderDataset(Dataset):
         card: The facts about the dataset, and where in `root` its files are.
         root: The folder that holds the splits or the table.
         carded: Whether somebody wrote the card: then it is where to say what the files do not.
+        base: The dataset of which train and validation splits are taken; then only the test split is looked for.
 
     Raises:
         DataError: No layout is recognised, a split is empty, or images and masks do not pair.
@@ -43,29 +44,34 @@ class FolderDataset(Dataset):
 
     of_files = True
 
-    def __init__(self, card: CardFile, root: Path, *, carded: bool = True) -> None:
+    def __init__(self, card: CardFile, root: Path, *, carded: bool = True, base: "FolderDataset | None" = None) -> None:
         self.name = card.name
         self.card = card.card()
         self._card_file = card
+        self._base = base
         self._fingerprint: str | None = None
         self._root = root.resolve()
         if not self._root.is_dir():
             raise DataError(f"The dataset {self.name} should be in {self._root}, but there is no such folder.")
-        self._found = (ListedImages if card.table else ScannedFolders)(card, self._root, SPLITS)
+        self._found = (ListedImages if card.table else ScannedFolders)(card, self._root, ("test",) if base else SPLITS)
         self._root = self._found.root
         self._places = SlicePlaces(card, self._root)
         problems = list(self._found.problems)
-        cases = [self._case(each, problems) for each in self._found.images]
-        self._cases: dict[Split, list[Case]] = {
-            split: [case for case in cases if case.split == split] for split in SPLITS
-        }
-        problems += self._places.problems(cases)
-        self._reading = Reading(card, cases, self._found.spare, None if carded else self._root)
+        self._own = [self._case(each, problems) for each in self._found.images]
+        problems += self._places.problems(self._own)
+        self._reading = Reading(card, self._own, self._found.spare, None if carded else self._root)
         self._raise(problems)
+
+    @property
+    def root(self) -> Path:
+        """The folder of its files."""
+        return self._root
 
     @property
     def fingerprint(self) -> str:
         """A SHA-256 over the split, label, id, patient and files of every case, but not over where the files are.
+
+        Where train and validation splits are another dataset's, all of that one is in it too.
 
         Computing it proves every file whole, so that a damaged one is found before a run.
 
@@ -75,7 +81,9 @@ class FolderDataset(Dataset):
         if self._fingerprint is None:
             digest = hashlib.sha256()
             problems: list[str] = []
-            for case in (case for split in SPLITS for case in self._cases[split]):
+            if self._base:
+                digest.update(self._base.fingerprint.encode())
+            for case in self._own:
                 try:
                     image, size = inspect(Path(case.image))
                     mask, mask_size = inspect(Path(case.mask)) if case.mask else ("", size)
@@ -96,16 +104,20 @@ class FolderDataset(Dataset):
 
     def cases(self, split: Split) -> Sequence[Case]:
         """Normal cases, then anomalous ones, each sorted by name."""
-        return self._cases[split]
+        if self._base and split != "test":
+            return self._base.cases(split)
+        return [case for case in self._own if case.split == split]
 
     def load(self, case: Case) -> Sample:
+        if self._base and case.split != "test":
+            return self._base.load(case)
         image = self._reading.image(Path(case.image))
         mask = self._reading.mask(Path(case.mask)) if case.mask else np.zeros(image.shape, dtype=bool)
         _check_sizes(case, image.shape, mask.shape)
         return Sample(image, mask)
 
     def grid(self, volume: str) -> VolumeGrid | None:
-        return self._places.geometry.get(volume)
+        return self._places.geometry.get(volume) or (self._base.grid(volume) if self._base else None)
 
     def notes(self) -> tuple[str, ...]:
         """How images and masks are read, which files are passed over, and what names may say of patients.
@@ -115,11 +127,20 @@ class FolderDataset(Dataset):
         """
         self._raise([*self._reading.problems, *self._contradictions()])
         volumes = self._card_file.volumes.notes() if self._card_file.volumes else ()
-        cases = [case for split in SPLITS for case in self._cases[split]]
         told = self._card_file.patient is not None or any(each.patient for each in self._found.images)
-        patients = () if told else patients_in_names(cases)
-        places = self._places.notes(cases)
-        return (*volumes, *self._reading.notes(), *self._passed_over(), *self._numbers(), *patients, *places)
+        patients = () if told else patients_in_names(self._own)
+        places = self._places.notes(self._own)
+        notes = (*volumes, *self._reading.notes(), *self._passed_over(), *self._numbers(), *patients, *places)
+        return (*self._notes_of_base(), *notes)
+
+    def _notes_of_base(self) -> Iterator[str]:
+        if self._base:
+            card = self._base.card
+            yield (
+                f"The train and validation splits are those of {card.name} ({self._base.root}; origin {card.origin}, "
+                f"licence {card.licence}). Its test split is not used."
+            )
+            yield from (f"{card.name}: {note}" for note in self._base.notes())
 
     def _contradictions(self) -> Iterator[str]:
         """What a table says of an image, and the mask that it names there says otherwise."""
@@ -131,8 +152,7 @@ class FolderDataset(Dataset):
             )
 
     def _passed_over(self) -> Iterator[str]:
-        cases = [case for split in SPLITS for case in self._cases[split]]
-        used = {case.image for case in cases} | {case.mask for case in cases if case.mask}
+        used = {case.image for case in self._own} | {case.mask for case in self._own if case.mask}
         return self._found.passed_over(used | {str(path) for path in self._found.spare})
 
     def _numbers(self) -> Iterator[str]:
@@ -184,12 +204,24 @@ def open_folder(path: Path) -> FolderDataset:
     Raises:
         DataError: There is nothing there, or it is not understood.
     """
-    card, root = card_of(path)
-    return FolderDataset(card, root, carded=not path.is_dir() or has_card(path))
+    return open_card(*card_of(path))
+
+
+def open_card(card: CardFile, file: Path) -> FolderDataset:
+    """Opens a dataset of which the card is known already.
+
+    Args:
+        card: The card.
+        file: Where it is, or would be: its paths are relative to that folder.
+
+    Raises:
+        DataError: The dataset, or the one from which it takes splits, is not there or not understood.
+    """
+    return FolderDataset(card, card.folder(file), carded=file.exists(), base=open_base(card, file))
 
 
 def card_of(path: Path) -> tuple[CardFile, Path]:
-    """The card of a dataset, and where its images are; a folder without a card has one that says nothing.
+    """The card of a dataset, and its file; a folder without one has a card that says nothing, and is not there.
 
     Args:
         path: A folder, or a card.
@@ -201,16 +233,38 @@ def card_of(path: Path) -> tuple[CardFile, Path]:
         raise DataError(f"There is no dataset at {path.absolute()}. Give a folder of images or a card (.yaml).")
     file = _card_in(path) if path.is_dir() else path
     if file is None:
-        return CardFile(name=path_text(path.resolve().name), origin="a local folder"), path
+        return CardFile(name=path_text(path.resolve().name), origin="a local folder"), path / CARD
     if file.suffix.lower() not in (".yaml", ".yml"):
         raise DataError(f"{path} is neither a folder nor a card (.yaml). bench data add registers an archive.")
-    card = CardFile.read(file)
-    return card, card.folder(file)
+    return CardFile.read(file), file
 
 
-def has_card(folder: Path) -> bool:
-    """Whether a folder holds a card."""
-    return _card_in(folder) is not None
+def open_base(card: CardFile, file: Path) -> FolderDataset | None:
+    """Opens the dataset of which a card takes train and validation splits; `None` where it has its own.
+
+    Args:
+        card: The card.
+        file: Where it is, or would be.
+
+    Raises:
+        DataError: The other dataset is not there, not understood, or cannot give them.
+    """
+    path = card.base(file)
+    if path is None:
+        return None
+    takes = f"{card.name} takes its train and validation splits from {path}"
+    if not path.exists():
+        raise DataError(f"{takes}, and there is nothing. Mend train_from on its card, which is relative to the card.")
+    other, place = card_of(path)
+    if other.train_from is not None:
+        raise DataError(f"{takes}, which takes its own from {other.train_from}. Name that dataset in train_from.")
+    base = open_card(other, place)
+    if other.annotation != card.annotation:
+        raise DataError(
+            f"{takes}, whose annotation is {other.annotation}, and that of {card.name} is {card.annotation}. Both must "
+            "have the same."
+        )
+    return base
 
 
 def _card_in(folder: Path) -> Path | None:

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from ..harness.api import DataError, Split
+from ..harness.api import SPLITS, DataError, Split
 from .card import SplitFolders, Splits
 from .hints import dataset_near, entries, holding, holds_splits, subfolder, wrapped
 from .images import IMAGE_ENDINGS
@@ -47,8 +47,12 @@ class Layout(NamedTuple):
     mask_suffix: str = ""
 
 
-def recognise(root: Path) -> Layout:
+def recognise(root: Path, splits: Sequence[Split] = SPLITS) -> Layout:
     """Finds the folder that holds the splits: the root, or one that archives wrap around it and nothing else.
+
+    Args:
+        root: The folder.
+        splits: The splits that are looked for; the validation split may be missing.
 
     Raises:
         DataError: There are no splits.
@@ -57,7 +61,7 @@ def recognise(root: Path) -> Layout:
     # BMAD's own archive has chains such as Liver/Train/hist_DIY: the folder with the most splits is taken.
     counts = [sum(subfolder(folder, names) is not None for names in SPLIT_NAMES.values()) for folder in chain]
     folder = chain[counts.index(max(counts))]
-    needed = [SPLIT_NAMES["train"], SPLIT_NAMES["test"]]
+    needed = [SPLIT_NAMES[split] for split in splits if split != "valid"]
     if not holds_splits(folder, needed) and (near := dataset_near(root, needed)):
         raise DataError(near)
     if max(counts) == 0:
@@ -68,8 +72,8 @@ def recognise(root: Path) -> Layout:
             f"{f' {more}' if more else ''}"
         )
     train, valid, test = (_split_folders(folder, names) for names in SPLIT_NAMES.values())
-    splits = Splits(train=SplitFolders(normal=train.normal), valid=valid, test=test)
-    return _mvtec(folder, splits) or Layout(folder, splits, "BMAD")
+    found = Splits(train=SplitFolders(normal=train.normal), valid=valid, test=test)
+    return _mvtec(folder, found) or Layout(folder, found, "BMAD")
 
 
 def _split_folders(root: Path, names: Sequence[str]) -> SplitFolders:

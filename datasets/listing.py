@@ -77,7 +77,8 @@ class ListedImages:
     def passed_over(self, used: Set[str]) -> Iterator[str]:
         """Says which rows and files are not used, although they may be images."""
         if self._left_out:
-            yield f"{self._left_out:,} rows of {self._table} are of splits that another dataset gives."
+            rows = "1 row is of a split" if self._left_out == 1 else f"{self._left_out:,} rows are of splits"
+            yield f"{rows} that another dataset gives, and passed over: {self._table}."
         if self.spare:
             images = "1 normal image has" if len(self.spare) == 1 else f"{len(self.spare):,} normal images have"
             yield (

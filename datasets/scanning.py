@@ -39,7 +39,7 @@ class ScannedFolders:
 
     def __init__(self, card: CardFile, root: Path, splits: Sequence[Split]) -> None:
         self._card = card
-        self.layout = Layout(root, card.splits, "card") if card.splits else recognise(root)
+        self.layout = Layout(root, card.splits, "card") if card.splits else recognise(root, splits)
         self.root = self.layout.root
         self._suffix = card.mask_suffix or self.layout.mask_suffix
         self.images: list[FoundImage] = []

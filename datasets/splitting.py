@@ -13,6 +13,12 @@ PATIENT = r"^(sub-[^_]+|BraTS-[A-Za-z]+-\d+(?=-\d+(?:_|$))|.+)"
 """A patient is what BIDS names one, `sub-<label>`, or what BraTS does since 2023, `BraTS-GLI-00001` before the visit's
 number; elsewhere each volume is of a patient of its own."""
 
+SHARES = (0.6, 0.1, 0.3)
+"""The shares of train, valid and test, unless the user has others."""
+
+TEST_ONLY = (0.0, 0.0, 1.0)
+"""The shares that put all patients into the test split."""
+
 
 @dataclass(frozen=True)
 class SplitRule:
@@ -21,7 +27,8 @@ class SplitRule:
     Attributes:
         patient: A regular expression with one group, searched in a volume's name without its ending.
         seed: The seed of the draw.
-        shares: The shares of the patients for train, valid and test; they sum to 1.
+        shares: The shares of the patients for train, valid and test; they sum to 1. Some train, or all
+            of them are for the test (`TEST_ONLY`).
 
     Raises:
         UsageError: The pattern has not one group, or the shares leave no patient to train or to test.
@@ -29,7 +36,7 @@ class SplitRule:
 
     patient: str = PATIENT
     seed: int = 0
-    shares: tuple[float, float, float] = (0.6, 0.1, 0.3)
+    shares: tuple[float, float, float] = SHARES
 
     def __post_init__(self) -> None:
         try:
@@ -42,7 +49,8 @@ class SplitRule:
                 r"as in '^(p\d+)_'. A group (?:…) does not count."
             )
         train, valid, test = self.shares
-        if not (train > 0 and valid >= 0 and test > 0 and math.isclose(train + valid + test, 1, abs_tol=1e-6)):
+        some = train > 0 and valid >= 0 and test > 0 and math.isclose(train + valid + test, 1, abs_tol=1e-6)
+        if not some and self.shares != TEST_ONLY:
             raise UsageError(
                 f"The shares {train:g} {valid:g} {test:g} should sum to 1, and those of train and test be above 0."
             )
@@ -69,7 +77,7 @@ class SplitRule:
         drawn = iter(random.Random(self.seed).sample(names, len(names)))
         dealt: dict[str, Split] = {next(drawn): split for split in SPLITS for _ in range(sizes[split])}
         for split in ("train", "test"):
-            if not sizes[split]:
+            if not sizes[split] and self.shares != TEST_ONLY:
                 raise DataError(
                     f"Of {len(names)} patients none is left for the {split} split: with these shares it takes "
                     f"{self.patients_needed(split, len(names))}."

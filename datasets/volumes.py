@@ -15,7 +15,7 @@ from ..harness.files import write_folder
 from .card import SlicedVolumes, SplitCounts
 from .geometry import VolumeGeometry, write_geometry
 from .nifti import Volume
-from .splitting import SplitRule
+from .splitting import TEST_ONLY, SplitRule
 from .volume_files import VolumePairs
 
 _AXES = ("sagittal", "coronal", "axial")
@@ -114,7 +114,7 @@ def slice_volumes(
                 "seed deals them out otherwise",
             ),
         ):
-            if not (inside / needed).is_dir():
+            if not (inside / needed).is_dir() and getattr(of_splits, needed.split("/")[0]):
                 raise DataError(
                     f"{len(pairs)} volumes in {volumes.images}, dealt out by patient, leave {why}. {labels}"
                 )
@@ -148,11 +148,15 @@ def slice_volumes(
 def describe_volumes(made: SlicedVolumes, dataset: Dataset) -> Iterator[str]:
     """The lines that tell a user what to check in a dataset made of volumes."""
     groups, volumes = ({split: getattr(counts, split) for split in SPLITS} for counts in (made.patients, made.volumes))
-    patients = sorted({case.patient for split in SPLITS for case in dataset.cases(split)})
+    patients = sorted({case.patient for split in SPLITS if volumes[split] for case in dataset.cases(split)})
     yield (
         f"{sum(volumes.values())} volumes of {sum(groups.values())} patients ({_some(patients)}): "
-        f"{groups['train']} patients train, {groups['valid']} validate, {groups['test']} test; "
-        f"seed {made.seed}, shares {' '.join(f'{share:g}' for share in made.shares)}."
+        + (
+            "all of them are for the test."
+            if made.shares == TEST_ONLY
+            else f"{groups['train']} patients train, {groups['valid']} validate, {groups['test']} test; "
+            f"seed {made.seed}, shares {' '.join(f'{share:g}' for share in made.shares)}."
+        )
     )
     yield f"Volumes: {made.images}. Masks: {made.masks}."
     sizes = dict.fromkeys(

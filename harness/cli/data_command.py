@@ -73,6 +73,7 @@ Examples:
   bench data add livers ./patients --masks ./labels --window -160 240
   bench data add strokes ./scans --images '*/*_dwi.nii.gz' --masks '*/*_lesion.nii.gz'
   bench data add strokes ./images --masks ./masks --patient '^(p[0-9]+)_' --seed 1 --shares 0.5 0.2 0.3
+  bench data add scans ./imagesTr --masks ./labelsTr --train-from my_data
 """,
 )
 @click.argument("name")
@@ -140,6 +141,13 @@ Examples:
     metavar="TRAIN VALID TEST",
     help="Shares of the patients in each split of volumes.  [default: 0.6 0.1 0.3]",
 )
+@click.option(
+    "--train-from",
+    metavar="DATASET",
+    shell_complete=complete_dataset,
+    help="Another dataset, by its name, folder or card, whose train and validation splits are taken. All volumes, or "
+    "the folder's test split, become the test split.",
+)
 @_DATA_ROOT
 @click.pass_context
 def add(
@@ -156,6 +164,7 @@ def add(
     patient: str | None,
     seed: int,
     shares: tuple[float, float, float],
+    train_from: str | None,
     data_root: Path,
 ) -> None:
     """Register a folder, an archive, NIfTI volumes or DICOM series that you have, as a dataset called NAME.
@@ -167,7 +176,7 @@ def add(
     from ...datasets.adding import add_dataset, find_volumes
     from ...datasets.bmad import NAMES
     from ...datasets.card import CardFile
-    from ...datasets.splitting import PATIENT, SplitRule
+    from ...datasets.splitting import PATIENT, TEST_ONLY, SplitRule
     from ...datasets.volumes import Slicing, describe_volumes
     from ..data.leaks import one_patient_note
     from ..registry import datasets, open_dataset
@@ -180,11 +189,16 @@ def add(
                 f"--{option} is for volumes, and none are recognised in {path}: say with --masks where masks are."
             )
     slicing = Slicing(axis, window, lesion, trust_image=trust == "image")
+    for option in ("seed", "shares") if train_from else ():
+        if context.get_parameter_source(option) is not ParameterSource.DEFAULT:
+            raise UsageError(f"--{option} divides patients, and with --train-from all of them are for the test.")
+    shares = TEST_ONLY if train_from else shares
     rule = SplitRule(patient or (found.patient if found else PATIENT), seed, shares)
     if name in datasets() and name not in NAMES:
         raise UsageError(f"{name} is the name of a dataset that is built in or from a plugin. Choose another one.")
     with stage_status() as progress:
-        made = add_dataset(name, path, data_root, progress, found, slicing, rule)
+        base = _files_of(train_from, data_root) if train_from else None
+        made = add_dataset(name, path, data_root, progress, found, slicing, rule, base)
     console.print(f"{name} is registered: {made}", soft_wrap=True)
     dataset = open_dataset(name, data_root)
     if made.suffix == ".yaml":
@@ -239,6 +253,22 @@ def verify(name: str, out: Path | None, data_root: Path) -> int:
     wrong = sum(finding.wrong for finding in findings)
     console.print(f"{wrong:,} wrong, {len(findings) - wrong:,} to look at." if findings else "Nothing is wrong.")
     return USAGE if wrong else OK
+
+
+def _files_of(text: str, data_root: Path) -> Path:
+    """The folder or card of a dataset, by its name or its path."""
+    from ...datasets.folder import FolderDataset
+    from ..registry import dataset_path, open_dataset, registered
+
+    path = dataset_path(text, data_root)
+    if path is not None:
+        return path
+    if text in registered(data_root):
+        return data_root / f"{text}.yaml"
+    dataset = open_dataset(text, data_root)
+    if not isinstance(dataset, FolderDataset):
+        raise UsageError(f"--train-from {text}: train and validation splits can be taken of files only.")
+    return dataset.root
 
 
 def _accept(licence: str, text: str, accepted: bool, record: Path) -> None:

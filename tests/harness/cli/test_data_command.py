@@ -26,6 +26,8 @@ from miasbench.harness.cli import main
 from miasbench.harness.download import fetching
 from miasbench.results.store import find_runs
 
+from ...support.volumes import write as write_volumes
+
 Bench = Callable[..., tuple[int, str, str]]
 
 
@@ -166,6 +168,43 @@ class TestAdd:
         assert bench("data", "add", "mine", "mine.zip")[0] == 0
         (tmp_path / "mine.zip").unlink()
         assert bench("run", "-m", "intensity", "-d", "mine", "--size", 64)[0] == 0
+
+    def test_volumes_are_tested_that_another_dataset_trains_for(
+        self, bench: Bench, tmp_path: Path, slices: Path
+    ) -> None:
+        write_volumes(tmp_path / "scans", shape=(24, 22, 4))
+        add = ("data", "add", "scans", "scans/images", "--masks", "scans/masks", "--window", -300, 300)
+        code, out, _ = bench(*add, "--train-from", "slices")
+        assert code == 0
+        assert "10 volumes of 10 patients (p0, p1, p2, p3, p4 and 5 more): all of them are for the test." in out
+        assert "scans: 3 train, 4 valid, 40 test images" in out
+        code, out, _ = bench("data", "verify", "scans")
+        assert "The train and validation splits are those of slices" in out
+        code, out, _ = bench("run", "-m", "intensity", "-d", "scans", "--size", 64, "--executor", "inline")
+        assert code == 0
+        assert "mean DICE" in out
+        (run,) = find_runs(tmp_path / "bench-results")
+        scores = run.scores().set_index("metric")["value"]
+        assert set(run.cases()["patient"]) == {f"p{number}" for number in range(10)}
+        assert scores["volume_hd95_mm"].notna().any()
+
+    @pytest.mark.parametrize(
+        ("options", "said"),
+        [
+            (("--train-from", "slcies"), "There is no dataset 'slcies'"),
+            (("--train-from", "phantom_liver_ct"), "can be taken of files only"),
+            (("--train-from", "slices", "--seed", 3), "--seed divides patients"),
+            (("--shares", 0, 0, 1), "The shares 0 0 1 leave nothing to train on: --train-from"),
+        ],
+    )
+    def test_where_nothing_can_be_trained_on_is_told(
+        self, bench: Bench, tmp_path: Path, slices: Path, options: tuple[object, ...], said: str
+    ) -> None:
+        write_volumes(tmp_path / "scans")
+        code, _, err = bench("data", "add", "scans", "scans/images", "--masks", "scans/masks", *options)
+        assert code == 2
+        assert said in err
+        assert not list((tmp_path / "data").glob("*"))
 
     @pytest.mark.parametrize("from_archive", [True, False])
     def test_the_card_of_a_folder_goes_along(
