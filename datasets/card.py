@@ -11,8 +11,8 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from ..harness.api import SPLITS, Card, DataError
-from ..harness.files import write_whole
 from ..harness.paths import expanded
+from ..harness.safe_files import write_whole
 from ..harness.yaml_files import read_yaml
 from .images import IMAGE_ENDINGS
 from .splitting import TEST_ONLY, SplitRule

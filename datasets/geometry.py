@@ -8,7 +8,7 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from ..harness.api import DataError, Split, VolumeGrid
-from ..harness.files import write_whole
+from ..harness.safe_files import write_whole
 from .nifti import GRID_TOLERANCE, Volume, load_nibabel, placing_differences, turn_onto, wrong_affine
 
 GEOMETRY_FILE = "volumes.json"

@@ -15,7 +15,7 @@ from pydantic import Field
 from scipy.ndimage import gaussian_filter
 
 from ..harness.api import SPLITS, Card, Case, DataError, Dataset, Sample, Split
-from ..harness.files import write_folder
+from ..harness.safe_files import write_folder
 
 _VERSION = 1  # to be raised when the pictures change, as fingerprints follow from it
 _SLICES = 3

@@ -11,7 +11,7 @@ import numpy as np
 from PIL import Image
 
 from ..harness.api import SPLITS, DataError, Dataset, Progress, Split, UsageError
-from ..harness.files import write_folder
+from ..harness.safe_files import write_folder
 from .card import SlicedVolumes, SplitCounts
 from .geometry import VolumeGeometry, write_geometry
 from .nifti import Volume

@@ -6,8 +6,6 @@ Beside the contracts, this is the ground that all rooms stand on.
 import codecs
 import errno
 import os
-import secrets
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -41,7 +39,10 @@ _MEANINGS = {
     errno.ENOENT: "there is no such file or folder. Look at the path",
     errno.ENAMETOOLONG: "its name is too long for the file system. Choose a shorter one",
     **dict.fromkeys((errno.EINVAL, errno.EILSEQ), "its file system does not take it. Name another {place}"),
-    errno.ELOOP: "its links lead in circles. Mend them, or name another {place}",
+    errno.ELOOP: "it is a link where none is followed, or its links lead in circles. Put the file or folder itself in "
+    "its place",
+    errno.ESPIPE: "it is a pipe or a device and not a file. Put a file there",
+    errno.EMLINK: f"it is a file of several names, which is not written to. Remove it, {_AGAIN}",
     errno.EIO: "its disk reports an error. Look at the system's log, or name another {place}",
     **dict.fromkeys(
         (errno.ESTALE, errno.ENODEV, errno.ENXIO, errno.ENOTCONN, errno.ETIMEDOUT, errno.EHOSTDOWN),
@@ -82,53 +83,6 @@ def naming(path: Path) -> Iterator[None]:
         if error.errno is not None:
             error.filename, error.filename2 = os.fspath(path), None
         raise
-
-
-def write_whole(path: Path, content: bytes | str) -> None:
-    r"""Writes a file, and the folders it is in, so that a reader, now or after a crash, sees all of it or none.
-
-    Text is written in UTF-8, with bytes of file names that are none (see `path_text`) as `\xNN`.
-
-    Raises:
-        OSError: It cannot be written; `filename` is the path.
-    """
-    data = content.encode(errors=PLAIN) if isinstance(content, str) else content
-    with naming(path):
-        if path.exists() and not path.is_file():
-            path.write_bytes(data)  # such as /dev/stdout, which is not to be replaced
-            return
-        path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = path.with_name(f".{secrets.token_hex(8)}.tmp")
-        try:
-            with temporary.open("wb") as file:
-                file.write(data)
-                file.flush()
-                os.fsync(file.fileno())
-            temporary.replace(path.resolve() if path.is_symlink() else path)
-        finally:
-            temporary.unlink(missing_ok=True)
-
-
-@contextmanager
-def write_folder(folder: Path) -> Iterator[Path]:
-    """Gives a folder to be filled that appears in this place when all of it is there, or not at all.
-
-    Raises:
-        OSError: It cannot be written; `filename` is the folder.
-    """
-    with naming(folder):
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        temporary = tempfile.TemporaryDirectory(prefix=".", dir=folder.parent)
-    with temporary:
-        inside = Path(temporary.name) / folder.name
-        try:
-            yield inside
-        except OSError as error:
-            if error.errno is not None and str(error.filename or inside).startswith(str(inside)):
-                error.filename = os.fspath(folder)
-            raise
-        with naming(folder):
-            inside.replace(folder)
 
 
 def path_text(path: str | bytes | os.PathLike[Any]) -> str:

@@ -10,8 +10,9 @@ import platformdirs
 
 from ..harness.api import Progress, Weights, WeightsError
 from ..harness.download.fetching import OFFLINE, FetchError, fetch, file_checksum, is_offline
-from ..harness.files import Lock, write_whole
+from ..harness.files import Lock
 from ..harness.paths import folder_of
+from ..harness.safe_files import write_whole
 
 
 def weights_folder() -> Path:

@@ -11,7 +11,8 @@ from typing import Annotated, Any, Literal
 from pydantic import ConfigDict, Field, TypeAdapter, ValidationError, with_config
 
 from ..harness.api import BenchError
-from .files import write_json
+from ..harness.safe_files import write_named
+from .files import json_bytes
 
 DIGITS = 6
 RUNTIME = "runtime"
@@ -242,4 +243,4 @@ def read_baseline(path: Path) -> Baseline:
 
 def write_baseline(path: Path, baseline: Baseline) -> None:
     """Writes a baseline, whole or not at all."""
-    write_json(path, TypeAdapter(Baseline).dump_python(baseline, mode="json"))
+    write_named(path, json_bytes(TypeAdapter(Baseline).dump_python(baseline, mode="json")))

@@ -11,8 +11,9 @@ import pandas as pd
 from upath import UPath
 
 from ..harness.api import BenchError
-from ..harness.files import PLAIN, write_whole
+from ..harness.files import PLAIN
 from ..harness.paths import DEVICES
+from ..harness.safe_files import read_bytes, write_whole
 
 _LONGEST = 80  # characters of a slug
 _DIGITS = 10  # of its hash
@@ -49,6 +50,8 @@ def readable(text: str, length: int) -> str:
 def write_file(path: Path | UPath, content: bytes | str) -> None:
     """Writes a file so that a reader, now or after a crash, sees all of it or none; text in UTF-8.
 
+    A link that stands in its place is replaced, and not followed.
+
     Raises:
         OSError: A file of this machine cannot be written; `filename` is its path.
         ResultsError: An object store does not take it.
@@ -66,15 +69,24 @@ def write_file(path: Path | UPath, content: bytes | str) -> None:
 
 def write_json(path: Path | UPath, content: dict[str, Any]) -> None:
     """Writes a record, whole or not at all."""
+    write_file(path, json_bytes(content))
+
+
+def json_bytes(content: dict[str, Any]) -> bytes:
+    """A record as the content of its file."""
     text = json.dumps(content, indent=2, ensure_ascii=False) + "\n"
     # In JSON, \udcNN is the byte of a path that is not UTF-8, which a reader gets back.
-    write_file(path, text.encode(errors="backslashreplace"))
+    return text.encode(errors="backslashreplace")
 
 
 def read_json(path: Path | UPath) -> dict[str, Any] | None:
-    """Reads a record; `None` when it is missing or damaged."""
+    """Reads a record; `None` when it is missing or damaged.
+
+    Raises:
+        OSError: It is a link, or cannot be read.
+    """
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = json.loads(read_bytes(path).decode())
     except (FileNotFoundError, IsADirectoryError, ValueError, RecursionError):  # neither JSON nor, perhaps, text
         return None
     return content if isinstance(content, dict) else None
@@ -97,10 +109,11 @@ def read_parquet(path: UPath) -> pd.DataFrame:
 
     Raises:
         ResultsError: It is damaged; the text names the file.
+        OSError: It is a link, or cannot be read.
     """
     from pyarrow import BufferReader, parquet
 
-    content = path.read_bytes()
+    content = read_bytes(path)
     try:
         # Threads of pyarrow that are left when Python ends can abort the process after its work is done, so there are
         # none (github.com/apache/arrow/issues/33975); pandas.read_parquet starts one in any case.

@@ -200,7 +200,7 @@ class RunRecord(Record):
     environment: dict[str, Any]
     datasets: dict[str, DatasetRecord]
     cells: tuple[Cell, ...]
-    tables: dict[str, str] = {}
+    tables: dict[Annotated[str, Field(pattern=r"^[a-z_]+\.(csv|parquet)$")], str] = {}
 
     @field_validator("cells")
     @classmethod

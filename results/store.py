@@ -1,6 +1,7 @@
 """A run in its folder: predictions, tables and provenance, each file written whole or not at all.
 
-The folder is on a disk, or anywhere that fsspec reaches, such as `s3://bucket/results`.
+The folder is on a disk, or anywhere that fsspec reaches, such as `s3://bucket/results`. It may have been received, so
+that no link in it is followed, for reading, writing or deleting: what meets one raises an OSError.
 
 <run>/run.json                              what was asked, versions, hardware, one entry per cell, the tables'
                                             checksums; sealed
@@ -34,6 +35,7 @@ from upath import UPath
 from ..harness.api import LazySequence
 from ..harness.files import Lock
 from ..harness.paths import expanded
+from ..harness.safe_files import below, files_below, read_bytes
 from .files import ResultsError, hash_of, read_json, read_parquet, slug, to_csv, to_parquet, write_file, write_json
 from .predictions import StoredPrediction, decode, encode, is_sealed
 from .record import CellRecord, RunRecord
@@ -48,13 +50,17 @@ class CellStore:
     def __init__(self, folder: UPath) -> None:
         self.folder = folder
 
+    def _file(self, *names: str) -> UPath:
+        """The path of a file or folder of the cell."""
+        return below(self.folder, *names)
+
     def lock(self) -> Lock:
         """The right to write here."""
         return _lock(self.folder)
 
     def read(self) -> CellRecord | None:
         """The cell's record, or `None` when it has not come to its end, or the record is damaged."""
-        content = read_json(self.folder / "cell.json")
+        content = read_json(self._file("cell.json"))
         try:
             return None if content is None else CellRecord.model_validate(content)
         except ValidationError:
@@ -62,7 +68,7 @@ class CellStore:
 
     def write(self, record: CellRecord) -> None:
         """Ends the cell: everything else is on disk by now."""
-        write_json(self.folder / "cell.json", record.content())
+        write_json(self._file("cell.json"), record.content())
 
     def reopen(self) -> None:
         """Takes back the end, good or bad, before anything in the cell is changed, and what a killed process left."""
@@ -72,8 +78,9 @@ class CellStore:
 
     def sweep(self) -> None:
         """Removes the files that a killed process was writing."""
-        for path in self.folder.glob("**/.*.tmp"):
-            path.unlink(missing_ok=True)
+        for path in files_below(self.folder):
+            if path.name.startswith(".") and path.suffix == ".tmp":
+                path.unlink(missing_ok=True)
 
     def clear(self) -> None:
         """Forgets the cell's record and its predictions."""
@@ -88,38 +95,38 @@ class CellStore:
         Raises:
             OSError: It cannot be read or written.
         """
-        for path in sorted(other.folder.rglob("*"), key=lambda path: path.name == "cell.json"):
-            if path.is_file() and not path.name.startswith("."):
-                target = self.folder / path.relative_to(other.folder)
+        for path in sorted(files_below(other.folder), key=lambda path: path.name == "cell.json"):
+            if not path.name.startswith("."):
+                target = self._file(*path.relative_to(str(other.folder)).parts)
                 target.parent.mkdir(parents=True, exist_ok=True)
                 try:
                     target.hardlink_to(path)
                 except OSError:  # there is one already, or the file system has no links
-                    write_file(target, path.read_bytes())
+                    write_file(target, read_bytes(path))
 
     def write_error(self, text: str) -> None:
         """Keeps the traceback of a cell that failed."""
-        write_file(self.folder / "error.txt", text)
+        write_file(self._file("error.txt"), text)
 
     def intact(self, split: str, case_ids: Iterable[str]) -> set[str]:
         """The cases whose predictions are there and have an unbroken seal."""
-        folder = self.folder / split
+        folder = self._file(split)
         there = {path.name for path in folder.iterdir()} if folder.is_dir() else set()
         paths = {case_id: self._places(split, case_id) for case_id in case_ids}
         return {
             case_id
             for case_id, of_case in paths.items()
             for path in [path for path in of_case if path.name in there][:1]
-            if is_sealed(path.read_bytes()) is True
+            if is_sealed(read_bytes(path)) is True
         }
 
     def seals(self, split: str) -> dict[str, bool | None]:
         """The predictions of a split by the names of their files: whether each seal is whole, `None` without one."""
-        return {path.name: is_sealed(path.read_bytes()) for path in sorted((self.folder / split).glob("*.npz"))}
+        return {path.name: is_sealed(read_bytes(path)) for path in sorted(self._file(split).glob("*.npz"))}
 
     def count(self, split: str) -> int:
         """How many predictions of a split are there, whole or not."""
-        return sum(1 for _ in (self.folder / split).glob("*.npz"))
+        return sum(1 for _ in self._file(split).glob("*.npz"))
 
     def write_prediction(self, split: str, case_id: str, stored: StoredPrediction, dtype: str) -> None:
         """Keeps a prediction.
@@ -141,11 +148,11 @@ class CellStore:
         path, old = self._places(split, case_id)
         try:
             try:
-                content = path.read_bytes()
+                content = read_bytes(path)
             except FileNotFoundError:
                 if not old.exists():
                     raise
-                path, content = old, old.read_bytes()
+                path, content = old, read_bytes(old)
             return decode(case_id, content)
         except Exception as error:  # damaged bytes make zipfile, zlib and numpy raise half a dozen kinds
             raise ResultsError(
@@ -154,8 +161,9 @@ class CellStore:
 
     def drop_predictions(self) -> None:
         """Deletes anomaly maps and masks; scores stay."""
-        for file in self.folder.glob("*/*.npz"):
-            file.unlink(missing_ok=True)
+        for path in files_below(self.folder):
+            if path.suffix == ".npz":
+                path.unlink(missing_ok=True)
 
     def predictions(self, split: str, case_ids: Sequence[str]) -> Sequence[StoredPrediction]:
         """The predictions of a split, in the order of the given cases.
@@ -178,13 +186,13 @@ class CellStore:
 
     def write_tables(self, tables: CellTables) -> None:
         for name, content in tables._asdict().items():
-            write_file(self.folder / f"{name}.parquet", to_parquet(content))
+            write_file(self._file(f"{name}.parquet"), to_parquet(content))
 
     def read_tables(self) -> CellTables:
         """The cell's tables; one that an older version did not write yet is empty."""
         tables = []
         for name, columns in COLUMNS.items():
-            file = self.folder / f"{name}.parquet"
+            file = self._file(f"{name}.parquet")
             tables.append(with_columns(read_parquet(file) if file.exists() else table([], columns), columns))
         return CellTables(*tables)
 
@@ -193,8 +201,7 @@ class CellStore:
         old = urllib.parse.quote(case_id, safe=" ", errors="surrogatepass")
         if len(old) > 200:
             old = hashlib.sha256(case_id.encode(errors="surrogatepass")).hexdigest()
-        folder = self.folder / split
-        return folder / f"{slug(case_id)}.npz", folder / f"{old}.npz"
+        return self._file(split, f"{slug(case_id)}.npz"), self._file(split, f"{old}.npz")
 
 
 @dataclass(frozen=True)
@@ -232,7 +239,16 @@ class RunStore:
         return self.folder.name
 
     def cell(self, name: str) -> CellStore:
-        return CellStore(self.folder / "cells" / name)
+        """The folder of a cell.
+
+        Raises:
+            OSError: It is a link, or the name is that of no folder in this run.
+        """
+        return CellStore(self._file("cells", name))
+
+    def _file(self, *names: str) -> UPath:
+        """The path of a file or folder of the run."""
+        return below(self.folder, *names)
 
     def lock(self) -> Lock:
         """The right to write the run's record and tables."""
@@ -244,7 +260,7 @@ class RunStore:
         Raises:
             ResultsError: There is no run in this folder, or its record is damaged.
         """
-        record = read_json(self.folder / "run.json")
+        record = read_json(self._file("run.json"))
         if record is None:
             raise ResultsError(f"There is no run in {self.folder}: run.json is missing or damaged.")
         try:
@@ -281,10 +297,10 @@ class RunStore:
 
     def write_tables(self, tables: Mapping[str, pd.DataFrame]) -> None:
         """Writes tables of the run, in Parquet and in CSV, and their checksums into its record, where it has one."""
-        record, checksums = read_json(self.folder / "run.json"), self._checksums()
+        record, checksums = read_json(self._file("run.json")), self._checksums()
         for name, rows in tables.items():
             for file, content in {f"{name}.parquet": to_parquet(rows), f"{name}.csv": to_csv(rows)}.items():
-                write_file(self.folder / file, content)
+                write_file(self._file(file), content)
                 checksums[file] = hashlib.sha256(content).hexdigest()
         if record:
             self._write_sealed(record | {"tables": checksums})
@@ -292,7 +308,7 @@ class RunStore:
     def is_sealed(self) -> bool | None:
         """Whether the record is as it was written; `None` where an older version wrote it."""
         self.read()
-        content = read_json(self.folder / "run.json") or {}
+        content = read_json(self._file("run.json")) or {}
         return content.pop("seal") == hash_of(content) if "seal" in content else None
 
     def changed_tables(self, files: Iterable[str] = ()) -> list[str]:
@@ -306,16 +322,16 @@ class RunStore:
 
     def _checksums(self) -> dict[str, str]:
         """Those in the record; none where they are damaged, so that tables can be written again."""
-        checksums = (read_json(self.folder / "run.json") or {}).get("tables")
+        checksums = (read_json(self._file("run.json")) or {}).get("tables")
         return checksums if isinstance(checksums, dict) else {}
 
     def _checksum(self, file: str) -> str:
-        path = self.folder / file
-        return hashlib.sha256(path.read_bytes()).hexdigest() if path.exists() else ""
+        path = self._file(file)
+        return hashlib.sha256(read_bytes(path)).hexdigest() if path.exists() else ""
 
     def _write_sealed(self, record: dict[str, Any]) -> None:
         record = {name: value for name, value in record.items() if name != "seal"}
-        write_json(self.folder / "run.json", record | {"seal": hash_of(record)})
+        write_json(self._file("run.json"), record | {"seal": hash_of(record)})
 
     def cases(self) -> pd.DataFrame:
         """A row per cell, threshold policy and test case."""
@@ -331,7 +347,7 @@ class RunStore:
 
     def volumes(self) -> pd.DataFrame:
         """A row per cell, threshold policy and test volume; none in a run of an older version."""
-        if not (self.folder / "volumes.parquet").exists():
+        if not self._file("volumes.parquet").exists():
             return table([], VOLUMES)
         return self._known("volumes", VOLUMES)
 
@@ -364,7 +380,7 @@ class RunStore:
         Raises:
             ResultsError: It is missing or damaged.
         """
-        path = self.folder / f"{name}.parquet"
+        path = self._file(f"{name}.parquet")
         if not path.exists():
             state = self.state()
             if state.done:

@@ -71,7 +71,8 @@ def command(run: str, baseline: Path, results: UPath, markdown: Path | None, git
     from ...results.baseline import find_baseline, read_baseline
     from ...results.store import find_run
     from ..analysis.gate import check, measure
-    from ..files import naming, write_whole
+    from ..files import naming
+    from ..safe_files import write_named
     from .console import console
 
     summary = os.environ.get("GITHUB_STEP_SUMMARY")
@@ -88,9 +89,9 @@ def command(run: str, baseline: Path, results: UPath, markdown: Path | None, git
         with naming(Path(summary)), Path(summary).open("a", encoding="utf-8") as file:
             file.write(text)
     if markdown:
-        write_whole(markdown, text)
+        write_named(markdown, text)
     if junit:
-        write_whole(junit, junit_xml(findings))
+        write_named(junit, junit_xml(findings))
     return NOTHING_MEASURED if measured.empty else exit_code(findings)
 
 

@@ -43,7 +43,7 @@ def command(a: str, b: str, results: UPath, everything: bool, csv: Path | None) 
     from ...results.tables import headline
     from ..analysis.run_difference import compare_runs
     from ..api import UsageError
-    from ..files import write_whole
+    from ..safe_files import write_named
     from .console import console, print_doubts, print_unfinished
 
     runs = find_run(a, results), find_run(b, results)
@@ -68,5 +68,5 @@ def command(a: str, b: str, results: UPath, everything: bool, csv: Path | None) 
     for reason in alone:
         console.print(reason, style="yellow", markup=False)
     if csv:
-        write_whole(csv, scores.to_csv(index=False))
+        write_named(csv, scores.to_csv(index=False))
         console.print(f"{csv.resolve()}", soft_wrap=True)

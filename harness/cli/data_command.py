@@ -9,7 +9,7 @@ from click.core import ParameterSource
 
 from ..api import SPLITS, Dataset, UsageError
 from ..config import default_data_root
-from ..files import write_whole
+from ..safe_files import write_named, write_whole
 from ..specs import suggest
 from . import OK, USAGE
 from .options import LocalPath, complete_dataset
@@ -249,7 +249,7 @@ def verify(name: str, out: Path | None, data_root: Path) -> int:
         rows = csv.writer(table)
         rows.writerow(("kind", "wrong", "text"))
         rows.writerows((finding.kind, finding.wrong, finding.text) for finding in findings)
-        write_whole(out, table.getvalue())
+        write_named(out, table.getvalue())
     wrong = sum(finding.wrong for finding in findings)
     console.print(f"{wrong:,} wrong, {len(findings) - wrong:,} to look at." if findings else "Nothing is wrong.")
     return USAGE if wrong else OK

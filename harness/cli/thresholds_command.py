@@ -36,7 +36,7 @@ def command(run: str, results: UPath, out: Path | None) -> None:
     from ...results.files import ResultsError
     from ...results.store import find_run
     from ..api import UsageError
-    from ..files import write_whole
+    from ..safe_files import below, write_whole
     from .console import console, print_unfinished, stage_status
 
     store = find_run(run, results)
@@ -45,7 +45,7 @@ def command(run: str, results: UPath, out: Path | None) -> None:
             f"{file} of {store.name} is not what the run wrote: its checksum is another. bench score {store.folder} "
             "makes it again from the predictions."
         )
-    scores, curves, folder = store.scores(), store.curves(), out or store.folder / "figures"
+    scores, curves, folder = store.scores(), store.curves(), out or below(store.folder, "figures")
     if not isinstance(folder, Path):
         raise UsageError(f"Figures cannot be drawn into {folder}. Name a folder of this machine with --out.")
     table = threshold_table(scores)

@@ -5,6 +5,7 @@ Beside the contracts, this is the ground that datasets and methods stand on.
 
 import hashlib
 import os
+import re
 import shutil
 import time
 from collections.abc import Callable, Iterator
@@ -16,6 +17,7 @@ import requests
 
 from ..api import BenchError, Progress
 from ..files import Lock, explain
+from ..safe_files import below, open_plain, read_bytes, write_whole
 
 OFFLINE = "MIASBENCH_OFFLINE"
 _ATTEMPTS = 5  # in a row without one byte more, once any has come; before that, two
@@ -23,6 +25,7 @@ PAUSE = 0.5
 """Seconds before the next attempt, when bytes came; before each further one, twice as many."""
 _TIMEOUT = (10, 60)  # seconds: to connect, and between two pieces
 _PIECE = 2**16  # bytes; what came of a piece is lost when the connection breaks
+_VERSION = re.compile(r'"[!#-~]{0,200}"|[A-Z][a-z]{2}, [0-9A-Za-z: ]{10,40}')  # an ETag, or a date
 
 
 class FetchError(BenchError):
@@ -63,7 +66,7 @@ def fetch(url: str, path: Path, checksum: str, progress: Progress = lambda *_: N
         path.parent.mkdir(parents=True, exist_ok=True)
         with _claimed(path, partial(progress, f"waiting for another download of {name}", 0, 0)):
             if not path.exists():
-                part = path.with_name(f"{path.name}.part")
+                part = below(path.parent, f"{path.name}.part")
                 _insist(partial(_continue, url, part, partial(progress, f"downloading {name}")), part, url)
                 _prove(part, url, checksum)
                 part.replace(path)
@@ -134,7 +137,8 @@ def _continue(url: str, part: Path, progress: Callable[[int, int], None]) -> Non
         _BrokenOffError: The server is busy, or sent less than it announced.
     """
     have = part.stat().st_size if part.exists() else 0
-    tag = _tag(part).read_text() if have and _tag(part).exists() else ""
+    tag = read_bytes(_tag(part)).decode(errors="replace") if have and _tag(part).exists() else ""
+    tag = tag if _VERSION.fullmatch(tag) else ""  # nothing else is sent to a server
     headers = {"Accept-Encoding": "identity"} | ({"Range": f"bytes={have}-", "If-Range": tag} if tag else {})
     with requests.get(url, headers=headers, stream=True, timeout=_TIMEOUT) as answer:
         if answer.status_code == requests.codes.requested_range_not_satisfiable:
@@ -148,10 +152,10 @@ def _continue(url: str, part: Path, progress: Callable[[int, int], None]) -> Non
             have = 0
         length = int(answer.headers.get("Content-Length", 0))
         require_space(length, part.parent, part.name)
-        strong = [answer.headers.get("ETag", ""), answer.headers.get("Last-Modified", "")]
-        _tag(part).write_text(next((one for one in strong if one and not one.startswith("W/")), ""))
+        names = [answer.headers.get("ETag", ""), answer.headers.get("Last-Modified", "")]
+        write_whole(_tag(part), next((one for one in names if _VERSION.fullmatch(one)), ""))
         total = have + length if length else 0
-        with part.open("ab" if have else "wb") as file:
+        with open_plain(part, os.O_WRONLY | os.O_CREAT | (os.O_APPEND if have else os.O_TRUNC)) as file:
             try:
                 for piece in answer.iter_content(_PIECE):
                     file.write(piece)

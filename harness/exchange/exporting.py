@@ -14,7 +14,7 @@ from ...results.files import slug
 from ...results.record import Cell, CellRecord
 from ...results.store import CellStore
 from ..api import Dataset, Progress
-from ..files import write_whole
+from ..safe_files import below, write_whole
 from .folder import PREDICTED
 from .manifest import Manifest, Seen
 
@@ -66,9 +66,9 @@ def write_predictions(
             in_maps = f"maps/{split}/{name}.npy" if "maps" in given else ""
             in_masks = "" if prediction.mask is None else f"masks/{split}/{name}.png"
             if in_maps:
-                files.append(_write_array(folder / in_maps, prediction.anomaly_map))
+                files.append(_write_array(below(folder, *in_maps.split("/")), prediction.anomaly_map))
             if prediction.mask is not None:
-                files.append(write_mask(folder / in_masks, prediction.mask))
+                files.append(write_mask(below(folder, *in_masks.split("/")), prediction.mask))
             table.append((split, case, in_maps, in_masks))
             scores.append((split, case, repr(float(prediction.image_score))))
             progress(f"exporting {split}", done, len(names))

@@ -8,7 +8,7 @@ import yaml
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator
 
 from ..api import DataError
-from ..files import write_whole
+from ..safe_files import write_whole
 from ..specs import suggest
 from ..yaml_files import read_yaml
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from ..api import Case, Dataset, UsageError, VolumeGrid
-from ..files import write_whole
+from ..safe_files import write_whole
 
 _COMPRESSION = 6  # of gzip: 9 takes three times as long on a map, and saves one part in a hundred
 

@@ -27,7 +27,7 @@ from ..exchange.exporting import (
     write_predictions,
 )
 from ..exchange.volumes import volume_grids, write_map_volume, write_mask_volume
-from ..files import write_whole
+from ..safe_files import below, write_whole
 from ..specs import suggest
 
 ExportKind = Literal["predictions", "images", "volumes", "coco", "overlays"]
@@ -112,7 +112,7 @@ def export_run(
                 f"{cell} kept no predictions: it is not finished, it failed, or it was run with --maps none. Run it "
                 "again with --maps float32, or name another with --method."
             )
-        folder = out / slug(f"{cell.method}-{cell.dataset}-seed{cell.seed}")
+        folder = below(out, slug(f"{cell.method}-{cell.dataset}-seed{cell.seed}"))
         wanted = [kind for kind in kinds if kind != "predictions"]
         rows = masks_by(cases[cases["cell"] == cell.name], policy or HEADLINE)
         if wanted and rows.empty:
@@ -124,7 +124,7 @@ def export_run(
         if "predictions" in kinds:
             write_predictions(folder, cell, end, cell_store, of_dataset, progress)
         if "volumes" in wanted:
-            _write_volumes(folder / "volumes", cell, cell_store, of_dataset, rows, progress)
+            _write_volumes(below(folder, "volumes"), cell, cell_store, of_dataset, rows, progress)
         if set(wanted) - {"volumes"}:
             maps = "maps" in given_parts(cell)
             _write_images(folder, wanted, _test_images(cell_store, of_dataset, rows), maps, progress)
@@ -195,11 +195,11 @@ def _write_images(
     for done, one in enumerate(images, start=1):
         progress("exporting images", done, 0)
         if "images" in kinds:
-            write_mask(folder / "original" / "masks" / f"{one.name}.png", one.mask)
+            write_mask(below(folder, "original", "masks", f"{one.name}.png"), one.mask)
             if maps:
-                write_map(folder / "original" / "maps" / f"{one.name}.tif", one.anomaly_map)
+                write_map(below(folder, "original", "maps", f"{one.name}.tif"), one.anomaly_map)
         if "overlays" in kinds:
-            write_overlay(folder / "overlays" / f"{one.name}.png", one.image, one.mask, one.truth)
+            write_overlay(below(folder, "overlays", f"{one.name}.png"), one.image, one.mask, one.truth)
         segmented.append((Path(one.case.image).name or one.name, one.mask, one.score))
     if "coco" in kinds:
         write_whole(folder / "coco.json", json.dumps(coco(segmented)) + "\n")

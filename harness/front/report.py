@@ -24,6 +24,7 @@ from ..analysis.case_images import FramedImages, framed_images
 from ..analysis.ranks import compare_methods
 from ..analysis.recorded import NOWHERE_ELSE
 from ..api import Progress, UsageError
+from ..safe_files import below
 from ..specs import suggest
 
 
@@ -69,7 +70,7 @@ def write_report(
         ResultsError: A table is missing or damaged.
         OSError: The files cannot be written.
     """
-    wanted = policy or HEADLINE
+    wanted, figures = policy or HEADLINE, below(out, "figures")
     progress("reading", 0, 0)
     joined = join_runs(runs, preferred)
     cases, scores, curves, volumes = (table.drop(columns="run") for table in joined)
@@ -85,18 +86,18 @@ def write_report(
     remarks = [f"{sentence}." for sentence in unfinished(runs)]
     progress("writing tables", 0, 0)
     tables = paper_tables(scores, ranks, wanted, quoted, measured, remarks)
-    files = write_tables(tables, out / "tables", quoted)
+    files = write_tables(tables, below(out, "tables"), quoted)
     progress("drawing figures", 0, 0)
-    files += paper_figures(cases, scores, curves, volumes, ranks, wanted, out / "figures")
+    files += paper_figures(cases, scores, curves, volumes, ranks, wanted, figures)
     datasets = [str(name) for name in curves["dataset"].unique()]
     for done, dataset in enumerate(datasets):
         progress("drawing thresholds", done, len(datasets))
         title = f"{short[dataset]}: {measured[dataset].counts}"
-        drawn = threshold_figure(curves, scores, dataset, out / "figures", title)
+        drawn = threshold_figure(curves, scores, dataset, figures, title)
         files += [drawn.with_suffix(".pdf"), drawn]
     progress("drawing galleries", 0, 0)
     shown = masks_by(joined.cases, wanted)
-    pictures, undrawn = galleries(shown, {run.name: run for run in runs}, images, out / "figures")
+    pictures, undrawn = galleries(shown, {run.name: run for run in runs}, images, figures)
     progress("writing report.html", 0, 0)
     page = out / "report.html"
     embedded = [file for file in files if file.suffix == ".png"]

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from miasbench.harness.files import PLAIN, Lock, explain, path_text, write_folder, write_whole
+from miasbench.harness.files import PLAIN, Lock, explain, path_text
 
 NO_LOCKS = (errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS)
 
@@ -92,31 +92,3 @@ class TestLock:
     def test_where_there_are_no_files_it_is_had(self) -> None:
         assert Lock(None).acquire(wait=False)
         assert not Lock(None).works
-
-
-class TestWriting:
-    def test_a_device_is_written_and_not_replaced(self) -> None:
-        write_whole(Path(os.devnull), "x")
-        assert Path(os.devnull).is_char_device()
-
-    def test_a_link_stays_one(self, tmp_path: Path) -> None:
-        (tmp_path / "link").symlink_to("there")
-        write_whole(tmp_path / "link", "x")
-        assert (tmp_path / "link").is_symlink()
-        assert (tmp_path / "there").read_text() == "x"
-
-    def test_a_name_may_be_as_long_as_the_file_system_takes(self, tmp_path: Path) -> None:
-        write_whole(tmp_path / ("ä" * 127), "x")
-        assert [path.name for path in tmp_path.iterdir()] == ["ä" * 127]
-
-    def test_a_folder_is_there_whole_or_not_at_all(self, tmp_path: Path) -> None:
-        with pytest.raises(OSError) as caught, write_folder(tmp_path / "new") as folder:
-            folder.mkdir()
-            (folder / "half").touch()
-            raise OSError(errno.ENOSPC, "No space left on device")
-        assert caught.value.filename == str(tmp_path / "new")
-        assert not [*tmp_path.iterdir()]
-        with write_folder(tmp_path / "new") as folder:
-            folder.mkdir()
-            (folder / "whole").touch()
-        assert [path.name for path in tmp_path.rglob("*")] == ["new", "whole"]

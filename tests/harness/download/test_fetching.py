@@ -9,6 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
+import requests
 
 from miasbench.harness.download import fetching
 from miasbench.harness.download.fetching import FetchError, fetch
@@ -208,3 +209,48 @@ def test_two_that_want_one_file_download_it_once(tmp_path: Path, server: Server)
         one.result()
     assert len(server.asked) == 1
     assert (tmp_path / "file.bin").read_bytes() == CONTENT
+
+
+@pytest.mark.parametrize("script", [["whole"], ["cut", "whole"]])
+def test_a_link_in_place_of_a_part_is_not_followed(tmp_path: Path, server: Server, script: list[str]) -> None:
+    server.script = script
+    (tmp_path / "mine").write_text("mine")
+    (tmp_path / "weights").mkdir()
+    (tmp_path / "weights" / "file.bin.part").symlink_to(tmp_path / "mine")
+    with pytest.raises(FetchError, match="it is a link where none is followed"):
+        fetch(server.url, tmp_path / "weights" / "file.bin", sha256(CONTENT))
+    assert not server.asked
+    assert (tmp_path / "mine").read_text() == "mine"
+
+
+def test_a_part_that_is_also_another_file_is_not_written(tmp_path: Path, server: Server) -> None:
+    (tmp_path / "mine").write_text("mine")
+    (tmp_path / "file.bin.part").hardlink_to(tmp_path / "mine")
+    with pytest.raises(FetchError, match="a file of several names"):
+        fetch(server.url, tmp_path / "file.bin", sha256(CONTENT))
+    assert (tmp_path / "mine").read_text() == "mine"
+
+
+@pytest.mark.parametrize("linked", [False, True])
+def test_nothing_but_the_version_of_a_file_is_sent_to_the_server(
+    tmp_path: Path, server: Server, monkeypatch: pytest.MonkeyPatch, linked: bool
+) -> None:
+    (tmp_path / "secret").write_text("password")
+    (tmp_path / "file.bin.part").write_bytes(CONTENT[:100])
+    tag = tmp_path / "file.bin.part.tag"
+    if linked:
+        tag.symlink_to(tmp_path / "secret")
+    else:
+        tag.write_text("password")
+    sent: list[str] = []
+    get = requests.get
+    monkeypatch.setattr(
+        requests, "get", lambda *given, **more: (sent.append(str(more["headers"])), get(*given, **more))[1]
+    )
+    if linked:
+        with pytest.raises(FetchError, match="it is a link where none is followed"):
+            fetch(server.url, tmp_path / "file.bin", sha256(CONTENT))
+    else:
+        fetch(server.url, tmp_path / "file.bin", sha256(CONTENT))
+    assert "password" not in "".join(sent)
+    assert (tmp_path / "secret").read_text() == "password"

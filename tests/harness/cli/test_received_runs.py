@@ -1,0 +1,136 @@
+"""Runs that somebody else has made up: nothing outside of their folder is read, written, deleted or connected to."""
+
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from miasbench.harness.cli import main
+
+RUN = ("run", "--methods", "intensity", "--dataset", "phantom_brain_mri:train=2,valid=2,test=4,size=64", "--size", "64")
+FORCED = (*RUN, "--name", "it", "--force", "--maps", "none")
+
+Bench = Callable[..., tuple[int, str]]
+
+
+@pytest.fixture(scope="module")
+def measured(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("measured")
+    with pytest.raises(SystemExit) as end:
+        main([*RUN, "--results", str(root), "--name", "it"])
+    assert not end.value.code
+    return root
+
+
+@pytest.fixture
+def received(measured: Path, tmp_path: Path) -> Path:
+    shutil.copytree(measured, tmp_path / "results")
+    return tmp_path / "results" / "it"
+
+
+@pytest.fixture
+def bench(received: Path, capsys: pytest.CaptureFixture[str]) -> Bench:
+    """Runs a command on the received run; gives its exit code and what it said of errors."""
+
+    def command(*arguments: str) -> tuple[int, str]:
+        with pytest.raises(SystemExit) as end:
+            main([*arguments, "--results", str(received.parent)])
+        return int(end.value.code or 0), " ".join(capsys.readouterr().err.split())
+
+    return command
+
+
+@pytest.fixture
+def outside(tmp_path: Path) -> Iterator[Path]:
+    """A folder of the user's, with files of the names that a cell has, which must stay as it is."""
+    folder = tmp_path / "home" / "work"
+    (folder / "test").mkdir(parents=True)
+    for name in ("error.txt", "scores.parquet", "cases.parquet", ".left.tmp", "test/mine.npz", "test/.left.tmp"):
+        (folder / name).write_text(f"mine: {name}")
+    before = content_of(folder)
+    yield folder
+    assert content_of(folder) == before
+
+
+def content_of(folder: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def cell_of(run: Path) -> Path:
+    return next((run / "cells").iterdir())
+
+
+def give_way(path: Path, to: Path) -> None:
+    """Puts a link in the place of a file or folder."""
+    if path.is_dir():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
+    path.symlink_to(to, target_is_directory=to.is_dir())
+
+
+@pytest.mark.parametrize("command", [FORCED, ("score", "it")], ids=["run", "score"])
+@pytest.mark.parametrize("place", ["cells", "cell", "split"])
+def test_a_folder_that_is_a_link_is_not_followed(
+    command: tuple[str, ...], place: str, bench: Bench, received: Path, outside: Path
+) -> None:
+    cell = cell_of(received)
+    if place == "cells":
+        (outside.parent / cell.name).symlink_to(outside)
+    give_way(
+        {"cells": received / "cells", "cell": cell, "split": cell / "test"}[place],
+        {"cells": outside.parent, "cell": outside, "split": outside / "test"}[place],
+    )
+    code, said = bench(*command)
+    assert code == 2
+    assert "it is a link where none is followed" in said
+
+
+@pytest.mark.parametrize("name", ["cell.json", "error.txt", "scores.parquet", "test/{}"])
+@pytest.mark.parametrize("command", [FORCED, ("score", "it")], ids=["run", "score"])
+def test_a_file_that_is_a_link_is_not_written_through(
+    command: tuple[str, ...], name: str, bench: Bench, received: Path, outside: Path
+) -> None:
+    cell = cell_of(received)
+    give_way(cell / name.format(next((cell / "test").iterdir()).name), outside / "scores.parquet")
+    assert bench(*command)[0] in (0, 2)
+
+
+@pytest.mark.parametrize("name", ["figures", "figures/thresholds.csv", "figures/thresholds_phantom_brain_mri.png"])
+def test_figures_are_not_drawn_through_links(name: str, bench: Bench, received: Path, outside: Path) -> None:
+    (received / "figures").mkdir()
+    give_way(received / name, outside if name == "figures" else outside / "error.txt")
+    code, said = bench("thresholds", "it")
+    assert code == (2 if name == "figures" else 0), said
+
+
+@pytest.mark.usefixtures("undrawn")
+@pytest.mark.parametrize("name", ["report.html", "tables", "figures", "tables/tables.md"])
+def test_a_report_is_not_written_through_links(name: str, bench: Bench, received: Path, outside: Path) -> None:
+    out = received / "report"
+    (out / "tables").mkdir(parents=True)
+    give_way(out / name, outside if "." not in name else outside / "error.txt")
+    code, said = bench("report", "it", "--out", str(out))
+    assert code == (0 if "." in name else 2), said
+
+
+@pytest.mark.parametrize("name", ["", "maps", "maps/test", "files.csv"])
+def test_predictions_are_not_exported_through_links(name: str, bench: Bench, received: Path, outside: Path) -> None:
+    out = received.parent / "out"
+    bench("export", "it", "--out", str(out))
+    (folder,) = out.iterdir()
+    give_way(folder / name if name else folder, outside if "." not in name else outside / "error.txt")
+    code, said = bench("export", "it", "--out", str(out))
+    assert code == (0 if "." in name else 2), said
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="there are no pipes here")
+@pytest.mark.parametrize("name", ["run.json", "scores.parquet", "cells/{}/cell.json", "cells/{}/scores.parquet"])
+def test_nobody_waits_at_a_pipe(name: str, bench: Bench, received: Path) -> None:
+    path = received / name.format(cell_of(received).name)
+    path.unlink()
+    os.mkfifo(path)
+    said = [bench(command, "it") for command in ("show", "verify", "score")]
+    assert any("it is a pipe or a device" in text for code, text in said if code == 2)
