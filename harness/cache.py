@@ -2,10 +2,14 @@
 
 The folder is `$MIASBENCH_CACHE`, or `cache` in the user's cache folder. It holds at most `$MIASBENCH_CACHE_GB`
 gigabytes, 20 by default; 0 turns it off. Deleting it costs time and nothing else.
+
+A file in it, `CACHEDIR.TAG`, says that the folder is this cache (https://bford.info/cachedir): a folder that holds
+anything else is not taken for one. Only entries, which have names of their own, are ever deleted.
 """
 
 import hashlib
 import os
+import re
 import shutil
 import tempfile
 import time
@@ -16,9 +20,18 @@ from pathlib import Path
 import platformdirs
 
 from .api import UsageError
+from .files import path_text
 from .paths import folder_of
+from .safe_files import below, files_below, read_bytes, write_whole
 
+_TAG = "CACHEDIR.TAG"
+_TAG_CONTENT = """Signature: 8a477f597d28d172789f06886806bc55
+# This folder is the cache of miasbench, which deletes the entries that were not used for longest.
+# Deleting it costs time and nothing else.
+"""
 _STAGING = ".new-"
+_ENTRY = re.compile(r"[0-9a-f]{64}")
+_STAGED = re.compile(rf"{re.escape(_STAGING)}\w{{8}}")
 _ABANDONED = 24 * 3600  # seconds after which what is being written belongs to a process that was killed
 
 
@@ -51,21 +64,27 @@ class Cache:
         """The user's cache.
 
         Raises:
-            UsageError: `$MIASBENCH_CACHE_GB` is not a number.
+            UsageError: `$MIASBENCH_CACHE_GB` is not a number, or the folder holds other files.
         """
         folder = folder_of("MIASBENCH_CACHE", Path(platformdirs.user_cache_dir("miasbench")) / "cache")
         size = os.environ.get("MIASBENCH_CACHE_GB") or "20"
         try:
-            return cls(folder, int(float(size) * 1e9))
+            cache = cls(folder, int(float(size) * 1e9))
         except (ValueError, OverflowError) as error:
             raise UsageError(f"MIASBENCH_CACHE_GB is {size!r}; it should be a number of gigabytes, or 0.") from error
+        if cache._limit > 0 and (other := cache._other_file()):
+            raise UsageError(
+                f"The folder {folder} cannot be the cache, because it holds other files, such as {path_text(other)}. "
+                "Name one with MIASBENCH_CACHE that is empty or not there yet."
+            )
+        return cache
 
     def find(self, key: str) -> Path | None:
         """Returns the entry of a key, and marks it as used; it may still vanish before it is read."""
         if self._limit <= 0:
             return None
-        path = self._folder / key
         try:
+            path = below(self._folder, key)
             os.utime(path)
         except OSError:
             return None
@@ -86,7 +105,10 @@ class Cache:
         if size > self._limit:
             return
         with suppress(OSError):
-            self._folder.mkdir(parents=True, exist_ok=True)
+            if self._other_file():
+                return
+            if not (self._folder / _TAG).exists():
+                write_whole(self._folder / _TAG, _TAG_CONTENT)
             with tempfile.TemporaryDirectory(prefix=_STAGING, dir=self._folder, ignore_cleanup_errors=True) as staging:
                 path = Path(staging) / key
                 write(path)
@@ -95,16 +117,26 @@ class Cache:
                 path.rename(self._folder / key)  # fails where another process was faster with a folder
             self._trim()
 
+    def _other_file(self) -> str:
+        """The name of something in a folder without the tag that no cache has; empty where there is none."""
+        with suppress(OSError):
+            if b"miasbench" in read_bytes(self._folder / _TAG):
+                return ""
+        with suppress(OSError):
+            names = {path.name for path in self._folder.iterdir() if not path.name.startswith(".")}
+            return min((name for name in names if not _ENTRY.fullmatch(name)), default="")
+        return ""
+
     def _trim(self) -> None:
-        """Removes what was not used for longest until the rest is within the limit."""
+        """Removes the entries that were not used for longest until the rest is within the limit."""
         entries = []
         for path in self._folder.iterdir():
             with suppress(OSError):  # another process may trim at the same time
-                if path.name.startswith(_STAGING):
-                    if time.time() - path.stat().st_mtime > _ABANDONED:
+                if _STAGED.fullmatch(path.name):
+                    if time.time() - path.lstat().st_mtime > _ABANDONED:
                         _remove(path)
-                else:
-                    entries.append((path.stat().st_mtime_ns, sum(file.stat().st_size for file in _files(path)), path))
+                elif _ENTRY.fullmatch(path.name):
+                    entries.append((path.lstat().st_mtime_ns, sum(file.stat().st_size for file in _files(path)), path))
         total = sum(size for _, size, _ in entries)
         for _, size, path in sorted(entries):
             if total <= self._limit:
@@ -114,7 +146,7 @@ class Cache:
 
 
 def _files(path: Path) -> list[Path]:
-    return [path] if path.is_file() else [file for file in path.rglob("*") if file.is_file()]
+    return [path] if path.is_file() else [*files_below(path)]
 
 
 def _flush(file: Path) -> None:
@@ -124,7 +156,7 @@ def _flush(file: Path) -> None:
 
 
 def _remove(path: Path) -> None:
-    if path.is_dir():
+    if path.is_dir() and not path.is_symlink():
         shutil.rmtree(path, ignore_errors=True)
     else:
         with suppress(OSError):

@@ -7,6 +7,7 @@ deleted. All rooms read, write and delete such files through these functions.
 
 import errno
 import os
+import re
 import secrets
 import stat
 import tempfile
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
 _NO_LINK = getattr(os, "O_NOFOLLOW", 0)  # Windows has neither; `below` looks for links there too
 _NO_WAITING = getattr(os, "O_NONBLOCK", 0)  # for somebody to write to a pipe
 _BINARY = getattr(os, "O_BINARY", 0)
+
+_TEMPORARY = re.compile(r"\.[0-9a-f]{16}\.tmp")
 
 _AnyPath = TypeVar("_AnyPath", Path, "UPath")
 
@@ -106,6 +109,11 @@ def write_whole(path: Path, content: bytes | str) -> None:
             temporary.replace(path)
         finally:
             temporary.unlink(missing_ok=True)
+
+
+def is_unfinished(path: Path) -> bool:
+    """Whether a file, by its name, is one that `write_whole` had begun when its process was killed."""
+    return _TEMPORARY.fullmatch(path.name) is not None
 
 
 def write_named(path: Path, content: bytes | str) -> None:

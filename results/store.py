@@ -35,7 +35,7 @@ from upath import UPath
 from ..harness.api import LazySequence
 from ..harness.files import Lock
 from ..harness.paths import expanded
-from ..harness.safe_files import below, files_below, read_bytes
+from ..harness.safe_files import below, files_below, is_unfinished, read_bytes
 from .files import ResultsError, hash_of, read_json, read_parquet, slug, to_csv, to_parquet, write_file, write_json
 from .predictions import StoredPrediction, decode, encode, is_sealed
 from .record import CellRecord, RunRecord
@@ -79,7 +79,7 @@ class CellStore:
     def sweep(self) -> None:
         """Removes the files that a killed process was writing."""
         for path in files_below(self.folder):
-            if path.name.startswith(".") and path.suffix == ".tmp":
+            if is_unfinished(path):
                 path.unlink(missing_ok=True)
 
     def clear(self) -> None:
@@ -161,9 +161,10 @@ class CellStore:
 
     def drop_predictions(self) -> None:
         """Deletes anomaly maps and masks; scores stay."""
-        for path in files_below(self.folder):
-            if path.suffix == ".npz":
-                path.unlink(missing_ok=True)
+        for split in ("valid", "test"):
+            for path in files_below(self._file(split)):
+                if path.suffix == ".npz":
+                    path.unlink(missing_ok=True)
 
     def predictions(self, split: str, case_ids: Sequence[str]) -> Sequence[StoredPrediction]:
         """The predictions of a split, in the order of the given cases.

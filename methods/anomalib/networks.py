@@ -176,6 +176,7 @@ def _fetch_folder(folder: Path, info: DownloadInfo) -> None:
 def _extract(info: DownloadInfo, folder: Path) -> None:
     """Downloads an archive, whose checksum anomalib knows, and puts what is in it into a folder."""
     archive = folder.parent / info.url.rsplit("/", 1)[-1]
+    of_the_user = archive.exists()
     try:
         fetch(info.url, archive, f"sha256:{info.hashsum}")
         with tempfile.TemporaryDirectory(dir=folder.parent) as temporary:
@@ -185,7 +186,8 @@ def _extract(info: DownloadInfo, folder: Path) -> None:
             for path in unpacked.iterdir():
                 if not (folder / path.name).exists():
                     path.rename(folder / path.name)
-        archive.unlink()
+        if not of_the_user:
+            archive.unlink()
     except (FetchError, DataError) as error:
         raise WeightsError(
             f"What belongs into {folder} is missing. {error} Extract that archive into the folder yourself."

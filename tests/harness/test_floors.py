@@ -14,10 +14,14 @@ ROOT = Path(__file__).parents[2]
 ROOMS = ("harness", "methods", "datasets", "results", "reports")
 GROUND = {
     f"harness.{name}"
-    for name in ("api", "cache", "files", "paths", "yaml_files", "download.fetching", "download.unpacking")
+    for name in (
+        *("api", "cache", "files", "paths", "safe_files", "yaml_files"),
+        *("download.fetching", "download.unpacking"),
+    )
 }
 FLOORS = (
     ("api", "files", "yaml_files"),
+    ("safe_files",),
     ("paths", "cache", "streams", "download", "contract", "specs"),
     ("registry", "distributions", "config", "code_version"),
     ("data",),
