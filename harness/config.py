@@ -35,6 +35,7 @@ from .yaml_files import Lines, read_text_yaml
 
 COMMAND_LINE = "on the command line"
 _ON_THE_COMMAND_LINE_ONLY = ("config", "force")
+_OF_WHO_RAN_IT = ("results", "executor", "address")
 _MOST_SEEDS = 1000
 _ONE_TEXT = (
     "a name and its options are one text, such as name[option=value]; where a blank follows a colon, YAML reads a key "
@@ -490,6 +491,24 @@ def make_config(
         name: written["set"].get(name, {}) | won["set"].get(name, {}) for name in [*written["set"], *won["set"]]
     }
     return _checked(RunConfig, options, lambda path: (second if _holds(won, path) else first).at(*path))
+
+
+def config_of_record(
+    content: Mapping[str, Any], where: str, given: Mapping[str, Any] = MappingProxyType({})
+) -> RunConfig:
+    """The options of a run by its record, but for where it was kept and computed.
+
+    A record may come from anybody: no address in it is looked up.
+
+    Args:
+        content: The part `config` of the record.
+        where: The record, for messages.
+        given: Options that win.
+
+    Raises:
+        UsageError: This version does not know an option of the record, or not its value; or a given one is wrong.
+    """
+    return make_config({name: value for name, value in content.items() if name not in _OF_WHO_RAN_IT}, where, given)
 
 
 def make_score_config(values: Mapping[str, Any], where: str) -> ScoreConfig:

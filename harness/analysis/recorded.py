@@ -8,7 +8,7 @@ from ...results.files import ResultsError
 from ...results.store import RunStore
 from .. import registry
 from ..api import BenchError, DataError, Dataset, UsageError
-from ..config import RunConfig, make_config
+from ..config import RunConfig, config_of_record
 from ..data.subset import Subset
 
 NOWHERE_ELSE: Mapping[str, str] = MappingProxyType({})
@@ -27,7 +27,7 @@ def recorded_config(store: RunStore, given: Mapping[str, Any] = MappingProxyType
     Raises:
         UsageError: This version does not know an option of the record, or not its value; or a given one is wrong.
     """
-    return make_config(store.read().config.content(), f"in {store.folder / 'run.json'}", given)
+    return config_of_record(store.read().config.content(), f"in {store.folder / 'run.json'}", given)
 
 
 def moved_datasets(texts: Iterable[str], names: Collection[str]) -> dict[str, str]:

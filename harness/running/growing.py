@@ -4,7 +4,7 @@ from typing import Any
 
 from ...results.record import Cell, ConfigRecord, RunRecord
 from ..api import UsageError
-from ..config import make_config
+from ..config import config_of_record
 
 _SHARED = ("size", "limit", "data_root")  # what all cells of a run have in common, beside how they are scored
 
@@ -26,7 +26,7 @@ def grown(record: RunRecord, earlier: RunRecord, where: str) -> RunRecord:
     staying = [cell for cell in earlier.cells if _subject(cell) not in new and cell.name not in names]
     if not staying:
         return record
-    before = make_config(earlier.config.content(), f"in {where}/run.json").model_dump(mode="json")
+    before = config_of_record(earlier.config.content(), f"in {where}/run.json").model_dump(mode="json")
     now = record.config.content()
     datasets = earlier.datasets | record.datasets
     shared, asked = ({name: each[name] for name in _SHARED} | each["score"] for each in (before, now))

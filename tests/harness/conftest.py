@@ -1,5 +1,6 @@
 import importlib.util
 import shutil
+import socket
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -55,3 +56,24 @@ def unruly(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     diary = tmp_path / "diary.txt"
     monkeypatch.setenv("UNRULY_DIARY", str(diary))
     return diary
+
+
+@pytest.fixture
+def unconnected(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
+    """Refuses to look up or connect to anything, and fails the test if that was asked for, whatever came of it.
+
+    Yields:
+        What was asked for.
+    """
+    asked: list[str] = []
+
+    def refuse(*given: Any, **_: Any) -> Any:
+        asked.append(str(given[-1] if isinstance(given[0], socket.socket) else given[0]))
+        raise OSError("a test refuses connections")
+
+    for name in ("connect", "connect_ex", "sendto"):
+        monkeypatch.setattr(socket.socket, name, refuse)
+    for name in ("getaddrinfo", "gethostbyname", "create_connection"):
+        monkeypatch.setattr(socket, name, refuse)
+    yield asked
+    assert not asked

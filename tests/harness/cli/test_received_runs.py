@@ -1,9 +1,11 @@
 """Runs that somebody else has made up: nothing outside of their folder is read, written, deleted or connected to."""
 
+import json
 import os
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -134,3 +136,37 @@ def test_nobody_waits_at_a_pipe(name: str, bench: Bench, received: Path) -> None
     os.mkfifo(path)
     said = [bench(command, "it") for command in ("show", "verify", "score")]
     assert any("it is a pipe or a device" in text for code, text in said if code == 2)
+
+
+def change(run: Path, **options: Any) -> None:
+    """Changes options in a run's record."""
+    record = json.loads((run / "run.json").read_text())
+    record["config"] |= options
+    (run / "run.json").write_text(json.dumps(record))
+
+
+@pytest.mark.usefixtures("unconnected", "undrawn")
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"results": "ftp://127.0.0.1:9/x"},
+        {"results": "reference::http://127.0.0.1:9/x.json"},
+        {"executor": "ray", "address": "ray://127.0.0.1:9"},
+    ],
+    ids=str,
+)
+def test_no_address_of_a_record_is_looked_up(
+    options: dict[str, Any], bench: Bench, received: Path, tmp_path: Path
+) -> None:
+    change(received, **options)
+    out = str(tmp_path / "out")
+    commands = [
+        *(("show",), ("score",), ("thresholds",), ("report", "--out", out)),
+        *(("baseline", "--out", f"{out}.json"), ("export", "--out", f"{out}_of_it")),
+    ]
+    for command, *rest in commands:
+        assert bench(command, "it", *rest) == (0, ""), command
+    assert "its seal is broken" in bench("verify", "it")[1] or bench("verify", "it")[0] == 0
+    grow = [*RUN, "--name", "it", "--methods", "intensity[sigma=1]"]
+    assert bench(*grow)[0] == 0, "it grows"
+    assert bench("list", "runs")[0] == 0
