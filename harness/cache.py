@@ -22,7 +22,7 @@ import platformdirs
 from .api import UsageError
 from .files import path_text
 from .paths import folder_of
-from .safe_files import below, files_below, read_bytes, write_whole
+from .safe_files import below, plain_files, read_bytes, write_whole
 
 _TAG = "CACHEDIR.TAG"
 _TAG_CONTENT = """Signature: 8a477f597d28d172789f06886806bc55
@@ -146,7 +146,7 @@ class Cache:
 
 
 def _files(path: Path) -> list[Path]:
-    return [path] if path.is_file() else [*files_below(path)]
+    return [path] if path.is_file() else [*plain_files(path)]
 
 
 def _flush(file: Path) -> None:

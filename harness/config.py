@@ -31,6 +31,7 @@ from .files import explain
 from .paths import DEVICES, expanded, folder_of, is_there
 from .registry import ALL_POLICIES
 from .specs import Spec, parse_method, parse_policy, parse_setting, split_datasets, split_list, suggest
+from .texts import redacted
 from .yaml_files import Lines, read_text_yaml
 
 COMMAND_LINE = "on the command line"
@@ -109,11 +110,11 @@ def _reaching(text: Any) -> Iterator[None]:
     try:
         yield
     except Exception as error:  # the client of each kind of store has errors of its own
-        raise UsageError(f"The results folder {text} cannot be reached: {error}") from error
+        raise UsageError(redacted(f"The results folder {text} cannot be reached: {error}")) from error
 
 
 Results = Annotated[UPath, BeforeValidator(_address), PlainSerializer(str, when_used="json")]
-"""A folder for runs, here or anywhere that fsspec reaches; its text holds no credentials."""
+"""A folder for runs, here or anywhere that fsspec reaches."""
 
 
 def _seeds(value: Any) -> Any:

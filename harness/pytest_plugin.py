@@ -51,6 +51,7 @@ class BaselineFile(pytest.File):
         from .analysis.gate import check, measure
         from .api import BenchError
         from .config import default_results, results_folder
+        from .texts import shown
 
         try:
             baseline = read_baseline(self.path)
@@ -58,9 +59,10 @@ class BaselineFile(pytest.File):
             store = find_run(str(self.config.getoption("--bench-run")), results)
             findings = check(baseline, measure(store, baseline.tolerance))
         except BenchError as error:
-            raise self.CollectError(str(error)) from error
+            raise self.CollectError(shown(str(error))) from error
         for (dataset, method), of_cell in groupby(findings, lambda one: (one.dataset, one.method)):
-            yield CellItem.from_parent(self, name=f"{dataset} · {method}", findings=list(of_cell))
+            name = shown(f"{dataset} · {method}").replace("\n", r"\n")
+            yield CellItem.from_parent(self, name=name, findings=list(of_cell))
 
 
 class CellItem(pytest.Item):
@@ -74,11 +76,13 @@ class CellItem(pytest.Item):
         self._findings = findings
 
     def runtest(self) -> None:
-        told = "\n".join(f"{one.kind}: {one.what}: {one.text}" for one in self._findings)
+        from .texts import shown
+
+        told = shown("\n".join(f"{one.kind}: {one.what}: {one.text}" for one in self._findings))
         self.add_report_section("call", "bench", told)
         failed = [one for one in self._findings if one.failed]
         if failed:
-            pytest.fail("\n".join(f"{one.kind}: {one.what}: {one.text}" for one in failed), pytrace=False)
+            pytest.fail(shown("\n".join(f"{one.kind}: {one.what}: {one.text}" for one in failed)), pytrace=False)
         if all(one.kind == "new" for one in self._findings):
             pytest.skip(told)
 

@@ -151,7 +151,7 @@ def write_folder(folder: Path) -> Iterator[Path]:
             inside.replace(folder)
 
 
-def files_below(folder: "Path | UPath") -> "Iterator[Path | UPath]":
+def plain_files(folder: "Path | UPath") -> "Iterator[Path | UPath]":
     """The files in a folder and in those below it, without links and what they lead to."""
     if not isinstance(folder, Path):
         yield from (path for path in folder.rglob("*") if path.is_file())

@@ -10,6 +10,7 @@ from rich.text import Text
 
 from ..results.baseline import RUNTIME, Finding, FindingKind
 from .fitting import Column, FittedTable
+from .markdown import escape_markdown
 from .names import short_names
 
 _COLUMNS = (
@@ -136,20 +137,15 @@ def _number(value: float | None, what: str) -> str:
 def _markdown_tables(findings: Sequence[Finding]) -> Iterator[str]:
     for dataset, of_dataset in _by_dataset(findings).items():
         yield from (
-            _escaped(dataset),
+            escape_markdown(dataset),
             "",
             f"| {' | '.join(column.title for column in _COLUMNS)} |",
             f"|{'---|' * len(_COLUMNS)}",
         )
         for finding in of_dataset:
-            *cells, kind, text = map(_escaped, _row(finding))
+            *cells, kind, text = map(escape_markdown, _row(finding))
             yield f"| {' | '.join(cells)} | {f'**{kind}**' if finding.failed else kind} | {text} |"
         yield ""
-
-
-def _escaped(text: str) -> str:
-    """Text that Markdown shows as it is, on one line."""
-    return re.sub(r"([\\`*_\[\]<>|#~])", r"\\\1", " ".join(text.split()))
 
 
 def _printable(text: str) -> str:

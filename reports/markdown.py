@@ -1,10 +1,13 @@
 """A paper's table in Markdown, as GitHub and most readers show it."""
 
+import re
 from collections.abc import Iterator
 
 from .paper_tables import PaperCell, PaperColumn, PaperTable
 
-_SPECIAL = "\\`*_{}[]<>|#~"
+_SPECIAL = re.compile(r"[\\`*_{}\[\]<>|#~]")
+_ACTIVE = re.compile(r"(?<![\w])@(?=\w)|:(?=//)|(?<=\bwww)\.", re.IGNORECASE)
+_JOINER = "\u2060"  # of no width: what it parts is neither a mention nor a link
 
 
 def markdown(table: PaperTable) -> str:
@@ -13,8 +16,9 @@ def markdown(table: PaperTable) -> str:
 
 
 def escape_markdown(text: str) -> str:
-    """Makes any text stand in Markdown as it is, in one line."""
-    return "".join(f"\\{letter}" if letter in _SPECIAL else letter for letter in " ".join(text.split()))
+    """Makes any text stand in Markdown as it is, in one line; it mentions nobody and links to nothing."""
+    line = "".join(letter if letter.isprintable() else "\ufffd" for letter in " ".join(text.split()))
+    return _SPECIAL.sub(r"\\\g<0>", _ACTIVE.sub(rf"\g<0>{_JOINER}", line))
 
 
 def _lines(table: PaperTable) -> Iterator[str]:

@@ -10,12 +10,15 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationInfo, field_validator
 
 from ..harness.api import Diagnostic
+from ..harness.texts import redacted, redacted_in
 from .files import hash_of, readable
 
 EXTERNAL = "external"
 """The device of a cell whose predictions were made elsewhere."""
 
 
+_Kept = Annotated[dict[str, Any], AfterValidator(redacted_in)]  # a command line and versions, without secrets
+_Address = Annotated[str | None, AfterValidator(redacted_in)]
 _HOW_READ = ("seen", "given", "higher_is", "geometry", "interpolation", "image_score")
 
 
@@ -135,10 +138,10 @@ class CellRecord(Measurements):
     """
 
     status: str
-    error: str = ""
+    error: Annotated[str, AfterValidator(redacted)] = ""
     maps: str = "none"
     score: dict[str, Any] = {}
-    environment: dict[str, Any] = {}
+    environment: _Kept = {}
 
     @property
     def finished_whole(self) -> bool:
@@ -171,7 +174,7 @@ class ScoreRecord(Record):
 
 
 class ConfigRecord(Record):
-    """What was asked for."""
+    """What was asked for. Addresses are kept without their secrets, and are never used."""
 
     methods: list[str]
     score: ScoreRecord
@@ -179,6 +182,8 @@ class ConfigRecord(Record):
     set: dict[str, dict[str, Any]] = {}
     epochs: int | None = None
     batch_size: int | None = None
+    results: _Address = None
+    address: _Address = None
 
 
 class RunRecord(Record):
@@ -197,7 +202,7 @@ class RunRecord(Record):
     status: str
     created: str
     config: ConfigRecord
-    environment: dict[str, Any]
+    environment: _Kept
     datasets: dict[str, DatasetRecord]
     cells: tuple[Cell, ...]
     tables: dict[Annotated[str, Field(pattern=r"^[a-z_]+\.(csv|parquet)$")], str] = {}

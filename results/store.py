@@ -35,7 +35,7 @@ from upath import UPath
 from ..harness.api import LazySequence
 from ..harness.files import Lock
 from ..harness.paths import expanded
-from ..harness.safe_files import below, files_below, is_unfinished, read_bytes
+from ..harness.safe_files import below, is_unfinished, plain_files, read_bytes
 from .files import ResultsError, hash_of, read_json, read_parquet, slug, to_csv, to_parquet, write_file, write_json
 from .predictions import StoredPrediction, decode, encode, is_sealed
 from .record import CellRecord, RunRecord
@@ -78,7 +78,7 @@ class CellStore:
 
     def sweep(self) -> None:
         """Removes the files that a killed process was writing."""
-        for path in files_below(self.folder):
+        for path in plain_files(self.folder):
             if is_unfinished(path):
                 path.unlink(missing_ok=True)
 
@@ -95,7 +95,7 @@ class CellStore:
         Raises:
             OSError: It cannot be read or written.
         """
-        for path in sorted(files_below(other.folder), key=lambda path: path.name == "cell.json"):
+        for path in sorted(plain_files(other.folder), key=lambda path: path.name == "cell.json"):
             if not path.name.startswith("."):
                 target = self._file(*path.relative_to(str(other.folder)).parts)
                 target.parent.mkdir(parents=True, exist_ok=True)
@@ -162,7 +162,7 @@ class CellStore:
     def drop_predictions(self) -> None:
         """Deletes anomaly maps and masks; scores stay."""
         for split in ("valid", "test"):
-            for path in files_below(self._file(split)):
+            for path in plain_files(self._file(split)):
                 if path.suffix == ".npz":
                     path.unlink(missing_ok=True)
 

@@ -41,6 +41,14 @@ _COMMANDS = {
 OK, REGRESSION, USAGE, FAILED_CELLS, NOTHING_MEASURED, NOTHING_JUDGED, INTERRUPTED = 0, 1, 2, 3, 4, 5, 130
 
 
+_DEBUG = "MIASBENCH_DEBUG"
+_LONGEST = 1000  # characters of an error that nobody has worded
+_UNEXPECTED = (
+    "That should not happen. If files of somebody else are read here, they may be damaged: bench verify RUN and bench "
+    f"data verify DATASET say more. If not, please report it, with what {_DEBUG}=1 in front of the command shows."
+)
+
+
 class _LazyGroup(click.Group):
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(_COMMANDS)
@@ -97,6 +105,7 @@ def _run(arguments: Sequence[str] | None) -> int:
     from ..api import BenchError
     from ..files import explain
     from ..streams import open_streams
+    from ..texts import redacted, shown
 
     open_streams()
     try:
@@ -109,11 +118,17 @@ def _run(arguments: Sequence[str] | None) -> int:
         error.show()
         return USAGE
     except BenchError as error:
-        click.echo(f"Error: {error}", err=True)
+        click.echo(shown(redacted(f"Error: {error}")), err=True)
         return USAGE
     except OSError as error:
-        click.echo(f"Error: {explain(error)}", err=True)
+        click.echo(shown(redacted(f"Error: {explain(error)}")), err=True)
         return USAGE
+    except Exception as error:
+        if os.environ.get(_DEBUG):
+            raise
+        what = f"Error: {type(error).__name__}: {' '.join(str(error).split())}"
+        click.echo(shown(redacted(f"{what[:_LONGEST]}. {_UNEXPECTED}")), err=True)
+        return USAGE  # not 1, which is what a traceback ends with: that would be a regression
     return code or OK
 
 

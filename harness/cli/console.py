@@ -7,10 +7,10 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from importlib.util import find_spec
 from types import TracebackType
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from rich import progress as rich_progress
-from rich.console import Console
+from rich.console import Console, ConsoleOptions, RenderableType
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
@@ -22,11 +22,13 @@ from rich.progress import (
     TimeElapsedColumn,
     TimeRemainingColumn,
 )
+from rich.segment import Segment
 from rich.table import Column
 from rich.text import Text
 
 from ..api import Progress
 from ..registry import check_names, check_policies
+from ..texts import shown
 
 if TYPE_CHECKING:
     from ...results.store import RunStore
@@ -37,8 +39,23 @@ if TYPE_CHECKING:
 _PAUSE = 30.0  # seconds between two lines about the same stage, where there is no terminal
 _BESIDE = 120  # columns that a bar leaves to the label and the numbers beside it
 
-# Names and paths may hold brackets, which are not to be taken for markup.
-console = Console(markup=False, highlight=False)
+
+class SafeConsole(Console):
+    """Shows texts as they are, whatever they hold: no markup, and nothing that steers a terminal or a CI service.
+
+    Names and paths may hold brackets, which are not to be taken for markup, and come from whoever made a run.
+    """
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(markup=False, highlight=False, **options)
+
+    def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterator[Segment]:
+        for segment in super().render(renderable, options):
+            text = segment.text if segment.control else shown(segment.text)
+            yield segment if text == segment.text else Segment(text, segment.style)
+
+
+console = SafeConsole()
 # Nothing can be drawn over in a pipe or a log, even where colours are asked for; in a notebook ipywidgets draw.
 _live = find_spec("ipywidgets") is not None if console.is_jupyter else console.is_interactive and sys.stdout.isatty()
 if not _live and "COLUMNS" not in os.environ:
@@ -58,7 +75,8 @@ def stage_status(at_once: bool = False) -> Iterator[Progress]:
         yield lambda stage, done, total: log.tell(stage, f"{done:,} of {total:,}" if total else "")
         return
     with console.status("starting", spinner=_spinner) as status:
-        yield lambda stage, done, total: status.update(f"{stage} {done / total:.0%}" if total else stage)
+        # As a text, of which rich would take the brackets of a name for markup.
+        yield lambda stage, done, total: status.update(Text(f"{stage} {done / total:.0%}" if total else stage))
 
 
 class CellBars:

@@ -14,6 +14,7 @@ from ..api import UsageError
 from ..config import RunConfig, default_data_root
 from ..files import explain
 from ..registry import METHODS, all_policies, datasets, methods, policy_class, registered
+from ..texts import shown
 from .methods_page import methods_page
 from .metrics_page import metrics_page
 from .options import RESULTS
@@ -108,10 +109,10 @@ def list_runs(results: UPath) -> None:
         try:
             record, state = run.read(), run.state()
         except (ResultsError, OSError) as error:  # the others are listed all the same
-            click.echo(f"{run.name}  {explain(error) if isinstance(error, OSError) else error}")
+            click.echo(shown(f"{run.name}  {explain(error) if isinstance(error, OSError) else error}"))
             continue
         names = ", ".join(record.config.methods)
-        click.echo(f"{run.name}  {record.created}  {state}  {names}")
+        click.echo(shown(f"{run.name}  {record.created}  {state}  {names}"))
 
 
 def _print(rows: Sequence[tuple[str, ...]], *, ordered: bool = True) -> None:
@@ -122,4 +123,4 @@ def _print(rows: Sequence[tuple[str, ...]], *, ordered: bool = True) -> None:
     for row in sorted(rows) if ordered else rows:
         before = "".join(f"{cell:{width}}  " for cell, width in zip(row[:-1], widths, strict=True))
         lines = textwrap.wrap(row[-1], room) or [""]
-        click.echo((before + f"\n{' ' * left}".join(lines)).rstrip())
+        click.echo(shown((before + f"\n{' ' * left}".join(lines)).rstrip()))

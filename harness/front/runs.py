@@ -18,7 +18,7 @@ from ...results.store import CellStore, RunStore, find_run
 from ...results.tables import HEADLINE, masks_by
 from ..analysis.case_images import FramedImages, framed_images
 from ..api import Case, DataError, LazySequence, UsageError
-from ..cli.console import console, print_run, run_with_progress, stage_status
+from ..cli.console import SafeConsole, console, print_run, run_with_progress, stage_status
 from ..config import RunConfig, default_results, find_config, make_config, read_config, results_folder
 from .exporting import ExportKind, export_run
 from .report import write_report
@@ -327,7 +327,7 @@ def open_run(run: str | Path | UPath = "latest", results: str | Path | UPath | N
 
 def _page(file: io.StringIO, width: int) -> Console:
     # In a notebook rich would show the text at once, whatever the file.
-    return Console(file=file, width=width, record=True, force_jupyter=False, markup=False, highlight=False)
+    return SafeConsole(file=file, width=width, record=True, force_jupyter=False)
 
 
 def _texts(dataset: Any) -> Any:

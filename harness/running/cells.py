@@ -19,6 +19,7 @@ from ..config import RunConfig, ScoreConfig
 from ..exchange.folder import PREDICTED
 from ..exchange.manifest import SEEN
 from ..files import explain, path_text
+from ..texts import redacted
 from .device import is_out_of_memory
 
 End = Literal["finished", "kept", "failed"]
@@ -86,8 +87,9 @@ def fail_cell(task: CellTask, error: Exception | str) -> Outcome:
     """
     if isinstance(error, OSError) and task.owns(error.filename):
         raise error
-    message, told = _explain(error), error if isinstance(error, str) else "".join(traceback.format_exception(error))
-    task.store.write_error(told)
+    message = redacted(_explain(error))
+    told = error if isinstance(error, str) else "".join(traceback.format_exception(error))
+    task.store.write_error(redacted(told))
     task.store.write_tables(failed_cell(identity(task.cell), message))
     task.store.write(CellRecord(status="failed", error=message))
     return Outcome(task.cell, "failed", message)

@@ -8,8 +8,8 @@ from upath import UPath
 from miasbench.harness.files import explain
 from miasbench.harness.safe_files import (
     below,
-    files_below,
     open_plain,
+    plain_files,
     read_bytes,
     write_folder,
     write_named,
@@ -78,8 +78,8 @@ class TestReading:
             read_bytes(Path("/dev/zero"))
 
     def test_files_are_found_without_links_and_what_they_lead_to(self, linked: Path) -> None:
-        assert [*files_below(linked)] == [linked / "plain" / "file"]
-        assert [*files_below(linked / "nowhere")] == []
+        assert [*plain_files(linked)] == [linked / "plain" / "file"]
+        assert [*plain_files(linked / "nowhere")] == []
 
 
 @pytest.mark.parametrize("flags", [os.O_TRUNC, os.O_APPEND])

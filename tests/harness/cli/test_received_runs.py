@@ -2,11 +2,13 @@
 
 import json
 import os
+import re
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import pytest
 
 from miasbench.harness.cli import main
@@ -170,3 +172,55 @@ def test_no_address_of_a_record_is_looked_up(
     grow = [*RUN, "--name", "it", "--methods", "intensity[sigma=1]"]
     assert bench(*grow)[0] == 0, "it grows"
     assert bench("list", "runs")[0] == 0
+
+
+SAID = "\x1b]52;c;cm0gLXJmIH4=\x07\x1b[2J"
+NAME = f"x{SAID}\n::error file=a.py::[red]broken[/red]\n::set-output name=a::b"
+
+
+@pytest.mark.usefixtures("undrawn")
+@pytest.mark.parametrize("column", ["method", "dataset", "case", "policy", "note", "error"])
+def test_no_name_steers_the_terminal_or_ci(
+    column: str, received: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for path in received.glob("*.parquet"):
+        table = pd.read_parquet(path)
+        if column in table:
+            table[column] = f"{NAME}{column}" if column != "policy" else table[column].str.replace("otsu", NAME)
+            table.to_parquet(path)
+    record = json.loads((received / "run.json").read_text())
+    del record["seal"]
+    record["datasets"] = {NAME if column == "dataset" else name: one for name, one in record["datasets"].items()}
+    for cell in record["cells"]:
+        cell.update({column: NAME} if column in ("method", "dataset") else {})
+    for one in record["datasets"].values():
+        one["notes"] = [NAME]
+    record["tables"] = {}
+    (received / "run.json").write_text(json.dumps(record))
+    for command in ("show", "stats", "thresholds", "report", "baseline", "check", "verify"):
+        more = {"report": ("--out", "report"), "baseline": ("--out", "b.json")}
+        given = [str(tmp_path / one) if not one.startswith("-") else one for one in more.get(command, ())]
+        given += ["--baseline", str(tmp_path / "b.json")] if command == "check" else []
+        with pytest.raises(SystemExit):
+            main([command, str(received), *given])
+        told = "".join(capsys.readouterr())
+        assert not set(told) & {"\x1b", "\x07"}, command
+        assert not re.search(r"^\s*::[a-z]", told, re.MULTILINE), (command, told)
+
+
+def test_no_secret_of_the_command_line_is_kept(
+    received: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, undrawn: None
+) -> None:
+    monkeypatch.setenv("SOME_TOKEN", "from-the-environment")
+    address = ["--address", "ray://me:password@127.0.0.1:9?token=abcdef", "--executor", "inline"]
+    failing = [*RUN, *address, "--methods", "intensity", "--name", "new", "--results", str(tmp_path)]
+    monkeypatch.setattr("sys.argv", ["bench", *failing, "from-the-environment"])
+    with pytest.raises(SystemExit):
+        main(failing)
+    with pytest.raises(SystemExit):
+        main(["report", str(tmp_path / "new"), "--out", str(tmp_path / "new" / "report")])
+    kept = [path for path in (tmp_path / "new").rglob("*") if path.suffix in (".json", ".html", ".csv", ".txt")]
+    assert len(kept) > 10
+    for path in kept:
+        for secret in ("password", "abcdef", "from-the-environment"):
+            assert secret not in path.read_text(), (path, secret)
