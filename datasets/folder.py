@@ -15,6 +15,7 @@ from .hints import wrapped
 from .images import inspect
 from .listing import ListedImages
 from .patients import patients_in_names
+from .patterns import search
 from .reading import Reading
 from .scanning import ScannedFolders
 from .slices import SlicePlaces
@@ -180,7 +181,7 @@ class FolderDataset(Dataset):
         if pattern is None:
             bids = _BIDS_PATIENT.search(name)
             return bids.group(1) if bids else found.id if found.is_numbered else stem
-        match = pattern.search(stem if self._card_file.volumes else name)
+        match = search(pattern, stem if self._card_file.volumes else name)
         if match is None or not match.group(1):
             problems.append(f"The card's patient pattern {pattern.pattern!r} does not fit {found.image}.")
             return name

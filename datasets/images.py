@@ -13,6 +13,7 @@ import numpy as np
 from PIL import Image, UnidentifiedImageError
 
 from ..harness.api import DataError
+from ..harness.safe_files import read_bytes
 
 # Whatever its ending says, a file may be of the first formats; no other decoder sees it but that of its ending.
 _FORMATS = ("PNG", "JPEG", "BMP", "TIFF")
@@ -23,6 +24,7 @@ _BY_ENDING = {
     ".gif": "GIF",
 }
 IMAGE_ENDINGS = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", *_BY_ENDING)
+_LARGEST = 2**29  # bytes of a file
 PIXEL_LIMIT = 2**26
 """Images with more pixels than 8,192 x 8,192, are refused: a few bytes can claim any number of them."""
 LABELS = 16
@@ -229,7 +231,7 @@ def inspect(path: Path) -> tuple[str, tuple[int, int]]:
 
 def _bytes(path: Path) -> bytes:
     try:
-        return path.read_bytes()
+        return read_bytes(path, follow=True, most=_LARGEST)
     except OSError as error:
         raise DataError(f"{path} cannot be read: {error.strerror}.") from error
 

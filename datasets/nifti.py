@@ -1,5 +1,6 @@
 """NIfTI volumes and DICOM series: their voxels, their labels, and where in the body they lie."""
 
+import math
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,9 @@ LABEL_TOLERANCE = 0.01
 GRID_TOLERANCE = 0.1
 """How far a voxel of a mask may be from its volume's, in voxels of the volume."""
 
+MOST_VOXELS = 2**29
+"""Those of 512 x 512 x 2,048."""
+_MOST_HEADER = 2**24  # bytes before the voxels
 _ENDS = {"L": "left", "R": "right", "P": "posterior", "A": "anterior", "I": "inferior", "S": "superior"}
 _SHOWN = 5  # values of a wrong label volume
 
@@ -56,6 +60,8 @@ class Volume:
             raise DataError(
                 f"{path} is a link to {path.readlink()}, which is not there. Fetch it (datalad get), or copy it."
             )
+        if not path.is_file():
+            raise DataError(f"{path} is no file, and no volume.")
         self.path = path
         try:
             self._image: Any = load_series(path) if is_dicom(path) else nibabel.load(path)
@@ -72,6 +78,7 @@ class Volume:
                 f"{path} has the shape {_product(shape)}, and should have three dimensions. {_advice(shape)}"
             )
         self.shape: tuple[int, int, int] = shape
+        require_sane_volume(path, self._image)
         if self._image.get_data_dtype().kind not in "biuf":
             raise DataError(f"{path} holds {self._image.get_data_dtype()} values. Save one number for each voxel.")
 
@@ -231,6 +238,24 @@ class Volume:
             )
         said.append("If not, resample it: nibabel.processing.resample_from_to(mask, volume, order=0).")
         return " ".join(said)
+
+
+def require_sane_volume(path: Path, image: Any) -> None:
+    """Refuses a volume by its header: a file of a megabyte can announce, or make a reader skip, any number of them.
+
+    Args:
+        path: Its file, for the message.
+        image: As nibabel has loaded it.
+
+    Raises:
+        DataError: It is larger than any scan.
+    """
+    voxels, offset = math.prod(map(int, image.shape)), getattr(image.dataobj, "offset", 0)
+    if voxels > MOST_VOXELS or offset > _MOST_HEADER:
+        raise DataError(
+            f"{path} is refused: its header announces {voxels:,} voxels behind {offset:,} bytes. No scan has more than "
+            f"{MOST_VOXELS:,} behind {_MOST_HEADER:,}; cut a larger one into several."
+        )
 
 
 def wrong_affine(affine: np.ndarray) -> str:

@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from ..harness.api import Case, DataError, Split
 from .card import CardFile, Millimetres
 from .geometry import read_geometry
+from .patterns import search
 from .tables import one_spelling, read_table
 
 Spacing = tuple[float, float, float]
@@ -84,7 +85,7 @@ class SlicePlaces:
             image = one_spelling((path.relative_to(self._root) if path.is_relative_to(self._root) else path).as_posix())
             self._left.discard(image)
             return self._rows.get(image, SlicePlace())
-        match = self._pattern and self._pattern.search(name)
+        match = self._pattern and search(self._pattern, name)
         if not match or not match["volume"] or not (match["position"] or "").isdecimal():
             return SlicePlace()
         volume, position = match["volume"], int(match["position"])

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from itertools import accumulate, count
 
 from ..harness.api import SPLITS, DataError, Split, UsageError
+from .patterns import search
 
 PATIENT = r"^(sub-[^_]+|BraTS-[A-Za-z]+-\d+(?=-\d+(?:_|$))|.+)"
 """A patient is what BIDS names one, `sub-<label>`, or what BraTS does since 2023, `BraTS-GLI-00001` before the visit's
@@ -61,7 +62,7 @@ class SplitRule:
         Raises:
             DataError: The pattern does not fit the name.
         """
-        match = re.search(self.patient, name)
+        match = search(re.compile(self.patient), name)
         if match is None or not match.group(1):
             raise DataError(f"The patient pattern {self.patient!r} finds no patient in the volume's name {name!r}.")
         return match.group(1)

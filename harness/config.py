@@ -38,6 +38,7 @@ COMMAND_LINE = "on the command line"
 _ON_THE_COMMAND_LINE_ONLY = ("config", "force")
 _OF_WHO_RAN_IT = ("results", "executor", "address")
 _MOST_SEEDS = 1000
+_SHOWN = 300  # characters of a wrong value
 _ONE_TEXT = (
     "a name and its options are one text, such as name[option=value]; where a blank follows a colon, YAML reads a key "
     "and its value"
@@ -541,9 +542,14 @@ def _checked(model: type[_Model], options: Mapping[str, Any], place: Callable[[S
             raise UsageError(f"Option {name} {where}: it is required, {_EXAMPLES[name]}.") from error
         if first["type"] == "extra_forbidden":
             known = ScoreConfig.model_fields if len(first["loc"]) > 1 else _known()
-            raise UsageError(f"Unknown option {name!r} {where}. {suggest(name, known)}") from error
+            raise UsageError(f"Unknown option {_short(name)} {where}. {suggest(name, known)}") from error
         message = first["msg"].removeprefix("Value error, ").rstrip(".")
-        raise UsageError(f"Option {name} {where}: {message} (got {first['input']!r}).") from error
+        raise UsageError(f"Option {name} {where}: {message} (got {_short(first['input'])}).") from error
+
+
+def _short(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}…"
 
 
 def _known() -> list[str]:
@@ -575,7 +581,8 @@ class _Written:
         for name in spelt.keys() & ScoreConfig.model_fields.keys():
             if name in score:
                 raise UsageError(
-                    f"Option {name} is given twice {self.at(name)}: {spelt[name]!r}, and {score[name]!r} below score."
+                    f"Option {name} is given twice {self.at(name)}: {_short(spelt[name])}, and "
+                    f"{_short(score[name])} below score."
                 )
             score[name] = spelt.pop(name)
         if "no_controls" in spelt:
@@ -597,7 +604,8 @@ class _Written:
         if not isinstance(value, Mapping):
             name = ".".join(path)
             raise UsageError(
-                f"Option {name} {self.at(*path)}: it should hold options, such as `{name}: {{…}}` (got {value!r})."
+                f"Option {name} {self.at(*path)}: it should hold options, such as `{name}: {{…}}` "
+                f"(got {_short(value)})."
             )
         return value
 
@@ -608,7 +616,9 @@ class _Written:
         try:
             return not TypeAdapter(bool).validate_python(value)
         except ValidationError as error:
-            raise UsageError(f"Option no_controls {where}: it should be true or false (got {value!r}).") from error
+            raise UsageError(
+                f"Option no_controls {where}: it should be true or false (got {_short(value)})."
+            ) from error
 
     def _settings(self, value: Any) -> dict[str, dict[str, Any]]:
         """Options of methods, from `mias_sam.gamma=5`, from mappings, or from a list of both."""

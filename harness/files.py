@@ -5,9 +5,10 @@ Beside the contracts, this is the ground that all rooms stand on.
 
 import codecs
 import errno
+import logging
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -30,6 +31,8 @@ _PLAIN = {
     "³": "3",
 }
 _NO_LOCKS = (errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOTSUP, errno.ENOSYS)
+_PATIENCE = 10.0  # seconds before it is said who is waited for
+_LOG = logging.getLogger("miasbench")
 _AGAIN = "and run the same command again"
 _MEANINGS = {
     **dict.fromkeys((errno.ENOSPC, errno.EDQUOT), f"its disk is full. Free some space, {_AGAIN}"),
@@ -50,7 +53,7 @@ _MEANINGS = {
     ),
     **dict.fromkeys((errno.EMFILE, errno.ENFILE), f"too many files are open. Raise the limit (ulimit -n), {_AGAIN}"),
     **dict.fromkeys((errno.EBUSY, errno.ETXTBSY), f"another program uses it. End that one, {_AGAIN}"),
-    errno.EFBIG: "it is too large for its file system. Name another {place}",
+    errno.EFBIG: "it is too large, for what it should be or for its file system. Name another {place}",
     **dict.fromkeys(_NO_LOCKS, "its file system cannot do that. Name another {place}"),
 }
 
@@ -113,6 +116,8 @@ class Lock:
     def acquire(self, wait: bool = True) -> bool:
         """Takes the right, if need be after whoever has it; returns whether that came about.
 
+        Where it takes a while, a warning to the log `miasbench` says who has it.
+
         Raises:
             OSError: The file cannot be made; `filename` is the path.
         """
@@ -121,9 +126,13 @@ class Lock:
         with naming(self._path):
             self._path.parent.mkdir(parents=True, exist_ok=True)
             try:
-                self._lock.acquire(blocking=wait)
-            except Timeout:
-                return False
+                try:
+                    self._lock.acquire(timeout=_PATIENCE if wait else 0)
+                except Timeout:
+                    if not wait:
+                        return False
+                    _LOG.warning("Waiting for %s, which is held by %s.", path_text(self._path), _holder(self._path))
+                    self._lock.acquire()
             except OSError as error:
                 if error.errno not in _NO_LOCKS:
                     raise
@@ -143,6 +152,19 @@ class Lock:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.release()
+
+
+def _holder(path: Path) -> str:
+    """Who holds a lock, as far as Linux tells."""
+    import psutil
+
+    place = str(path.stat().st_ino)
+    with suppress(OSError, psutil.Error):
+        for line in Path("/proc/locks").read_text().splitlines():
+            _, _, _, _, holder, where, *_ = line.replace("-> ", "").split()
+            if where.endswith(f":{place}") and int(holder) != os.getpid():
+                return f"process {holder} ({psutil.Process(int(holder)).name()})"
+    return "another process, perhaps of another machine"
 
 
 def _plain(error: UnicodeError) -> tuple[str, int]:

@@ -10,6 +10,7 @@ import os
 import re
 import secrets
 import stat
+import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -49,30 +50,38 @@ def below(folder: _AnyPath, *names: str) -> _AnyPath:
     return folder
 
 
-def read_bytes(path: "Path | UPath") -> bytes:
+def read_bytes(path: "Path | UPath", *, follow: bool = False, most: int = sys.maxsize) -> bytes:
     """Reads a file that is neither a link, nor a pipe or device, which might never end.
 
+    Args:
+        path: The file.
+        follow: Whether it may be a link.
+        most: Bytes that it may have.
+
     Raises:
-        OSError: It is one of these, or cannot be read; `filename` is the path.
+        OSError: It is one of these, too large, or cannot be read; `filename` is the path.
     """
     if not isinstance(path, Path):
         return path.read_bytes()
-    with open_plain(path, os.O_RDONLY) as file:
+    with open_plain(path, os.O_RDONLY, follow=follow) as file:
+        if os.fstat(file.fileno()).st_size > most:
+            raise OSError(errno.EFBIG, os.strerror(errno.EFBIG), os.fspath(path))
         return file.read()
 
 
 @contextmanager
-def open_plain(path: Path, flags: int) -> Iterator[BinaryIO]:
+def open_plain(path: Path, flags: int, *, follow: bool = False) -> Iterator[BinaryIO]:
     """Opens a file that is neither a link, nor a pipe or device, nor, when it is written to, one of several names.
 
     Args:
         path: The file.
         flags: Those of `os.open`.
+        follow: Whether it may be a link.
 
     Raises:
         OSError: It is one of these, or cannot be opened; `filename` is the path.
     """
-    descriptor = os.open(path, flags & ~os.O_TRUNC | _NO_LINK | _NO_WAITING | _BINARY, 0o666)
+    descriptor = os.open(path, flags & ~os.O_TRUNC | (0 if follow else _NO_LINK) | _NO_WAITING | _BINARY, 0o666)
     writes = bool(flags & (os.O_WRONLY | os.O_RDWR))
     with os.fdopen(descriptor, "wb" if writes else "rb") as file:
         found = os.fstat(descriptor)
@@ -82,7 +91,8 @@ def open_plain(path: Path, flags: int) -> Iterator[BinaryIO]:
         elif writes and found.st_nlink > 1:  # the other name may be that of another's file
             number = errno.EMLINK
         if number:
-            raise OSError(number, os.strerror(number), os.fspath(path))
+            why = "it is a pipe or a device and not a file" if number == errno.ESPIPE else os.strerror(number)
+            raise OSError(number, why, os.fspath(path))
         if flags & os.O_TRUNC:
             os.ftruncate(descriptor, 0)
         yield file
@@ -111,7 +121,7 @@ def write_whole(path: Path, content: bytes | str) -> None:
             temporary.unlink(missing_ok=True)
 
 
-def is_unfinished(path: Path) -> bool:
+def is_unfinished(path: "Path | UPath") -> bool:
     """Whether a file, by its name, is one that `write_whole` had begun when its process was killed."""
     return _TEMPORARY.fullmatch(path.name) is not None
 
@@ -151,12 +161,12 @@ def write_folder(folder: Path) -> Iterator[Path]:
             inside.replace(folder)
 
 
-def plain_files(folder: "Path | UPath") -> "Iterator[Path | UPath]":
+def plain_files(folder: _AnyPath) -> Iterator[_AnyPath]:
     """The files in a folder and in those below it, without links and what they lead to."""
     if not isinstance(folder, Path):
         yield from (path for path in folder.rglob("*") if path.is_file())
         return
     for place, _, names in os.walk(folder):
-        for path in map(Path(place).joinpath, names):
+        for path in map((folder / os.path.relpath(place, folder)).joinpath, names):
             if path.is_file() and not path.is_symlink():
                 yield path

@@ -10,6 +10,9 @@ import yaml
 Lines = Mapping[tuple[str, ...], int]
 """The line, from 1, of everything in a file, by the keys that lead there; an item of a list is named by its place."""
 
+_LONGEST = 2**18  # characters of a file: reading takes seconds for each 100,000
+_MOST = 2**20  # characters with what aliases repeat: a few lines of them would hold billions
+_OF_ENTRY = 20  # characters that an entry counts as, beside its text
 _DEPTH = 3  # keys of which a path in `Lines` is made at most
 
 
@@ -54,8 +57,7 @@ def read_yaml(path: Path) -> Any:
         UnicodeDecodeError: It is not UTF-8.
         yaml.YAMLError: It is not YAML, or gives a key twice; the text says in which line.
     """
-    with path.open(encoding="utf-8") as file, _as_yaml_errors():
-        return yaml.load(file, _Loader)
+    return _read(path, _Loader)[0]
 
 
 def read_text_yaml(path: Path) -> tuple[Any, Lines]:
@@ -67,13 +69,35 @@ def read_text_yaml(path: Path) -> tuple[Any, Lines]:
     Raises:
         OSError: As `read_yaml`; likewise the other two.
     """
+    return _read(path, _LoaderOfText)
+
+
+def _read(path: Path, kind: type[_Loader]) -> tuple[Any, Lines]:
     with path.open(encoding="utf-8") as file, _as_yaml_errors():
-        loader = _LoaderOfText(file)
+        text = file.read(_LONGEST + 1)
+        if len(text) > _LONGEST:
+            raise yaml.YAMLError(f"it has more than {_LONGEST:,} characters")
+        loader = kind(text)
         try:
             node = loader.get_single_node()
-            return (None, {}) if node is None else (loader.construct_document(node), dict(_lines(node)))
+            if node is None:
+                return None, {}
+            if _length(node, {}) > _MOST:
+                raise yaml.YAMLError(f"with what its aliases (*) repeat, it has more than {_MOST:,} characters")
+            return loader.construct_document(node), dict(_lines(node))
         finally:
             loader.dispose()
+
+
+def _length(node: yaml.Node, known: dict[int, int]) -> int:
+    """How many characters an entry has, what aliases repeat as often as they do."""
+    if isinstance(node, yaml.ScalarNode):
+        return _OF_ENTRY + len(node.value)
+    if id(node) not in known:
+        known[id(node)] = _MOST  # the least that an entry in itself has, which has no end
+        parts = [part for one in node.value for part in (one if isinstance(one, tuple) else (one,))]
+        known[id(node)] = _OF_ENTRY + sum(_length(part, known) for part in parts)
+    return known[id(node)]
 
 
 @contextmanager

@@ -17,6 +17,9 @@ from ..harness.safe_files import read_bytes, write_whole
 
 _LONGEST = 80  # characters of a slug
 _DIGITS = 10  # of its hash
+_LARGEST_RECORD = 2**25  # bytes, of more than 10,000 cells
+_LARGEST_TABLE = 2**30  # bytes in memory, of what compresses better than tables do
+_GROWTH = 200  # times that a table may become larger in memory than its file is
 _SAFE = re.compile(r"[a-z0-9_+=]([a-z0-9_.+=-]*[a-z0-9_+=-])?")
 _HASHED = re.compile(rf"-[0-9a-f]{{{_DIGITS}}}$")  # as another text's slug may end
 
@@ -86,7 +89,7 @@ def read_json(path: Path | UPath) -> dict[str, Any] | None:
         OSError: It is a link, or cannot be read.
     """
     try:
-        content = json.loads(read_bytes(path).decode())
+        content = json.loads(read_bytes(path, most=_LARGEST_RECORD).decode())
     except (FileNotFoundError, IsADirectoryError, ValueError, RecursionError):  # neither JSON nor, perhaps, text
         return None
     return content if isinstance(content, dict) else None
@@ -115,11 +118,40 @@ def read_parquet(path: UPath) -> pd.DataFrame:
 
     content = read_bytes(path)
     try:
+        reader = BufferReader(content)
+        _require_sane_size(reader, max(_LARGEST_TABLE, _GROWTH * len(content)))
         # Threads of pyarrow that are left when Python ends can abort the process after its work is done, so there are
         # none (github.com/apache/arrow/issues/33975); pandas.read_parquet starts one in any case.
-        file = parquet.ParquetFile(BufferReader(content), pre_buffer=False)
+        file = parquet.ParquetFile(reader, pre_buffer=False)
         return file.read(use_threads=False).to_pandas(use_threads=False)
     except Exception as error:  # damaged bytes make pyarrow raise several kinds
         raise ResultsError(
             f"The table {path} cannot be read ({error}). bench score computes it again from the predictions."
         ) from error
+
+
+def _require_sane_size(content: Any, most: int) -> None:
+    """Refuses a Parquet file that is small and becomes huge in memory, before it does.
+
+    Numbers are counted by the file's metadata. Texts are read as they are stored, each different one once, and counted.
+
+    Raises:
+        ResultsError: It would become larger than `most` bytes.
+    """
+    from pyarrow import compute, parquet, types
+
+    file = parquet.ParquetFile(content, pre_buffer=False)
+    groups = [file.metadata.row_group(number) for number in range(file.metadata.num_row_groups)]
+    values = sum(group.column(column).num_values for group in groups for column in range(group.num_columns))
+    texts = [
+        field.name for field in file.schema_arrow if types.is_string(field.type) or types.is_large_string(field.type)
+    ]
+    size = 8 * values
+    if size <= most and texts:
+        file = parquet.ParquetFile(content, pre_buffer=False, read_dictionary=texts)
+        for column in file.read(columns=texts, use_threads=False).columns:
+            for chunk in column.chunks:
+                lengths = compute.binary_length(chunk.dictionary).take(chunk.indices)
+                size += compute.sum(lengths).as_py() or 0
+    if size > most:
+        raise ResultsError(f"it would take {size / 2**30:,.1f} GiB of memory")

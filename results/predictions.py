@@ -15,6 +15,7 @@ from ..harness.api import Prediction
 from .files import slug
 
 _SEAL = 64  # hexadecimal digits of a SHA-256
+_LARGEST = 2**28  # bytes of all its arrays: a map of 4,096 x 4,096 pixels has a quarter
 _LOSS = 1e-3  # of a map's range: the largest error for which a map is kept in float16
 
 
@@ -65,6 +66,8 @@ def decode(case_id: str, content: bytes) -> StoredPrediction:
     if is_sealed(content) is False:
         raise ValueError("its checksum is wrong")
     with np.load(io.BytesIO(content), allow_pickle=False) as arrays:
+        if sum(one.file_size for one in arrays.zip.infolist()) > _LARGEST:
+            raise ValueError(f"its arrays would take more than {_LARGEST / 2**20:,.0f} MiB")
         if "case" in arrays and str(arrays["case"]) != slug(case_id):
             raise ValueError(f"it is that of the case {arrays['case']}")
         anomaly_map = arrays["anomaly_map"].astype(np.float32)

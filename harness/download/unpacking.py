@@ -3,6 +3,8 @@
 Part of the ground that datasets and methods stand on, beside `fetching`.
 """
 
+import bz2
+import gzip
 import lzma
 import stat
 import tarfile
@@ -11,7 +13,7 @@ import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
-from typing import IO, NamedTuple
+from typing import IO, Any, NamedTuple
 
 from ..api import DataError, Progress
 from ..safe_files import write_folder
@@ -21,6 +23,9 @@ ARCHIVE_ENDINGS = (".zip", ".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz")
 _RATIO = 200  # images are compressed already; what grows more than this is a bomb
 _SMALL = 2**24  # bytes that an archive may grow to, whatever the ratio
 _PIECE = 2**20
+_LEAST = 16  # bytes of an archive for each of its files; less, and files are made up
+_FEW = 1000  # files that an archive may have, whatever its size
+_COMPRESSED: dict[bytes, Any] = {b"\x1f\x8b": gzip.open, b"BZh": bz2.open, b"\xfd7zXZ\0": lzma.open}
 _UNREADABLE = (
     zipfile.BadZipFile,
     tarfile.TarError,
@@ -56,7 +61,7 @@ def unpack(
     progress: Progress = lambda *_: None,
     wanted: Callable[[PurePosixPath], bool] = lambda _: True,
 ) -> None:
-    """Unpacks a ZIP or tar archive into a new folder.
+    """Unpacks a ZIP or tar archive into a new folder; empty files are left out.
 
     Nothing of it is there before all of it is.
 
@@ -78,7 +83,7 @@ def unpack(
         inside.mkdir()
         try:
             with _members(archive) as members:
-                chosen = [member for member in members if wanted(PurePosixPath(member.name))]
+                chosen = [member for member in members if member.size and wanted(PurePosixPath(member.name))]
                 if not chosen:
                     raise NothingWantedError(
                         f"{archive} has none of the files that are wanted. Is it the right archive?"
@@ -94,6 +99,8 @@ def unpack(
 
 def _write(members: list[_Member], folder: Path, archive: Path, progress: Progress) -> None:
     total = sum(member.size for member in members)
+    if len(members) > max(_FEW, archive.stat().st_size // _LEAST):
+        raise DataError(f"{archive} is refused: it holds {len(members):,} files, more than its size can.")
     if total > max(_SMALL, _RATIO * archive.stat().st_size):
         raise DataError(
             f"{archive} is refused: its {archive.stat().st_size:,} bytes would become {total:,}, as those of a bomb do."
@@ -134,12 +141,11 @@ def _members(archive: Path) -> Iterator[list[_Member]]:
                     members.append(_Member(name, info.file_size, lambda info=info: opened.open(info)))
             yield members
         return
-    with tarfile.open(archive) as opened:
+    with _decompressed(archive) as stream, tarfile.TarFile(fileobj=stream) as opened:
         members = []
-        read = 0
         for info in opened:
             _check(archive, info.name, info.isreg() or info.isdir())
-            read += info.size
+            read = opened.offset
             if read > max(_SMALL, _RATIO * archive.stat().st_size):  # before the rest is decompressed to be listed
                 raise DataError(f"{archive} is refused: it would become more than {read:,} bytes, as a bomb does.")
             if info.isreg():
@@ -149,6 +155,28 @@ def _members(archive: Path) -> Iterator[list[_Member]]:
         if opened.fileobj.read(tarfile.BLOCKSIZE) != bytes(tarfile.BLOCKSIZE):  # tarfile does not miss its end
             raise DataError(f"{archive} is cut short: its end is not there.")
         yield members
+
+
+class _InPieces:
+    """A file of which nobody reads much at once, as tarfile does where a header says that a name is a gigabyte."""
+
+    def __init__(self, file: IO[bytes]) -> None:
+        self._file = file
+        self.seek, self.tell = file.seek, file.tell
+
+    def read(self, size: int = -1) -> bytes:
+        if not 0 <= size <= _PIECE:
+            raise tarfile.TarError("a header is too long")
+        return self._file.read(size)
+
+
+@contextmanager
+def _decompressed(archive: Path) -> Iterator[Any]:
+    with archive.open("rb") as file:
+        begin = file.read(8)
+    opener = next((opener for magic, opener in _COMPRESSED.items() if begin.startswith(magic)), Path.open)
+    with opener(archive, "rb") as file:
+        yield _InPieces(file)
 
 
 def _open_tar(opened: tarfile.TarFile, info: tarfile.TarInfo) -> IO[bytes]:

@@ -1,5 +1,6 @@
 """The numbers in the files of predictions: maps and masks of one image, or of all slices of a volume."""
 
+import math
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -12,8 +13,10 @@ from ..api import DataError, UsageError, VolumeGrid
 NIFTI = (".nii.gz", ".nii")
 ENDINGS = (".npy", ".npz", ".png", ".tif", ".tiff", *NIFTI)
 _ARRAY_NAMES = ("anomaly_map", "map", "mask")
+_MOST_VOXELS = 2**29  # of 512 x 512 x 2,048
 _KEPT = 0.99  # of the different values of a map
 _DEEP = ("L", "1", "F", "I;16", "I;16B", "I;16L", "I")
+_LARGEST = 2**29  # bytes: 8,192 x 8,192 of eight
 _VOLUMES = 2  # kept in memory: the maps and the masks of one volume
 
 _Arrays = Mapping[int, np.ndarray]
@@ -141,6 +144,8 @@ def _readable(path: Path, read: Callable[[Path], Any]) -> Any:
 
 def _decoded(path: Path) -> np.ndarray:
     name = path.name.lower()
+    if not path.is_file() or path.stat().st_size > _LARGEST:
+        raise DataError(f"{path} is no file, or one of more than {_LARGEST:,} bytes, which no map has.")
     if name.endswith(".npy"):
         return np.load(path, allow_pickle=False)
     if name.endswith(".npz"):
@@ -150,7 +155,10 @@ def _decoded(path: Path) -> np.ndarray:
                 raise DataError(
                     f"{path} holds the arrays {', '.join(arrays.files)}: keep one, or name it `anomaly_map`."
                 )
-            return arrays[known[0] if known else arrays.files[0]]
+            chosen = known[0] if known else arrays.files[0]
+            if arrays.zip.getinfo(f"{chosen}.npy").file_size > _LARGEST:
+                raise DataError(f"The array {chosen} of {path} has more than {_LARGEST:,} bytes, which no map has.")
+            return arrays[chosen]
     if name.endswith(NIFTI):
         return np.asarray(_nifti(path).dataobj)
     with Image.open(path) as image:
@@ -164,4 +172,7 @@ def _nifti(path: Path) -> Any:
         import nibabel
     except ImportError as error:
         raise UsageError(f"{path} needs nibabel to be read: pip install 'miasbench[nifti]'.") from error
-    return nibabel.load(path)  # type: ignore[attr-defined]
+    image: Any = nibabel.load(path)  # type: ignore[attr-defined]
+    if math.prod(map(int, image.shape)) > _MOST_VOXELS or getattr(image.dataobj, "offset", 0) > _LARGEST:
+        raise DataError(f"{path} announces the shape {image.shape}, which no scan has.")
+    return image

@@ -1,10 +1,12 @@
 import errno
 import os
+import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
+from miasbench.harness import files
 from miasbench.harness.files import PLAIN, Lock, explain, path_text
 
 NO_LOCKS = (errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS)
@@ -88,6 +90,22 @@ class TestLock:
             assert not other.acquire(wait=False)
         assert other.acquire(wait=False)
         other.release()
+
+    def test_who_is_waited_for_is_said(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        monkeypatch.setattr(files, "_PATIENCE", 0.2)
+        hold = (
+            "import sys, time; from miasbench.harness.files import Lock; from pathlib import Path\n"
+            "lock = Lock(Path(sys.argv[1])); lock.acquire(); print('held', flush=True); time.sleep(1)"
+        )
+        with subprocess.Popen([sys.executable, "-c", hold, str(tmp_path / ".lock")], stdout=subprocess.PIPE) as other:
+            assert other.stdout is not None
+            assert other.stdout.readline() == b"held\n"
+            assert Lock(tmp_path / ".lock").acquire()
+        assert f"Waiting for {tmp_path / '.lock'}, which is held by" in caplog.text
+        if sys.platform == "linux":
+            assert f"by process {other.pid} (" in caplog.text
 
     def test_where_there_are_no_files_it_is_had(self) -> None:
         assert Lock(None).acquire(wait=False)
