@@ -1,5 +1,6 @@
 """The YAML that users write: cards and run files."""
 
+import io
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -77,7 +78,9 @@ def _read(path: Path, kind: type[_Loader]) -> tuple[Any, Lines]:
         text = file.read(_LONGEST + 1)
         if len(text) > _LONGEST:
             raise yaml.YAMLError(f"it has more than {_LONGEST:,} characters")
-        loader = kind(text)
+        stream: Any = io.StringIO(text)
+        stream.name = str(path)  # for the messages
+        loader = kind(stream)
         try:
             node = loader.get_single_node()
             if node is None:
