@@ -9,8 +9,9 @@ from typing import Literal
 import platformdirs
 
 from ..harness.api import Progress, Weights, WeightsError
-from ..harness.download.fetching import OFFLINE, FetchError, fetch, file_checksum, is_offline
+from ..harness.download.fetching import FetchError, fetch, file_checksum
 from ..harness.files import Lock
+from ..harness.network import OFFLINE, is_offline
 from ..harness.paths import folder_of
 from ..harness.safe_files import write_whole
 
@@ -199,7 +200,10 @@ def timm_file(model: str) -> Path:
 
     repository = _hub_id(model)
     try:
-        path = Path(hf_hub_download(repository, _HUB_FILE, local_files_only=is_offline()))
+        # Asked for local files only, the hub's client looks the host up all the same.
+        path = Hub(model).here() if is_offline() else Path(hf_hub_download(repository, _HUB_FILE))
+        if path is None:
+            raise FileNotFoundError
     except Exception as error:  # a broken transfer raises the errors of whichever HTTP library the hub's client has
         why = f"{OFFLINE} is set" if is_offline() else type(error).__name__
         raise WeightsError(

@@ -138,7 +138,10 @@ def _require_sane_size(content: Any, most: int) -> None:
     Raises:
         ResultsError: It would become larger than `most` bytes.
     """
-    from pyarrow import compute, parquet, types
+    import pyarrow.compute
+    from pyarrow import parquet, types
+
+    compute: Any = pyarrow.compute  # which makes its functions when it is imported
 
     file = parquet.ParquetFile(content, pre_buffer=False)
     groups = [file.metadata.row_group(number) for number in range(file.metadata.num_row_groups)]

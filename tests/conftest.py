@@ -5,6 +5,7 @@ import os
 import sys
 from collections.abc import Callable, Iterator
 from typing import BinaryIO
+from unittest.mock import patch
 
 import pytest
 from hypothesis import settings
@@ -92,6 +93,13 @@ def _no_cache_of_the_users(tmp_path_factory: pytest.TempPathFactory) -> Iterator
         patch.setenv("MIASBENCH_CACHE", str(tmp_path_factory.mktemp("cache")))
         patch.setenv("MIASBENCH_WEIGHTS", str(tmp_path_factory.mktemp("weights")))
         patch.delenv("MIASBENCH_CACHE_GB", raising=False)
+        yield
+
+
+@pytest.fixture(autouse=True)
+def _variables_stay_in_their_test() -> Iterator[None]:
+    """What a command says to libraries by variables is not heard by the next test."""
+    with patch.dict(os.environ):
         yield
 
 

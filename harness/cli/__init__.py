@@ -16,6 +16,8 @@ from typing import TYPE_CHECKING
 
 import click
 
+from ..network import tell_libraries
+
 if TYPE_CHECKING:
     import psutil
 
@@ -89,6 +91,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if not sys.warnoptions:
         warnings.simplefilter("ignore")
         os.environ["PYTHONWARNINGS"] = "ignore"  # in the processes of cells
+    tell_libraries()
     try:
         with _ended_by_signals():
             code = _run(arguments)

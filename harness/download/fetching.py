@@ -17,9 +17,9 @@ import requests
 
 from ..api import BenchError, Progress
 from ..files import Lock, explain
+from ..network import OFFLINE, is_offline
 from ..safe_files import below, open_plain, read_bytes, write_whole
 
-OFFLINE = "MIASBENCH_OFFLINE"
 _ATTEMPTS = 5  # in a row without one byte more, once any has come; before that, two
 PAUSE = 0.5
 """Seconds before the next attempt, when bytes came; before each further one, twice as many."""
@@ -34,11 +34,6 @@ class FetchError(BenchError):
 
 class _BrokenOffError(Exception):
     """The connection ended before the file did."""
-
-
-def is_offline() -> bool:
-    """Whether the network is not to be used, by `$MIASBENCH_OFFLINE`."""
-    return os.environ.get(OFFLINE, "0") not in ("", "0")
 
 
 def fetch(url: str, path: Path, checksum: str, progress: Progress = lambda *_: None, name: str = "") -> None:

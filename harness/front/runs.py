@@ -20,6 +20,7 @@ from ..analysis.case_images import FramedImages, framed_images
 from ..api import Case, DataError, LazySequence, UsageError
 from ..cli.console import SafeConsole, console, print_run, run_with_progress, stage_status
 from ..config import RunConfig, default_results, find_config, make_config, read_config, results_folder
+from ..network import tell_libraries
 from .exporting import ExportKind, export_run
 from .report import write_report
 
@@ -303,6 +304,7 @@ def run_config(config: RunConfig, *, force: bool = False, quiet: bool = False) -
     Raises:
         BenchError: As for `run`.
     """
+    tell_libraries()
     with _quiet(quiet):
         plan, _ = run_with_progress(config, force=force)
     return Run(plan.store)

@@ -16,6 +16,7 @@ from ...results.record import Measurements
 from ..api import BenchError, Case, Dataset, Split, UsageError
 from ..code_version import cell_version
 from ..config import RunConfig
+from ..network import SILENT, tell_libraries
 from ..specs import parse_method
 from .cell_run import CellRun
 from .cells import PREDICTED, CellProgress, CellTask, Outcome, fail_cell
@@ -66,7 +67,7 @@ def cluster(plan: Plan, claims: Claims, progress: CellProgress) -> Generator[Out
 
 
 def _connect(config: RunConfig) -> Any:
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    tell_libraries()
     if (Path.home() / ".ray" / "auth_token").exists():
         # `ray start` asks everybody for the token as soon as there is one; whoever says an address has to say this too.
         os.environ.setdefault("RAY_AUTH_MODE", "token")
@@ -74,7 +75,7 @@ def _connect(config: RunConfig) -> Any:
         import ray
     except ImportError as error:
         raise UsageError("--executor ray needs Ray: pip install 'miasbench[ray]'.") from error
-    variables = {name: value for name, value in os.environ.items() if name.startswith("MIASBENCH_")}
+    variables = {name: value for name, value in os.environ.items() if name.startswith("MIASBENCH_") or name in SILENT}
     try:
         host, colon, port = (config.address or "").partition(":")
         if colon and port.isdecimal():  # Ray would try for eight minutes

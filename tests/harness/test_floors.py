@@ -15,12 +15,12 @@ ROOMS = ("harness", "methods", "datasets", "results", "reports")
 GROUND = {
     f"harness.{name}"
     for name in (
-        *("api", "cache", "files", "paths", "safe_files", "texts", "yaml_files"),
+        *("api", "cache", "files", "network", "paths", "safe_files", "texts", "yaml_files"),
         *("download.fetching", "download.unpacking"),
     )
 }
 FLOORS = (
-    ("api", "files", "texts", "yaml_files"),
+    ("api", "files", "network", "texts", "yaml_files"),
     ("safe_files",),
     ("paths", "cache", "streams", "download", "contract", "specs"),
     ("registry", "distributions", "config", "code_version"),

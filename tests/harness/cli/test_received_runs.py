@@ -158,8 +158,9 @@ def change(run: Path, **options: Any) -> None:
     ids=str,
 )
 def test_no_address_of_a_record_is_looked_up(
-    options: dict[str, Any], bench: Bench, received: Path, tmp_path: Path
+    options: dict[str, Any], bench: Bench, received: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setenv("MIASBENCH_OFFLINE", "1")
     change(received, **options)
     out = str(tmp_path / "out")
     commands = [
