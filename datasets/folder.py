@@ -1,6 +1,7 @@
 """A folder of images with masks as a dataset: BMAD's layouts, recognised, or a YAML card that says where things are."""
 
 import hashlib
+import os
 import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -54,6 +55,7 @@ class FolderDataset(Dataset):
         self._root = root.resolve()
         if not self._root.is_dir():
             raise DataError(f"The dataset {self.name} should be in {self._root}, but there is no such folder.")
+        self._top = self._root
         self._found = (ListedImages if card.table else ScannedFolders)(card, self._root, ("test",) if base else SPLITS)
         self._root = self._found.root
         self._places = SlicePlaces(card, self._root)
@@ -132,7 +134,7 @@ class FolderDataset(Dataset):
         patients = () if told else patients_in_names(self._own)
         places = self._places.notes(self._own)
         notes = (*volumes, *self._reading.notes(), *self._passed_over(), *self._numbers(), *patients, *places)
-        return (*self._notes_of_base(), *notes)
+        return (*self._notes_of_base(), *notes, *self._linked())
 
     def _notes_of_base(self) -> Iterator[str]:
         if self._base:
@@ -155,6 +157,17 @@ class FolderDataset(Dataset):
     def _passed_over(self) -> Iterator[str]:
         used = {case.image for case in self._own} | {case.mask for case in self._own if case.mask}
         return self._found.passed_over(used | {str(path) for path in self._found.spare})
+
+    def _linked(self) -> Iterator[str]:
+        """Says which files are read outside of the dataset's folder, because links in it lead there."""
+        files = [path for case in self._own for path in (case.image, case.mask) if path]
+        below = [path for path in files if Path(path).is_relative_to(self._top)]
+        away = [path for path in below if not Path(os.path.realpath(path)).is_relative_to(self._top)]
+        if away:
+            yield (
+                f"{len(away):,} files are read outside of the folder {self._top}, because links lead there, such as "
+                f"{away[0]} to {os.path.realpath(away[0])}."
+            )
 
     def _numbers(self) -> Iterator[str]:
         """Says where names are numbers within their folders, so that each image is taken for a patient of its own."""

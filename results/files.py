@@ -17,6 +17,7 @@ from ..harness.safe_files import read_bytes, write_whole
 
 _LONGEST = 80  # characters of a slug
 _DIGITS = 10  # of its hash
+_DEEPEST = 50  # levels of a record
 _LARGEST_RECORD = 2**25  # bytes, of more than 10,000 cells
 _LARGEST_TABLE = 2**30  # bytes in memory, of what compresses better than tables do
 _GROWTH = 200  # times that a table may become larger in memory than its file is
@@ -92,7 +93,15 @@ def read_json(path: Path | UPath) -> dict[str, Any] | None:
         content = json.loads(read_bytes(path, most=_LARGEST_RECORD).decode())
     except (FileNotFoundError, IsADirectoryError, ValueError, RecursionError):  # neither JSON nor, perhaps, text
         return None
-    return content if isinstance(content, dict) else None
+    return content if isinstance(content, dict) and not _is_deeper(content, _DEEPEST) else None
+
+
+def _is_deeper(content: Any, levels: int) -> bool:
+    """Whether lists and dictionaries are nested deeper, so that whatever walks through them would have to give up."""
+    if not isinstance(content, dict | list):
+        return False
+    inside = content.values() if isinstance(content, dict) else content
+    return levels == 0 or any(_is_deeper(one, levels - 1) for one in inside)
 
 
 def to_parquet(table: pd.DataFrame) -> bytes:

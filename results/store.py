@@ -243,8 +243,11 @@ class RunStore:
         """The folder of a cell.
 
         Raises:
-            OSError: It is a link, or the name is that of no folder in this run.
+            OSError: It is a link.
+            ResultsError: The name, which a table may have from anywhere, is that of no folder in this run.
         """
+        if not name or name == ".." or Path(name).name != name:
+            raise ResultsError(f"{name!r} is no cell of {self.folder}: no folder has this name.")
         return CellStore(self._file("cells", name))
 
     def _file(self, *names: str) -> UPath:

@@ -4,14 +4,12 @@
 model classes such as `Padim`, which then has anomalib's own defaults.
 """
 
-from typing import Any
-
-from .adapter import AnomalibMethod, method_class_of
-
-__all__ = ["AnomalibMethod"]
+from .adapter import AnomalibMethod as _AnomalibMethod
+from .adapter import method_class_of as _method_class_of
 
 
-def __getattr__(name: str) -> Any:
+# Whatever else had a name here, such as the class that all are made from, would be taken for a model's.
+def __getattr__(name: str) -> type[_AnomalibMethod]:
     if name.startswith("_"):  # what Python itself asks a module for
         raise AttributeError(name)
-    return method_class_of(name)
+    return _method_class_of(name)

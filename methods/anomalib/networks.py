@@ -55,6 +55,7 @@ FIXED = {
     "Dsr": "has a quantised autoencoder of its own, trained for it",
 }
 _TORCHVISION = {"Cfa": ("backbone",), "UniNet": ("student_backbone", "teacher_backbone"), "Csflow": ()}
+_OF_A_SERVICE = ("VlmAd",)  # it sends images to a language model, and makes no map
 # Models without a pretrained network.
 UNTRAINED = ("Draem",)
 # Options that name a folder of images, and what anomalib would fill it with.
@@ -218,5 +219,5 @@ def find_class(name: str) -> type[AnomalibModule] | None:
     """The model class of anomalib's that has a name."""
     from anomalib.models import image
 
-    found = getattr(image, name, None)
+    found = None if name in _OF_A_SERVICE else getattr(image, name, None)
     return found if isinstance(found, type) and issubclass(found, AnomalibModule) else None

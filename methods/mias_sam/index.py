@@ -165,6 +165,15 @@ def index_parts(index: faiss.Index) -> Iterator[faiss.Index]:
         yield from index_parts(index.index)
 
 
+def reads_other_files(index: faiss.Index) -> bool:
+    """Whether an index that was read names another file for its rows, as none that is made here does."""
+    return any(
+        isinstance(faiss.downcast_InvertedLists(part.invlists), faiss.OnDiskInvertedLists)
+        for part in index_parts(index)
+        if isinstance(part, faiss.IndexIVF)
+    )
+
+
 def faiss_reason(error: RuntimeError) -> str:
     """The last part of FAISS's message; before it stand functions and source files."""
     return str(error).rsplit(": ", 1)[-1].strip()

@@ -22,6 +22,7 @@ from .index import (
     every_list,
     faiss_reason,
     make_index,
+    reads_other_files,
     reserve_rows,
     training_rows,
 )
@@ -195,6 +196,8 @@ class MemoryBank:
             if checksum(folder / "bank.faiss") != str(saved["sha256"]):
                 raise OSError(f"The memory bank in {folder} is damaged: its checksum is another one.")
             index = faiss.read_index(str(folder / "bank.faiss"))
+            if reads_other_files(index):
+                raise OSError(f"The memory bank in {folder} is refused: its rows are in another file.")
             bank = cls(0, neighbours=int(saved["neighbours"]))
             bank.seconds = float(saved["seconds"])
             bank.choice = IndexChoice(*(str(saved[name]) for name in ("name", "factory", "reason")))

@@ -281,6 +281,20 @@ def test_links_are_followed_once(tmp_path: Path, make_bmad: Maker, write: Maker)
     )
 
 
+def test_links_that_lead_out_of_the_dataset_are_told(tmp_path: Path, make_bmad: Maker) -> None:
+    make_bmad(tmp_path / "d")
+    inside = next((tmp_path / "d/train/good/img").iterdir())
+    inside.rename(tmp_path / "d" / "kept.png")
+    inside.symlink_to(tmp_path / "d" / "kept.png")
+    assert not [note for note in open_folder(tmp_path / "d").notes() if "outside" in note]
+    inside.unlink()
+    (tmp_path / "d" / "kept.png").rename(tmp_path / "secret.png")
+    inside.symlink_to(tmp_path / "secret.png")
+    (note,) = [note for note in open_folder(tmp_path / "d").notes() if "outside" in note]
+    assert note.startswith(f"1 files are read outside of the folder {tmp_path / 'd'}, because links lead there")
+    assert note.endswith(f"{inside} to {tmp_path / 'secret.png'}.")
+
+
 def test_a_link_to_nowhere_is_named(tmp_path: Path, make_bmad: Maker) -> None:
     make_bmad(tmp_path)
     (tmp_path / "train/good/img/gone_1.png").symlink_to(tmp_path / "nowhere.png")

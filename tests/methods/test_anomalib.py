@@ -399,3 +399,9 @@ def test_a_fitted_model_goes_to_another_process() -> None:
     method = fitted("padim")
     sent = pickle.loads(pickle.dumps(method))
     np.testing.assert_array_equal(sent.predict(LESION).anomaly_map, method.predict(LESION).anomaly_map)
+
+
+@pytest.mark.parametrize("name", ["AnomalibMethod", "AnomalibModule", "VlmAd", "Any", "NoSuchModel"])
+def test_what_is_no_model_with_a_map_is_said(name: str) -> None:
+    with pytest.raises(UsageError, match=f"anomalib has no model '{name}' that makes a pixel map"):
+        build_method(f"anomalib:{name}", {}, weights="embedded", device="cpu", seed=0)

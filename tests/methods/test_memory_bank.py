@@ -4,6 +4,7 @@ import json
 import pickle
 from pathlib import Path
 
+import faiss
 import numpy as np
 import pytest
 import torch
@@ -15,6 +16,7 @@ from miasbench.harness.api import UsageError
 from miasbench.methods.mias_sam.index import EXHAUSTIVE_ROWS, FACTORIES, choose_index
 from miasbench.methods.mias_sam.memory_bank import MemoryBank, anomaly_map, patch_descriptors
 from miasbench.methods.mias_sam.prompts import centroid_prompt
+from miasbench.methods.weights import checksum
 
 RELEASED = json.loads(Path(__file__).with_name("released_code.json").read_text())
 
@@ -341,3 +343,20 @@ def test_goes_to_another_process(images: list[np.ndarray]) -> None:
     bank = filled(images[:3])
     sent = pickle.loads(pickle.dumps(bank))
     np.testing.assert_array_equal(sent.distances(images[3]), bank.distances(images[3]))
+
+
+def test_a_bank_whose_rows_are_in_another_file_is_not_taken(tmp_path: Path) -> None:
+    rows = np.random.default_rng(0).random((400, 8), dtype=np.float32)
+    filled([rows[:200], rows[200:]], "ivf").save(tmp_path / "bank")
+    read = faiss.read_index(str(tmp_path / "bank" / "bank.faiss"))
+    index = faiss.downcast_index(read)  # the same one, which `read` owns
+    elsewhere = faiss.OnDiskInvertedLists(index.nlist, index.code_size, str(tmp_path / "elsewhere"))
+    elsewhere.merge_from_1(index.invlists)
+    index.replace_invlists(elsewhere, False)
+    faiss.write_index(index, str(tmp_path / "bank" / "bank.faiss"))
+    with np.load(tmp_path / "bank" / "bank.npz") as kept:
+        arrays = dict(kept)
+    arrays["sha256"] = np.array(checksum(tmp_path / "bank" / "bank.faiss"))
+    np.savez(tmp_path / "bank" / "bank.npz", **arrays)
+    with pytest.raises(OSError, match="its rows are in another file"):
+        MemoryBank.load(tmp_path / "bank")

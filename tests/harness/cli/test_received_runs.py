@@ -225,3 +225,46 @@ def test_no_secret_of_the_command_line_is_kept(
     for path in kept:
         for secret in ("password", "abcdef", "from-the-environment"):
             assert secret not in path.read_text(), (path, secret)
+
+
+@pytest.mark.usefixtures("undrawn")
+@pytest.mark.parametrize("name", ["{outside}", "../../home/work", "..", ""])
+def test_no_cell_of_a_table_leads_out_of_the_run(
+    name: str, bench: Bench, received: Path, outside: Path, tmp_path: Path
+) -> None:
+    shutil.copytree(cell_of(received) / "test", outside / "test", dirs_exist_ok=True)
+    table = pd.read_parquet(received / "cases.parquet")
+    table["cell"] = name.format(outside=outside)
+    table.to_parquet(received / "cases.parquet")
+    code, said = bench("report", "it", "--out", str(tmp_path / "report"))
+    assert (code, said) == (0, "")
+    assert not [*(tmp_path / "report").rglob("gallery*")], "nor are its maps drawn"
+    shutil.rmtree(outside / "test")
+    (outside / "test").mkdir()
+    for name in ("mine.npz", ".left.tmp"):
+        (outside / "test" / name).write_text(f"mine: test/{name}")
+
+
+@pytest.mark.parametrize("depth", [100, 500, 100_000])
+def test_one_bad_run_does_not_hide_the_others(
+    depth: int, bench: Bench, received: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shutil.copytree(received, received.parent / "other")
+    record = (received / "run.json").read_text()
+    nested = f'"environment": {{"x": {"[" * depth}{"]" * depth},'
+    (received / "run.json").write_text(record.replace('"environment": {', nested))
+    with pytest.raises(SystemExit) as end:
+        main(["list", "runs", "--results", str(received.parent)])
+    assert not end.value.code
+    told = capsys.readouterr().out
+    assert "other  20" in told
+    assert "it  There is no run in" in told
+    assert bench("show", "it")[0] == 2
+
+
+def test_a_lock_that_is_a_link_is_a_sentence(bench: Bench, received: Path, outside: Path) -> None:
+    give_way(received / ".lock", outside / "error.txt")
+    for command in (RUN, ("score",)):
+        code, said = bench(*command, *(["--name", "it"] if command == RUN else ["it"]))
+        assert code == 2
+        assert "it is a link where none is followed" in said
