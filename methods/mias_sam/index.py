@@ -170,7 +170,7 @@ def reads_other_files(index: faiss.Index) -> bool:
     return any(
         isinstance(faiss.downcast_InvertedLists(part.invlists), faiss.OnDiskInvertedLists)
         for part in index_parts(index)
-        if isinstance(part, faiss.IndexIVF)
+        if isinstance(part, faiss.IndexIVF) and part.invlists is not None
     )
 
 

@@ -3,6 +3,7 @@
 import json
 import pickle
 from pathlib import Path
+from typing import Any
 
 import faiss
 import numpy as np
@@ -349,7 +350,7 @@ def test_a_bank_whose_rows_are_in_another_file_is_not_taken(tmp_path: Path) -> N
     rows = np.random.default_rng(0).random((400, 8), dtype=np.float32)
     filled([rows[:200], rows[200:]], "ivf").save(tmp_path / "bank")
     read = faiss.read_index(str(tmp_path / "bank" / "bank.faiss"))
-    index = faiss.downcast_index(read)  # the same one, which `read` owns
+    index: Any = faiss.downcast_index(read)  # the same one, which `read` owns
     elsewhere = faiss.OnDiskInvertedLists(index.nlist, index.code_size, str(tmp_path / "elsewhere"))
     elsewhere.merge_from_1(index.invlists)
     index.replace_invlists(elsewhere, False)
