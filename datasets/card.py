@@ -14,6 +14,7 @@ from ..harness.api import SPLITS, Card, DataError
 from ..harness.paths import expanded
 from ..harness.safe_files import write_whole
 from ..harness.yaml_files import read_yaml
+from .foreground_files import NAME
 from .images import IMAGE_ENDINGS
 from .splitting import TEST_ONLY, SplitRule
 
@@ -209,6 +210,8 @@ class CardFile(_Keys):
         spacing: The distances in mm between two rows, two columns and two neighbouring slices, where they are the same
             in all volumes.
         stack: Whether a volume is a stack of slices that somebody chose, and not all slices of a scan.
+        foreground: Which pixels are of the body: a rule such as `otsu` or `all`, or where masks of it are, relative to
+            each image's folder, as in `../brain/{name}.png`.
     """
 
     name: str
@@ -234,6 +237,14 @@ class CardFile(_Keys):
     slices: str | None = None
     spacing: tuple[Millimetres, Millimetres, Millimetres] | None = None
     stack: bool = False
+    foreground: str = "all"
+
+    @field_validator("foreground")
+    @classmethod
+    def _is_rule_or_pattern(cls, foreground: str) -> str:
+        if "/" in foreground and NAME not in foreground:
+            raise ValueError(f"{foreground!r} is no rule; a pattern of files has {NAME}, as in ../brain/{NAME}.png")
+        return foreground
 
     @field_validator("mask_suffix")
     @classmethod
@@ -337,6 +348,7 @@ class CardFile(_Keys):
         """The part of the card that the results keep."""
         kept: dict[str, Any] = self.model_dump(include={field.name for field in dataclasses.fields(Card)})
         kept["title"] = self.title or self.name
+        kept["foreground"] = "masks" if NAME in self.foreground else self.foreground
         return Card(**kept)
 
 

@@ -11,6 +11,7 @@ import numpy as np
 from ..harness.api import SPLITS, BrokenDatasetError, Case, DataError, Dataset, Sample, Split, VolumeGrid
 from ..harness.files import path_text
 from .card import CardFile
+from .foreground_files import ForegroundFiles
 from .found import FoundImage
 from .hints import wrapped
 from .images import inspect
@@ -62,6 +63,8 @@ class FolderDataset(Dataset):
         problems = list(self._found.problems)
         self._own = [self._case(each, problems) for each in self._found.images]
         problems += self._places.problems(self._own)
+        self._foregrounds = ForegroundFiles(card.foreground)
+        problems += self._foregrounds.problems(self._own)
         self._reading = Reading(card, self._own, self._found.spare, None if carded else self._root)
         self._raise(problems)
 
@@ -97,6 +100,7 @@ class FolderDataset(Dataset):
                     told = (case.split, str(case.label), case.id, case.patient, image, mask)
                     digest.update("".join(f"{each}\0" for each in told).encode(errors="surrogateescape"))
             self._raise(problems)
+            digest.update(self._foregrounds.hashed(self._own))
             card = self._card_file
             if (card.lesion, card.bits) != (None, None):
                 digest.update(repr((card.lesion, card.bits)).encode())
@@ -118,6 +122,11 @@ class FolderDataset(Dataset):
         mask = self._reading.mask(Path(case.mask)) if case.mask else np.zeros(image.shape, dtype=bool)
         _check_sizes(case, image.shape, mask.shape)
         return Sample(image, mask)
+
+    def foreground(self, case: Case) -> np.ndarray | None:
+        if self._base and case.split != "test":
+            return self._base.foreground(case)
+        return self._foregrounds.read(case, self._reading.image(Path(case.image)).shape)
 
     def grid(self, volume: str) -> VolumeGrid | None:
         return self._places.geometry.get(volume) or (self._base.grid(volume) if self._base else None)
@@ -156,7 +165,8 @@ class FolderDataset(Dataset):
 
     def _passed_over(self) -> Iterator[str]:
         used = {case.image for case in self._own} | {case.mask for case in self._own if case.mask}
-        return self._found.passed_over(used | {str(path) for path in self._found.spare})
+        spare = (*self._found.spare, *self._foregrounds.files(self._own))
+        return self._found.passed_over(used | {str(path) for path in spare})
 
     def _linked(self) -> Iterator[str]:
         """Says which files are read outside of the dataset's folder, because links in it lead there."""

@@ -133,6 +133,8 @@ class Card:
         stack: Whether a volume is a stack of slices that somebody chose, and not all slices of a scan.
         intensity: The values that become black and white, where the card says so.
         percentiles: The percentiles of the training images' pixels that do, where the card says so.
+        foreground: Which pixels of an image are of the body: `all`; `otsu`, or another rule by its name, see
+            `registry.FOREGROUNDS`; or `masks`, where `Dataset.foreground` has them.
     """
 
     name: str
@@ -149,6 +151,7 @@ class Card:
     stack: bool = False
     intensity: tuple[float, float] | None = None
     percentiles: tuple[float, float] | None = None
+    foreground: str = "all"
 
 
 class VolumeGrid(ABC):
@@ -229,6 +232,16 @@ class Dataset(ABC):
 
     def grid(self, volume: str) -> VolumeGrid | None:
         """The grid of a volume, by `Case.volume`; `None` where it is not known, as for images that never were one."""
+        return None
+
+    def foreground(self, case: Case) -> np.ndarray | None:
+        """The pixels of a case that are of the body, bool (H, W), where masks of it come with the data.
+
+        It is asked for where the card's `foreground` is `masks`.
+
+        Raises:
+            DataError: The mask is missing, damaged, or has another size than the image.
+        """
         return None
 
     def notes(self) -> tuple[str, ...]:
@@ -428,13 +441,37 @@ class LabelledMaps(ABC):
         """Values of lesion pixels, falling, and how many lesion and normal pixels of all images reach each."""
 
 
+class NormalImage(NamedTuple):
+    """What a `ForegroundPolicy` sees of a normal image.
+
+    Attributes:
+        values: The anomaly map in the foreground, float32 (N,).
+        patient: Whose image it is: images of one patient are not independent.
+    """
+
+    values: np.ndarray
+    patient: str
+
+
+class Promise(NamedTuple):
+    """What a threshold policy says of normal images that it has not seen: a metric is at most a rate.
+
+    Attributes:
+        metric: A metric of the masks of normal images, such as `normal_fpr`.
+        rate: 0 to 1.
+    """
+
+    metric: str
+    rate: float
+
+
 @dataclass(frozen=True)
 class ThresholdPolicy(ABC):
     """A way to choose a threshold; a pixel is anomalous where `map >= threshold`.
 
     Thresholds are rounded up to the next float32, once, so that the comparison means the same everywhere.
 
-    A policy derives from one of the five types below, which say what it may look at: it is handed that and nothing
+    A policy derives from one of the six types below, which say what it may look at: it is handed that and nothing
     else. It is a frozen dataclass whose fields have defaults. They are its options, as in `normal_quantile[q=0.95]`.
 
     Attributes:
@@ -450,6 +487,11 @@ class ThresholdPolicy(ABC):
         """How exactly it chooses, in a few words, for every row of the results."""
         return ""
 
+    @property
+    def promise(self) -> Promise | None:
+        """What it promises of normal images; scores hold it against those of the test set."""
+        return None
+
 
 class NormalsPolicy(ThresholdPolicy):
     """Looks at maps of normal images that the method was not fitted on: the normal part of the validation split."""
@@ -463,6 +505,29 @@ class NormalsPolicy(ThresholdPolicy):
         Raises:
             PolicyUnavailableError: There is no normal image.
         """
+
+
+class ForegroundPolicy(ThresholdPolicy):
+    """Looks at the foreground of maps of normal images that the method was not fitted on, and whose each one is.
+
+    They are those of the validation split.
+    """
+
+    looks_at = "normals"
+
+    @abstractmethod
+    def threshold(self, images: Sequence[NormalImage]) -> float:
+        """The threshold for all test images, given the foreground pixels of normal ones.
+
+        Raises:
+            PolicyUnavailableError: There is no normal image, or there are too few.
+        """
+
+    def seen(self, images: Sequence[NormalImage]) -> str:
+        """What the threshold stands on, in a few words, behind the convention in every row of the results."""
+        patients = len({one.patient for one in images})
+        pixels = sum(len(one.values) for one in images)
+        return f"saw {len(images)} normal validation images of {patients} patients, {pixels:,} foreground pixels"
 
 
 class ValidationPolicy(ThresholdPolicy):

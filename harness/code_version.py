@@ -17,7 +17,12 @@ from .registry import BUILT_IN, Entry, dataset_entry, method_entry, method_names
 
 _ROOT = Path(__file__).parents[1]
 _EVERY_CELL = ("data/frame", "data/subset", "running/cell_run", "running/cells", "running/device")
-_EVERY_SCORE = ("harness/data/frame.py", "results/metrics.py", "results/tables.py")  # beside the folder `scoring`
+_EVERY_SCORE = (
+    "harness/data/foreground.py",
+    "harness/data/frame.py",
+    "results/metrics.py",
+    "results/tables.py",
+)  # beside the folder `scoring`
 _HYPERPARAMETERS = ("target", "anomalib", "options", "schedule", "input_size")  # of a card
 
 

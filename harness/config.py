@@ -238,6 +238,15 @@ class ScoreConfig(BaseModel):
             "MIAS-SAM code does."
         ),
     ] = "exclude"
+    foreground: Annotated[
+        str,
+        Field(
+            min_length=1,
+            description="Which pixels count as the body where scores and threshold policies look at the foreground: "
+            "`card`, as the dataset's card says; `all`; `otsu`; or another rule by its name.",
+        ),
+        Shown("NAME"),
+    ] = "card"
     surface_tolerance: Annotated[
         float,
         Field(

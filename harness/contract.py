@@ -12,6 +12,7 @@ import numpy as np
 from .api import (
     CalibratedPolicy,
     Diagnostic,
+    ForegroundPolicy,
     ImagePolicy,
     Method,
     NormalsPolicy,
@@ -39,7 +40,7 @@ def method_problem(method: Any) -> str:
 
 def policy_problem(name: str, policy: Any) -> str:
     """Whether it is a complete class of threshold policies, called as its plugin is; an object of it is not made."""
-    kinds = (NormalsPolicy, ValidationPolicy, ImagePolicy, CalibratedPolicy, OraclePolicy)
+    kinds = (NormalsPolicy, ForegroundPolicy, ValidationPolicy, ImagePolicy, CalibratedPolicy, OraclePolicy)
     if not inspect.isclass(policy) or not issubclass(policy, kinds):
         return f"it is not a subclass of {', '.join(kind.__name__ for kind in kinds)} of miasbench.harness.api."
     if policy.__abstractmethods__:

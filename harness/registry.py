@@ -2,7 +2,7 @@
 
 Targets are strings that are imported when asked for, so that listing them loads no torch. What is known of the
 built-in methods stands in `methods/cards.yaml`. Third parties add theirs through the entry-point groups
-`miasbench.methods`, `miasbench.datasets` and `miasbench.policies`.
+`miasbench.methods`, `miasbench.datasets`, `miasbench.policies` and `miasbench.foregrounds`.
 """
 
 import dataclasses
@@ -10,7 +10,7 @@ import importlib
 import importlib.resources
 import inspect
 import sys
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from functools import lru_cache
 from importlib.metadata import EntryPoint, EntryPoints, entry_points
@@ -18,6 +18,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any, get_type_hints
 
+import numpy as np
 import yaml
 
 from .api import BenchError, DataError, Dataset, Method, ThresholdPolicy, UsageError
@@ -35,7 +36,7 @@ from .specs import (
 )
 
 BUILT_IN = "miasbench"
-GROUPS = ("miasbench.methods", "miasbench.datasets", "miasbench.policies")
+GROUPS = ("miasbench.methods", "miasbench.datasets", "miasbench.policies", "miasbench.foregrounds")
 """The entry-point groups in which plugins declare what they bring."""
 
 
@@ -94,6 +95,18 @@ DATASETS = {
 POLICIES = {
     "normal_quantile": Entry("miasbench.harness.scoring.policies:NormalQuantile", "Normal images: their quantile q"),
     "normal_mean_std": Entry("miasbench.harness.scoring.policies:NormalMeanStd", "Normal images: mean + deviations"),
+    "normal_fpr": Entry(
+        "miasbench.harness.scoring.normal_policies:NormalFpr", "Normal images: a rate of false-positive pixels"
+    ),
+    "normal_image_fpr": Entry(
+        "miasbench.harness.scoring.normal_policies:NormalImageFpr", "Normal images: a rate of images with any positive"
+    ),
+    "conformal": Entry(
+        "miasbench.harness.scoring.normal_policies:Conformal", "Normal images: that rate, guaranteed for new ones"
+    ),
+    "conformal_risk": Entry(
+        "miasbench.harness.scoring.normal_policies:ConformalRisk", "Normal images: the rate of pixels, guaranteed"
+    ),
     "valid_dice": Entry("miasbench.harness.scoring.policies:ValidDice", "Validation: the best mean DICE"),
     "valid_f1": Entry("miasbench.harness.scoring.policies:ValidF1", "Validation: the best F1 of all pixels"),
     "otsu": Entry("miasbench.harness.scoring.image_policies:Otsu", "The image itself: Otsu's threshold of its map"),
@@ -110,6 +123,14 @@ GIVEN_POLICIES = {
 
 ALL_POLICIES = Spec("all")
 """Among policies, it stands for every one that there is, each with its defaults."""
+
+FOREGROUNDS = {
+    "all": Entry("miasbench.harness.data.foreground:whole", "All of the image"),
+    "otsu": Entry("miasbench.harness.data.foreground:otsu", "The body on dark air: Otsu's threshold, holes filled"),
+}
+"""The rules that find the foreground of an image, uint8 (H, W) to bool (H, W)."""
+FOREGROUND_MASKS = "masks"
+"""Among the rules of foregrounds, it stands for masks that come with the dataset."""
 
 IMPORTED = "imported"
 """The name of predictions from a folder, as in `imported[path=DIR]`."""
@@ -228,6 +249,28 @@ def policy_class(name: str) -> type[ThresholdPolicy]:
     if problem := policy_problem(name, policy):
         raise UsageError(f"{entry.target} breaks the contract: {problem}")
     return policy
+
+
+def foreground_entry(name: str) -> Entry:
+    """What is known of a rule that finds the foreground of an image.
+
+    Raises:
+        UsageError: The name is unknown.
+    """
+    return _find(name, _plugins("miasbench.foregrounds") | FOREGROUNDS, "foreground")
+
+
+def foreground_rule(name: str) -> Callable[[np.ndarray], np.ndarray]:
+    """Imports a rule that finds the foreground of an image.
+
+    Raises:
+        UsageError: The name is unknown, or the plugin behind it is broken.
+    """
+    entry = foreground_entry(name)
+    rule = _import(name, entry)
+    if not callable(rule):
+        raise UsageError(f"The foreground {name} ({entry.target}, from {entry.distribution}) is no function of images.")
+    return rule
 
 
 def make_policy(spec: Spec) -> ThresholdPolicy:

@@ -28,6 +28,7 @@ from ..results.store import RunStore
 from ..results.tables import FEW_PATIENTS, masks_by, may_be_best, may_be_ranked
 from .galleries import GREEN, ORANGE, Read, picture
 from .names import short_names
+from .promises import promise_notes, promises
 from .ranks import ranks_in_words
 from .spread import deviation, interval, spread_notes
 from .style import looks
@@ -84,6 +85,12 @@ def write_html(
             {"short": short[name], "name": name, "extent": str(one), "notes": one.notes}
             for name, one in measured.items()
         ],
+        promises=[
+            {"dataset": short[one.dataset], "method": one.method, "policy": one.policy, "promised": f"{one.promised:g}"}
+            | {"metric": METRICS[one.metric].title, "realised": one.text, "verdict": one.verdict}
+            for one in promises(scores)
+        ],
+        promise_notes=list(promise_notes(scores)),
         spread_notes=spread_notes(scores),
         failures=[f"{row.dataset} · {row.method} · seed {row.seed}: {row.error}" for row in failed.itertuples()],
         runs=[_run(run) for run in runs],

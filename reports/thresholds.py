@@ -20,6 +20,7 @@ from ..results.files import slug
 from ..results.seeds import over_seeds
 from .fitting import Column, FittedTable
 from .names import policy_title, short_names
+from .promises import missed_sentences, promise_notes, promise_table, promises
 from .spread import FEW, FEW_NOTE
 from .style import COLUMN, panels, plain, save
 from .tables import caption, data_notes, ordered_policies
@@ -45,8 +46,10 @@ def threshold_table(scores: pd.DataFrame) -> pd.DataFrame:
     Returns:
         Columns `dataset`, `method`, `policy`, `looks_at`, `oracle`, `threshold`, `dice_valid`, `dice_test`, `regret`
         (the oracle's DICE minus the policy's), `regret_low`, `regret_high` (its 95 % interval over patients, and over
-        seeds where there are several), `few_patients` (whether that is over few) and `rank` among methods under the
-        same policy, 1 is best; an oracle has none.
+        seeds where there are several), `few_patients` (whether that is over few), `promised` (the rate of false
+        positives that the policy promises of normal images), `realised`, `realised_low`, `realised_high` (that of the
+        test set, with its interval), `promise` (`kept`, `missed` or `open`) and `rank` among methods under the same
+        policy, 1 is best; an oracle has none.
     """
     keys = ["dataset", "method", "policy"]
     scored = scores[(scores["error"] == "") & scores["metric"].isin(["dice", "dice_valid", "regret"])]
@@ -60,19 +63,26 @@ def threshold_table(scores: pd.DataFrame) -> pd.DataFrame:
     found["regret_low"] = [regrets[key].low if key in regrets else np.nan for key in found.index]
     found["regret_high"] = [regrets[key].high if key in regrets else np.nan for key in found.index]
     found["few_patients"] = [key in regrets and regrets[key].few_patients for key in found.index]
+    made = {(one.dataset, one.method, one.policy): one for one in promises(scores)}
+    kept = [made.get(key) for key in found.index]
+    found["promised"] = [one.promised if one else np.nan for one in kept]
+    for column, part in (("realised", "value"), ("realised_low", "low"), ("realised_high", "high")):
+        found[column] = [getattr(one.realised, part) if one else np.nan for one in kept]
+    found["promise"] = [one.verdict if one else "" for one in kept]
     legal = found[~found["oracle"]]
     found["rank"] = legal.groupby(["dataset", "policy"])["dice_test"].rank(ascending=False)
     return found.reset_index()
 
 
 def threshold_report(
-    table: pd.DataFrame, left_out: pd.DataFrame, measured: Mapping[str, Extent] | None = None
+    table: pd.DataFrame, left_out: pd.DataFrame, scores: pd.DataFrame, measured: Mapping[str, Extent] | None = None
 ) -> RenderableType:
     """Renders the policies of each method, and the ranking of methods under each policy.
 
     Args:
         table: By `threshold_table`.
         left_out: Rows of a run's scores whose note says why a policy is missing.
+        scores: The scores of the same run.
         measured: How much of each dataset was measured, by `results.extent.extents`.
     """
     parts: list[RenderableType] = []
@@ -80,9 +90,13 @@ def threshold_report(
     for name, rows in table.groupby("dataset", sort=False):
         dataset, short = str(name), names[str(name)]
         extent = (measured or {}).get(dataset)
-        parts += [_policy_table(short, rows, caption(dataset, short, extent)), _rank_table(short, rows)]
+        parts.append(_policy_table(short, rows, caption(dataset, short, extent)))
+        parts += filter(None, [promise_table(dataset, short, scores)])
+        parts.append(_rank_table(short, rows))
         parts += data_notes(extent)
     parts += [Text(f"{row.policy} {row.note}.", style="dim") for row in left_out.itertuples()]
+    parts += [Text(note, style="dim") for note in promise_notes(scores)]
+    parts += [Text(sentence, style="red") for sentence in missed_sentences(scores)]
     if table["few_patients"].any():
         parts.append(Text(FEW_NOTE, style="dim"))
     if table["regret"].notna().any():

@@ -9,7 +9,7 @@ from .files import ResultsError
 from .record import ScoreRecord
 from .store import RunStore
 
-_WAYS = "--mask-edges, --padding, --fixed-threshold or --surface-tolerance"
+_WAYS = "--mask-edges, --padding, --fixed-threshold, --surface-tolerance or --foreground"
 _ASKED = ["dataset_fingerprint", "method", "seed", "size"]
 
 
@@ -73,7 +73,7 @@ def _check_repeated(repeated: pd.DataFrame, prefer: RunStore | None) -> None:
 
 def _check_same(scores: pd.DataFrame, scoring: dict[str, ScoreRecord]) -> None:
     """Raises where two runs mean different things by the name of a dataset or a method."""
-    settings = ("mask_edges", "padding", "fixed_threshold", "surface_tolerance")
+    settings = ("mask_edges", "padding", "fixed_threshold", "surface_tolerance", "foreground")
     scored = scores["run"].map(lambda run: str([getattr(scoring[str(run)], name, None) for name in settings]))
     scores = scores.assign(scored=scored)
     for columns, same, what in (

@@ -171,6 +171,7 @@ class ScoreRecord(Record):
     surface_tolerance: float = 1.0
     padding: Literal["exclude", "count"] = "count"
     thresholds: list[str] = ["all"]
+    foreground: str = "card"
 
 
 class ConfigRecord(Record):

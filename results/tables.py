@@ -2,7 +2,8 @@
 
 `cases`, `scores` and `curves` begin with the columns that name a cell. Scores that involve no threshold carry the
 policy `none`; the method's own, threshold-free mask is the policy `own`. A score is of `n` values, and its interval
-stands on so many `patients`, NaN where it has none or an older version did not say. `oracle` marks rows chosen on the
+stands on so many `patients`, NaN where it has none or an older version did not say. `promised` is what a policy says
+that a false-positive rate on normal images is at most. `oracle` marks rows chosen on the
 test set's own masks: an upper bound, never a result. A failed cell is one row of `scores` with its `error`. Where
 predictions were made elsewhere, `external` says so, and of how many cases they are where some are missing; `seen` is
 what their method has learned from.
@@ -48,6 +49,8 @@ CASES = {
     "predicted_px": "int64",
     "truth_px": "int64",
     "image_px": "int64",
+    "foreground_px": "float64",
+    "predicted_foreground_px": "float64",
     "image_score": "float64",
     "pixel_auroc": "float64",
     "pixel_ap": "float64",
@@ -77,6 +80,7 @@ SCORES = {
     "value": "float64",
     "ci_low": "float64",
     "ci_high": "float64",
+    "promised": "float64",
     "n": "int64",
     "patients": "float64",
     "convention": "str",
@@ -206,7 +210,12 @@ def table(rows: Sequence[dict[str, Any]], columns: dict[str, str]) -> pd.DataFra
     return pd.DataFrame(list(rows), columns=list(columns)).astype(columns)
 
 
-_ADDED: dict[str, Any] = {"patients": float("nan"), "external": "", "seen": "", "level": "image"}
+_ADDED: dict[str, Any] = {
+    **dict.fromkeys(("patients", "promised", "foreground_px", "predicted_foreground_px"), float("nan")),
+    "external": "",
+    "seen": "",
+    "level": "image",
+}
 
 
 def with_columns(rows: pd.DataFrame, columns: dict[str, str]) -> pd.DataFrame:
@@ -272,6 +281,7 @@ def failed_cell(identity: dict[str, Any], error: str) -> CellTables:
         "value": float("nan"),
         "ci_low": float("nan"),
         "ci_high": float("nan"),
+        "promised": float("nan"),
         "n": 0,
         "patients": float("nan"),
         "convention": "",

@@ -60,6 +60,10 @@ def _means(cases: pd.DataFrame) -> pd.DataFrame:
     values |= {f"dice_{size}": dice.where(cases["lesion_size"] == size) for size in ("small", "medium", "large")}
     values["false_lesions"] = cases["false_lesions"]
     values["normal_fp_area"] = (cases["predicted_px"] / cases["image_px"]).where(normal)
+    inside, positive = cases["foreground_px"], cases["predicted_foreground_px"]
+    on_normal = normal & (inside > 0)
+    values["normal_fp_area_foreground"] = (positive / inside).where(on_normal)
+    values["normal_image_fpr"] = (positive > 0).astype(float).where(on_normal)
     values["regret"] = cases[["cell", "case"]].join(oracle, on=["cell", "case"])["dice"] - dice
     keys = [cases["cell"], cases["policy"]]
     means = pd.DataFrame(values).groupby(keys).mean()
@@ -67,6 +71,9 @@ def _means(cases: pd.DataFrame) -> pd.DataFrame:
     sums = cases[list(counted)].groupby(keys).sum().astype(float)
     means["lesion_recall"] = sums["lesions_hit"] / sums["lesions"]
     means["dice_pooled"] = 2 * sums["intersection_px"] / (sums["predicted_px"] + sums["truth_px"])
+    of_normal = pd.DataFrame({"pixels": inside.where(on_normal), "positive": positive.where(on_normal)})
+    of_normal = of_normal.groupby(keys).sum()
+    means["normal_fpr"] = of_normal["positive"] / of_normal["pixels"]
     of_masks = means.reset_index().melt(["cell", "policy"], var_name="metric")
     of_images = [
         {"cell": cell, "policy": "none", "metric": "image_auroc", "value": _image_auroc(rows)}

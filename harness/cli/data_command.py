@@ -224,8 +224,8 @@ def verify(name: str, out: Path | None, data_root: Path) -> int:
     """Read every image and mask, and say what is wrong and where; nothing is changed.
 
     This finds counts that differ from the card, unreadable files, files that are not used, images without masks, odd
-    sizes and values, images that occur twice or look alike, and patients in more than one split. Exit code 2 if
-    something is wrong.
+    sizes and values, foregrounds that leave out a part of a lesion, images that occur twice or look alike, and patients
+    in more than one split. Exit code 2 if something is wrong.
     """
     import csv
     import io

@@ -12,7 +12,7 @@ from .run_options import with_options
 
 _OPTIONS = (
     *("dataset", "size", "results", "name", "data_root", "maps"),
-    *("thresholds", "padding", "mask_edges", "fixed_threshold", "surface_tolerance", "pixels"),
+    *("thresholds", "padding", "foreground", "mask_edges", "fixed_threshold", "surface_tolerance", "pixels"),
 )
 
 

@@ -56,7 +56,7 @@ def command(run: str, results: UPath, out: Path | None) -> None:
         )
     noted = scores[scores["note"].str.startswith("left out")]
     measured = extents([store.read()], store.cases(), scores)
-    console.print(threshold_report(table, noted[["policy", "note"]].drop_duplicates(), measured))
+    console.print(threshold_report(table, noted[["policy", "note"]].drop_duplicates(), scores, measured))
     print_unfinished([store])
     short = short_names(scores["dataset"])
     if advice := font_advice([*short, *scores["method"].unique()]):

@@ -7,8 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from ..api import SPLITS, BrokenDatasetError, Card, Case, Dataset, Sample
+from ..api import SPLITS, BenchError, BrokenDatasetError, Card, Case, Dataset, Sample
 from ..config import default_data_root
+from ..data.foreground import foreground_of, rule_of
 from ..data.subset import Subset
 from ..registry import check_names, open_dataset
 from ..running.device import seed_everything
@@ -172,6 +173,23 @@ def _volumes(trial: _DatasetTrial) -> str:
     return ""
 
 
+def _foregrounds(trial: _DatasetTrial) -> str:
+    dataset = trial.opened
+    for case, sample in trial.read:
+        try:
+            foreground = foreground_of(dataset, case, rule_of(dataset, "card"), sample.image)
+        except BenchError as error:
+            return str(error)
+        lesion = np.count_nonzero(sample.mask)
+        cut = np.count_nonzero(sample.mask & ~foreground)
+        if case.label and cut > lesion / 2:
+            return (
+                f"the foreground ({dataset.card.foreground}) leaves out {cut / lesion:.0%} of the lesion of {case.id} "
+                f"({case.split}): choose another one on the card."
+            )
+    return ""
+
+
 def _grids(trial: _DatasetTrial) -> str:
     for case, sample in trial.read:
         grid = trial.opened.grid(case.volume) if case.volume is not None else None
@@ -256,6 +274,7 @@ _RULES: tuple[Rule[_DatasetTrial], ...] = (
     Rule("its cases can be read", _reads, needed=True),
     Rule("images and masks have the shapes and types of the contract", _types, needed=True),
     Rule("lesions are where labels say", _masks),
+    Rule("foregrounds fit their images and hold the lesions", _foregrounds),
     Rule("a slice goes onto its volume's grid and comes back", _grids),
     Rule("a second reading gives the same", _reads_again),
     Rule("its fingerprint stays the same", _fingerprint),

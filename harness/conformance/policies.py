@@ -7,6 +7,7 @@ import numpy as np
 from ...results.predictions import StoredPrediction
 from ..api import (
     CalibratedPolicy,
+    ForegroundPolicy,
     ImagePolicy,
     NormalsPolicy,
     OraclePolicy,
@@ -26,7 +27,7 @@ from ..specs import parse_policy
 from .rules import Check, Rule, held, problems
 
 _SIZE = 64
-_PHANTOM = f"phantom_retina_oct:train=2,valid=4,test=4,size={_SIZE}"  # its maps are half as high as they are wide
+_PHANTOM = f"phantom_retina_oct:train=2,valid=54,test=4,size={_SIZE}"  # 9 normal patients; maps half as high as wide
 
 
 def check_policy(policy: type[ThresholdPolicy] | str) -> list[str]:
@@ -103,6 +104,8 @@ class _PolicyTrial:
                 return [policy.threshold(one) for one in test.maps]
             case NormalsPolicy():
                 return [self.policy.threshold(self._normal)]
+            case ForegroundPolicy():
+                return [self.policy.threshold(valid.normal_images)]
             case ValidationPolicy():
                 return [self.policy.threshold(valid)]
             case OraclePolicy():

@@ -3,6 +3,8 @@
 import hashlib
 from collections.abc import Sequence
 
+import numpy as np
+
 from ..api import Case, Dataset, Sample, Split, VolumeGrid
 
 
@@ -42,6 +44,9 @@ class Subset(Dataset):
 
     def load(self, case: Case) -> Sample:
         return self._dataset.load(case)
+
+    def foreground(self, case: Case) -> np.ndarray | None:
+        return self._dataset.foreground(case)
 
     def grid(self, volume: str) -> VolumeGrid | None:
         return self._dataset.grid(volume)

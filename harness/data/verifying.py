@@ -5,7 +5,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import cast
 
-from ..api import BrokenDatasetError, Case, Dataset, Progress, Split
+from ..api import BenchError, BrokenDatasetError, Case, Dataset, Progress, Split
+from .foreground import lesions_cut, rule_of
 from .leaks import one_patient_note, shared_patients, visits_note
 from .notes import pixel_notes
 from .survey import Survey, all_cases, look_alikes, survey
@@ -17,7 +18,7 @@ class DatasetFinding:
 
     Attributes:
         kind: `files` (missing, unreadable, unpaired, not of their mask's size), `notes` (the dataset's own), `counts`,
-            `values`, `sizes`, `duplicates` or `patients`.
+            `values`, `foreground` (it cuts lesions), `sizes`, `duplicates` or `patients`.
         text: What, and where.
         wrong: Whether scores are not to be believed before it is mended; otherwise it is only worth a look.
     """
@@ -56,6 +57,7 @@ def verify_dataset(
     found, problems = survey(dataset, progress)
     findings += [DatasetFinding("files", problem, wrong=True) for problem in problems]
     findings += _pixels(dataset, found)
+    findings += _foregrounds(dataset, progress)
     for splits, patients in shared_patients(dataset).items():
         names = ", ".join(patients)
         findings.append(DatasetFinding("patients", f"In {splits}, as far as names tell: {names}", wrong=False))
@@ -71,6 +73,17 @@ def _counts(dataset: Dataset) -> Iterator[DatasetFinding]:
             yield DatasetFinding(
                 "counts", f"The {split} split has {found:,} cases, its card expects {expected:,}.", wrong=True
             )
+
+
+def _foregrounds(dataset: Dataset, progress: Progress) -> Iterator[DatasetFinding]:
+    """Whether lesions reach out of the foreground."""
+    try:
+        cut = lesions_cut(dataset, rule_of(dataset, "card"), progress)
+    except BenchError as error:
+        yield DatasetFinding("foreground", str(error), wrong=True)
+    else:
+        if cut.shares:
+            yield DatasetFinding("foreground", str(cut), wrong=False)
 
 
 def _pixels(dataset: Dataset, found: Survey) -> Iterator[DatasetFinding]:

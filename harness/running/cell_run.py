@@ -5,7 +5,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -68,7 +68,7 @@ class CellRun:
         """Whether the cell is finished, and its scores and predictions are what is asked for and undamaged."""
         task = self.task
         end = task.store.read()
-        if end is None or end.status != "finished" or task.force or end.score != scored_by(task.config.score):
+        if end is None or end.status != "finished" or task.force or end.score != self._scored_by():
             return False
         return self._is_whole() if end.finished_whole else task.config.maps == "none"
 
@@ -202,7 +202,11 @@ class CellRun:
         # A run's record tells of its last invocation; a cell's, of the machine that measured it.
         machine = environment(task.cell.device, task.command) | {"cells_at_once": task.at_once}
         here = {"finished": now(), "environment": machine}
-        end = {"status": "finished", "maps": task.config.maps, "score": scored_by(task.config.score)}
+        end = {
+            "status": "finished",
+            "maps": task.config.maps,
+            "score": self._scored_by(),
+        }
         task.store.write(CellRecord(**measured.content() | end | here))
         return Outcome(task.cell, "finished")
 
@@ -217,7 +221,10 @@ class CellRun:
             ScoringError: A map holds NaN or infinity.
         """
         self.task.store.write_tables(self.tables(end))
-        self.task.store.write(end.model_copy(update={"score": scored_by(self.task.config.score)}))
+        self.task.store.write(end.model_copy(update={"score": self._scored_by()}))
+
+    def _scored_by(self) -> dict[str, Any]:
+        return scored_by(self.task.config.score, self.dataset.card.foreground)
 
     def tables(self, measured: Measurements) -> CellTables:
         """Computes the cell's tables from its stored predictions.

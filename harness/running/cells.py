@@ -95,9 +95,14 @@ def fail_cell(task: CellTask, error: Exception | str) -> Outcome:
     return Outcome(task.cell, "failed", message)
 
 
-def scored_by(score: ScoreConfig) -> dict[str, Any]:
-    """The settings that a cell's scores depend on, beside its predictions."""
-    return score.model_dump() | {"code": scoring_version()}
+def scored_by(score: ScoreConfig, card: str) -> dict[str, Any]:
+    """What a cell's scores depend on, beside its predictions and the dataset's files.
+
+    Args:
+        score: The settings.
+        card: The foreground on the dataset's card.
+    """
+    return score.model_dump() | {"code": scoring_version(), "card_foreground": card}
 
 
 def identity(cell: Cell) -> dict[str, Any]:

@@ -19,8 +19,8 @@ from ...results.tables import concatenate
 from ..analysis.doubts import alike, first, said, same, scores_against_cases, scores_against_volumes
 from ..analysis.ranks import compare_methods
 from ..analysis.recorded import NOWHERE_ELSE, recorded_config, recorded_datasets
-from ..api import BenchError, Dataset
-from ..config import RunConfig
+from ..api import BenchError, Card, Dataset
+from ..config import RunConfig, ScoreConfig
 from ..scoring.scanning import Truths
 from .cell_run import CellRun
 from .cells import PREDICTED, CellProgress, CellTask, scored_by
@@ -78,7 +78,8 @@ def verify_run(
     _verify_record(store, record, config, found)
     tables = _verify_tables(store, record, found)
     ends = {cell.name: store.cell(cell.name).read() for cell in record.cells}
-    current = {name for name, end in ends.items() if end and end.score == scored_by(config.score)}
+    cards = {cell.name: datasets[cell.dataset].card for cell in record.cells if cell.dataset in datasets}
+    current = {name for name, end in ends.items() if end and _is_current(end, config.score, cards.get(name))}
     _verify_joined(store, tables, ends, found)
     if "cases" in tables and "scores" in tables:
         found.problems.extend(first(scores_against_cases(tables["scores"], tables["cases"])))
@@ -96,7 +97,7 @@ def verify_run(
                 why = str(missing.get(name, "the record does not have it")).rstrip(".")
                 found.unchecked.append(f"{what}: {why}; --dataset {name}=PATH says where it is")
             elif cell.name not in current:
-                why = "another version of the scoring code made them; bench score makes them again"
+                why = "other scoring code, or another foreground, made them; bench score makes them again"
                 found.unchecked.append(f"{what}: {why}")
             else:
                 task = CellTask(config, cell, store.folder, "")
@@ -104,6 +105,11 @@ def verify_run(
                 found.checked.append(what)
         progress(cell.name, "finished", 1, 1)
     return found
+
+
+def _is_current(end: CellRecord, score: ScoreConfig, card: Card | None) -> bool:
+    """Whether a cell was scored as it would be now, as far as its dataset's card is there to be looked at."""
+    return end.score == scored_by(score, card.foreground if card else end.score.get("card_foreground", ""))
 
 
 def _verify_record(store: RunStore, record: RunRecord, config: RunConfig, found: Verification) -> None:
@@ -129,7 +135,9 @@ def _verify_record(store: RunStore, record: RunRecord, config: RunConfig, found:
             if inside != outside:
                 found.problems.append(f"run.json, cell {name}: its {what} is {inside}, the run's {outside}.")
         end = store.cell(name).read()
-        score = {key: value for key, value in (end.score if end else {}).items() if key != "code"}
+        score = {
+            key: value for key, value in (end.score if end else {}).items() if key not in ("code", "card_foreground")
+        }
         if score and score != (asked := {key: config.score.model_dump().get(key) for key in score}):
             found.problems.append(f"run.json, score: it is {asked}, cells/{name}/cell.json has {score}.")
     found.checked.append("entries of run.json against each other")

@@ -15,6 +15,7 @@ from .. import registry
 from ..api import BenchError, Dataset, Method, Progress, UsageError
 from ..code_version import cell_version
 from ..config import RunConfig
+from ..data.foreground import check_rule, rule_of
 from ..data.notes import notes_on
 from ..data.subset import Subset
 from ..paths import absolute
@@ -77,6 +78,8 @@ def make_plan(config: RunConfig, progress: Progress = lambda *_: None) -> Plan:
         methods |= {one: _build_control(config, one, name, device) for one in added if one not in methods}
     _check_settings(config, methods.values())
     datasets = open_datasets(config)
+    for dataset in datasets.values():
+        check_rule(rule_of(dataset, config.score.foreground))
     check_imports(imports, methods, datasets)
     weights = {}
     for done, (name, method) in enumerate(methods.items()):

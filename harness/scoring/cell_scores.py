@@ -21,6 +21,7 @@ from .decisions import NO_POLICY, Decision, PolicyColumns, decide
 from .functions import OF_MASK, OF_PIXELS, OF_VOLUME
 from .intervals import Interval, PatientCurves, auroc_interval, mean_interval
 from .masks import MaskScores, Overlap, lesion_size
+from .normal_rates import foreground_counts, normal_rates, promised
 from .ranking import PixelRanking, Ranking, rank_pixels
 from .scanning import Scanned, SplitTruths, Truths, scan, where_scored
 from .volume_scores import MeasuredVolume, measure_volumes
@@ -81,12 +82,13 @@ def score_cell(
     if scanned["test"].graded:
         pooled = _PatientTally(test.patients, scanned["test"].pooled)
     for index, (truth, lesions) in enumerate(zip(test.masks, test.lesions, strict=True)):
-        prediction = stored[index].prediction
+        prediction, foreground = stored[index].prediction, test.foregrounds and test.foregrounds[index]
         ranked.add(index, rank_pixels([prediction.anomaly_map], [truth.ranking]))
         if pooled is not ranked:
             pooled.add(index, rank_pixels([prediction.anomaly_map], [truth.overlap]))
         for decision, of_policy in zip(decisions, masks, strict=True):
-            of_policy.append(_measured(MaskScores(decision.mask("test", index, prediction), lesions)))
+            mask = decision.mask("test", index, prediction)
+            of_policy.append(_measured(MaskScores(mask, lesions)) | foreground_counts(mask, foreground))
     volumes = measure_volumes(test, stored, decisions, config.surface_tolerance)
     rows = _map_scores(test, stored, scanned["test"], ranked, pooled)
     if volumes:
@@ -261,6 +263,10 @@ def _mask_scores(
         values = {"dice": values["dice"], "regret": oracle - values["dice"]} | values
     rows = [_mean(decision.columns, name, value, test.patients) for name, value in values.items()]
     rows.append(_lesion_recall(decision, "lesion_recall", masks, test.patients))
+    rows += [
+        _score(decision.columns, name, value, n, interval) | {"promised": promised(decision.promise, name)}
+        for name, (value, n, interval) in normal_rates(masks, test.labels, test.patients).items()
+    ]
     counts = ("intersection_px", "predicted_px", "truth_px", "image_px")
     pooled = Overlap.pooled(Overlap(*(one[name] for name in counts)) for one in masks)
     rows.append(_score(decision.columns, "dice_pooled", pooled.dice, len(masks)))
@@ -339,6 +345,7 @@ def _score(
         "value": value,
         "ci_low": interval.low if interval else NAN,
         "ci_high": interval.high if interval else NAN,
+        "promised": NAN,
         "n": n,
         "patients": interval.patients if interval else NAN,
         "note": "",

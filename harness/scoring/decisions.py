@@ -10,11 +10,13 @@ from .. import registry
 from ..api import (
     BenchError,
     CalibratedPolicy,
+    ForegroundPolicy,
     ImagePolicy,
     NormalsPolicy,
     OraclePolicy,
     PolicyUnavailableError,
     Prediction,
+    Promise,
     Split,
     ThresholdPolicy,
     UsageError,
@@ -57,11 +59,13 @@ class Decision:
         thresholds: One for each image, float32 (N,): the smallest float32 that is not below the threshold chosen, so
             that the same pixels reach it in whatever type a map is compared. `None` for the method's own masks.
         convention: How exactly they were chosen.
+        promise: What the policy says of normal images.
     """
 
     columns: PolicyColumns
     thresholds: Mapping[Split, np.ndarray] | None
     convention: str = ""
+    promise: Promise | None = None
 
     def threshold(self, split: Split, index: int) -> float:
         """An image's threshold; NaN for an own mask."""
@@ -98,7 +102,8 @@ def decide(
             if isinstance(policy, UsageError):
                 raise policy
             columns = PolicyColumns(name, _looks_at(policy), policy.looks_at == "oracle")
-            thresholds, convention = _choose(policy, scanned), str(policy.convention)
+            thresholds, convention = _choose(policy, scanned), _convention(policy, scanned)
+            promise = policy.promise
         except BenchError as reason:
             left_out.append((columns, str(reason)))
         except Exception as error:  # a plugin's policy may raise anything; the scores of the others are not lost
@@ -109,7 +114,7 @@ def decide(
                 if isinstance(policy, ImagePolicy | CalibratedPolicy) or not len(thresholds["test"])
                 else float(thresholds["test"][0])
             )
-            decided.append(Decision(columns._replace(threshold=common), thresholds, convention))
+            decided.append(Decision(columns._replace(threshold=common), thresholds, convention, promise))
     return sorted(decided, key=lambda one: one.columns.oracle), left_out
 
 
@@ -122,6 +127,8 @@ def _choose(policy: ThresholdPolicy, scanned: Mapping[Split, Scanned]) -> Mappin
             thresholds = _for_each(policy.calibrate(_reference(policy, scanned)), scanned)
         case NormalsPolicy():
             thresholds = _for_all(policy.threshold(_normal_maps(scanned["valid"])), scanned)
+        case ForegroundPolicy():
+            thresholds = _for_all(policy.threshold(scanned["valid"].normal_images), scanned)
         case ValidationPolicy():
             thresholds = _for_all(policy.threshold(scanned["valid"]), scanned)
         case OraclePolicy():
@@ -133,6 +140,13 @@ def _choose(policy: ThresholdPolicy, scanned: Mapping[Split, Scanned]) -> Mappin
     if np.isnan(np.concatenate(list(thresholds.values()))).any():
         raise ValueError("it chose NaN as a threshold")
     return {split: rounded_up(np.array(chosen, float)) for split, chosen in thresholds.items()}
+
+
+def _convention(policy: ThresholdPolicy, scanned: Mapping[Split, Scanned]) -> str:
+    """How a policy has chosen, and, of one that looks at the foreground, what it saw."""
+    if isinstance(policy, ForegroundPolicy):
+        return "; ".join([str(policy.convention), str(policy.seen(scanned["valid"].normal_images))])
+    return str(policy.convention)
 
 
 def _looks_at(policy: ThresholdPolicy) -> str:

@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
-from scipy.special import expit, logit, stdtrit
+from scipy.special import betaincinv, expit, logit, stdtrit
 
 from ...results.tables import LEVEL
 from .curves import Counts
@@ -55,6 +55,48 @@ def mean_interval(values: np.ndarray, groups: Sequence[str], bounds: tuple[float
     without = means_without(np.bincount(index, weights=values[kept])[:, None], np.bincount(index))
     low, high = jackknife(values[kept].mean(keepdims=True), without, len(names), bounds)
     return Interval(float(low[0]), float(high[0]), len(names))
+
+
+def ratio_interval(parts: np.ndarray, wholes: np.ndarray, groups: Sequence[str]) -> Interval:
+    """The 95 % interval of a ratio of sums over cases, 0 to 1, over patients.
+
+    Args:
+        parts: float (N,), such as positive pixels.
+        wholes: float (N,), such as all pixels; each above 0.
+        groups: The patient of each.
+    """
+    names, index = np.unique(np.asarray(groups, dtype=str), return_inverse=True)
+    if len(names) < 2:
+        return Interval(nan, nan, len(names))
+    of_parts, of_wholes = np.bincount(index, weights=parts), np.bincount(index, weights=wholes)
+    without = means_without(of_parts[:, None], of_wholes)
+    low, high = jackknife(np.array([parts.sum() / wholes.sum()]), without, len(names), (0, 1))
+    return Interval(float(low[0]), float(high[0]), len(names))
+
+
+def share_interval(events: np.ndarray, groups: Sequence[str]) -> Interval:
+    """The 95 % interval of the share of cases with an event, over patients (Korn and Graubard, Survey Meth. 1998).
+
+    It is that of Clopper and Pearson for as many independent cases as would leave the same deviation. Where all cases
+    have the event, or none has, which leaves no deviation, that is one case for each patient.
+
+    Args:
+        events: float (N,), 0 or 1.
+        groups: The patient of each case.
+    """
+    names, index = np.unique(np.asarray(groups, dtype=str), return_inverse=True)
+    count, patients, share = len(events), len(names), float(events.mean())
+    if patients < 2:
+        return Interval(nan, nan, patients)
+    without = means_without(np.bincount(index, weights=events)[:, None], np.bincount(index))
+    variance = (patients - 1) / patients * float(((without - without.mean(axis=0)) ** 2).sum())
+    alike = share * (1 - share) / variance if variance else float(patients)
+    freedom = (stdtrit(count - 1, (1 + LEVEL) / 2) / stdtrit(patients - 1, (1 + LEVEL) / 2)) ** 2
+    cases = min(alike * freedom, count) if variance else alike
+    hits, tail = share * cases, (1 - LEVEL) / 2
+    low = float(betaincinv(hits, cases - hits + 1, tail)) if hits else 0.0
+    high = float(betaincinv(hits + 1, cases - hits, 1 - tail)) if hits < cases else 1.0
+    return Interval(low, high, patients)
 
 
 def auroc_interval(scores: np.ndarray, labels: np.ndarray, groups: Sequence[str]) -> Interval:

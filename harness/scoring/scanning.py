@@ -7,8 +7,9 @@ from functools import cached_property
 import numpy as np
 
 from ...results.predictions import StoredPrediction
-from ..api import BenchError, Case, Dataset, LabelledMaps, LazySequence, Split
+from ..api import BenchError, Case, Dataset, LabelledMaps, LazySequence, NormalImage, Split
 from ..config import ScoreConfig
+from ..data.foreground import ALL, PackedMask, foregrounds, rule_of
 from ..data.frame import Rectangle, Truth, frame_mask, frame_spacing, image_rectangle
 from .dice_curve import DiceCurve, DiceTally, dice_curve
 from .masks import Lesions
@@ -33,6 +34,8 @@ class SplitTruths:
         notes: Why an anomalous case has no lesion, empty where it has one.
         has_masks: False where anomalous images have a label only; then the masks are empty, and mean nothing.
         stacks: Whether volumes are stacks of slices that somebody chose, and not whole scans.
+        foregrounds: The foreground of each case, bool (H, W), likewise; `None` where it is all that is scored.
+        foreground: The rule that found them.
     """
 
     cases: Sequence[Case]
@@ -42,6 +45,8 @@ class SplitTruths:
     notes: Sequence[str]
     has_masks: bool = True
     stacks: bool = False
+    foregrounds: Sequence[np.ndarray] | None = None
+    foreground: str = ALL
 
     @property
     def ids(self) -> list[str]:
@@ -65,6 +70,7 @@ class SplitTruths:
             lesions=[self.lesions[index] for index in kept],
             rectangles=[self.rectangles[index] for index in kept],
             notes=[self.notes[index] for index in kept],
+            foregrounds=self.foregrounds and [self.foregrounds[index] for index in kept],
         )
 
     @property
@@ -92,7 +98,7 @@ def load_truths(dataset: Dataset, splits: Sequence[Split], size: int, score: Sco
 
 
 def _load_split(dataset: Dataset, split: Split, size: int, score: ScoreConfig) -> SplitTruths:
-    cases, masks, lesions, rectangles, notes = dataset.cases(split), [], [], [], []
+    cases, masks, lesions, rectangles, notes, sizes = dataset.cases(split), [], [], [], [], []
     has_masks = dataset.card.annotation == "mask"
     for case in cases:
         mask = dataset.load(case).mask
@@ -103,8 +109,33 @@ def _load_split(dataset: Dataset, split: Split, size: int, score: ScoreConfig) -
         masks.append(truth)
         lesions.append(Lesions(truth.overlap, frame_spacing(case.spacing, mask.shape, size) if case.spacing else None))
         rectangles.append(rectangle)
+        sizes.append(mask.shape)
         notes.append(_without_lesion(mask, truth) if case.label and has_masks else "")
-    return SplitTruths(cases, masks, lesions, rectangles, notes, has_masks, dataset.card.stack)
+    rule = rule_of(dataset, score.foreground)
+    inside = _framed_foregrounds(foregrounds(dataset, split, rule), sizes, rectangles, size) if has_masks else None
+    return SplitTruths(cases, masks, lesions, rectangles, notes, has_masks, dataset.card.stack, inside, rule)
+
+
+def _framed_foregrounds(
+    found: Sequence[np.ndarray] | None, sizes: Sequence[tuple[int, int]], rectangles: Sequence[Rectangle], size: int
+) -> Sequence[np.ndarray] | None:
+    """The foregrounds where cases are scored; `None` where all of every one is foreground.
+
+    Args:
+        found: In the images' own pixels; `None` for all of them.
+        sizes: Height and width of the images.
+        rectangles: Where they are scored.
+        size: Of the frame.
+    """
+    packed, full = [], True
+    for index, (shape, rectangle) in enumerate(zip(sizes, rectangles, strict=True)):
+        inside = np.zeros((size, size), bool)
+        inside[image_rectangle(shape, size)] = True  # never the padding
+        if found is not None:
+            inside &= frame_mask(found[index], size).overlap
+        packed.append(PackedMask.of(inside[rectangle]))
+        full = full and bool(inside[rectangle].all())
+    return None if full else LazySequence(len(packed), lambda position: packed[position].unpacked())
 
 
 def _without_lesion(mask: np.ndarray, truth: Truth) -> str:
@@ -130,6 +161,7 @@ class Scanned(LabelledMaps):
         own_masks: Whether the method has made a mask of every image.
         slices: The volumes that the cases are slices of.
         limit: How many different map values are told apart; `None` for all of them.
+        foregrounds: The foreground of each image, bool (H, W); `None` where it is all of it.
     """
 
     maps: Sequence[np.ndarray]
@@ -142,6 +174,16 @@ class Scanned(LabelledMaps):
     own_masks: bool
     slices: Sequence[VolumeSlices]
     limit: int | None
+    foregrounds: Sequence[np.ndarray] | None = None
+
+    @cached_property
+    def normal_images(self) -> list[NormalImage]:
+        """The foreground pixels of the normal images."""
+        return [
+            NormalImage(one.ravel() if self.foregrounds is None else one[self.foregrounds[index]], case.patient)
+            for index, (one, case) in enumerate(zip(self.maps, self.cases, strict=True))
+            if not case.label
+        ]
 
     @property
     def volumes(self) -> LabelledMaps:
@@ -234,6 +276,7 @@ def scan(truths: SplitTruths, stored: Sequence[StoredPrediction], limit: int | N
         own_masks,
         truths.volumes,
         limit,
+        truths.foregrounds,
     )
 
 

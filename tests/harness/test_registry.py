@@ -393,7 +393,7 @@ def test_a_plugins_policy_is_made_beside_the_others(register: Register) -> None:
         (
             "bare",
             Bare,
-            "not a subclass of NormalsPolicy, ValidationPolicy, ImagePolicy, CalibratedPolicy, OraclePolicy",
+            "class of NormalsPolicy, ForegroundPolicy, ValidationPolicy, ImagePolicy, CalibratedPolicy, OraclePolicy",
         ),
         ("plain", Plain, "not a subclass of NormalsPolicy"),
         ("undecided", Undecided, "does not define threshold"),
