@@ -16,6 +16,7 @@ Level = Literal["image", "volume"]
 
 _EDGES = {"nearest": "masks by nearest pixel centre", "paper": "masks resized bilinearly, grey edges are"}
 _PADDING = {"exclude": "padding left out", "count": "padding counted"}
+_SAME = "left out where all of each image is foreground"
 _SILENCE = "mean over anomalous images; nothing predicted scores"
 _SURFACES = "surface pixels have a 4-neighbour outside, as beyond the image's edge is"
 _VOXELS = "surface voxels have a 6-neighbour outside, as beyond the volume's edge is"
@@ -51,6 +52,7 @@ class Metric:
         headline: Whether `bench compare` shows it without `--all`.
         oracle: Whether it is chosen on the test set's own masks: an upper bound, never a result.
         tolerant: Whether surfaces that are no farther apart than a tolerance count as the same.
+        foreground: Whether it is of the pixels of the foreground only.
     """
 
     name: str
@@ -73,23 +75,27 @@ class Metric:
     headline: bool = False
     oracle: bool = False
     tolerant: bool = False
+    foreground: bool = False
 
     @property
     def needs_spacing(self) -> bool:
         """Whether it has values only where the spacing of pixels, in mm, is known."""
         return self.unit in ("mm", "ml") or self.tolerant
 
-    def convention_of(self, mask_edges: str, padding: str, tolerance: float) -> str:
+    def convention_of(self, mask_edges: str, padding: str, tolerance: float, foreground: str) -> str:
         """How it is computed, with what the way of scoring adds to it: the column `convention` of `scores`.
 
         Args:
             mask_edges: `nearest` or `paper`.
             padding: `exclude` or `count`.
             tolerance: In mm.
+            foreground: How the foreground is found.
         """
         parts = [self.convention]
         if self.tolerant:
             parts.append(f"tolerance {tolerance:g} mm")
+        if self.foreground:
+            parts.append(f"foreground: {foreground}")
         if self.level == "volume":
             parts.append(_SLICES)
         if self.kind in ("mask", "map"):
@@ -253,6 +259,7 @@ _ALL = (
         convention="share of the foreground pixels of all normal images that are predicted",
         direction="lower",
         images="normal",
+        foreground=True,
     ),
     Metric(
         name="normal_fp_area_foreground",
@@ -261,6 +268,7 @@ _ALL = (
         convention="mean predicted share of the foreground over normal images",
         direction="lower",
         images="normal",
+        foreground=True,
     ),
     Metric(
         name="normal_image_fpr",
@@ -269,6 +277,7 @@ _ALL = (
         convention="share of the normal images on which a foreground pixel is predicted; interval of Korn and Graubard",
         direction="lower",
         images="normal",
+        foreground=True,
     ),
     Metric(
         name="dice_small",
@@ -440,6 +449,35 @@ _ALL = (
         collapsed=0.15,
         gated=True,
         shown=True,
+    ),
+    Metric(
+        name="pixel_auroc_foreground",
+        title="pixel AUROC, foreground",
+        kind="map",
+        convention=f"pixels of the foreground of all test images; {_SAME}",
+        edges="normal",
+        collapsed=0.5,
+        shown=True,
+        foreground=True,
+    ),
+    Metric(
+        name="pixel_ap_foreground",
+        title="pixel AP, foreground",
+        kind="map",
+        convention=f"pixels of the foreground of all test images, steps without interpolation; {_SAME}",
+        edges="normal",
+        shown=True,
+        foreground=True,
+    ),
+    Metric(
+        name="aupro_foreground",
+        title="AUPRO, foreground",
+        kind="map",
+        convention=f"pixels of the foreground, 8-connected parts of lesions in it, false-positive rate up to 0.3, "
+        f"divided by 0.3; {_SAME}",
+        edges="normal",
+        collapsed=0.15,
+        foreground=True,
     ),
     Metric(
         name="volume_ap",

@@ -19,6 +19,7 @@ from ..scoring.masks import Lesions
 from ..scoring.scanning import SplitTruths
 
 _WHOLE = np.s_[:, :]
+_KINDS: dict[Split, str] = {"valid": "Validation", "test": "Test"}
 _WHERE: dict[Split, str] = {"valid": "of the validation images", "test": "of the test images"}
 
 
@@ -29,8 +30,11 @@ def score(
     patients: Sequence[str] | None = None,
     image_scores: Sequence[float] | None = None,
     masks: Sequence[np.ndarray] | None = None,
+    foregrounds: Sequence[np.ndarray] | None = None,
     valid_maps: Sequence[np.ndarray] = (),
     valid_truths: Sequence[np.ndarray] = (),
+    valid_patients: Sequence[str] | None = None,
+    valid_foregrounds: Sequence[np.ndarray] | None = None,
     thresholds: str | Sequence[str] = "all",
     fixed_threshold: float | None = None,
     pixels: Literal["auto", "exact", "binned"] = "auto",
@@ -47,9 +51,13 @@ def score(
             another patient.
         image_scores: Score of each test image, higher is more anomalous; without them there is no image AUROC.
         masks: Segmentations of the test images that the method made itself, each bool (H, W); scored as policy `own`.
+        foregrounds: The pixels of the test images that are of the body, each bool (H, W); by default all of them.
         valid_maps: Anomaly maps of validation images, on which policies choose thresholds. Without them the policies
             that need them are left out, and their rows say so.
         valid_truths: Lesion masks of the validation images.
+        valid_patients: Patient of each validation image, for policies that count patients; by default each image is of
+            another patient.
+        valid_foregrounds: The foregrounds of the validation images.
         thresholds: Threshold policies, each `name` or `name[option=value,…]`; a text may hold several, with commas.
             `all` is every one with its defaults.
         fixed_threshold: Also score the masks at this threshold, as policy `fixed`.
@@ -75,11 +83,12 @@ def score(
         raise UsageError("There are no maps to score: `maps` is empty.")
     valid_maps, valid_truths = _listed("valid_maps", valid_maps), _listed("valid_truths", valid_truths)
     patients = None if patients is None else _listed("patients", patients)
+    valid_patients = None if valid_patients is None else _listed("valid_patients", valid_patients)
     image_scores = None if image_scores is None else _listed("image_scores", image_scores)
     masks = None if masks is None else _listed("masks", masks)
     splits: dict[Split, SplitTruths] = {
-        "valid": _truths("valid", valid_maps, valid_truths, None),
-        "test": _truths("test", maps, truths, patients),
+        "valid": _truths("valid", valid_maps, valid_truths, valid_patients, valid_foregrounds),
+        "test": _truths("test", maps, truths, patients, foregrounds),
     }
     predictions: dict[Split, Sequence[StoredPrediction]] = {
         "valid": _predictions("valid", valid_maps, None, None),
@@ -92,7 +101,11 @@ def score(
 
 
 def _truths(
-    split: Split, maps: Sequence[np.ndarray], truths: Sequence[np.ndarray], patients: Sequence[str] | None
+    split: Split,
+    maps: Sequence[np.ndarray],
+    truths: Sequence[np.ndarray],
+    patients: Sequence[str] | None,
+    foregrounds: Sequence[np.ndarray] | None,
 ) -> SplitTruths:
     """Cases of one split, numbered in order."""
     where = _WHERE[split]
@@ -108,11 +121,28 @@ def _truths(
                 f"Truth {index} {where} is {mask.dtype} {mask.shape} and its map {np.shape(anomaly_map)}: both should "
                 "be (H, W), and the truth bool, such as `labels > 0`."
             )
-        patient = str(index) if patients is None else _patient(patients[index], index)
+        patient = str(index) if patients is None else _patient(patients[index], f"{_KINDS[split]} image {index}")
         cases.append(Case(f"{index:06d}", patient, split, int(mask.any()), "", "" if mask.any() else None))
         framed.append(Truth(mask, mask))
     lesions = [Lesions(truth.overlap) for truth in framed]
-    return SplitTruths(cases, framed, lesions, [_WHOLE] * len(cases), [""] * len(cases))
+    inside = None if foregrounds is None else _foregrounds(split, maps, foregrounds)
+    rule = "all" if inside is None else "as given"
+    whole, notes = [_WHOLE] * len(cases), [""] * len(cases)
+    return SplitTruths(cases, framed, lesions, whole, notes, foregrounds=inside, foreground=rule)
+
+
+def _foregrounds(split: Split, maps: Sequence[np.ndarray], given: Sequence[np.ndarray]) -> list[np.ndarray]:
+    foregrounds, where = _listed("foregrounds", given), _WHERE[split]
+    if len(foregrounds) != len(maps):
+        raise UsageError(f"There are {len(maps)} maps and {len(foregrounds)} foregrounds {where}: each map needs one.")
+    inside = [np.asarray(one) for one in foregrounds]
+    for index, (one, anomaly_map) in enumerate(zip(inside, maps, strict=True)):
+        if one.dtype != bool or one.shape != np.shape(anomaly_map):
+            raise UsageError(
+                f"Foreground {index} {where} is {one.dtype} {one.shape}, it should be bool {np.shape(anomaly_map)}, as "
+                "its map."
+            )
+    return inside
 
 
 def _predictions(
@@ -152,10 +182,10 @@ def _listed(name: str, given: Any) -> list[Any]:
     return list(given)
 
 
-def _patient(given: Any, index: int) -> str:
+def _patient(given: Any, image: str) -> str:
     # What pandas has for an empty field is NaN: as a name it would make one patient of many.
     if given is None or given != given or not str(given).strip():
-        raise UsageError(f"Test image {index} has no patient: it is {given!r}. Leave `patients` out if none is known.")
+        raise UsageError(f"{image} has no patient: it is {given!r}. Leave `patients` out if none is known.")
     return str(given)
 
 

@@ -6,7 +6,7 @@ policies have chosen, once for the masks.
 
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pandas as pd
@@ -18,11 +18,11 @@ from ...results.tables import CASES, CURVES, SCORES, VOLUMES, CellTables, curve_
 from ..api import Diagnostic, Split
 from ..config import ScoreConfig
 from .decisions import NO_POLICY, Decision, PolicyColumns, decide
-from .functions import OF_MASK, OF_PIXELS, OF_VOLUME
+from .functions import OF_FOREGROUND, OF_MASK, OF_PIXELS, OF_VOLUME
 from .intervals import Interval, PatientCurves, auroc_interval, mean_interval
 from .masks import MaskScores, Overlap, lesion_size
 from .normal_rates import foreground_counts, normal_rates, promised
-from .ranking import PixelRanking, Ranking, rank_pixels
+from .ranking import PixelRanking, PixelTally, Ranking, rank_pixels
 from .scanning import Scanned, SplitTruths, Truths, scan, where_scored
 from .volume_scores import MeasuredVolume, measure_volumes
 
@@ -71,7 +71,7 @@ def score_cell(
     of_method += map(_diagnostic, measured.diagnostics)
     if not test.has_masks or ("maps" in lacking and stored[0].prediction.mask is None):
         rows = [_image_auroc(test, stored, lacking), *of_method]
-        return empty_tables()._replace(scores=_scores_table(identity, rows, config))
+        return empty_tables()._replace(scores=_scores_table(identity, rows, config, test.foreground))
     if "maps" in lacking:
         config = config.model_copy(update={"thresholds": (), "fixed_threshold": None})
     limit = _limit(config, test)
@@ -79,11 +79,17 @@ def score_cell(
     decisions, left_out = decide(scanned, config.thresholds, config.fixed_threshold)
     masks: list[list[dict[str, Any]]] = [[] for _ in decisions]
     ranked = pooled = _PatientTally(test.patients, scanned["test"].ranking)
+    ranking = scanned["test"].inside
+    inside = None if ranking is None else _PatientTally(test.patients, ranking)
     if scanned["test"].graded:
         pooled = _PatientTally(test.patients, scanned["test"].pooled)
     for index, (truth, lesions) in enumerate(zip(test.masks, test.lesions, strict=True)):
         prediction, foreground = stored[index].prediction, test.foregrounds and test.foregrounds[index]
-        ranked.add(index, rank_pixels([prediction.anomaly_map], [truth.ranking]))
+        pixels = PixelTally()
+        pixels.add(prediction.anomaly_map, truth.ranking, foreground=foreground)
+        ranked.add(index, pixels.ranking())
+        if inside is not None:
+            inside.add(index, cast(PixelRanking, pixels.foreground_ranking()))
         if pooled is not ranked:
             pooled.add(index, rank_pixels([prediction.anomaly_map], [truth.overlap]))
         for decision, of_policy in zip(decisions, masks, strict=True):
@@ -91,6 +97,8 @@ def score_cell(
             of_policy.append(_measured(MaskScores(mask, lesions)) | foreground_counts(mask, foreground))
     volumes = measure_volumes(test, stored, decisions, config.surface_tolerance)
     rows = _map_scores(test, stored, scanned["test"], ranked, pooled)
+    if inside is not None and ranking is not None:
+        rows += _foreground_scores(test, ranking, inside)
     if volumes:
         rows.append(_volume_ap(volumes))
     if "maps" in lacking:
@@ -115,17 +123,21 @@ def score_cell(
     rows = [row | {"note": note} if row["level"] == "volume" and not row["note"] else row for row in rows]
     return CellTables(
         table([identity | row for row in cases], CASES),
-        _scores_table(identity, rows, config, decisions),
+        _scores_table(identity, rows, config, test.foreground, decisions),
         table([identity | row | told for row in curves], CURVES),
         table([identity | row for volume in volumes for row in volume.rows(decisions)], VOLUMES),
     )
 
 
 def _scores_table(
-    identity: dict[str, Any], rows: Sequence[dict[str, Any]], config: ScoreConfig, decisions: Sequence[Decision] = ()
+    identity: dict[str, Any],
+    rows: Sequence[dict[str, Any]],
+    config: ScoreConfig,
+    foreground: str,
+    decisions: Sequence[Decision] = (),
 ) -> pd.DataFrame:
     """Names the cell in every row, and the convention in those that have none yet: the metric's and the threshold's."""
-    way = config.mask_edges, config.padding, config.surface_tolerance
+    way = config.mask_edges, config.padding, config.surface_tolerance, foreground
     of_metric = {name: one.convention_of(*way) for name, one in METRICS.items()}
     of_policy = {decision.columns.policy: decision.convention for decision in decisions}
     told = []
@@ -209,6 +221,17 @@ def _map_scores(
         if METRICS[name].oracle:
             row |= {"looks_at": "oracle", "oracle": True}
         rows.append(row)
+    return rows
+
+
+def _foreground_scores(test: SplitTruths, ranking: PixelRanking, inside: _PatientTally) -> list[dict[str, Any]]:
+    """Scores that need no threshold, of the pixels of the foreground."""
+    values = {name: float(of(ranking.counts)) if ranking.positives else NAN for name, of in OF_FOREGROUND.items()}
+    intervals, bounds = inside.intervals(values), ranking.error_bounds()
+    errors = dict(zip(OF_FOREGROUND, (bounds.auroc, bounds.average_precision, bounds.aupro), strict=True))
+    rows = [_score(NO_POLICY, name, value, len(test.cases), intervals[name]) for name, value in values.items()]
+    for row in rows if ranking.binned else ():
+        row["note"] = f"binned: exact to {errors[row['metric']]:.1e}"
     return rows
 
 

@@ -47,6 +47,14 @@ OF_PIXELS: dict[str, Callable[[Counts], np.ndarray]] = {
 rankings at once, in the axes before the last, for the intervals."""
 
 
+OF_FOREGROUND: dict[str, Callable[[Counts], np.ndarray]] = {
+    "pixel_auroc_foreground": auroc,
+    "pixel_ap_foreground": average_precision,
+    "aupro_foreground": aupro,
+}
+"""Likewise of the pixels of all foregrounds."""
+
+
 def _dice_of(size: LesionSize, one: MaskScores) -> float:
     overlap = one.overlap
     return overlap.dice if lesion_size(overlap.truth, overlap.pixels) == size else float("nan")

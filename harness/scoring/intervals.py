@@ -19,7 +19,7 @@ from scipy.special import betaincinv, expit, logit, stdtrit
 
 from ...results.tables import LEVEL
 from .curves import Counts
-from .functions import OF_PIXELS
+from .functions import OF_FOREGROUND, OF_PIXELS
 from .ranking import Ranking
 
 _CHUNK = 1_000_000  # numbers held at once; bounds the memory, and fits the cache
@@ -152,7 +152,8 @@ class PatientCurves:
         interval is around the exact value.
 
         Args:
-            exact: The metric over all patients and all thresholds, by name: those of `OF_PIXELS` that are wanted.
+            exact: The metric over all patients and all thresholds, by name: those of `OF_PIXELS` or
+                `OF_FOREGROUND` that are wanted.
 
         Returns:
             Without ends where fewer than two patients have lesions, or fewer than two normal pixels.
@@ -161,8 +162,9 @@ class PatientCurves:
         patients = int(min(np.count_nonzero(counts[:, -1]) for counts in (self.true, self.false)))
         if patients < 2:
             return dict.fromkeys(exact, Interval(nan, nan, patients))
+        functions = OF_PIXELS | OF_FOREGROUND
         parts = [self._without(rows) for rows in chunks(count, self.true.shape[1])]
-        without = np.array([np.concatenate([OF_PIXELS[name](part) for part in parts]) for name in exact]).T
+        without = np.array([np.concatenate([functions[name](part) for part in parts]) for name in exact]).T
         low, high = jackknife(np.array(list(exact.values())), without, patients, (0, 1))
         return {name: Interval(float(low[at]), float(high[at]), patients) for at, name in enumerate(exact)}
 

@@ -168,26 +168,40 @@ class PixelTally:
     """
 
     def __init__(self, limit: int | None = None, truths: int = 1) -> None:
+        self._limit = limit
         self._pixels = KeptValues() if limit is None else Tally(limit)
         self._lesions = [Tally(limit) for _ in range(truths)]
         self._regions = [0] * truths
+        self._inside: PixelTally | None = None  # where foregrounds are given: their pixels, against the first truth
 
-    def add(self, anomaly_map: np.ndarray, *truths: np.ndarray) -> None:
+    def add(self, anomaly_map: np.ndarray, *truths: np.ndarray, foreground: np.ndarray | None = None) -> None:
         """Counts the pixels of an image.
 
         Args:
             anomaly_map: float32 (H, W), finite; higher means more anomalous.
             truths: bool (H, W) each.
+            foreground: bool (H, W), for all images or for none.
 
         Raises:
             ValueError: A value is NaN or infinite, or would be rounded to float32; or the shapes differ.
         """
         values = checked_map(anomaly_map, *truths)
-        for index, (lesions, truth) in enumerate(zip(self._lesions, truths, strict=True)):
-            lesion_values, shares, regions = _lesion_pixels(values, truth)
-            self._regions[index] += regions
-            lesions.add(lesion_values, np.ones(len(shares), np.int64), shares)
-        self._pixels.add(values.ravel())
+        for index, truth in enumerate(truths):
+            self._add_lesions(index, values, truth)
+        if foreground is None:
+            self._pixels.add(values.ravel())
+            return
+        if self._inside is None:
+            self._inside = PixelTally(self._limit)
+        self._inside._add_lesions(0, values, truths[0] & foreground)
+        self._inside._pixels.add(values[foreground])
+        # What is sorted inside need not be sorted again; bins are of all pixels, as without a foreground.
+        self._pixels.add(values[~foreground] if self._limit is None else values.ravel())
+
+    def _add_lesions(self, index: int, values: np.ndarray, truth: np.ndarray) -> None:
+        lesion_values, shares, regions = _lesion_pixels(values, truth)
+        self._regions[index] += regions
+        self._lesions[index].add(lesion_values, np.ones(len(shares), np.int64), shares)
 
     def ranking(self) -> PixelRanking:
         """Ranks all pixels so far against the first truth; more may be added afterwards."""
@@ -199,6 +213,8 @@ class PixelTally:
             lesions.join()
         if isinstance(self._pixels, KeptValues):
             pixels = self._pixels.sorted()
+            if self._inside is not None and isinstance(self._inside._pixels, KeptValues):
+                pixels = SortedValues([*pixels.parts, *self._inside._pixels.sorted().parts])
         else:
             self._pixels.join()
             shift = max(tally.shift for tally in (self._pixels, *self._lesions))
@@ -209,6 +225,10 @@ class PixelTally:
             PixelRanking(lesions, pixels, regions)
             for lesions, regions in zip(self._lesions, self._regions, strict=True)
         ]
+
+    def foreground_ranking(self) -> PixelRanking | None:
+        """Ranks the pixels of all foregrounds so far against the first truth; `None` where none was given."""
+        return None if self._inside is None else self._inside.ranking()
 
 
 def rank_pixels(maps: Iterable[np.ndarray], truths: Iterable[np.ndarray], limit: int | None = None) -> PixelRanking:

@@ -162,6 +162,7 @@ class Scanned(LabelledMaps):
         slices: The volumes that the cases are slices of.
         limit: How many different map values are told apart; `None` for all of them.
         foregrounds: The foreground of each image, bool (H, W); `None` where it is all of it.
+        inside: The pixels of all foregrounds ranked together, likewise.
     """
 
     maps: Sequence[np.ndarray]
@@ -175,6 +176,7 @@ class Scanned(LabelledMaps):
     slices: Sequence[VolumeSlices]
     limit: int | None
     foregrounds: Sequence[np.ndarray] | None = None
+    inside: PixelRanking | None = None
 
     @cached_property
     def normal_images(self) -> list[NormalImage]:
@@ -256,7 +258,8 @@ def scan(truths: SplitTruths, stored: Sequence[StoredPrediction], limit: int | N
     for index, (case, truth) in enumerate(zip(truths.cases, truths.masks, strict=True)):
         prediction = stored[index].prediction
         try:
-            pixels.add(prediction.anomaly_map, truth.ranking, *[truth.overlap] * graded)
+            foreground = None if truths.foregrounds is None else truths.foregrounds[index]
+            pixels.add(prediction.anomaly_map, truth.ranking, *[truth.overlap] * graded, foreground=foreground)
         except ValueError as error:
             raise ScoringError(f"The stored prediction of the case {case.id} ({case.split}): {error}.") from error
         dice.add(prediction.anomaly_map, truth.overlap)
@@ -277,6 +280,7 @@ def scan(truths: SplitTruths, stored: Sequence[StoredPrediction], limit: int | N
         truths.volumes,
         limit,
         truths.foregrounds,
+        pixels.foreground_ranking(),
     )
 
 

@@ -39,7 +39,7 @@ def test_cases_and_volumes_have_a_column_for_each_metric_of_one() -> None:
 
 
 def test_a_convention_says_how_masks_and_padding_were_treated() -> None:
-    scored = {name: one.convention_of("nearest", "exclude", 1) for name, one in METRICS.items()}
+    scored = {name: one.convention_of("nearest", "exclude", 1, "otsu") for name, one in METRICS.items()}
     assert scored["dice"] == (
         "mean over anomalous images; nothing predicted scores 0; normal images are left out; "
         "masks by nearest pixel centre; padding left out; interval over the patients that have a value"
@@ -49,7 +49,7 @@ def test_a_convention_says_how_masks_and_padding_were_treated() -> None:
     )
     for one in metrics_of("image", "cost"):
         assert scored[one.name] == one.convention
-    papers = {name: one.convention_of("paper", "count", 1) for name, one in METRICS.items()}
+    papers = {name: one.convention_of("paper", "count", 1, "otsu") for name, one in METRICS.items()}
     grey = "masks resized bilinearly, grey edges are"
     assert papers["pixel_auroc"] == f"all pixels of all test images; {grey} normal; padding counted"
     assert f"{grey} lesion; padding counted" in papers["best_f1"]

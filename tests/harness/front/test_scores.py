@@ -8,6 +8,8 @@ import pandas as pd
 import pytest
 
 import miasbench
+from miasbench import UsageError
+from miasbench.harness.data.foreground import foregrounds as foregrounds_of
 from miasbench.harness.running.planning import open_datasets
 
 from ...support.running import config, run
@@ -24,21 +26,26 @@ def test_they_are_those_of_a_run(tmp_path: Path, method: str) -> None:
         cases = dataset.cases(split)
         stored = [cell.read_prediction(split, case.id).prediction for case in cases]
         given[split] = (stored, [dataset.load(case).mask for case in cases], [case.patient for case in cases])
-    (valid, valid_truths, _), (test, truths, patients) = given["valid"], given["test"]
+    (valid, valid_truths, valid_patients), (test, truths, patients) = given["valid"], given["test"]
     masks = [one.mask for one in test]
+    foregrounds = {split: foregrounds_of(dataset, split, "otsu") for split in ("valid", "test")}
     found = miasbench.score(
         [one.anomaly_map for one in test],
         truths,
         patients=patients,
         image_scores=[one.image_score for one in test],
         masks=None if masks[0] is None else masks,
+        foregrounds=foregrounds["test"],
         valid_maps=[one.anomaly_map for one in valid],
         valid_truths=valid_truths,
+        valid_patients=valid_patients,
+        valid_foregrounds=foregrounds["valid"],
     )
+    found["convention"] = found["convention"].str.replace("foreground: as given", "foreground: otsu")
     expected = store.scores()
     expected = expected[expected["metric"].isin(found["metric"]) & (expected["metric"] != "dice_valid")]
     found = found[found["metric"] != "dice_valid"]  # of own masks, which the validation images have none of here
-    assert {"pixel_auroc", "image_auroc", "dice", "aupro", "hd95_px"} <= set(found["metric"])
+    assert {"pixel_auroc", "pixel_auroc_foreground", "image_auroc", "dice", "aupro", "hd95_px"} <= set(found["metric"])
     pd.testing.assert_frame_equal(found.reset_index(drop=True), expected[list(found)].reset_index(drop=True))
 
 
@@ -67,6 +74,14 @@ def test_several_policies_of_one_kind_stand_beside_each_other() -> None:
     assert "0.9 quantile" in rows["convention"][asked[1]]
     text = miasbench.score(maps, truths, thresholds=", ".join(asked), **normal)
     pd.testing.assert_frame_equal(text, scores)
+
+
+def test_a_foreground_that_does_not_fit_is_told() -> None:
+    with pytest.raises(UsageError, match="2 maps and 1 foregrounds of the test images"):
+        miasbench.score([MAP, MAP], [TRUTH, TRUTH], foregrounds=[TRUTH])
+    with pytest.raises(UsageError, match=r"Foreground 0 of the validation images is uint8 \(4, 4\), it should be bool"):
+        normal = {"valid_maps": [MAP], "valid_truths": [TRUTH]}
+        miasbench.score([MAP], [TRUTH], **normal, valid_foregrounds=[TRUTH.astype(np.uint8)])
 
 
 MAP, TRUTH = np.zeros((4, 4), np.float32), np.eye(4, dtype=bool)

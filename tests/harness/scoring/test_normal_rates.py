@@ -1,7 +1,7 @@
 """False positives on normal test images: their rates by plain counting, their intervals, and what policies promised."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -10,19 +10,25 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import beta
+from sklearn.metrics import average_precision_score, roc_auc_score
 
 from miasbench.harness import registry
 from miasbench.harness.api import Case, ForegroundPolicy, NormalImage, Prediction, Promise, Split
 from miasbench.harness.config import ScoreConfig
 from miasbench.harness.data.frame import Truth
 from miasbench.harness.scoring.cell_scores import score_cell
+from miasbench.harness.scoring.functions import OF_FOREGROUND
 from miasbench.harness.scoring.intervals import mean_interval, ratio_interval, share_interval
 from miasbench.harness.scoring.masks import Lesions
+from miasbench.harness.scoring.normal_rates import RATES
+from miasbench.harness.scoring.ranking import PixelTally, Ranking, rank_pixels
 from miasbench.harness.scoring.scanning import SplitTruths
 from miasbench.reports.promises import missed_sentences, promises
 from miasbench.results.predictions import StoredPrediction
 from miasbench.results.record import Measurements
 from miasbench.results.tables import IDENTITY, CellTables
+
+from ...support.maps import Images, images
 
 SIDE = 16
 NOTHING: dict[str, Any] = dict.fromkeys(IDENTITY, "") | {"seed": 0, "size": SIDE, "transductive": False, "method": "m"}
@@ -242,3 +248,68 @@ def test_the_interval_of_a_share_holds_the_truth_as_often_as_it_says() -> None:
         found = share_interval((rng.random(80) < rates).astype(float), groups)
         held += found.low <= 0.1 <= found.high
     assert held / draws > 0.93
+
+
+def test_pixels_of_the_foreground_have_scores_of_their_own() -> None:
+    cell = Cell(air=4)
+    truths, stored = cell.split("test")
+    scores = cell.score(["otsu"]).scores
+    inside = [
+        (one.overlap[:, : SIDE // 2], two.prediction.anomaly_map[:, : SIDE // 2])
+        for one, two in zip(truths.masks, stored, strict=True)
+    ]
+    lesions, values = (np.concatenate([part.ravel() for part in parts]) for parts in zip(*inside, strict=True))
+    assert row(scores, "none", "pixel_auroc_foreground")["value"] == pytest.approx(roc_auc_score(lesions, values))
+    assert row(scores, "none", "pixel_ap_foreground")["value"] == pytest.approx(
+        average_precision_score(lesions, values)
+    )
+    ranking = rank_pixels([two for _, two in inside], [one for one, _ in inside])
+    assert row(scores, "none", "aupro_foreground")["value"] == ranking.aupro()
+    for metric in ("pixel_auroc", "pixel_ap", "aupro"):
+        inside_only, frame = row(scores, "none", f"{metric}_foreground"), row(scores, "none", metric)
+        assert inside_only["value"] > frame["value"], "bright air looks anomalous"
+        assert inside_only["ci_low"] < inside_only["value"] < inside_only["ci_high"]
+        assert "foreground: all" in inside_only["convention"] and "foreground" not in frame["convention"]
+
+
+@pytest.mark.parametrize("pixels", ["exact", "binned"])
+def test_a_foreground_leaves_scores_of_the_frame_as_they_are(pixels: str) -> None:
+    """To the last digit, though the pixels are sorted in other parts."""
+    tables = []
+    for foreground in (True, False):
+        splits = {split: Cell(air=1).split(split) for split in ("valid", "test")}
+        truths = {split: one if foreground else replace(one, foregrounds=None) for split, (one, _) in splits.items()}
+        config = ScoreConfig.model_validate(
+            {"pixels": pixels, "thresholds": "normal_quantile,valid_dice,valid_f1,otsu"}
+        )
+        tables.append(
+            score_cell(NOTHING, truths, {name: two for name, (_, two) in splits.items()}, config, Measurements())
+        )
+    with_one, without = (table.scores[~table.scores["metric"].isin([*OF_FOREGROUND, *RATES])] for table in tables)
+    pd.testing.assert_frame_equal(with_one.reset_index(drop=True), without.reset_index(drop=True), check_exact=True)
+    with_one, without = (table.cases.drop(columns=["foreground_px", "predicted_foreground_px"]) for table in tables)
+    pd.testing.assert_frame_equal(with_one, without, check_exact=True)
+    pd.testing.assert_frame_equal(tables[0].curves, tables[1].curves, check_exact=True)
+
+
+@given(images(), st.integers(0, 2**32 - 1), st.sampled_from([None, 512]))
+@settings(max_examples=150)
+def test_the_ranking_of_a_foreground_is_that_of_its_pixels_alone(content: Images, seed: int, limit: int | None) -> None:
+    maps, truths = content
+    rng = np.random.default_rng(seed)
+    foregrounds = [rng.random(one.shape) < rng.choice([0, 0.5, 1]) for one in maps]
+    tally, plain = PixelTally(limit), PixelTally(limit)
+    for one, truth, inside in zip(maps, truths, foregrounds, strict=True):
+        tally.add(one, truth, foreground=inside)
+        plain.add(one, truth)
+    found = tally.foreground_ranking()
+    assert found is not None and plain.foreground_ranking() is None
+    expected = Ranking(
+        np.concatenate([one[inside] for one, inside in zip(maps, foregrounds, strict=True)]),
+        np.concatenate([truth[inside] for truth, inside in zip(truths, foregrounds, strict=True)]),
+    )
+    np.testing.assert_array_equal(found.counts.true, expected.counts.true)
+    np.testing.assert_array_equal(found.counts.false, expected.counts.false)
+    np.testing.assert_array_equal(found.counts.above, expected.counts.above)
+    for one, other in zip(vars(tally.ranking().counts).values(), vars(plain.ranking().counts).values(), strict=True):
+        np.testing.assert_array_equal(one, other)
