@@ -161,10 +161,10 @@ def _draw(title: str, pictures: list[Picture], folder: Path, name: str) -> list[
             for axis in axes:
                 axis.set_axis_off()
                 axis.imshow(one.image, cmap="gray", vmin=0, vmax=255)
-            _outline(axes[1], one.truth, GREEN)
+            outline(axes[1], one.truth, GREEN)
             axes[2].imshow(one.anomaly_map, cmap="magma", vmin=low, vmax=high)
             _draw_prompts(axes[2], one)
-            _outline(axes[3], one.mask, ORANGE)
+            outline(axes[3], one.mask, ORANGE)
             middle = (bottom + (side - gap) / 2) / height
             figure.text((left - 0.05) / COLUMN, middle, plain(one.title), fontsize=6.5, ha="right", va="center")
             if row == 0:
@@ -175,11 +175,13 @@ def _draw(title: str, pictures: list[Picture], folder: Path, name: str) -> list[
         plt.close(figure)
 
 
-def _outline(axis: Axes, mask: np.ndarray, colour: str) -> None:
+def outline(axis: Axes, mask: np.ndarray, colour: str, *, filled: bool = True) -> None:
+    """Draws the edge of a mask, bool (S, S), on an image, and lightly fills it."""
     if mask.any():  # an edge of zeros, so that what touches the border is closed
         edged = np.pad(mask, 1)
         places = np.arange(-1, len(mask) + 1)
-        axis.contourf(places, places, edged, levels=[0.5, 1.5], colors=[colour], alpha=0.35)
+        if filled:
+            axis.contourf(places, places, edged, levels=[0.5, 1.5], colors=[colour], alpha=0.35)
         axis.contour(places, places, edged, levels=[0.5], colors=[colour], linewidths=0.7)
         axis.set(xlim=(-0.5, len(mask) - 0.5), ylim=(len(mask) - 0.5, -0.5))
 

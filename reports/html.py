@@ -157,6 +157,11 @@ def _figure(path: Path, short: Mapping[str, str]) -> dict[str, str]:
         "each method's map and cannot be compared from panel to panel"
         for dataset, name in short.items()
     }
+    kinds |= {
+        f"foreground-{slug(dataset)}": f"{name}: the foreground in orange, lesions in green, of test images from the "
+        "smallest share of foreground to the largest"
+        for dataset, name in short.items()
+    }
     alt = kinds[path.stem]
     return {"uri": _uri(path.read_bytes(), "png"), "alt": alt}
 

@@ -99,7 +99,7 @@ class Metric:
         if self.level == "volume":
             parts.append(_SLICES)
         if self.kind in ("mask", "map"):
-            parts.append(pixels_scored(mask_edges, padding, self.edges))
+            parts.append(pixels_scored(mask_edges, "exclude" if self.foreground else padding, self.edges))
         if self.kind == "mask" and self.interval:
             parts.append("interval over the patients that have a value")
         return "; ".join(parts)

@@ -8,6 +8,7 @@ import numpy as np
 from ...results.record import ScoreRecord
 from ...results.store import RunStore
 from ..api import Dataset
+from ..data.foreground import foregrounds, rule_of
 from ..data.frame import frame_image, frame_mask, image_rectangle
 from .recorded import NOWHERE_ELSE, recorded_config, recorded_datasets
 
@@ -33,6 +34,7 @@ class FramedImages:
 
     Attributes:
         cases: By their ids, in the order of the dataset.
+        rule: How the foreground is found.
     """
 
     def __init__(self, dataset: Dataset, size: int, scoring: ScoreRecord) -> None:
@@ -40,6 +42,7 @@ class FramedImages:
         self.cases = {case.id: case for case in dataset.cases("test")}
         self._size = size
         self._scoring = scoring
+        self.rule = rule_of(dataset, scoring.foreground)
 
     def __call__(self, case_id: str) -> Framed:
         """Reads a case.
@@ -52,6 +55,19 @@ class FramedImages:
         scored = np.full(truth.shape, self._scoring.padding == "count")
         scored[image_rectangle(mask.shape, self._size)] = True
         return Framed(frame_image(image, self._size), truth & scored, scored)
+
+    def foregrounds(self) -> dict[str, np.ndarray]:
+        """The foreground of each case in the run's frame, bool (S, S), by its id; none where it is all of the image.
+
+        Raises:
+            BenchError: There is no such rule any more, or it cannot find the foreground.
+        """
+        found = foregrounds(self._dataset, "test", self.rule)
+        if found is None:
+            return {}
+        return {
+            case: frame_mask(foreground, self._size).overlap for case, foreground in zip(self.cases, found, strict=True)
+        }
 
 
 def framed_images(

@@ -8,6 +8,7 @@ import pandas as pd
 
 from ...reports.figures import paper_figures
 from ...reports.fonts import font_advice
+from ...reports.foregrounds import Foreground, foreground_figure, spread
 from ...reports.galleries import galleries
 from ...reports.html import write_html
 from ...reports.names import short_names
@@ -23,7 +24,7 @@ from ...results.tables import HEADLINE, masks_by
 from ..analysis.case_images import FramedImages, framed_images
 from ..analysis.ranks import compare_methods
 from ..analysis.recorded import NOWHERE_ELSE
-from ..api import Progress, UsageError
+from ..api import BenchError, Progress, UsageError
 from ..safe_files import below
 from ..specs import suggest
 
@@ -95,6 +96,8 @@ def write_report(
         title = f"{short[dataset]}: {measured[dataset].counts}"
         drawn = threshold_figure(curves, scores, dataset, figures, title)
         files += [drawn.with_suffix(".pdf"), drawn]
+    drawn, undrawn_foregrounds = _foregrounds(images, short, figures, progress)
+    files += drawn
     progress("drawing galleries", 0, 0)
     shown = masks_by(joined.cases, wanted)
     pictures, undrawn = galleries(shown, {run.name: run for run in runs}, images, figures)
@@ -105,7 +108,29 @@ def write_report(
     advice = [font_advice([*short, *scores["method"].unique()])]
     if quoted is not None and quoted.empty:
         advice.append("No published numbers are known of what was measured.")
-    return WrittenReport([page, *files, *pictures], missing + undrawn, [one for one in advice if one])
+    return WrittenReport(
+        [page, *files, *pictures], missing + undrawn + undrawn_foregrounds, [one for one in advice if one]
+    )
+
+
+def _foregrounds(
+    images: Mapping[tuple[str, str], FramedImages], short: Mapping[str, str], folder: Path, progress: Progress
+) -> tuple[list[Path], list[str]]:
+    """Draws the foregrounds of each dataset where they are not all of the image; and why those of some are not."""
+    files, missing = [], []
+    by_dataset = {dataset: read for (_, dataset), read in images.items() if dataset in short}
+    for done, (dataset, read) in enumerate(by_dataset.items()):
+        progress("drawing foregrounds", done, len(by_dataset))
+        try:
+            found = read.foregrounds()
+            chosen = [list(found)[place] for place in spread([one.mean() for one in found.values()])] if found else []
+            shown = [Foreground(case, read(case).image, read(case).mask, found[case]) for case in chosen]
+        except BenchError as error:
+            missing.append(f"foreground of {dataset}: {error}")
+            continue
+        if shown:
+            files += foreground_figure(dataset, f"{short[dataset]}: foreground ({read.rule})", shown, folder)
+    return files, missing
 
 
 def _check_policy(runs: Sequence[RunStore], scores: pd.DataFrame, wanted: str) -> None:

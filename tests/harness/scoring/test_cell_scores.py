@@ -227,16 +227,17 @@ def test_policies_over_normals_see_no_anomalous_image() -> None:
     assert before["valid_dice"] != after["valid_dice"]
 
 
+OF_NORMALS = {
+    *("normal_quantile", "normal_mean_std", "mebin", "normal_fpr", "normal_image_fpr", "conformal", "conformal_risk")
+}
+
+
 @pytest.mark.parametrize(
     ("valid", "left_out", "says"),
     [
-        ((0, 3), {"normal_quantile", "normal_mean_std", "mebin"}, "the validation split has no normal image"),
+        ((0, 3), OF_NORMALS, "the validation split has no normal image"),
         ((3, 0), {"valid_dice", "valid_f1"}, "the validation split has no lesion"),
-        (
-            (0, 0),
-            {"normal_quantile", "normal_mean_std", "mebin", "valid_dice", "valid_f1"},
-            "the validation split has no",
-        ),
+        ((0, 0), {*OF_NORMALS, "valid_dice", "valid_f1"}, "the validation split has no"),
     ],
 )
 def test_a_policy_with_nothing_to_look_at_is_a_row_that_says_so(
@@ -244,7 +245,7 @@ def test_a_policy_with_nothing_to_look_at_is_a_row_that_says_so(
 ) -> None:
     cases, scores = score(*make_cell(valid=valid))
     assert not left_out & set(cases["policy"])
-    noted = scores[scores["note"] != ""]
+    noted = scores[(scores["note"] != "") & ~scores["note"].str.contains("cannot be promised")]
     assert set(noted["policy"]) == left_out
     assert noted["value"].isna().all()
     assert noted["note"].str.startswith(f"left out: {says}").all()
@@ -450,9 +451,12 @@ def test_every_row_names_its_convention() -> None:
         _, scores, curves, _ = UNEVEN.score(mask_edges=edges, padding=padding)
         told = scores.set_index(["policy", "metric"])["convention"]
         pixels = told[told.index.get_level_values("metric").isin([one.name for one in metrics_of("mask", "map")])]
-        assert pixels.str.contains("padding left out" if padding == "exclude" else "padding counted").all()
+        inside = pixels.str.contains("foreground: all")
+        assert set(pixels[inside].index.get_level_values("metric")) >= {"normal_fpr", "normal_image_fpr"}
+        assert pixels[inside].str.contains("padding left out").all(), "it is never foreground"
+        assert pixels[~inside].str.contains("padding left out" if padding == "exclude" else "padding counted").all()
         assert pixels.str.contains("masks by nearest pixel centre").all() == (edges == "nearest")
-        ranked = pixels.index.get_level_values("metric").isin(["pixel_auroc", "pixel_ap", "aupro"])
+        ranked = pixels.index.get_level_values("metric").isin(["pixel_auroc", "pixel_ap", "aupro", *OF_FOREGROUND])
         assert (pixels.str.contains("grey edges are normal") == (ranked & (edges == "paper"))).all()
         assert (pixels.str.contains("grey edges are lesion") == (~ranked & (edges == "paper"))).all()
         assert (curves["convention"] != "").all()
@@ -674,8 +678,8 @@ def test_thresholds_beyond_what_float32_holds_keep_their_meaning(
 def test_binned_pixels_state_their_error(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(cell_scores, "BINNED_VALUES", 600)
     truths, predictions = make_cell()
-    _, exact = score(truths, predictions)
-    _, binned = score(truths, predictions, pixels="binned")
+    _, exact = score(truths, predictions, thresholds=["valid_dice"])
+    _, binned = score(truths, predictions, pixels="binned", thresholds=["valid_dice"])
     assert (exact["note"] == "").all()
     for metric in ("pixel_auroc", "pixel_ap", "aupro", "best_f1"):
         note = binned.loc[binned["metric"] == metric, "note"].item()
@@ -683,7 +687,7 @@ def test_binned_pixels_state_their_error(monkeypatch: pytest.MonkeyPatch) -> Non
         assert 0 < bound < 0.05
         assert abs(value(binned, metric) - value(exact, metric)) <= 1.06 * bound, "the note has two digits"
     monkeypatch.setattr(cell_scores, "EXACT_PIXELS", 100)
-    pd.testing.assert_frame_equal(score(truths, predictions)[1], binned)
+    pd.testing.assert_frame_equal(score(truths, predictions, thresholds=["valid_dice"])[1], binned)
 
 
 def test_pixel_metrics_have_intervals_over_patients() -> None:
@@ -741,6 +745,7 @@ def test_plugins_policies_are_applied_and_fail_alone(monkeypatch: pytest.MonkeyP
     ]
     assert cases.loc[cases["policy"] == "recall", "threshold"].eq(np.concatenate(values).min()).all()
     notes = scores[scores["note"] != ""].set_index("policy")["note"].to_dict()
+    assert all("cannot be promised" in notes.pop(policy) for policy in ("conformal", "conformal_risk"))
     assert notes == {
         "fragile": "left out: ZeroDivisionError: division by zero",
         "blank": "left out: ValueError: it chose NaN as a threshold",
