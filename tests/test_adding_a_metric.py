@@ -12,8 +12,9 @@ from miasbench.harness.analysis.doubts import scores_against_cases
 from miasbench.harness.analysis.run_difference import compare_runs
 from miasbench.harness.cli import main
 from miasbench.harness.scoring.curves import Counts
-from miasbench.harness.scoring.functions import OF_MASK, OF_PIXELS, OF_VOLUME
+from miasbench.harness.scoring.functions import OF_FOREGROUND, OF_MASK, OF_PIXELS, OF_VOLUME
 from miasbench.harness.scoring.masks import MaskScores
+from miasbench.harness.scoring.normal_rates import RATES
 from miasbench.results.metrics import METRICS, Metric, metrics_of
 from miasbench.results.store import RunStore
 from miasbench.results.tables import CASES
@@ -144,9 +145,10 @@ def test_every_metric_has_its_function() -> None:
     """All others need more than their own mask or curves, or are no scores."""
     costs = {one.name for one in metrics_of("cost")}
     alone = {"lesion_recall", "dice_pooled", "dice_valid", "regret", "image_auroc"} | costs
-    alone |= {"volume_lesion_recall", "volume_ap"}
-    assert set(OF_MASK) | set(OF_PIXELS) | set(OF_VOLUME) == set(METRICS) - alone
+    alone |= {"volume_lesion_recall", "volume_ap", *RATES}
+    assert set(OF_MASK) | set(OF_PIXELS) | set(OF_FOREGROUND) | set(OF_VOLUME) == set(METRICS) - alone
     assert {(METRICS[name].kind, METRICS[name].level) for name in OF_MASK} == {("mask", "image")}
     assert {(METRICS[name].kind, METRICS[name].level) for name in OF_VOLUME} == {("mask", "volume")}
-    assert {METRICS[name].kind for name in OF_PIXELS} == {"map"}
-    assert {METRICS[name].range for name in OF_PIXELS} == {(0.0, 1.0)}, "intervals of curves are made for shares"
+    of_curves = [*OF_PIXELS, *OF_FOREGROUND]
+    assert {METRICS[name].kind for name in of_curves} == {"map"}
+    assert {METRICS[name].range for name in of_curves} == {(0.0, 1.0)}, "intervals of curves are made for shares"

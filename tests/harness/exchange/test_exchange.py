@@ -420,7 +420,8 @@ def test_without_a_validation_split_policies_that_need_it_say_so(theirs: Path, t
     scores = taken_in(theirs, tmp_path).scores
     dice = scores[scores["metric"] == "dice"].set_index("policy")
     assert dice["note"].str.startswith("left out: ").to_dict() == {
-        **dict.fromkeys(("normal_quantile", "normal_mean_std", "valid_dice", "valid_f1", "mebin"), True),
+        **dict.fromkeys(("normal_quantile", "normal_mean_std", "normal_fpr", "normal_image_fpr"), True),
+        **dict.fromkeys(("conformal", "conformal_risk", "valid_dice", "valid_f1", "mebin"), True),
         **dict.fromkeys(("otsu", "triangle", "entropy", "oracle_dice"), False),
     }
     assert dice["value"].notna().sum() == 4

@@ -140,7 +140,7 @@ def test_another_prediction_without_a_broken_seal_is_found(store: RunStore) -> N
     better = StoredPrediction(stored.prediction, stored.seconds)
     better.prediction.anomaly_map[:] = np.random.default_rng(0).random(better.prediction.anomaly_map.shape)
     cell.write_prediction("test", case, better, "float32")
-    assert about(verify_run(store), "pixel_auroc", "the predictions give")
+    assert about(verify_run(store), "otsu", "threshold", "the predictions give")
 
 
 def test_a_damaged_and_a_missing_prediction_are_found(store: RunStore) -> None:

@@ -661,6 +661,7 @@ class TestRescore:
             "fixed_threshold": 1.0,
             "pixels": "auto",
             "padding": "exclude",
+            "foreground": "card",
         }
         rescore(store)
         assert "fixed" in set(store.scores()["policy"])
