@@ -69,7 +69,7 @@ def write_html(
     short = short_names(scores["dataset"])
     comparisons, ranks = comparison
     pictures = _pictures(masks_by(cases, policy), {run.name: run for run in runs}, images)
-    failed = scores[scores["error"] != ""]
+    failed, promised = scores[scores["error"] != ""], promises(scores)
     templates = importlib.resources.files("miasbench.reports").joinpath("templates")
     css, js, page = (templates.joinpath(f"report.{kind}").read_text(encoding="utf-8") for kind in ("css", "js", "html"))
     # Style and script are the project's own; everything else is escaped.
@@ -88,9 +88,9 @@ def write_html(
         promises=[
             {"dataset": short[one.dataset], "method": one.method, "policy": one.policy, "promised": f"{one.promised:g}"}
             | {"metric": METRICS[one.metric].title, "realised": one.text, "verdict": one.verdict}
-            for one in promises(scores)
+            for one in promised
         ],
-        promise_notes=list(promise_notes(scores)),
+        promise_notes=list(promise_notes(promised)),
         spread_notes=spread_notes(scores),
         failures=[f"{row.dataset} · {row.method} · seed {row.seed}: {row.error}" for row in failed.itertuples()],
         runs=[_run(run) for run in runs],

@@ -1,6 +1,6 @@
 """What threshold policies promise of normal images, beside what came true on those of the test set."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -66,15 +66,15 @@ def promises(scores: pd.DataFrame) -> list[PromiseKept]:
     ]
 
 
-def promise_table(dataset: str, short: str, scores: pd.DataFrame) -> FittedTable | None:
+def promise_table(dataset: str, short: str, promised: Sequence[PromiseKept]) -> FittedTable | None:
     """A row for each method, a column for each policy that promises something; `None` where none does.
 
     Args:
         dataset: Its name.
         short: As titles have it.
-        scores: The scores of a run.
+        promised: By `promises`.
     """
-    made = [one for one in promises(scores) if one.dataset == dataset]
+    made = [one for one in promised if one.dataset == dataset]
     if not made:
         return None
     columns = {one.policy: f"{policy_title(one.policy)} at most {one.promised:g}" for one in made}
@@ -89,18 +89,17 @@ def promise_table(dataset: str, short: str, scores: pd.DataFrame) -> FittedTable
     return table
 
 
-def promise_notes(scores: pd.DataFrame) -> Iterator[str]:
-    """What the rates are of, what the verdicts mean, and every promise that was missed, in sentences."""
-    made = promises(scores)
-    for metric in dict.fromkeys(one.metric for one in made):
-        policies = ", ".join(dict.fromkeys(one.policy for one in made if one.metric == metric))
+def promise_notes(promised: Sequence[PromiseKept]) -> Iterator[str]:
+    """What the rates are of, and what the verdicts mean, in sentences."""
+    for metric in dict.fromkeys(one.metric for one in promised):
+        policies = ", ".join(dict.fromkeys(one.policy for one in promised if one.metric == metric))
         yield f"{policies}: {METRICS[metric].convention}."
-    yield from (NOTES[verdict] for verdict in NOTES if any(one.verdict == verdict for one in made))
+    yield from (NOTES[verdict] for verdict in NOTES if any(one.verdict == verdict for one in promised))
 
 
-def missed_sentences(scores: pd.DataFrame) -> Iterator[str]:
+def missed_sentences(promised: Sequence[PromiseKept]) -> Iterator[str]:
     """A sentence for each promise that does not hold on the test set."""
-    for one in promises(scores):
+    for one in promised:
         if one.verdict == "missed":
             ends = interval(one.realised.low, one.realised.high, _DIGITS + 1)
             yield (

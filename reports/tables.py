@@ -12,7 +12,7 @@ from ..results.seeds import OverSeeds, over_seeds
 from ..results.tables import HEADLINE, headline, may_be_ranked
 from .fitting import Column, FittedTable
 from .names import policy_title, short_names
-from .promises import promise_notes, promise_table
+from .promises import promise_notes, promise_table, promises
 from .spread import deviation, interval, spread_notes
 
 POLICY_ORDER = (
@@ -56,8 +56,9 @@ def run_tables(scores: pd.DataFrame, measured: Mapping[str, Extent] | None = Non
         else:
             parts.append(Text(f"{names[dataset]}: labels of images only, so neither masks nor pixels are scored"))
             parts.append(Text(caption(dataset, names[dataset], extent), style="dim"))
-        parts += filter(None, [promise_table(dataset, names[dataset], rows)])
-        parts += [Text(note, style="dim") for note in promise_notes(rows)]
+        promised = promises(rows)
+        parts += filter(None, [promise_table(dataset, names[dataset], promised)])
+        parts += [Text(note, style="dim") for note in promise_notes(promised)]
         if (rows["metric"] == "volume_dice").any():
             parts.append(_dice_table("volume_dice", "mean DICE of anomalous volumes, by threshold policy", rows))
         of_volumes = headline(rows[rows["level"] == "volume"])

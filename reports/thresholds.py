@@ -1,7 +1,7 @@
 """The cost of choosing a threshold: DICE over thresholds, where each policy landed, and how it changes the ranking."""
 
 import textwrap
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from itertools import cycle
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,7 @@ from ..results.files import slug
 from ..results.seeds import over_seeds
 from .fitting import Column, FittedTable
 from .names import policy_title, short_names
-from .promises import missed_sentences, promise_notes, promise_table, promises
+from .promises import PromiseKept, missed_sentences, promise_notes, promise_table, promises
 from .spread import FEW, FEW_NOTE
 from .style import COLUMN, panels, plain, save
 from .tables import caption, data_notes, ordered_policies
@@ -75,15 +75,18 @@ def threshold_table(scores: pd.DataFrame) -> pd.DataFrame:
 
 
 def threshold_report(
-    table: pd.DataFrame, left_out: pd.DataFrame, scores: pd.DataFrame, measured: Mapping[str, Extent] | None = None
+    table: pd.DataFrame,
+    left_out: pd.DataFrame,
+    measured: Mapping[str, Extent] | None = None,
+    promised: Sequence[PromiseKept] = (),
 ) -> RenderableType:
     """Renders the policies of each method, and the ranking of methods under each policy.
 
     Args:
         table: By `threshold_table`.
         left_out: Rows of a run's scores whose note says why a policy is missing.
-        scores: The scores of the same run.
         measured: How much of each dataset was measured, by `results.extent.extents`.
+        promised: What policies promise of normal images, by `reports.promises.promises`.
     """
     parts: list[RenderableType] = []
     names = short_names(table["dataset"])
@@ -91,12 +94,12 @@ def threshold_report(
         dataset, short = str(name), names[str(name)]
         extent = (measured or {}).get(dataset)
         parts.append(_policy_table(short, rows, caption(dataset, short, extent)))
-        parts += filter(None, [promise_table(dataset, short, scores)])
+        parts += filter(None, [promise_table(dataset, short, promised)])
         parts.append(_rank_table(short, rows))
         parts += data_notes(extent)
     parts += [Text(f"{row.policy} {row.note}.", style="dim") for row in left_out.itertuples()]
-    parts += [Text(note, style="dim") for note in promise_notes(scores)]
-    parts += [Text(sentence, style="red") for sentence in missed_sentences(scores)]
+    parts += [Text(note, style="dim") for note in promise_notes(promised)]
+    parts += [Text(sentence, style="red") for sentence in missed_sentences(promised)]
     if table["few_patients"].any():
         parts.append(Text(FEW_NOTE, style="dim"))
     if table["regret"].notna().any():

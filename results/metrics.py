@@ -263,7 +263,7 @@ _ALL = (
     ),
     Metric(
         name="normal_fp_area_foreground",
-        title="normal FP area, foreground",
+        title="normal FP area, body",
         kind="mask",
         convention="mean predicted share of the foreground over normal images",
         direction="lower",
@@ -452,7 +452,7 @@ _ALL = (
     ),
     Metric(
         name="pixel_auroc_foreground",
-        title="pixel AUROC, foreground",
+        title="AUROC, body",
         kind="map",
         convention=f"pixels of the foreground of all test images; {_SAME}",
         edges="normal",
@@ -462,16 +462,15 @@ _ALL = (
     ),
     Metric(
         name="pixel_ap_foreground",
-        title="pixel AP, foreground",
+        title="AP, body",
         kind="map",
         convention=f"pixels of the foreground of all test images, steps without interpolation; {_SAME}",
         edges="normal",
-        shown=True,
         foreground=True,
     ),
     Metric(
         name="aupro_foreground",
-        title="AUPRO, foreground",
+        title="AUPRO, body",
         kind="map",
         convention=f"pixels of the foreground, 8-connected parts of lesions in it, false-positive rate up to 0.3, "
         f"divided by 0.3; {_SAME}",

@@ -31,6 +31,7 @@ def command(run: str, results: UPath, out: Path | None) -> None:
     """
     from ...reports.fonts import font_advice
     from ...reports.names import short_names
+    from ...reports.promises import promises
     from ...reports.thresholds import threshold_figure, threshold_report, threshold_table
     from ...results.extent import extents
     from ...results.files import ResultsError
@@ -56,7 +57,7 @@ def command(run: str, results: UPath, out: Path | None) -> None:
         )
     noted = scores[scores["note"].str.startswith("left out")]
     measured = extents([store.read()], store.cases(), scores)
-    console.print(threshold_report(table, noted[["policy", "note"]].drop_duplicates(), scores, measured))
+    console.print(threshold_report(table, noted[["policy", "note"]].drop_duplicates(), measured, promises(scores)))
     print_unfinished([store])
     short = short_names(scores["dataset"])
     if advice := font_advice([*short, *scores["method"].unique()]):

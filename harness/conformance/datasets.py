@@ -181,6 +181,8 @@ def _foregrounds(trial: _DatasetTrial) -> str:
         except BenchError as error:
             return str(error)
         lesion = np.count_nonzero(sample.mask)
+        if 2 * lesion > sample.mask.size:  # what covers most of an image is more often its background
+            continue
         cut = np.count_nonzero(sample.mask & ~foreground)
         if case.label and cut > lesion / 2:
             return (

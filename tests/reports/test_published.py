@@ -36,7 +36,8 @@ def row(method: str, metric: str, value: float, policy: str = "none", **changes:
     base = dict.fromkeys(SCORES, "") | {
         "dataset": "liver_ct", "method": method, "metric": metric, "value": value, "policy": policy, "seed": 0,
         "size": 256, "transductive": False, "oracle": policy.startswith("oracle"), "threshold": 0.0, "n": 1493,
-        "ci_low": 0.0, "ci_high": 0.0, "patients": 20, "weights": "some (published)", "options": json.dumps(options),
+        "ci_low": 0.0, "ci_high": 0.0, "promised": float("nan"), "patients": 20,
+        "weights": "some (published)", "options": json.dumps(options),
     }  # fmt: skip
     return base | changes
 

@@ -36,7 +36,7 @@ def row(metric: str, value: float, policy: str = "none", **changes: Any) -> dict
 def text(*rows: dict[str, Any], failed: pd.DataFrame | None = None) -> str:
     scores = table(rows, SCORES)
     out = io.StringIO()
-    Console(file=out, width=200).print(run_tables(scores if failed is None else pd.concat([scores, failed])))
+    Console(file=out, width=300).print(run_tables(scores if failed is None else pd.concat([scores, failed])))
     return out.getvalue()
 
 

@@ -69,7 +69,7 @@ def test_seeds_of_a_method_may_be_from_several_runs(tmp_path: Path) -> None:
         ({"seed": 1, "score": {"mask_edges": "paper"}}, "brain is not the same in one and two: --mask-edges"),
         (
             {"seed": 1, "score": {"mask_edges": "nearest", "padding": "exclude"}},
-            "brain is not the same in one and two: --mask-edges, --padding, --fixed-threshold or",
+            "brain is not the same in one and two: --mask-edges, --padding, --fixed-threshold, --surface",
         ),
         ({"seed": 1, "options": "x"}, "brain · a is not the same in one and two: its options or weights differ"),
         ({"seed": 1, "weights_sha256": "x"}, "brain · a is not the same in one and two: its options or weights"),

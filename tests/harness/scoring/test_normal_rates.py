@@ -171,8 +171,8 @@ def test_a_promise_is_kept_on_like_images_and_missed_after_a_shift() -> None:
     verdicts = [{one.policy: one.verdict for one in promises(scores)} for scores in (like, shifted)]
     assert "missed" not in verdicts[0].values()
     assert verdicts[1] == dict.fromkeys(names[:3], "missed") | {"conformal_risk": verdicts[1]["conformal_risk"]}
-    assert not list(missed_sentences(like))
-    sentences = list(missed_sentences(shifted))
+    assert not list(missed_sentences(promises(like)))
+    sentences = list(missed_sentences(promises(shifted)))
     assert len(sentences) == list(verdicts[1].values()).count("missed")
     assert any("conformal missed its promise with m" in one and "0.1 at most was promised" in one for one in sentences)
 
