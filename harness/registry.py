@@ -16,7 +16,7 @@ from functools import lru_cache
 from importlib.metadata import EntryPoint, EntryPoints, entry_points
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, get_type_hints
+from typing import Any, cast, get_type_hints
 
 import numpy as np
 import yaml
@@ -267,10 +267,10 @@ def foreground_rule(name: str) -> Callable[[np.ndarray], np.ndarray]:
         UsageError: The name is unknown, or the plugin behind it is broken.
     """
     entry = foreground_entry(name)
-    rule = _import(name, entry)
+    rule: Any = _import(name, entry)
     if not callable(rule):
         raise UsageError(f"The foreground {name} ({entry.target}, from {entry.distribution}) is no function of images.")
-    return rule
+    return cast("Callable[[np.ndarray], np.ndarray]", rule)
 
 
 def make_policy(spec: Spec) -> ThresholdPolicy:

@@ -9,10 +9,10 @@ from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import cast
 
 import numpy as np
-from scipy.ndimage import binary_dilation, binary_opening, maximum_filter, minimum_filter
-from scipy.ndimage import binary_fill_holes as without_holes
+from scipy.ndimage import binary_dilation, binary_fill_holes, binary_opening, maximum_filter, minimum_filter
 from scipy.ndimage import label as connected_components
 from skimage.filters import threshold_otsu
 
@@ -52,10 +52,10 @@ def otsu(image: np.ndarray) -> np.ndarray:
     opened = binary_opening(bright, np.ones((3, 3)))
     solid = binary_dilation(opened, np.ones((3, 3))) & bright if opened.any() else bright
     closed = _closed(solid, round(_GAP * max(image.shape)))
-    labels, _ = connected_components(closed, np.ones((3, 3)))
+    labels, _ = cast("tuple[np.ndarray, int]", connected_components(closed, np.ones((3, 3))))
     sizes = np.bincount(labels.ravel())
     sizes[0] = 0
-    return without_holes((sizes >= max(1, _SMALLEST * sizes.max()))[labels])
+    return cast(np.ndarray, binary_fill_holes((sizes >= max(1, _SMALLEST * sizes.max()))[labels]))
 
 
 def rule_of(dataset: Dataset, asked: str) -> str:

@@ -84,7 +84,8 @@ def score_cell(
     if scanned["test"].graded:
         pooled = _PatientTally(test.patients, scanned["test"].pooled)
     for index, (truth, lesions) in enumerate(zip(test.masks, test.lesions, strict=True)):
-        prediction, foreground = stored[index].prediction, test.foregrounds and test.foregrounds[index]
+        prediction = stored[index].prediction
+        foreground = None if test.foregrounds is None else test.foregrounds[index]
         pixels = PixelTally()
         pixels.add(prediction.anomaly_map, truth.ranking, foreground=foreground)
         ranked.add(index, pixels.ranking())

@@ -37,7 +37,7 @@ def normal_rates(
     Returns:
         By metric; NaN without normal images.
     """
-    normal = [index for index in np.flatnonzero(labels == 0) if masks[index]["foreground_px"]]
+    normal = [index for index in np.flatnonzero(labels == 0).tolist() if masks[index]["foreground_px"]]
     pixels = np.array([masks[index]["foreground_px"] for index in normal], float)
     positive = np.array([masks[index]["predicted_foreground_px"] for index in normal], float)
     owners = [patients[index] for index in normal]

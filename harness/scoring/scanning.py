@@ -70,7 +70,7 @@ class SplitTruths:
             lesions=[self.lesions[index] for index in kept],
             rectangles=[self.rectangles[index] for index in kept],
             notes=[self.notes[index] for index in kept],
-            foregrounds=self.foregrounds and [self.foregrounds[index] for index in kept],
+            foregrounds=None if self.foregrounds is None else [self.foregrounds[index] for index in kept],
         )
 
     @property

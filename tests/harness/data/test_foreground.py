@@ -11,7 +11,7 @@ from scipy.ndimage import binary_fill_holes
 from miasbench.datasets.folder import open_folder
 from miasbench.datasets.phantom import phantom_brain_mri, phantom_liver_ct, phantom_retina_oct, write_bmad
 from miasbench.harness import registry
-from miasbench.harness.api import BrokenDatasetError, Case, DataError, Dataset, Sample, UsageError
+from miasbench.harness.api import BrokenDatasetError, Case, DataError, Dataset, Sample, Split, UsageError
 from miasbench.harness.conformance.datasets import check_dataset
 from miasbench.harness.data import foreground
 from miasbench.harness.data.foreground import foregrounds, lesions_cut, otsu, whole
@@ -147,7 +147,9 @@ def test_foregrounds_are_found_once_and_kept() -> None:
 
 def test_another_split_or_dataset_has_foregrounds_of_its_own() -> None:
     kept = foregrounds(phantom(), "test", "otsu")
-    for dataset, split in ((phantom(), "valid"), (phantom(seed=1), "test"), (Subset(phantom(), 2), "test")):
+    others: list[tuple[Dataset, Split]]
+    others = [(phantom(), "valid"), (phantom(seed=1), "test"), (Subset(phantom(), 2), "test")]
+    for dataset, split in others:
         other = Counting(dataset)
         found = foregrounds(other, split, "otsu")
         assert found is not None and kept is not None and other.read == len(found)

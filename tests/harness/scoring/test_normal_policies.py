@@ -98,7 +98,7 @@ def test_conformal_takes_the_order_statistic_of_the_textbook(count: int, alpha: 
     expected = np.sort(values)[place - 1]
     images = [image(value, value - 3, value - 7, patient=str(index)) for index, value in enumerate(values)]
     assert below(Conformal(alpha).threshold(images)) == expected
-    pixels = scores_of_patients(values)
+    pixels = scores_of_patients(values.tolist())
     assert ConformalRisk(alpha).threshold(pixels) == Conformal(alpha).threshold(pixels), "of one pixel, it is the same"
 
 
@@ -240,7 +240,7 @@ def test_slices_of_one_patient_are_not_exchangeable() -> None:
     80 images seem to allow an alpha of 0.05. There are 10 patients, and 1 of 11 is the highest: 0.09.
     """
     rng, draws = np.random.default_rng(2), 1500
-    over_images = over_patients = 0
+    over_images, over_patients, images = 0, 0, list[NormalImage]()
     for _ in range(draws):
         levels = rng.normal(size=(11, 1))
         values = (levels + 0.01 * rng.normal(size=(11, 8))).astype(np.float32)

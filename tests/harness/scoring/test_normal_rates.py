@@ -65,12 +65,17 @@ class Cell:
         notes = [""] * len(cases)
         return SplitTruths(cases, truths, lesions, whole, notes, foregrounds=[inside] * len(cases)), stored
 
+    def both(self) -> tuple[dict[Split, SplitTruths], dict[Split, list[StoredPrediction]]]:
+        truths: dict[Split, SplitTruths] = {}
+        predictions: dict[Split, list[StoredPrediction]] = {}
+        for split in ("valid", "test"):
+            truths[split], predictions[split] = self.split(split)
+        return truths, predictions
+
     def score(self, thresholds: Sequence[str] = ("all",)) -> CellTables:
-        splits = {split: self.split(split) for split in ("valid", "test")}
-        truths = {split: one for split, (one, _) in splits.items()}
-        predictions = {split: stored for split, (_, stored) in splits.items()}
+        truths, predictions = self.both()
         config = ScoreConfig.model_validate({"thresholds": ",".join(thresholds)})
-        return score_cell(NOTHING, truths, predictions, config, Measurements())
+        return score_cell(NOTHING, truths, dict(predictions), config, Measurements())
 
 
 def row(scores: pd.DataFrame, policy: str, metric: str) -> pd.Series:
@@ -277,14 +282,13 @@ def test_a_foreground_leaves_scores_of_the_frame_as_they_are(pixels: str) -> Non
     """To the last digit, though the pixels are sorted in other parts."""
     tables = []
     for foreground in (True, False):
-        splits = {split: Cell(air=1).split(split) for split in ("valid", "test")}
-        truths = {split: one if foreground else replace(one, foregrounds=None) for split, (one, _) in splits.items()}
+        truths, predictions = Cell(air=1).both()
+        if not foreground:
+            truths = {split: replace(one, foregrounds=None) for split, one in truths.items()}
         config = ScoreConfig.model_validate(
             {"pixels": pixels, "thresholds": "normal_quantile,valid_dice,valid_f1,otsu"}
         )
-        tables.append(
-            score_cell(NOTHING, truths, {name: two for name, (_, two) in splits.items()}, config, Measurements())
-        )
+        tables.append(score_cell(NOTHING, truths, dict(predictions), config, Measurements()))
     with_one, without = (table.scores[~table.scores["metric"].isin([*OF_FOREGROUND, *RATES])] for table in tables)
     pd.testing.assert_frame_equal(with_one.reset_index(drop=True), without.reset_index(drop=True), check_exact=True)
     with_one, without = (table.cases.drop(columns=["foreground_px", "predicted_foreground_px"]) for table in tables)
