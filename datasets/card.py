@@ -3,7 +3,8 @@
 import dataclasses
 import difflib
 import re
-from collections.abc import Iterator
+import textwrap
+from collections.abc import Iterator, Sequence, Set
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self, get_args
 
@@ -23,6 +24,8 @@ Value = Annotated[float, Field(allow_inf_nan=False)]
 Percentile = Annotated[float, Field(ge=0, le=100)]
 Place = str | Annotated[tuple[str, ...], Field(min_length=1)]
 """A folder, or a pattern of files, or several of them."""
+
+TableColumn = Literal["image", "mask", "label", "patient", "split"]
 
 
 class _Keys(BaseModel):
@@ -89,7 +92,7 @@ class ImageTable(_Keys):
     """
 
     file: str
-    columns: dict[Literal["image", "mask", "label", "patient", "split"], str] = {}
+    columns: dict[TableColumn, str] = {}
     where: dict[str, str | int] = {}
 
     @model_validator(mode="before")
@@ -331,10 +334,23 @@ class CardFile(_Keys):
         except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
             raise DataError(f"The card {path} cannot be read: {' '.join(str(error).split())}.") from error
 
-    def write(self, path: Path) -> None:
-        """Writes what differs from a card's defaults to a file, which is not there before all of it is."""
-        content = self.model_dump(mode="json", exclude_defaults=True)
-        write_whole(path, yaml.safe_dump(content, sort_keys=False))
+    def write(self, path: Path, comment: Sequence[str] = (), told: Set[str] = frozenset()) -> None:
+        """Writes a card to a file, which is not there before all of it is.
+
+        Args:
+            path: The file.
+            comment: Paragraphs at its beginning.
+            told: Keys that are written whatever they are; others where they differ from a card's defaults.
+        """
+        least = self.model_dump(mode="json", exclude_defaults=True)
+        content = {
+            key: least.get(key, value)
+            for key, value in self.model_dump(mode="json").items()
+            if key in told | least.keys()
+        }
+        lines = [line for text in comment for line in textwrap.wrap(text, 110, subsequent_indent="  ")]
+        head = "".join(f"# {line}\n" for line in lines)
+        write_whole(path, head + yaml.safe_dump(content, sort_keys=False))
 
     def folder(self, card: Path) -> Path:
         """Where the images are, given where the card is."""

@@ -31,6 +31,10 @@ _LAYOUTS = (
 )
 
 
+class NoLayoutError(DataError):
+    """A folder has no splits."""
+
+
 class Layout(NamedTuple):
     """Where the files of a dataset are.
 
@@ -55,7 +59,8 @@ def recognise(root: Path, splits: Sequence[Split] = SPLITS) -> Layout:
         splits: The splits that are looked for; the validation split may be missing.
 
     Raises:
-        DataError: There are no splits.
+        NoLayoutError: There are no splits.
+        DataError: It is a part of a dataset, or holds several.
     """
     chain = wrapped(root)
     # BMAD's own archive has chains such as Liver/Train/hist_DIY: the folder with the most splits is taken.
@@ -66,7 +71,7 @@ def recognise(root: Path, splits: Sequence[Split] = SPLITS) -> Layout:
         raise DataError(near)
     if max(counts) == 0:
         more = " ".join(filter(None, (explain_tables(root), explain_volumes(root))))
-        raise DataError(
+        raise NoLayoutError(
             f"No train, valid or test folder was found in {root}; it {holding(root)} "
             f"These layouts are understood: {_LAYOUTS}. For another one, write a card (.yaml) that names the folders."
             f"{f' {more}' if more else ''}"

@@ -1,7 +1,7 @@
 """Why images and masks do not pair, in as few sentences as there are causes."""
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Set
 from pathlib import Path
 
 _WORDS = re.compile(r"(?i)images?|img|masks?|labels?|segmentations?|seg")
@@ -49,6 +49,28 @@ def pairing_problems(
     yield from (f"The image {images[name]} has no mask of its name{behind} at {mask_place}." for name in lone_images)
     before = f" before {suffix}" if suffix else ""
     yield from (f"The mask {masks[name]} has no image of its name{before} at {place}." for name in lone_masks)
+
+
+def common_suffix(images: Set[str], masks: Iterable[str]) -> str:
+    """What all masks have behind the names of their images; empty where there is no such text, or none is needed.
+
+    Args:
+        images: The names of images, without ending.
+        masks: Those of masks, which may be among the images.
+    """
+    found: set[str] = set()
+    for mask in masks:
+        image = next((mask[:end] for end in range(len(mask) - 1, 0, -1) if mask[:end] in images), None)
+        if image is None:
+            return ""
+        found.add(mask.removeprefix(image))
+    return found.pop() if len(found) == 1 else ""
+
+
+def is_mask_name(name: str, images: Set[str]) -> bool:
+    """Whether a name is that of a mask of one of the images beside it, such as `a_mask` beside `a`."""
+    end = _MASK_END.search(name)
+    return bool(end) and name[: end.start()] in images
 
 
 def masks_among(images: Mapping[str, Path], suffix: str = "") -> Iterator[str]:

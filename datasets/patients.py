@@ -3,6 +3,7 @@
 import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from typing import NamedTuple
 
 from ..harness.api import Case
 
@@ -10,14 +11,23 @@ _WORD = re.compile(r"(?i)(patient|subject|case|(?<![a-z])(?:pat|pt|subj?|person)
 _LAST_NUMBER = re.compile(r"[-. ]\w*\d+$")
 
 
-def patients_in_names(cases: Sequence[Case]) -> Iterator[str]:
-    """Says where names look as if several images were of one patient, and not those that are taken for it.
+class PatientGuess(NamedTuple):
+    """Who the patients are by the look of names, where that is not whom names are taken to tell.
+
+    Attributes:
+        pattern: A pattern for a card.
+        why: A sentence without its full stop, and what more there is to say.
+    """
+
+    pattern: str
+    why: str
+
+
+def guess_patients(cases: Sequence[Case]) -> PatientGuess | None:
+    """Guesses whether several images are of one patient, and not those that are taken for it.
 
     Args:
         cases: Their patients are what names gave without a pattern.
-
-    Yields:
-        A sentence, with the pattern for a card.
     """
     names = [case.id.rpartition("/")[2] for case in cases]
     taken = [case.patient for case in cases]
@@ -26,19 +36,28 @@ def patients_in_names(cases: Sequence[Case]) -> Iterator[str]:
     apart = set(zip(likely, taken, strict=True))
     if 1 < len(set(likely)) < len(cases) and not len(apart) == len(set(likely)) == len(set(taken)):
         shown = next(index for index, word in enumerate(words) if word and word.group() != taken[index])
-        yield (
+        why = (
             f"Names such as {names[shown]} look as if {likely[shown]} were the patient, and {taken[shown]} is taken "
             f"for it: {len(set(taken)):,} patients instead of {len(set(likely)):,}. What is of one patient belongs in "
-            f"one split, and intervals draw patients. If it is so, say on a card: `patient: '{_pattern(words)}'`."
+            "one split, and intervals draw patients"
         )
-    elif len(set(taken)) == len(cases):
+        return PatientGuess(_pattern(words), why)
+    if len(set(taken)) == len(cases):
         begins = Counter(_LAST_NUMBER.sub("", patient) for patient in taken)
         if len(begins) >= 2 and min(begins.values()) >= 2:
-            yield (
+            why = (
                 f"Each of the {len(cases):,} images counts as a patient of its own, but names such as {taken[0]} look "
-                f"as if {_LAST_NUMBER.sub('', taken[0])} is the patient, of several images. If so, say it on a card: "
-                "`patient: '^(.+)[-. ]'`."
+                f"as if {_LAST_NUMBER.sub('', taken[0])} is the patient, of several images"
             )
+            return PatientGuess("^(.+)[-. ]", why)
+    return None
+
+
+def patients_in_names(cases: Sequence[Case]) -> Iterator[str]:
+    """Says where names look as if several images were of one patient, with the pattern for a card."""
+    guess = guess_patients(cases)
+    if guess:
+        yield f"{guess.why}. If it is so, say on a card: `patient: '{guess.pattern}'`."
 
 
 def _pattern(words: Sequence[re.Match[str] | None]) -> str:

@@ -213,6 +213,57 @@ def add(
 @command.command(
     epilog="""\b
 Examples:
+  bench data init ./my_data
+  bench data init ./VisA --where object=candle --out candle.yaml
+""",
+)
+@click.argument("folder", type=LocalPath(), metavar="DIR")
+@click.option(
+    "--where",
+    multiple=True,
+    metavar="COLUMN=VALUE",
+    help="The rows that are meant of a table that lists several datasets; may be repeated.",
+)
+@click.option("--out", type=LocalPath(dir_okay=False), help="The card.  [default: DIR/card.yaml]")
+@click.option("--force", is_flag=True, help="Replace a card that is there already.")
+def init(folder: Path, where: tuple[str, ...], out: Path | None, force: bool) -> None:
+    """Look at a folder of images, say what it is taken for, and write a card for you to edit.
+
+    Layout, splits, masks, patients, and what is passed over are told; what is a guess is said to be one. The card
+    stands in the folder, so that `--dataset DIR` is read as it says.
+    """
+    from ...datasets.folder import CARD
+    from ...datasets.proposing import TO_EDIT, propose_card
+    from .console import console, stage_status
+
+    file = out or folder / CARD
+    if file.exists() and not force:
+        raise UsageError(f"{file} is there already, and is left as it is. --force replaces it.")
+    chosen: dict[str, str] = {}
+    for text in where:
+        column, _, value = text.partition("=")
+        if not column or not value:
+            raise UsageError(f"--where {text} is to be COLUMN=VALUE, such as --where object=candle.")
+        chosen[column] = value
+    with stage_status() as progress:
+        progress("looking at the folder", 0, 0)
+        found = propose_card(folder, file, chosen)
+    for line in (
+        *found.beliefs,
+        *(f"Note: {note}" for note in found.notes),
+        *(f"Wrong: {problem}" for problem in found.problems[:_SHOWN]),
+    ):
+        console.print(line, soft_wrap=True)
+    if len(found.problems) > _SHOWN:
+        console.print(f"and {len(found.problems) - _SHOWN:,} more; bench data verify lists all of them.")
+    found.card.write(file, ["Written by bench data init. Check what is a guess.", *found.beliefs], TO_EDIT)
+    console.print(f"The card is written: {file}", soft_wrap=True)
+    console.print("Check it, and add title, modality, origin, licence and citation: results carry them.")
+
+
+@command.command(
+    epilog="""\b
+Examples:
   bench data verify brain_mri
   bench data verify ./my_data --out findings.csv
 """,

@@ -553,6 +553,44 @@ class TestVolumes:
         assert not list((tmp_path / "data").glob("*"))
 
 
+class TestInit:
+    def test_a_card_is_written_and_read(self, bench: Bench, tmp_path: Path, slices: Path) -> None:
+        (slices / "train/good/img/extra.npy").touch()
+        code, out, err = bench("data", "init", "slices")
+        assert (code, err) == (0, "")
+        assert "slices looks like BMAD's layout." in out
+        assert "Note: 1 file is passed over" in out
+        assert "The card is written: slices/card.yaml" in out
+        card = slices / "card.yaml"
+        assert card.read_text().startswith("# Written by bench data init. Check what is a guess.\n")
+        card.write_text(card.read_text().replace("licence: unknown", "licence: CC0"))
+        code, _, err = bench("data", "init", "slices")
+        assert code == 2
+        assert "slices/card.yaml is there already, and is left as it is. --force replaces it." in err
+        assert "licence: CC0" in card.read_text()
+        assert bench("data", "verify", "slices")[0] == 0
+        assert bench("data", "init", "slices", "--force")[0] == 0
+        assert "licence: unknown" in card.read_text()
+
+    @pytest.mark.parametrize(
+        ("options", "said"),
+        [
+            (("empty",), "empty holds no images: it holds nothing. Give a folder of images."),
+            (("nowhere",), "nowhere is no folder."),
+            (("slices", "--where", "object"), "--where object is to be COLUMN=VALUE"),
+        ],
+    )
+    @pytest.mark.usefixtures("slices")
+    def test_what_is_not_understood_is_told(
+        self, bench: Bench, tmp_path: Path, options: tuple[str, ...], said: str
+    ) -> None:
+        (tmp_path / "empty").mkdir()
+        code, _, err = bench("data", "init", *options)
+        assert code == 2
+        assert said in err
+        assert not list(tmp_path.rglob("card.yaml"))
+
+
 class TestVerify:
     def test_nothing_wrong(self, bench: Bench, slices: Path) -> None:
         code, out, _ = bench("data", "verify", slices)
