@@ -12,6 +12,7 @@ from .style import COLUMN, panels, plain, save
 
 SHOWN = 8
 _COLUMNS = 4
+_LETTERS = 20  # of a case's name
 _SIDE = COLUMN / _COLUMNS + 0.15  # inches, with the title of a panel
 
 
@@ -56,15 +57,12 @@ def foreground_figure(dataset: str, title: str, shown: Sequence[Foreground], fol
         folder: Where the files go.
     """
     rows = -(-len(shown) // _COLUMNS)
-    titles = [f"{one.foreground.mean():.0%} of {one.case}"[:24] for one in shown]
     columns = min(_COLUMNS, len(shown))
-    with panels(rows, columns, _SIDE * rows + 0.25, titles, width=max(COLUMN * columns / _COLUMNS, 2)) as (
-        figure,
-        axes,
-    ):
+    size = {"height": _SIDE * rows + 0.25, "width": max(COLUMN * columns / _COLUMNS, 2)}
+    with panels(rows, columns, titles=[""] * len(shown), **size) as (figure, axes):
         for axis, one in zip(axes, shown, strict=True):
             axis.set_axis_off()
-            axis.title.set_fontsize(5)
+            axis.set_title(plain(f"{one.case[-_LETTERS:]}\n{one.foreground.mean():.0%} foreground"), fontsize=5)
             axis.imshow(one.image, cmap="gray", vmin=0, vmax=255)
             outline(axis, one.truth, GREEN)
             outline(axis, one.foreground, ORANGE, filled=False)
