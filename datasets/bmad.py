@@ -107,8 +107,9 @@ def _open(name: str, data_root: Path) -> FolderDataset:
         found = subfolder(place, card.folders)
         if found is not None:
             return FolderDataset(card, found)
+    phantom = name if card.annotation == "mask" else "histology" if card.channels == "rgb" else "retina_oct"
     raise DataError(
         f"The dataset {name} was not found: neither {places[0]} nor {places[1]} has a folder named "
-        f"{', '.join(card.folders[:-1])} or {card.folders[-1]}. {_HOW} Meanwhile --dataset "
-        f"phantom_{name if card.annotation == 'mask' else 'retina_oct'} runs on generated images."
+        f"{', '.join(card.folders[:-1])} or {card.folders[-1]}. {_HOW} Meanwhile --dataset phantom_{phantom} runs on "
+        "generated images."
     )

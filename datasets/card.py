@@ -205,6 +205,7 @@ class CardFile(_Keys):
             hold the largest value of all images.
         intensity: The values that become black and white in all images, whatever their type.
         percentiles: In place of `intensity`, the percentiles of the pixels of all training images together that do.
+        channels: How images are read: `grey`, which is the default, `rgb`, or `auto`: RGB if one of them is in colour.
         volumes: How slices were made, where they are of volumes.
         volume: A regular expression with the groups `volume` and `position`, as in
             `^(?P<volume>.+)_(?P<position>\d+)$`, searched in the file name without its ending. It says which volume an
@@ -235,6 +236,7 @@ class CardFile(_Keys):
     bits: Annotated[int, Field(ge=8, le=16)] | None = None
     intensity: tuple[Value, Value] | None = None
     percentiles: tuple[Percentile, Percentile] | None = None
+    channels: Literal["grey", "rgb", "auto"] | None = None
     volumes: SlicedVolumes | None = None
     volume: re.Pattern[str] | None = None
     slices: str | None = None
@@ -294,6 +296,8 @@ class CardFile(_Keys):
             raise ValueError("splits: train must have normal, because methods learn from normal images")
         if self.splits and self.train_from is not None and (self.splits.train.places() or self.splits.valid.places()):
             raise ValueError("train_from takes train and valid of another dataset: leave them out of splits")
+        if self.percentiles and self.train_from is not None:
+            raise ValueError("percentiles are of training images, which are those of train_from: say intensity instead")
         return self
 
     @model_validator(mode="after")
@@ -360,10 +364,14 @@ class CardFile(_Keys):
         """The dataset of which train and validation splits are taken, given where the card is."""
         return None if self.train_from is None else card.parent / expanded(self.train_from)
 
-    def card(self) -> Card:
-        """The part of the card that the results keep."""
+    def card(self, channels: Literal["grey", "rgb"] = "grey") -> Card:
+        """The part of the card that the results keep.
+
+        Args:
+            channels: How images are read, which may depend on all of them.
+        """
         kept: dict[str, Any] = self.model_dump(include={field.name for field in dataclasses.fields(Card)})
-        kept["title"] = self.title or self.name
+        kept["title"], kept["channels"] = self.title or self.name, channels
         kept["foreground"] = "masks" if NAME in self.foreground else self.foreground
         return Card(**kept)
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ..harness.api import SPLITS, BrokenDatasetError, Case, DataError, Dataset, Sample, Split, VolumeGrid
+from ..harness.api import SPLITS, BrokenDatasetError, Card, Case, DataError, Dataset, Sample, Split, VolumeGrid
 from ..harness.files import path_text
 from .card import CardFile
 from .foreground_files import ForegroundFiles
@@ -49,7 +49,6 @@ class FolderDataset(Dataset):
 
     def __init__(self, card: CardFile, root: Path, *, carded: bool = True, base: "FolderDataset | None" = None) -> None:
         self.name = card.name
-        self.card = card.card()
         self._card_file = card
         self._base = base
         self._fingerprint: str | None = None
@@ -66,6 +65,8 @@ class FolderDataset(Dataset):
         self._foregrounds = ForegroundFiles(card.foreground)
         problems += self._foregrounds.problems(self._own)
         self._reading = Reading(card, self._own, self._found.spare, None if carded else self._root)
+        self.card = card.card(self._reading.channels)
+        problems += _read_differently(self.card, base.card) if base else ()
         self._raise(problems)
 
     @property
@@ -106,6 +107,8 @@ class FolderDataset(Dataset):
                 digest.update(repr((card.lesion, card.bits)).encode())
             if (card.intensity, card.percentiles) != (None, None):
                 digest.update(repr((card.intensity, card.percentiles)).encode())
+            if self.card.channels != "grey":
+                digest.update(self.card.channels.encode())
             self._fingerprint = digest.hexdigest()
         return self._fingerprint
 
@@ -119,14 +122,14 @@ class FolderDataset(Dataset):
         if self._base and case.split != "test":
             return self._base.load(case)
         image = self._reading.image(Path(case.image))
-        mask = self._reading.mask(Path(case.mask)) if case.mask else np.zeros(image.shape, dtype=bool)
-        _check_sizes(case, image.shape, mask.shape)
+        mask = self._reading.mask(Path(case.mask)) if case.mask else np.zeros(image.shape[:2], dtype=bool)
+        _check_sizes(case, image.shape[:2], mask.shape)
         return Sample(image, mask)
 
     def foreground(self, case: Case) -> np.ndarray | None:
         if self._base and case.split != "test":
             return self._base.foreground(case)
-        return self._foregrounds.read(case, self._reading.image(Path(case.image)).shape)
+        return self._foregrounds.read(case, self._reading.image(Path(case.image)).shape[:2])
 
     def grid(self, volume: str) -> VolumeGrid | None:
         return self._places.geometry.get(volume) or (self._base.grid(volume) if self._base else None)
@@ -191,7 +194,7 @@ class FolderDataset(Dataset):
 
     def _case(self, found: FoundImage, problems: list[str]) -> Case:
         """A case with its patient and its place in a volume; adds to `problems` what is wrong."""
-        mask = str(found.mask or "") if found.label and self.card.annotation == "mask" else None
+        mask = str(found.mask or "") if found.label and self._card_file.annotation == "mask" else None
         patient = self._patient(found, problems)
         place = self._places.of(found.split, found.name, found.image)
         return Case(found.id, patient, found.split, found.label, str(found.image), mask, *place)
@@ -294,6 +297,17 @@ def open_base(card: CardFile, file: Path) -> FolderDataset | None:
 def _card_in(folder: Path) -> Path | None:
     """The card in a folder, or in one that an archive wrapped around it."""
     return next((each / CARD for each in wrapped(folder) if (each / CARD).is_file()), None)
+
+
+def _read_differently(card: Card, base: Card) -> Iterator[str]:
+    """A sentence for each key by which two cards read images differently."""
+    for key in ("channels", "intensity", "percentiles"):
+        one, other = getattr(card, key), getattr(base, key)
+        if one != other:
+            yield (
+                f"The card's {key} is {one}, and that of {base.name}, of which it takes train and validation splits, is "
+                f"{other}. Read all images alike: write the same channels and intensity on both cards."
+            )
 
 
 def _check_sizes(case: Case, image: tuple[int, ...], mask: tuple[int, ...]) -> None:

@@ -1,10 +1,10 @@
-"""How image files become uint8: which of their values are black and white, by one rule for all images of a dataset."""
+"""How image files become uint8: in grey or in colour, and which values are black and white, by one rule for all."""
 
 import json
 from collections.abc import Callable, Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import numpy as np
 
@@ -12,7 +12,7 @@ from ..harness.api import DataError
 from ..harness.cache import Cache, cache_key
 from ..harness.files import path_text
 from .card import CardFile
-from .facts import Facts, states
+from .facts import Facts, Some, states
 from .images import read_pixels, to_8_bits
 
 _DEPTHS = (8, 10, 12, 14, 16)  # bits of scanners
@@ -32,7 +32,7 @@ class ImageReader:
     """Reads the images of a dataset.
 
     Args:
-        card: Its intensity, percentiles or bits, where it gives one, win over what was found.
+        card: Its channels, and its intensity, percentiles or bits, win over what was found.
         images: The images of all splits.
         train: Those of the training split.
         facts: What all files hold; called where a file or a note makes it necessary.
@@ -53,13 +53,26 @@ class ImageReader:
         self._facts = facts
         self._folder = folder
 
+    @cached_property
+    def channels(self) -> Literal["grey", "rgb"]:
+        """How all images are read; only `auto` has to look at them for that."""
+        if self._card.channels == "auto":
+            return "rgb" if self._facts().coloured.count else "grey"
+        return self._card.channels or "grey"
+
     def read(self, path: Path) -> np.ndarray:
-        """Reads an image as uint8 (H, W).
+        """Reads an image as uint8 (H, W), or (H, W, 3) where channels are RGB.
 
         Raises:
             DataError: It cannot be read, or nobody says which of its values are black and white.
         """
-        pixels = read_pixels(path)
+        image = self._to_8_bits(self._pixels(path))
+        return image if image.ndim == 3 or self.channels == "grey" else np.repeat(image[..., None], 3, axis=2)
+
+    def _pixels(self, path: Path) -> np.ndarray:
+        return read_pixels(path, colour=self.channels == "rgb")
+
+    def _to_8_bits(self, pixels: np.ndarray) -> np.ndarray:
         if self._stated is not None:
             return to_8_bits(pixels, self._stated.low, self._stated.high)
         if pixels.dtype == np.uint8:
@@ -108,8 +121,17 @@ class ImageReader:
                 f"{facts.cut.told('image', 'has', 'have')} 16 bits in each channel of colour, of which the upper 8 are "
                 "read. Save as grey of 16 bits if the lower ones mean something."
             )
-        if facts.coloured.count:
-            yield f"{facts.coloured.told('image', 'is', 'are')} in colour and turned to grey (luminance)."
+        yield from self._notes_on_colour(facts.coloured)
+
+    def _notes_on_colour(self, coloured: Some) -> Iterator[str]:
+        why = f", as the card says (channels: {self._card.channels})" if self._card.channels else ""
+        if self.channels == "rgb":
+            others = len(self._images) - coloured.count
+            beside = f"; {others:,} of {len(self._images):,} are grey, with three equal channels" if others else ""
+            yield f"Images are read in colour (RGB){why}{beside}."
+        elif coloured.count:
+            keep = "" if why else f" Colour is lost. To keep it, {self._say('channels: rgb')}"
+            yield f"{coloured.told('image', 'is', 'are')} in colour and read as grey (luma of ITU-R BT.601){why}.{keep}"
 
     def _note_on_bits(self, facts: Facts) -> str:
         bits, top = self._bits, 2**self._bits - 1
@@ -140,7 +162,7 @@ class ImageReader:
 
     def _percentiles(self, percentiles: tuple[float, float]) -> Range:
         cache = Cache.from_environment()
-        key = cache_key("percentiles of images", repr(percentiles), states(self._train))
+        key = cache_key("percentiles of images", repr(percentiles), self.channels, states(self._train))
         kept = cache.find(key)
         if kept is not None:
             low, high = json.loads(kept.read_text(encoding="utf-8"))
@@ -159,7 +181,7 @@ class ImageReader:
     def _sample(self) -> np.ndarray:
         """The pixels of all training images, or evenly many of each."""
         each = max(1, _SAMPLES // len(self._train))
-        flat = (read_pixels(path).ravel() for path in self._train)
+        flat = (self._pixels(path).ravel() for path in self._train)
         return np.concatenate([pixels[:: -(-pixels.size // each)] for pixels in flat])
 
     @property
@@ -191,10 +213,9 @@ class ImageReader:
         """How to state something on the card: the end of a sentence."""
         if self._folder is None:
             return f"say so on the card, such as `{line}`."
-        name = self._card.name
         return (
-            f"say so on a card, a file {name}.yaml with the lines `name: {name}`, `root: {path_text(self._folder)}` "
-            f"and, for example, `{line}`, and give it in the place of the folder."
+            f"say so on a card, a file card.yaml in {path_text(self._folder)} with the lines `name: {self._card.name}` "
+            f"and, for example, `{line}`."
         )
 
 

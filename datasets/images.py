@@ -30,6 +30,7 @@ PIXEL_LIMIT = 2**26
 LABELS = 16
 """No set of labels has more grey levels than this in a mask; more come from JPEG's losses or from smoothing."""
 HALF = 128
+_GREY = ("1", "L", "LA")  # Pillow's names of pixels that have no colour
 _COLOURED = 16  # of 255; channels that differ by less are grey that was saved with loss
 _ORIENTATION = 0x0112  # in EXIF; a TIFF's is followed by Pillow
 _TIFF, _TIFF_HEADER = (b"II*\0", b"MM\0*"), 200
@@ -93,12 +94,16 @@ class MaskPixels:
         return not self.lossy and len(self.counts) <= LABELS
 
 
-def read_pixels(path: Path) -> np.ndarray:
+def read_pixels(path: Path, *, colour: bool = False) -> np.ndarray:
     """Reads an image with its values as they are stored, (H, W).
 
     They are uint8, or uint16 where it is grey of 9 to 16 bits; pixels with a sign, of 32 bits or in floating point keep
-    their type. Colour becomes luminance, and transparency is dropped. The orientation in EXIF is ignored: a mask has
-    none.
+    their type. Colour becomes luminance (ITU-R BT.601), and transparency is dropped. The orientation in EXIF is
+    ignored: a mask has none.
+
+    Args:
+        path: The file.
+        colour: Keeps colour: files that have three channels or more, or a palette, become uint8 (H, W, 3).
 
     Raises:
         DataError: The file is missing, damaged, too large, several pictures, or holds NaN or infinity; the text names
@@ -107,7 +112,9 @@ def read_pixels(path: Path) -> np.ndarray:
     with _opened(path, _bytes(path)) as image:
         if _is_deep(image):
             return np.asarray(image).astype(np.uint16)
-        return _rangeless(image, path) if _kind(image) else np.array(image.convert("L"))
+        if _kind(image):
+            return _rangeless(image, path)
+        return np.array(image.convert("RGB" if colour and image.mode not in _GREY else "L"))
 
 
 def to_8_bits(pixels: np.ndarray, low: float, high: float) -> np.ndarray:
@@ -206,7 +213,7 @@ def look_at(path: Path) -> ImageTraits:
             values = np.flatnonzero(np.bincount(np.asarray(image).ravel()))
             return ImageTraits(values, "", None, False, False, turned)
         cut = image.mode not in ("1", "L", "P") and _bits(image, data) > 8
-        coloured = image.mode not in ("1", "L", "LA") and _is_coloured(image)
+        coloured = image.mode not in _GREY and _is_coloured(image)
         return ImageTraits(none, "", None, cut, coloured, turned)
 
 

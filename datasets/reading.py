@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 
@@ -42,8 +43,13 @@ class Reading:
         train = [Path(case.image) for case in cases if case.split == "train"]
         self._images = ImageReader(card, self._all_images, train, lambda: self.facts, folder)
 
+    @property
+    def channels(self) -> Literal["grey", "rgb"]:
+        """How all images are read."""
+        return self._images.channels
+
     def image(self, path: Path) -> np.ndarray:
-        """Reads an image as uint8 (H, W).
+        """Reads an image as uint8 (H, W), or (H, W, 3) where channels are RGB.
 
         Raises:
             DataError: It cannot be read.

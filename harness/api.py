@@ -115,7 +115,12 @@ class Case:
 
 
 class Sample(NamedTuple):
-    """The pixels of a case: `image` is uint8 (H, W); `mask` is bool (H, W), true where there is a lesion."""
+    """The pixels of a case.
+
+    Attributes:
+        image: uint8 (H, W), or RGB, (H, W, 3), where the dataset's card says so.
+        mask: bool (H, W), true where there is a lesion.
+    """
 
     image: np.ndarray
     mask: np.ndarray
@@ -135,6 +140,7 @@ class Card:
         percentiles: The percentiles of the training images' pixels that do, where the card says so.
         foreground: Which pixels of an image are of the body: `all`; `otsu`, or another rule by its name, see
             `registry.FOREGROUNDS`; or `masks`, where `Dataset.foreground` has them.
+        channels: Whether images are grey or RGB, all of them.
     """
 
     name: str
@@ -152,6 +158,7 @@ class Card:
     intensity: tuple[float, float] | None = None
     percentiles: tuple[float, float] | None = None
     foreground: str = "all"
+    channels: Literal["grey", "rgb"] = "grey"
 
 
 class VolumeGrid(ABC):
@@ -258,7 +265,7 @@ class Prediction:
     """A method's prediction for one image.
 
     Attributes:
-        anomaly_map: float32 (S, S), the size of the image; higher is more anomalous; any finite range.
+        anomaly_map: float32 (S, S), the height and width of the image; higher is more anomalous; any finite range.
         image_score: Higher is more anomalous.
         mask: bool (S, S), where the method makes a segmentation without a threshold; otherwise `None`.
         note: A remark on this image in the results, such as why a mask is empty.
@@ -305,6 +312,21 @@ class Diagnostic:
     note: str = ""
 
 
+def as_grey(image: np.ndarray) -> np.ndarray:
+    """Turns an RGB image to grey, by the luma of ITU-R BT.601, 0.299 R + 0.587 G + 0.114 B.
+
+    Args:
+        image: uint8 (H, W, 3); one that is grey already, (H, W), is returned as it is.
+
+    Returns:
+        uint8 (H, W), the very values that Pillow's `convert("L")` gives.
+    """
+    if image.ndim == 2:
+        return image
+    weighted = image.astype(np.uint32) @ np.array([19595, 38470, 7471], np.uint32)  # of 65,536, as Pillow has them
+    return ((weighted + 2**15) >> 16).astype(np.uint8)
+
+
 class Method(ABC):
     """A way to find anomalies, fitted on normal images only.
 
@@ -327,6 +349,8 @@ class Method(ABC):
             it reports, which are what the method costs.
         uses_weights: The sets of weights the method knows; empty when it uses none.
         lacks_weights: Why it does not know the other one, as the end of a sentence that begins with its name.
+        colour: Whether it takes RGB images. Then it gets those of an RGB dataset as uint8 (S, S, 3), and those of
+            others as (S, S). A method that does not say so always gets (S, S), made by `as_grey`.
     """
 
     spec: str = ""
@@ -337,6 +361,7 @@ class Method(ABC):
     saved_seconds: float = 0.0
     uses_weights: ClassVar[tuple[str, ...]] = ()
     lacks_weights: ClassVar[str] = ""
+    colour: ClassVar[bool] = False
 
     @property
     def report(self) -> Progress:
@@ -383,12 +408,13 @@ class Method(ABC):
     def fit(self, images: Sequence[np.ndarray]) -> None:
         """Learns from normal images, each uint8 (S, S), read from disk each time they are asked for.
 
-        Every image a method sees has been padded with zeros to a square and resized to the run's size, 256 by default.
+        Of an RGB dataset, they are (S, S, 3) if the method's class says `colour = True`. Every image a method sees has
+        been padded with zeros to a square and resized to the run's size, 256 by default.
         """
 
     @abstractmethod
     def predict(self, image: np.ndarray) -> Prediction:
-        """Says where an image, uint8 (S, S), is anomalous."""
+        """Says where an image, uint8 as those in `fit`, is anomalous."""
 
     def predict_many(self, images: Sequence[np.ndarray]) -> Iterator[Prediction]:
         """Predicts images in order; override it where batches help or where the whole split is needed."""

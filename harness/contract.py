@@ -35,6 +35,8 @@ def method_problem(method: Any) -> str:
             signature.bind(None, None)
         except TypeError:
             return f"{name}{signature} should take self and one argument."
+    if not isinstance(method.colour, bool):
+        return f"its attribute `colour` is {method.colour!r}; it should be True or False: whether it takes RGB images."
     return ""
 
 

@@ -91,6 +91,7 @@ DATASETS = {
     "phantom_brain_mri": Entry("miasbench.datasets.phantom:phantom_brain_mri", "Generated FLAIR-like slices"),
     "phantom_liver_ct": Entry("miasbench.datasets.phantom:phantom_liver_ct", "Generated liver CT slices"),
     "phantom_retina_oct": Entry("miasbench.datasets.phantom:phantom_retina_oct", "Generated OCT B-scans"),
+    "phantom_histology": Entry("miasbench.datasets.histology:phantom_histology", "Generated tissue in colour"),
 }
 POLICIES = {
     "normal_quantile": Entry("miasbench.harness.scoring.policies:NormalQuantile", "Normal images: their quantile q"),

@@ -14,6 +14,7 @@ from torch import nn
 from torch.nn import functional
 
 from ..harness.api import Prediction
+from .backbones import channels_first
 from .training import PreparedImages, Schedule, TrainedMethod
 
 WIDTHS = (16, 32, 64, 128, 128)  # channels after each halving
@@ -35,21 +36,25 @@ class Autoencoder(TrainedMethod):
     code: Annotated[int, Field(ge=1)] = 1
     sigma: Annotated[float, Field(ge=0)] = 2.0
 
+    colour: ClassVar[bool] = True
     published: ClassVar[Schedule] = Schedule(epochs=100, batch_size=8)
 
     def fit(self, images: Sequence[np.ndarray]) -> None:
         """Trains the network on normal images."""
         torch.manual_seed(self.seed)  # of the first weights
-        self._network = Network(self.code)
+        self._network = Network(self.code, 1 if images[0].ndim == 2 else 3)
         self.train(self._network, images, PreparedImages(images, _prepare))
         self._network.to(self.device).eval()
 
     @torch.inference_mode()
     def predict(self, image: np.ndarray) -> Prediction:
-        """The map is the absolute residual, 0 to 1 of the grey range and 0 outside the body; the score its maximum."""
-        grey, body = _prepare(image)
-        restored = self._network(grey[None].to(self.device))[0].cpu()
-        residual = ((grey - restored).abs() * body)[0].numpy()
+        """The map is the absolute residual, 0 to 1 of the range and 0 outside the body; the score its maximum.
+
+        In colour it is the mean over the channels.
+        """
+        pixels, body = _prepare(image)
+        restored = self._network(pixels[None].to(self.device))[0].cpu()
+        residual = ((pixels - restored).abs() * body).mean(dim=0).numpy()
         anomaly_map = gaussian_filter(residual, self.sigma)
         return Prediction(anomaly_map, float(anomaly_map.max()))
 
@@ -59,48 +64,50 @@ class Network(LightningModule):
 
     Args:
         code: Channels of the code.
+        channels: Those of the image: 1, or 3 in colour.
     """
 
-    def __init__(self, code: int) -> None:
+    def __init__(self, code: int, channels: int = 1) -> None:
         super().__init__()
-        halvings = [_halve(before, after) for before, after in pairwise((1, *WIDTHS))]
+        halvings = [_halve(before, after) for before, after in pairwise((channels, *WIDTHS))]
         narrow = [nn.Conv2d(WIDTHS[-1], code, 1), nn.Conv2d(code, WIDTHS[-1], 1)]
         doublings = [_double(before, after) for before, after in pairwise(reversed(WIDTHS))]
-        last = nn.ConvTranspose2d(WIDTHS[0], 1, 4, stride=2, padding=1)
+        last = nn.ConvTranspose2d(WIDTHS[0], channels, 4, stride=2, padding=1)
         self.layers = nn.Sequential(*halvings, *narrow, *doublings, last)
 
-    def forward(self, grey: torch.Tensor) -> torch.Tensor:
-        """Restores grey images, float32 (N, 1, H, W), of any size."""
-        height, width = grey.shape[-2:]
-        padded = functional.pad(grey, (0, -width % _HALVED, 0, -height % _HALVED))
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        """Restores images, float32 (N, 1 or 3, H, W), of any size."""
+        height, width = images.shape[-2:]
+        padded = functional.pad(images, (0, -width % _HALVED, 0, -height % _HALVED))
         return self.layers(padded)[..., :height, :width]
 
     def training_step(self, batch: list[torch.Tensor], batch_idx: int) -> torch.Tensor:
-        grey, body = batch
-        return body_loss(grey, self(grey), body)
+        images, body = batch
+        return body_loss(images, self(images), body)
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
         return torch.optim.Adam(self.parameters(), lr=1e-3)
 
 
-def body_loss(grey: torch.Tensor, restored: torch.Tensor, body: torch.Tensor) -> torch.Tensor:
+def body_loss(images: torch.Tensor, restored: torch.Tensor, body: torch.Tensor) -> torch.Tensor:
     """The mean squared error over the body: of all pixels, a black background would be most, and easy.
 
     Args:
-        grey: float (N, 1, H, W).
-        restored: float (N, 1, H, W).
+        images: float (N, C, H, W).
+        restored: float (N, C, H, W).
         body: bool (N, 1, H, W).
 
     Returns:
-        The mean over the body's pixels, 0 where there are none.
+        The mean over the body's pixels and the channels, 0 where there are none.
     """
-    return ((grey - restored).square() * body).sum() / body.sum().clamp(min=1)
+    return ((images - restored).square() * body).sum() / (images.shape[1] * body.sum()).clamp(min=1)
 
 
 def _prepare(image: np.ndarray) -> tuple[torch.Tensor, torch.Tensor]:
-    """The grey values, 0 to 1, float32 (1, H, W), and where the body is: what is not black, and what it encloses."""
-    body = binary_fill_holes(image > 0)
-    return torch.from_numpy(image.copy()).float()[None] / 255, torch.from_numpy(np.asarray(body))[None]
+    """The values, 0 to 1, float32 (1 or 3, H, W), and where the body is: what is not black, and what it encloses."""
+    pixels = channels_first(image)
+    body = binary_fill_holes(pixels.any(dim=0).numpy())
+    return pixels.float() / 255, torch.from_numpy(np.asarray(body))[None]
 
 
 def _halve(before: int, after: int) -> nn.Sequential:

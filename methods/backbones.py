@@ -64,9 +64,14 @@ class Backbone:
         network.load_state_dict({name: state[name] for name in network.state_dict()})
 
     def normalise(self, image: np.ndarray) -> torch.Tensor:
-        """Makes the network's input, float32 (1, 3, H, W), of a grey image, uint8 (H, W)."""
+        """Makes the network's input, float32 (1, 3, H, W), of an image, uint8 (H, W) or RGB (H, W, 3)."""
         mean, std = torch.tensor(self.mean)[:, None, None], torch.tensor(self.std)[:, None, None]
-        return ((torch.from_numpy(image.copy()).float() / 255 - mean) / std)[None]
+        return ((channels_first(image).float() / 255 - mean) / std)[None]
+
+
+def channels_first(image: np.ndarray) -> torch.Tensor:
+    """An image, uint8 (H, W) or RGB (H, W, 3), as torch has it: a copy, uint8 (1 or 3, H, W)."""
+    return torch.from_numpy(np.array(image[None] if image.ndim == 2 else image.transpose(2, 0, 1), order="C"))
 
 
 BACKBONES = {

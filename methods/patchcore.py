@@ -33,6 +33,7 @@ class Patchcore(Method):
     neighbours: Annotated[int, Field(ge=1)] = 9
     sample: Annotated[float, Field(gt=0, le=1)] = 1.0
 
+    colour: ClassVar[bool] = True
     uses_weights: ClassVar[tuple[str, ...]] = tuple(BACKBONES)
 
     def weights_used(self) -> tuple[Weights, ...]:
@@ -77,5 +78,5 @@ class Patchcore(Method):
     def predict(self, image: np.ndarray) -> Prediction:
         """The map is in feature distances, 0 or more, smoothed as anomalib does."""
         output = self._model(self._backbone.normalise(image).to(self.device))
-        anomaly_map = output.anomaly_map.reshape(image.shape).float().cpu().numpy()
+        anomaly_map = output.anomaly_map.reshape(image.shape[:2]).float().cpu().numpy()
         return Prediction(anomaly_map, float(output.pred_score.reshape(-1)[0]))

@@ -39,6 +39,7 @@ class ReContrast(TrainedMethod):
 
     # Epochs without number: it is the steps that end the training.
     published: ClassVar[Schedule] = Schedule(epochs=1000, batch_size=32, steps=1000)
+    colour: ClassVar[bool] = True
     uses_weights: ClassVar[tuple[str, ...]] = tuple(BACKBONES)
 
     def weights_used(self) -> tuple[Weights, ...]:
@@ -56,10 +57,10 @@ class ReContrast(TrainedMethod):
     def predict(self, image: np.ndarray) -> Prediction:
         """The map is the smoothed sum of six cosine distances (Eq. 1), 0 to 12; the image score is its maximum."""
         encoded, decoded = self._network(self._backbone.normalise(image).to(self.device))
-        anomaly_map = torch.zeros(image.shape)
+        anomaly_map = torch.zeros(image.shape[:2])
         for one, other in zip(encoded, decoded, strict=True):
             distance = 1 - functional.cosine_similarity(one, other)
-            enlarged = functional.interpolate(distance[None], image.shape, mode="bilinear", align_corners=True)
+            enlarged = functional.interpolate(distance[None], image.shape[:2], mode="bilinear", align_corners=True)
             anomaly_map += enlarged[0, 0].cpu()
         smooth = gaussian_filter(anomaly_map.numpy(), SMOOTHING)
         return Prediction(smooth, float(smooth.max()))

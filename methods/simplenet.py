@@ -45,6 +45,7 @@ class SimpleNet(TrainedMethod):
     noise: Annotated[float, Field(gt=0)] | None = None
 
     published: ClassVar[Schedule] = Schedule(epochs=160, batch_size=4)
+    colour: ClassVar[bool] = True
     uses_weights: ClassVar[tuple[str, ...]] = tuple(BACKBONES)
 
     def weights_used(self) -> tuple[Weights, ...]:
@@ -66,7 +67,7 @@ class SimpleNet(TrainedMethod):
         """The map is the enlarged, smoothed patch scores (Eq. 10); the image score is the largest of them (Eq. 11)."""
         features = self._extractor(self._extractor.backbone.normalise(image).to(self.device))
         scores = self._network(features)
-        anomaly_map = functional.interpolate(scores[:, None], image.shape, mode="bilinear")[0, 0].cpu().numpy()
+        anomaly_map = functional.interpolate(scores[:, None], image.shape[:2], mode="bilinear")[0, 0].cpu().numpy()
         return Prediction(gaussian_filter(anomaly_map, SMOOTHING), float(scores.max()))
 
 

@@ -22,7 +22,8 @@ _RULES = ("best", "median", "worst")
 GREEN, ORANGE, _PROMPT = "#009e73", "#e69f00", "white"  # told apart by the colour-blind, and by where they are
 
 Read = Callable[[str], tuple[np.ndarray, np.ndarray, np.ndarray]]
-"""Reads a case by its id: its image, uint8 (S, S), its lesion mask, and where it was scored, bool (S, S) each."""
+"""Reads a case by its id: its image, uint8 (S, S) or RGB (S, S, 3), and, bool (S, S) each, its lesion mask and where it
+was scored."""
 
 
 @dataclass(frozen=True)
@@ -31,7 +32,7 @@ class Picture:
 
     Attributes:
         title: The text beside it.
-        image: uint8 (S, S).
+        image: uint8 (S, S), or RGB (S, S, 3).
         truth: bool (S, S).
         anomaly_map: float32 (S, S).
         mask: bool (S, S).

@@ -256,7 +256,7 @@ def _pictures(
                 continue
             of_case = found.setdefault(str(dataset), {}).setdefault(
                 str(row["case"]),
-                {"image": _grey(one.image), "truth": _layer(one.truth, GREEN), "size": len(one.image), "methods": {}},
+                {"image": _photo(one.image), "truth": _layer(one.truth, GREEN), "size": len(one.image), "methods": {}},
             )
             of_case["methods"][row["method"]] = {
                 "map": _heat(one.anomaly_map),
@@ -267,7 +267,7 @@ def _pictures(
     return found
 
 
-def _grey(image: np.ndarray) -> str:
+def _photo(image: np.ndarray) -> str:
     return _webp(_small(Image.fromarray(image)))
 
 

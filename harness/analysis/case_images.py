@@ -14,7 +14,7 @@ from .recorded import NOWHERE_ELSE, recorded_config, recorded_datasets
 
 
 class Framed(NamedTuple):
-    """A case in a run's frame: `image` is uint8 (S, S), `mask` and `scored` are bool (S, S).
+    """A case in a run's frame: `image` is uint8 (S, S) or RGB (S, S, 3), `mask` and `scored` are bool (S, S).
 
     `mask` is where the lesion is, and `scored` where scores were computed: not in the padding, unless that counted.
     """

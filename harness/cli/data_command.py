@@ -352,7 +352,7 @@ Examples:
 @click.argument("names", nargs=-1)
 @click.option("--out", type=LocalPath(), required=True, help="A folder; each phantom becomes a folder in it.")
 def phantom(names: tuple[str, ...], out: Path) -> None:
-    """Write generated datasets as folders in BMAD's layout; all three when no NAME is given."""
+    """Write generated datasets as folders in BMAD's layout; all of them when no NAME is given."""
     from ...datasets.phantom import PHANTOMS, write_bmad
     from ..registry import open_dataset
     from .console import console, stage_status

@@ -222,12 +222,15 @@ def _types(trial: _DatasetTrial) -> str:
             image, mask = sample
         except (TypeError, ValueError):
             return f"load returned {type(sample).__name__} {where}, it should return miasbench.harness.api.Sample."
-        for what, array, kind in (("image", image, np.uint8), ("mask", mask, np.bool_)):
-            if not isinstance(array, np.ndarray) or array.dtype != kind or array.ndim != 2:
+        channels = {"grey": (), "rgb": (3,)}[trial.opened.card.channels]
+        for what, array, kind, last in (("image", image, np.uint8, channels), ("mask", mask, np.bool_, ())):
+            if not isinstance(array, np.ndarray) or array.dtype != kind or array.ndim < 2 or array.shape[2:] != last:
                 found = f"{array.dtype} {array.shape}" if isinstance(array, np.ndarray) else type(array).__name__
-                return f"the {what} {where} is {found}, it should be a numpy array of {kind.__name__} (H, W)."
-        if image.shape != mask.shape:
-            return f"the mask {where} is {mask.shape}, its image {image.shape}."
+                shape = "(H, W, 3), as its card says channels='rgb'" if last else "(H, W)"
+                also = ", or (H, W, 3) with channels='rgb' on its card" if what == "image" and not last else ""
+                return f"the {what} {where} is {found}, it should be a numpy array of {kind.__name__} {shape}{also}."
+        if image.shape[:2] != mask.shape:
+            return f"the mask {where} is {mask.shape}, its image {image.shape[:2]}."
     return ""
 
 

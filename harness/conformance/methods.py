@@ -27,6 +27,7 @@ from .rules import Check, Rule, held, problems, told
 
 SIZE = 64
 _PHANTOM = f"phantom_brain_mri:train=4,valid=2,test=3,size={SIZE}"
+_IN_COLOUR = _PHANTOM.replace("brain_mri", "histology")
 _CLOSE = 1e-3  # of the range of a map; what batches and other processes may change
 _GENERATORS = ("random", "numpy.random", "torch")
 
@@ -110,15 +111,19 @@ class _MethodTrial:
     method: Method
     first: Sequence[Prediction]
 
-    def __init__(self, make: Callable[..., Method], options: Mapping[str, Any]) -> None:
+    def __init__(self, make: Callable[..., Method], options: Mapping[str, Any], phantom: str = _PHANTOM) -> None:
         self._make, self._options = make, options
-        dataset = open_dataset(_PHANTOM, default_data_root())
+        dataset = open_dataset(phantom, default_data_root())
         self.normal, self.images = (
             [frame_image(dataset.load(case).image, SIZE) for case in dataset.cases(split)]
             for split in ("train", "test")
         )
         self.written_to: list[str] = []
         self.is_steady = self.is_seeded = True
+
+    def in_colour(self) -> "_MethodTrial":
+        """The same method on a phantom in colour."""
+        return _MethodTrial(self._make, self._options, _IN_COLOUR)
 
     def make(self, seed: int = 0, options: Mapping[str, Any] | None = None) -> Method:
         method = self._make(self._options if options is None else options, seed=seed)
@@ -181,7 +186,7 @@ class _Images(LazySequence[np.ndarray]):
 
 def _options(trial: _MethodTrial) -> str:
     method = trial.make()
-    taken = {"spec", "weights", "device", "seed", "progress", "report", "saved_seconds"}
+    taken = {"spec", "weights", "device", "seed", "progress", "report", "saved_seconds", "colour"}
     shadowed = sorted(taken & set(option_types(type(method))))
     if shadowed:
         return f"the option {shadowed[0]} has the name of an attribute that the harness sets; give it another name."
@@ -352,6 +357,18 @@ def _forgets(trial: _MethodTrial) -> str | None:
     return ""
 
 
+def _takes_colour(trial: _MethodTrial) -> str | None:
+    if not trial.method.colour:
+        return None
+    in_colour = trial.in_colour()
+    for rule in (_fits, _predicts, _types, _images):
+        if problem := rule(in_colour):
+            return problem
+    if trial.is_steady and (difference := _difference(in_colour.first, in_colour.predict(in_colour.method))):
+        return f"when the same images are predicted a second time, {difference}."
+    return ""
+
+
 def _diagnostics(trial: _MethodTrial) -> str:
     diagnostics = trial.method.diagnostics()
     if not all(isinstance(one, Diagnostic) for one in diagnostics):
@@ -425,6 +442,7 @@ _RULES: tuple[Rule[_MethodTrial], ...] = (
     Rule("the same seed gives the same predictions", _is_seeded),
     Rule("the seed changes nothing where nothing is random", _is_deterministic),
     Rule("a second fit forgets the first", _forgets),
+    Rule("it takes images in colour, as it says", _takes_colour),
     Rule("its diagnostics have names of their own", _diagnostics),
     Rule("another process can use it", _moves),
 )

@@ -16,7 +16,7 @@ from scipy.ndimage import binary_dilation, binary_fill_holes, binary_opening, ma
 from scipy.ndimage import label as connected_components
 from skimage.filters import threshold_otsu
 
-from ..api import SPLITS, BenchError, Case, DataError, Dataset, LazySequence, Progress, Split
+from ..api import SPLITS, BenchError, Case, DataError, Dataset, LazySequence, Progress, Split, as_grey
 from ..cache import Cache, cache_key
 from ..code_version import code_version
 from ..registry import BUILT_IN, FOREGROUND_MASKS, foreground_entry, foreground_rule
@@ -206,12 +206,12 @@ def foreground_of(dataset: Dataset, case: Case, rule: str, image: np.ndarray) ->
     else:
         function = foreground_rule(rule)
         try:
-            found = function(image)
+            found = function(as_grey(image))
         except Exception as error:  # a plugin may raise anything
             raise DataError(f"{where} cannot be found: {type(error).__name__}: {error}") from error
-    if not isinstance(found, np.ndarray) or found.dtype != bool or found.shape != image.shape:
+    if not isinstance(found, np.ndarray) or found.dtype != bool or found.shape != image.shape[:2]:
         what = f"{found.dtype} {found.shape}" if isinstance(found, np.ndarray) else type(found).__name__
-        raise DataError(f"{where} is {what}; it should be bool {image.shape}, as the image.")
+        raise DataError(f"{where} is {what}; it should be bool {image.shape[:2]}, as the image.")
     return found
 
 

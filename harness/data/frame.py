@@ -6,7 +6,7 @@ from typing import Literal, NamedTuple
 import numpy as np
 from PIL import Image
 
-from ..api import UsageError
+from ..api import Method, UsageError, as_grey
 
 MaskEdges = Literal["nearest", "paper"]
 
@@ -15,24 +15,41 @@ Rectangle = tuple[slice, slice]
 
 
 def frame_image(image: np.ndarray, size: int) -> np.ndarray:
-    """Pads a grey image with zeros to a centred square and resizes it (the released MIAS-SAM code's first step).
+    """Pads an image with zeros to a centred square and resizes it (the released MIAS-SAM code's first step).
 
     Args:
-        image: uint8 (H, W).
+        image: uint8, grey (H, W) or RGB (H, W, 3).
         size: Width and height of the result.
 
     Returns:
-        uint8 (size, size).
+        uint8 (size, size), or (size, size, 3).
 
     Raises:
         UsageError: The image is of another type or shape, or holds no pixel; or the size is no number above 0.
     """
-    if not isinstance(image, np.ndarray) or image.dtype != np.uint8 or image.ndim != 2 or not image.size:
+    if not (is_image(image) and image.size):
         given = f"{image.dtype} {image.shape}" if isinstance(image, np.ndarray) else type(image).__name__
-        raise UsageError(f"An image should be a numpy array, uint8 (H, W), with a pixel or more; this one is {given}.")
+        raise UsageError(
+            f"An image should be a numpy array, uint8 (H, W) or (H, W, 3), with a pixel or more; this one is {given}."
+        )
     if not isinstance(size, Integral) or size < 1:
         raise UsageError(f"size={size!r}: it should be a whole number of pixels above 0.")
     return _resize(_pad(image), int(size), Image.Resampling.BILINEAR)
+
+
+def is_image(image: object) -> bool:
+    """Whether it is an array as a dataset gives it for an image: uint8 (H, W) or (H, W, 3)."""
+    return (
+        isinstance(image, np.ndarray) and image.dtype == np.uint8 and image.shape[2:] in ((), (3,)) and image.ndim > 1
+    )
+
+
+def frame_for(method: Method, image: np.ndarray, size: int) -> np.ndarray:
+    """Frames an image as `frame_image` does, in grey if the method takes no colour.
+
+    It turns grey before it is resized, so that the method gets what it would of a dataset that is read as grey.
+    """
+    return frame_image(image if method.colour else as_grey(image), size)
 
 
 def frame_map(
@@ -156,10 +173,11 @@ def _inside(length: int, side: int, size: int) -> slice:
 
 
 def _pad(image: np.ndarray, value: float = 0) -> np.ndarray:
-    height, width = image.shape
+    height, width = image.shape[:2]
     side = max(height, width)
     top, left = (side - height) // 2, (side - width) // 2
-    return np.pad(image, ((top, side - height - top), (left, side - width - left)), constant_values=value)
+    edges = [(top, side - height - top), (left, side - width - left), (0, 0)]
+    return np.pad(image, edges[: image.ndim], constant_values=value)
 
 
 def _resize(square: np.ndarray, size: int, method: Image.Resampling) -> np.ndarray:
@@ -168,4 +186,4 @@ def _resize(square: np.ndarray, size: int, method: Image.Resampling) -> np.ndarr
 
 def _stretch(image: np.ndarray, shape: tuple[int, int], method: Image.Resampling) -> np.ndarray:
     height, width = shape
-    return image if image.shape == shape else np.array(Image.fromarray(image).resize((width, height), method))
+    return image if image.shape[:2] == shape else np.array(Image.fromarray(image).resize((width, height), method))

@@ -12,7 +12,7 @@ import numpy as np
 from PIL import Image
 from scipy.ndimage import gaussian_filter
 
-from ..api import SPLITS, BenchError, Case, DataError, Dataset, Progress
+from ..api import SPLITS, BenchError, Case, DataError, Dataset, Progress, as_grey
 from ..cache import Cache, cache_key
 from ..code_version import code_version
 
@@ -137,14 +137,15 @@ def _read(dataset: Dataset, progress: Progress) -> tuple[Survey, list[str]]:
 
 def _look(image: np.ndarray, mask: np.ndarray) -> Iterator[object]:
     """What a survey has of one case, behind its index."""
-    picture = Image.fromarray(image)
-    levels = np.cumsum(picture.histogram()) / image.size
-    yield image.shape
-    yield image.min(), image.max()
+    # In colour, the channel that differs most: luma may be the same where colours are not.
+    channel = image if image.ndim == 2 else image[..., np.ptp(image, axis=(0, 1)).argmax()]
+    levels = np.cumsum(Image.fromarray(channel).histogram()) / channel.size
+    yield mask.shape
+    yield channel.min(), channel.max()
     yield np.searchsorted(levels, 0.99) - np.searchsorted(levels, 0.01)
     yield mask.mean()
     yield hashlib.sha256(repr(image.shape).encode() + image.tobytes()).hexdigest()
-    yield np.asarray(picture.resize((_SIDE, _SIDE), Image.Resampling.BOX))
+    yield np.asarray(Image.fromarray(as_grey(image)).resize((_SIDE, _SIDE), Image.Resampling.BOX))
 
 
 def _write(path: Path, arrays: dict[str, Any]) -> None:

@@ -117,11 +117,11 @@ def write_overlay(path: Path, image: np.ndarray, mask: np.ndarray, truth: np.nda
 
     Args:
         path: Where to.
-        image: uint8 (H, W).
+        image: uint8, grey (H, W) or RGB (H, W, 3).
         mask: bool (H, W), drawn in orange.
         truth: bool (H, W), its outline drawn in green.
     """
-    colours = np.repeat(image[..., None], 3, axis=2).astype(float)
+    colours = (image if image.ndim == 3 else np.repeat(image[..., None], 3, axis=2)).astype(float)
     colours[mask] = (1 - _OPACITY) * colours[mask] + _OPACITY * np.array(_LESION)
     inside = np.pad(truth, 1)
     inner = inside[:-2, 1:-1] & inside[2:, 1:-1] & inside[1:-1, :-2] & inside[1:-1, 2:]

@@ -36,7 +36,7 @@ KINDS: tuple[ExportKind, ...] = get_args(ExportKind)
 
 @dataclass(frozen=True)
 class _TestImage:
-    """A test image with its mask, all in the image's own pixels, (H, W).
+    """A test image with its mask, all in the image's own pixels, (H, W); in colour, the image is (H, W, 3).
 
     Attributes:
         name: Of its files, without ending.

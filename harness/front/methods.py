@@ -19,7 +19,8 @@ def make_method(
 ) -> Method:
     """Makes a method, which is fitted on normal images and then says of others where they are anomalous.
 
-    Images are uint8 (S, S), all of one size; `frame_image(image, size)` pads and resizes others.
+    Images are uint8 (S, S), all of one size, or RGB, (S, S, 3), if `method.colour`; `frame_image(image, size)` pads and
+    resizes others.
 
     Args:
         spec: `name` or `name[option=value,…]`, as for a run; `bench list methods` shows the names.

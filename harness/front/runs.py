@@ -38,7 +38,7 @@ class CasePrediction:
         label: 0 for a normal image, 1 for an anomalous one.
         volume: The volume that it is a slice of; `None` where that is not known.
         position: The slice's number in its volume.
-        image: uint8 (S, S).
+        image: uint8 (S, S), or RGB (S, S, 3).
         truth: Where the lesion is, bool (S, S).
         scored: Where scores were computed, bool (S, S): not in the padding, unless that counted.
         anomaly_map: float32 (S, S), higher is more anomalous.

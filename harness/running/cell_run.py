@@ -15,7 +15,7 @@ from ...results.record import Cell, CellRecord, Measurements
 from ...results.tables import CellTables
 from ..api import BenchError, Case, Dataset, Diagnostic, LazySequence, Method, Prediction, Split
 from ..contract import diagnostics_problem, prediction_problem
-from ..data.frame import frame_image
+from ..data.frame import frame_for
 from ..exchange.folder import PREDICTED
 from ..scoring.cell_scores import Predictions, score_cell
 from ..scoring.scanning import Truths, load_truths
@@ -126,7 +126,7 @@ class CellRun:
         """Predicts an image for nothing: the first one pays for what later ones find ready."""
         if not method.transductive:
             first = self.dataset.load(self.dataset.cases("train")[0]).image
-            method.predict(frame_image(first, self.task.cell.size))
+            method.predict(frame_for(method, first, self.task.cell.size))
 
     def predict_missing(self, method: Method, split: Split) -> float:
         """Predicts the cases of a split that have no undamaged prediction yet.
@@ -276,7 +276,7 @@ class _Clock:
 
         def read(position: int) -> np.ndarray:
             start = time.perf_counter()
-            image = frame_image(dataset.load(cases[position]).image, size)
+            image = frame_for(self._method, dataset.load(cases[position]).image, size)
             self._reading += time.perf_counter() - start
             return image
 

@@ -1,6 +1,6 @@
 """What a run will do: every cell of it, known before the first image is predicted."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
@@ -114,7 +114,10 @@ def make_plan(config: RunConfig, progress: Progress = lambda *_: None) -> Plan:
     ]
     once = tuple(name for name, method in methods.items() if len(seeds) > 1 and not method.stochastic)
     progress("looking at the datasets", 0, 0)
-    notes = {name: notes_on(dataset, progress) for name, dataset in datasets.items()}
+    notes = {
+        name: (*notes_on(dataset, progress), *_grey_note(dataset, methods.values()))
+        for name, dataset in datasets.items()
+    }
     for cell, told in imported:
         notes[cell.dataset] += told
     return Plan(config, device, datasets, (*cells, *(cell for cell, _ in imported)), controls, notes, once)
@@ -169,6 +172,19 @@ def build_run_method(config: RunConfig, spec: Spec, device: str, seed: int) -> M
         settings=config.set,
         shared=config.training,
     )
+
+
+def _grey_note(dataset: Dataset, methods: Iterable[Method]) -> Iterator[str]:
+    """A note on the methods that get a dataset in colour in grey, where there are some."""
+    grey = [
+        part.spec if part is method else f"{part.spec} in {method.spec}"
+        for method in methods
+        for part in registry.with_inner(method)
+        if not part.colour
+    ]
+    if grey and dataset.card.channels == "rgb":
+        verbs = "takes no colour and gets" if len(grey) == 1 else "take no colour and get"
+        yield f"{', '.join(grey)} {verbs} these images in grey (luma of ITU-R BT.601)."
 
 
 def _check_settings(config: RunConfig, methods: Iterable[Method]) -> None:

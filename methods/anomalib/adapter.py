@@ -32,6 +32,7 @@ from torchvision.transforms import v2
 from torchvision.tv_tensors import Image, Mask
 
 from ...harness.api import Prediction, UsageError, Weights
+from ..backbones import channels_first
 from ..memory import require_memory
 from ..training import LoopedMethod, PreparedImages, Schedule, TrainedMethod, seed_from
 from . import networks
@@ -63,6 +64,7 @@ class AnomalibMethod(LoopedMethod):
 
     input_size: Annotated[int, Field(ge=32)] = 256
 
+    colour: ClassVar[bool] = True
     model_class: ClassVar[type[AnomalibModule]]
     fixed: ClassVar[Mapping[str, Any]] = {}
     """Arguments of the constructor that are not options, such as lists."""
@@ -110,7 +112,7 @@ class AnomalibMethod(LoopedMethod):
         if raw is None:
             raise UsageError(f"{self._name} makes no anomaly map with these options.")
         raw = raw.reshape(1, 1, *raw.shape[-2:]).float()
-        resized = torch.nn.functional.interpolate(raw, image.shape, mode="bilinear", align_corners=False)[0, 0]
+        resized = torch.nn.functional.interpolate(raw, image.shape[:2], mode="bilinear", align_corners=False)[0, 0]
         score = raw.max() if output.pred_score is None else output.pred_score.reshape(-1)[0]
         return Prediction(resized.cpu().numpy(), float(score))
 
@@ -205,7 +207,7 @@ _REMEDIES = {
 
 
 class _Transform:
-    """A grey image, uint8 (S, S), as a model's input, float32 (3, H, W).
+    """An image, uint8 (S, S) or RGB (S, S, 3), as a model's input, float32 (3, H, W).
 
     It does what anomalib's default for the model does, with another size and the normalisation of the weights; it never
     crops, because the map must cover the whole image.
@@ -223,7 +225,7 @@ class _Transform:
         self.steps = v2.Compose(steps)
 
     def __call__(self, image: np.ndarray) -> torch.Tensor:
-        pixels = torch.from_numpy(image.astype(np.float32) / 255)
+        pixels = channels_first(image).float() / 255
         return self.steps(pixels.expand(3, -1, -1))
 
 

@@ -8,7 +8,7 @@ import numpy as np
 from pydantic import Field
 from scipy.ndimage import gaussian_filter
 
-from ...harness.api import Prediction
+from ...harness.api import Prediction, as_grey
 from .prompts import centroid_prompt, foreground_box
 from .sam_method import SamMethod
 
@@ -43,15 +43,16 @@ class SamControl(SamMethod):
         self._load_sam()
 
     def predict(self, image: np.ndarray) -> Prediction:
-        """The image score is 0 for every image: a control ranks none before another."""
+        """The image score is 0 for every image: a control ranks none before another. Boxes are found in grey."""
+        grey = as_grey(image)
         if self.prompt == "foreground_box":
-            prompt = foreground_box(image, self.share)
+            prompt = foreground_box(grey, self.share)
         else:
-            smoothed = gaussian_filter(image / 255, self.sigma)
+            smoothed = gaussian_filter(grey / 255, self.sigma)
             prompt = centroid_prompt(smoothed**self.gamma, self.box_scale)
-        anomaly_map = np.zeros(image.shape, np.float32)
-        if prompt is None or prompt.box is None or image.min() == image.max():
-            return Prediction(anomaly_map, 0.0, np.zeros(image.shape, bool), "the image is constant: no mask")
+        anomaly_map = np.zeros(grey.shape, np.float32)
+        if prompt is None or prompt.box is None or grey.min() == grey.max():
+            return Prediction(anomaly_map, 0.0, np.zeros(grey.shape, bool), "the image is constant: no mask")
         left, top, right, bottom = (round(edge) for edge in prompt.box)
         anomaly_map[top : bottom + 1, left : right + 1] = 1
         mask = self._segment(self._encode(image), [prompt], len(image))

@@ -63,7 +63,7 @@ class PromptedSam(SamMethod):
         """Turns the map into prompts and these into the mask (steps 7 to 9).
 
         Args:
-            image: uint8 (S, S).
+            image: uint8 (S, S) or (S, S, 3).
             features: Its features, of SAM's encoder.
             raw_map: float32 (S, S).
             image_score: As in the prediction.
@@ -74,11 +74,11 @@ class PromptedSam(SamMethod):
         normalised = np.clip((raw_map - low) / max(high - low, EPSILON), 0, None)
         unit_map = normalised / max(normalised.max(), EPSILON)
         prompts = self._prompts(normalised, unit_map)
-        constant = image.min() == image.max()
+        constant = not np.ptp(image, axis=(0, 1)).any()
         if constant or not prompts:
             reason = "the image is constant" if constant else "the anomaly map gives no prompt"
             note = "; ".join(filter(None, [note, f"{reason}: no mask"]))
-            return Prediction(raw_map, image_score, np.zeros(image.shape, bool), note)
+            return Prediction(raw_map, image_score, np.zeros(raw_map.shape, bool), note)
         if self.prompt == "vote":
             mask = vote(self._logits(features, prompts, len(image)), unit_map)
         else:

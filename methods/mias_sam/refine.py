@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 import numpy as np
 from pydantic import Field
 
-from ...harness.api import Diagnostic, LazySequence, Method, Prediction, UsageError, Weights
+from ...harness.api import Diagnostic, LazySequence, Method, Prediction, UsageError, Weights, as_grey
 from .prompted import PromptedSam, range_of
 
 
@@ -62,27 +62,33 @@ class SamRefine(PromptedSam):
                 raise UsageError("normalisation=train needs two training images or more; use normalisation=image.")
             held_out = min(self.held_out, max(1, len(images) // 4))
             order = np.random.default_rng(self.seed).permutation(len(images)).tolist()
-            self.base.fit(_some(images, sorted(order[held_out:])))
-            normal = self.base.predict_many(_some(images, order[:held_out]))
+            self.base.fit(self._for_base(_some(images, sorted(order[held_out:]))))
+            normal = self.base.predict_many(self._for_base(_some(images, order[:held_out])))
             self._range = range_of([prediction.anomaly_map for prediction in normal])
         else:
-            self.base.fit(images)
+            self.base.fit(self._for_base(images))
         self._take_over_savings()
 
     def predict(self, image: np.ndarray) -> Prediction:
-        prediction = self.base.predict(image)
+        prediction = self.base.predict(image if self.base.colour else as_grey(image))
         self._take_over_savings()
         return self._refine(image, prediction)
 
     def predict_many(self, images: Sequence[np.ndarray]) -> Iterator[Prediction]:
         """In the base's batches; `normalisation=test_set` needs every map of the test set before the first prompt."""
-        predictions = self.base.predict_many(images)
+        predictions = self.base.predict_many(self._for_base(images))
         if self.normalisation == "test_set":
             predictions = list(predictions)
             self._range = range_of([prediction.anomaly_map for prediction in predictions])
         for image, prediction in zip(images, predictions, strict=False):  # the runner tells what is missing
             self._take_over_savings()
             yield self._refine(image, prediction)
+
+    def _for_base(self, images: Sequence[np.ndarray]) -> Sequence[np.ndarray]:
+        """Images as the base takes them."""
+        if self.base.colour:
+            return images
+        return LazySequence(len(images), lambda position: as_grey(images[position]))
 
     def _refine(self, image: np.ndarray, prediction: Prediction) -> Prediction:
         raw_map = prediction.anomaly_map

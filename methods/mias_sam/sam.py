@@ -14,6 +14,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load, save
 
 from ...harness.cache import Cache, cache_key
+from ..backbones import channels_first
 from ..weights import checksum
 
 Precision = Literal["float32", "bfloat16"]
@@ -73,7 +74,7 @@ class Sam:
         self.saved_seconds = 0.0
 
     def encode(self, image: np.ndarray) -> torch.Tensor:
-        """Features of a square grey image, uint8 (H, H): float32 (1, 256, F, F), on the model's device."""
+        """Features of a square image, uint8 (H, H) or (H, H, 3): float32 (1, 256, F, F), on the model's device."""
         if self._cache is None:
             return self._encode(image)
         start = time.perf_counter()
@@ -98,7 +99,7 @@ class Sam:
 
     @torch.inference_mode()
     def _encode(self, image: np.ndarray) -> torch.Tensor:
-        rgb = torch.from_numpy(image.copy()).to(self._device).expand(3, -1, -1)
+        rgb = channels_first(image).to(self._device).expand(3, -1, -1)
         return self._network.image_encoder(self._preprocess(rgb))
 
     @torch.inference_mode()

@@ -42,6 +42,7 @@ class SamMethod(Method):
     input_size: Annotated[int, Field(ge=256, le=1024, multiple_of=16)] = 1024
     mask: Mask = "auto"
 
+    colour: ClassVar[bool] = True
     uses_weights: ClassVar[tuple[str, ...]] = ("published", "embedded")
 
     def options(self) -> dict[str, Any]:

@@ -62,6 +62,7 @@ def test_of_the_others_only_images_are_labelled(tmp_path: Path, make_bmad: Maker
         assert {case.mask for case in dataset.cases("test")} == {None}
         assert dataset.fingerprint
         assert dataset.card.annotation == "image"
+        assert dataset.card.channels == ("rgb" if name == "camelyon16" else "grey")
     assert "2306.11876" in card.citation
 
 

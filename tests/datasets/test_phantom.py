@@ -7,6 +7,7 @@ from scipy.ndimage import gaussian_filter
 from sklearn.metrics import roc_auc_score
 
 from miasbench.datasets.folder import open_folder
+from miasbench.datasets.histology import phantom_histology
 from miasbench.datasets.phantom import (
     PHANTOMS,
     phantom_brain_mri,
@@ -14,13 +15,14 @@ from miasbench.datasets.phantom import (
     phantom_retina_oct,
     write_bmad,
 )
-from miasbench.harness.api import SPLITS, DataError, Dataset
+from miasbench.harness.api import SPLITS, DataError, Dataset, as_grey
 
 Opener = Callable[..., Dataset]
 OPENERS: dict[str, Opener] = {
     "phantom_brain_mri": phantom_brain_mri,
     "phantom_liver_ct": phantom_liver_ct,
     "phantom_retina_oct": phantom_retina_oct,
+    "phantom_histology": phantom_histology,
 }
 every_phantom = pytest.mark.parametrize("name", PHANTOMS)
 
@@ -35,7 +37,8 @@ def test_images_have_the_contracts_types_and_the_modalitys_shape(name: str) -> N
         dataset = make(name, size=size)
         case = dataset.cases("test")[-1]
         image, mask = dataset.load(case)
-        assert image.shape == mask.shape == ((size // 2, size) if "retina" in name else (size, size))
+        assert mask.shape == ((size // 2, size) if "retina" in name else (size, size))
+        assert image.shape == (*mask.shape, 3) if dataset.card.channels == "rgb" else mask.shape
         assert (image.dtype, mask.dtype) == (np.uint8, bool)
 
 
@@ -81,6 +84,7 @@ def test_lesions_are_neither_invisible_nor_found_by_brightness_alone(name: str) 
     maps, masks, contrasts = [], [], []
     for case in dataset.cases("test"):
         image, mask = dataset.load(case)
+        image = as_grey(image)
         smooth = gaussian_filter(image.astype(float), 2)
         maps.append(smooth.ravel())
         masks.append(mask.ravel())
@@ -93,13 +97,25 @@ def test_lesions_are_neither_invisible_nor_found_by_brightness_alone(name: str) 
     assert auroc < 0.95, "intensity alone must not win"
 
 
+def test_lesions_of_tissue_are_seen_by_their_colour() -> None:
+    dataset = make("phantom_histology", test=20, size=128)
+    samples = [dataset.load(case) for case in dataset.cases("test")]
+    masks = np.stack([sample.mask for sample in samples]).ravel()
+    red = np.stack([gaussian_filter(sample.image[..., 0].astype(float), 3) for sample in samples]).ravel()
+    grey = np.stack([gaussian_filter(as_grey(sample.image).astype(float), 3) for sample in samples]).ravel()
+    assert roc_auc_score(masks, -red) > 0.9
+    assert abs(roc_auc_score(masks, grey) - 0.5) < 0.2
+
+
 @every_phantom
 def test_written_out_and_read_back_nothing_changes(name: str, tmp_path: Path) -> None:
     dataset = make(name, size=64)
     told: list[tuple[int, int]] = []
     write_bmad(dataset, tmp_path / name, lambda done, total: told.append((done, total)))
     assert told == [(done, 16) for done in range(1, 17)]
-    read = open_folder(tmp_path / name)
+    (tmp_path / "card.yaml").write_text(f"name: {name}\nroot: {name}\nchannels: auto\n")
+    read = open_folder(tmp_path / "card.yaml")
+    assert read.card.channels == dataset.card.channels
     for split in SPLITS:
         originals = {case.id: case for case in dataset.cases(split)}
         assert {case.id for case in read.cases(split)} == set(originals)

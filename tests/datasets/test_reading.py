@@ -422,15 +422,16 @@ def test_images_whose_range_is_unknown_are_refused_with_what_to_write(
     found = re.search(rf"11 images \(such as .*\) have {kind}, with values from (\S+) to (\S+), and which", problem)
     assert found is not None
     assert low <= float(found[1].replace(",", "")) < float(found[2].replace(",", "")) <= high
-    name, folder, line = re.findall("`(.+?)`", problem)
-    assert (name, folder) == ("name: d", f"root: {root}")
-    (tmp_path / "as told.yaml").write_text(f"{name}\n{folder}\n{line}\n")
-    dataset = open_folder(tmp_path / "as told.yaml")
-    dataset.notes()
-    image = dataset.load(dataset.cases("train")[0]).image
-    assert np.corrcoef(image.ravel(), scan(0).ravel())[0, 1] > 0.99
     with pytest.raises(DataError, match="which of them are black and white is unknown"):
         (refused := open_folder(root)).load(refused.cases("train")[0])
+    name, line = re.findall("`(.+?)`", problem)
+    assert f"a file card.yaml in {root} with" in problem
+    (root / "card.yaml").write_text(f"{name}\n{line}\n")
+    dataset = open_folder(root)
+    (note,) = dataset.notes()
+    assert note.startswith("In all images, ")
+    image = dataset.load(dataset.cases("train")[0]).image
+    assert np.corrcoef(image.ravel(), scan(0).ravel())[0, 1] > 0.99
 
 
 @pytest.mark.parametrize("save", [png, deep(8), hounsfield])
@@ -498,11 +499,67 @@ def test_a_wrong_range_is_told(tmp_path: Path, text: str, said: str) -> None:
 def test_images_in_colour_are_told_and_grey_ones_of_three_channels_are_not(tmp_path: Path) -> None:
     root = made(tmp_path / "d", save_image=lambda image, path: Image.fromarray(image).convert("RGB").save(path))
     assert open_folder(root).notes() == ()
-    tinted = np.stack([scan(0), scan(0) // 2, scan(0) // 2], axis=2)
-    Image.fromarray(tinted).save(root / "train/good/img/traingood0_0.png")
-    assert open_folder(root).notes() == (
-        f"1 image ({root}/train/good/img/traingood0_0.png) is in colour and turned to grey (luminance).",
+    tinted(scan(0), root / "train/good/img/traingood0_0.png")
+    (note,) = open_folder(root).notes()
+    assert note.startswith(
+        f"1 image ({root}/train/good/img/traingood0_0.png) is in colour and read as grey (luma of ITU-R BT.601). "
+        f"Colour is lost. To keep it, say so on a card, a file card.yaml in {root} with the lines `name: d` and, for "
+        "example, `channels: rgb`."
     )
+    (note,) = carded(root, "").notes()
+    assert note.endswith("Colour is lost. To keep it, say so on the card, such as `channels: rgb`.")
+    (note,) = carded(root, "channels: grey").notes()
+    assert note.endswith("read as grey (luma of ITU-R BT.601), as the card says (channels: grey).")
+
+
+def tinted(image: np.ndarray, path: Path) -> None:
+    Image.fromarray(np.stack([image, image // 2, image // 3], axis=2)).save(path)
+
+
+def test_a_dataset_is_grey_unless_its_card_says_otherwise(tmp_path: Path) -> None:
+    root = made(tmp_path / "d", save_image=tinted)
+    coloured = np.stack([scan(0), scan(0) // 2, scan(0) // 3], axis=2)
+    for dataset in (open_folder(root), carded(root, ""), carded(root, "channels: grey")):
+        image = dataset.load(dataset.cases("train")[0]).image
+        np.testing.assert_array_equal(image, np.asarray(Image.fromarray(coloured).convert("L")))
+        assert dataset.card.channels == "grey"
+        assert dataset.fingerprint == open_folder(root).fingerprint
+    for line in ("channels: rgb", "channels: auto"):
+        dataset = carded(root, line)
+        sample = dataset.load(next(case for case in dataset.cases("test") if case.label))
+        assert sample.mask.shape == sample.image.shape[:2]
+        np.testing.assert_array_equal(dataset.load(dataset.cases("train")[0]).image, coloured)
+        assert dataset.card.channels == "rgb"
+        assert dataset.fingerprint != open_folder(root).fingerprint
+        assert dataset.notes() == (f"Images are read in colour (RGB), as the card says ({line}).",)
+
+
+@pytest.mark.parametrize("other", [png, deep(12)])
+def test_grey_images_of_a_dataset_in_colour_have_three_equal_channels(tmp_path: Path, other: Saver) -> None:
+    root = made(tmp_path / "d", save_image=other)
+    grey = open_folder(root)
+    expected = [grey.load(case).image for case in grey.cases("train")]
+    tinted(scan(20), root / "test/good/img/testgood0_0.png")
+    dataset = carded(root, "channels: auto")
+    for image, case in zip(expected, dataset.cases("train"), strict=True):
+        np.testing.assert_array_equal(dataset.load(case).image, np.repeat(image[..., None], 3, axis=2))
+    assert any(note.endswith("; 10 of 11 are grey, with three equal channels.") for note in dataset.notes())
+
+
+def test_auto_is_grey_where_no_image_is_in_colour(tmp_path: Path) -> None:
+    root = made(tmp_path / "d", save_image=lambda image, path: Image.fromarray(image).convert("RGB").save(path))
+    dataset = carded(root, "channels: auto")
+    assert dataset.load(dataset.cases("train")[0]).image.ndim == 2
+    assert dataset.fingerprint == open_folder(root).fingerprint
+
+
+def test_a_range_is_of_all_channels(tmp_path: Path) -> None:
+    root = made(tmp_path / "d", save_image=tinted)
+    pixels = np.stack([np.stack([scan(n), scan(n) // 2, scan(n) // 3], axis=2) for n in range(3)]).astype(float)
+    low, high = np.percentile(pixels, [5, 90])
+    dataset = carded(root, "channels: rgb\npercentiles: [5, 90]")
+    expected = np.round((pixels[0].clip(low, high) - low) / ((high - low) / 255))
+    np.testing.assert_array_equal(dataset.load(dataset.cases("train")[0]).image, expected)
 
 
 def test_images_that_exif_turns_are_told(tmp_path: Path) -> None:

@@ -5,8 +5,9 @@ from dataclasses import dataclass
 
 import numpy as np
 import pytest
+from PIL import Image
 
-from miasbench.harness.api import LazySequence, Method, Prediction
+from miasbench.harness.api import LazySequence, Method, Prediction, as_grey
 
 
 @dataclass(kw_only=True)
@@ -44,3 +45,11 @@ def test_a_lazy_sequence_reads_only_what_is_asked_for() -> None:
     for outside in (5, -6):
         with pytest.raises(IndexError):
             items[outside]
+
+
+def test_grey_is_the_luma_that_pillow_makes() -> None:
+    image = np.random.default_rng(0).integers(0, 256, (300, 200, 3)).astype(np.uint8)
+    grey = as_grey(image)
+    assert grey.dtype == np.uint8
+    np.testing.assert_array_equal(grey, np.asarray(Image.fromarray(image).convert("L")))
+    assert as_grey(grey) is grey

@@ -101,3 +101,12 @@ def test_what_cannot_be_shown_is_left_out_and_said(run: RunStore, tmp_path: Path
     files, missing = galleries(cases(), {"one": run}, {("one", "liver"): read}, tmp_path)
     assert files == []
     assert missing == ["sam on liver: its anomaly maps were not kept, or are damaged"]
+
+
+def test_an_image_in_colour_is_shown_in_colour(run: RunStore, tmp_path: Path) -> None:
+    def coloured(case: str) -> Framed:
+        one = read(case)
+        return one._replace(image=np.full((SIZE, SIZE, 3), (200, 100, 50), np.uint8))
+
+    (_, shown), _ = galleries(cases(), {"one": run}, {("one", "liver"): coloured}, tmp_path)
+    assert has((200, 100, 50), pixels(shown))

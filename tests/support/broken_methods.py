@@ -36,6 +36,29 @@ class Answering(Sound):
         raise NotImplementedError
 
 
+class Coloured(Sound):
+    """Keeps the contract in grey and in colour."""
+
+    colour = True
+
+    def fit(self, images: Sequence[np.ndarray]) -> None:
+        super().fit(images)
+        self._noise = self._noise.mean(axis=-1, keepdims=True) if self._noise.ndim == 3 else self._noise
+
+    def predict(self, image: np.ndarray) -> Prediction:
+        found = (image - self._normal) + self._noise
+        anomaly_map = (found.max(axis=-1) if image.ndim == 3 else found).astype(np.float32)
+        return Prediction(anomaly_map, float(anomaly_map.max()))
+
+
+class Flat(Sound):
+    colour = True
+
+
+class Tinted(Sound):
+    colour = "yes"  # pyright: ignore[reportAssignmentType]
+
+
 class Cropped(Answering):
     def changed(self, image: np.ndarray) -> dict[str, Any]:
         return {"anomaly_map": image[1:].astype(np.float32)}

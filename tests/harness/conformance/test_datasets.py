@@ -116,6 +116,7 @@ def test_a_dataset_a_factory_a_folder_and_a_name_are_checked(tmp_path: Path) -> 
     assert_dataset_conforms(lambda _data_root: phantom())
     assert_dataset_conforms(tmp_path / "set")
     assert_dataset_conforms("phantom_retina_oct:train=2,valid=2,test=2,size=64")
+    assert_dataset_conforms("phantom_histology:train=2,valid=2,test=2,size=64")
 
 
 @pytest.mark.parametrize(

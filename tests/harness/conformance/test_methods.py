@@ -30,7 +30,7 @@ def test_built_in_methods_keep_the_contract(spec: str) -> None:
     assert check_method(spec) == []
 
 
-@pytest.mark.parametrize("name", ["Sound", "Together"])
+@pytest.mark.parametrize("name", ["Sound", "Together", "Coloured"])
 def test_a_class_that_is_not_registered_can_be_checked(methods: ModuleType, name: str) -> None:
     assert_method_conforms(getattr(methods, name))
 
@@ -45,6 +45,8 @@ def test_options_can_be_given_to_a_class(methods: ModuleType) -> None:
     ("name", "says"),
     [
         ("Incomplete", "it is a class of methods: it does not define predict."),
+        ("Tinted", "it is a class of methods: its attribute `colour` is 'yes'; it should be True or False"),
+        ("Flat", "it takes images in colour, as it says: the anomaly map is (64, 64, 3), the image (64, 64)."),
         ("Unmade", "it can be made: RuntimeError: no licence ("),
         ("Shadowing", "its options can be kept and given again: the option seed has the name of an attribute"),
         ("Unrecorded", "its options can be kept and given again: options() cannot be kept as JSON (Object of type nda"),

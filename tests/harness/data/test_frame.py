@@ -5,8 +5,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from miasbench.harness.api import UsageError
-from miasbench.harness.data.frame import frame_image, frame_mask, image_rectangle
+from miasbench.harness.api import UsageError, as_grey
+from miasbench.harness.data.frame import frame_for, frame_image, frame_mask, image_rectangle
+from miasbench.harness.registry import build_method
 
 sides = st.integers(1, 60)
 sizes = st.integers(32, 80)
@@ -181,14 +182,37 @@ def test_a_truth_is_cut_and_stays_one_where_it_is_one() -> None:
 @pytest.mark.parametrize(
     ("image", "size", "said"),
     [
-        ([[0, 1]], 64, "uint8 .H, W., with a pixel or more; this one is list"),
-        (np.zeros((8, 8, 3), np.uint8), 64, r"this one is uint8 \(8, 8, 3\)"),
+        ([[0, 1]], 64, "uint8 .H, W. or .H, W, 3., with a pixel or more; this one is list"),
+        (np.zeros((8, 8, 4), np.uint8), 64, r"this one is uint8 \(8, 8, 4\)"),
+        (np.zeros((8, 8, 3, 1), np.uint8), 64, r"this one is uint8 \(8, 8, 3, 1\)"),
+        (np.zeros(8, np.uint8), 64, r"this one is uint8 \(8,\)"),
         (np.zeros((8, 8)), 64, r"this one is float64 \(8, 8\)"),
         (np.zeros((0, 8), np.uint8), 64, r"this one is uint8 \(0, 8\)"),
         (np.zeros((8, 8), np.uint8), 0, "size=0: it should be a whole number of pixels above 0"),
         (np.zeros((8, 8), np.uint8), 64.5, "size=64.5: it should be a whole number of pixels above 0"),
     ],
 )
-def test_what_is_no_grey_image_is_named(image: np.ndarray, size: int, said: str) -> None:
+def test_what_is_no_image_is_named(image: np.ndarray, size: int, said: str) -> None:
     with pytest.raises(UsageError, match=said):
         frame_image(image, size)
+
+
+@given(height=sides, width=sides, size=sizes)
+@settings(max_examples=15)
+def test_a_channel_of_a_colour_image_is_framed_as_it_is_alone(height: int, width: int, size: int) -> None:
+    image = np.random.default_rng(height).integers(0, 256, (height, width, 3)).astype(np.uint8)
+    framed = frame_image(image, size)
+    assert framed.shape == (size, size, 3)
+    for channel in range(3):
+        np.testing.assert_array_equal(framed[..., channel], frame_image(image[..., channel].copy(), size))
+
+
+def test_a_method_that_takes_no_colour_gets_grey() -> None:
+    image = np.random.default_rng(0).integers(0, 256, (9, 14, 3)).astype(np.uint8)
+    grey, coloured = (
+        build_method(name, {}, weights="embedded", device="cpu", seed=0) for name in ("intensity", "patchcore")
+    )
+    np.testing.assert_array_equal(frame_for(grey, image, 32), frame_image(as_grey(image), 32))
+    np.testing.assert_array_equal(frame_for(coloured, image, 32), frame_image(image, 32))
+    for method in (grey, coloured):
+        np.testing.assert_array_equal(frame_for(method, as_grey(image), 32), frame_image(as_grey(image), 32))

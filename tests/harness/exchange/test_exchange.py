@@ -16,7 +16,7 @@ from PIL import Image
 import miasbench
 from miasbench.harness.api import DataError, UsageError
 from miasbench.harness.cli import main
-from miasbench.harness.exchange.exporting import coco, run_lengths
+from miasbench.harness.exchange.exporting import coco, run_lengths, write_overlay
 from miasbench.harness.exchange.manifest import Manifest
 from miasbench.harness.running.integrity import verify_run
 from miasbench.harness.running.runner import rescore
@@ -479,6 +479,16 @@ def test_masks_and_maps_are_brought_back_to_the_pixels_of_the_images(tmp_path: P
             assert (image.mode, image.size) == ("RGB", truth.shape[::-1])
         assert areas.get(number, 0) == truth.sum()
         assert found["images"][number - 1]["height"] == truth.shape[0]
+
+
+def test_an_overlay_shows_the_colours_of_the_image(tmp_path: Path) -> None:
+    image = np.full((8, 8, 3), (200, 100, 50), np.uint8)
+    mask = np.zeros((8, 8), bool)
+    mask[2:5, 2:5] = True
+    with Image.open(write_overlay(tmp_path / "x.png", image, mask, ~mask & mask)) as shown:
+        pixels = np.asarray(shown)
+    assert (pixels[~mask] == (200, 100, 50)).all()
+    assert (pixels[mask] != (200, 100, 50)).any(axis=1).all()
 
 
 def test_images_with_an_empty_mask_have_a_score_in_coco(tmp_path: Path) -> None:
