@@ -305,7 +305,7 @@ def _read_differently(card: Card, base: Card) -> Iterator[str]:
         one, other = getattr(card, key), getattr(base, key)
         if one != other:
             yield (
-                f"The card's {key} is {one}, and that of {base.name}, of which it takes train and validation splits, is "
+                f"The card's {key} is {one}, and that of {base.name}, from which it takes train and validation, is "
                 f"{other}. Read all images alike: write the same channels and intensity on both cards."
             )
 

@@ -10,10 +10,11 @@ import numpy as np
 import pytest
 
 from miasbench.datasets.phantom import phantom_liver_ct
-from miasbench.harness.api import SPLITS
+from miasbench.harness.api import SPLITS, Prediction, as_grey
 from miasbench.harness.conformance.datasets import dataset_checks
 from miasbench.harness.conformance.methods import method_checks
 from miasbench.harness.conformance.policies import policy_checks
+from miasbench.methods.intensity import Intensity
 
 from .support.installing import bench_in, install
 
@@ -27,8 +28,17 @@ def block(heading: str, language: str) -> str:
     return code
 
 
+class Coloured(Intensity):
+    """A method that all rules apply to: nothing in it is random, and it takes colour."""
+
+    colour = True
+
+    def predict(self, image: np.ndarray) -> Prediction:
+        return super().predict(as_grey(image))
+
+
 def rules() -> Iterator[str]:
-    yield from (check.rule for check in method_checks("intensity", options={}, weights="embedded", device="cpu"))
+    yield from (check.rule for check in method_checks(Coloured, options={}, weights="embedded", device="cpu"))
     yield from (check.rule for check in policy_checks("otsu"))
     yield from (check.rule for check in dataset_checks(TINY))
 
