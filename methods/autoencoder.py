@@ -14,7 +14,7 @@ from torch import nn
 from torch.nn import functional
 
 from ..harness.api import Prediction
-from .backbones import channels_first
+from .pixels import channels_first
 from .training import PreparedImages, Schedule, TrainedMethod
 
 WIDTHS = (16, 32, 64, 128, 128)  # channels after each halving

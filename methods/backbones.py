@@ -9,6 +9,7 @@ import torch
 from safetensors.torch import load_file
 
 from ..harness.api import Weights
+from .pixels import channels_first
 from .weights import EFFICIENTNET_LITE0, describe_weights, timm_file
 
 # EfficientNet-Lite0 has seven stages of so many blocks; the package numbers its blocks from 0 to 15.
@@ -67,11 +68,6 @@ class Backbone:
         """Makes the network's input, float32 (1, 3, H, W), of an image, uint8 (H, W) or RGB (H, W, 3)."""
         mean, std = torch.tensor(self.mean)[:, None, None], torch.tensor(self.std)[:, None, None]
         return ((channels_first(image).float() / 255 - mean) / std)[None]
-
-
-def channels_first(image: np.ndarray) -> torch.Tensor:
-    """An image, uint8 (H, W) or RGB (H, W, 3), as torch has it: a copy, uint8 (1 or 3, H, W)."""
-    return torch.from_numpy(np.array(image[None] if image.ndim == 2 else image.transpose(2, 0, 1), order="C"))
 
 
 BACKBONES = {

@@ -32,8 +32,8 @@ from torchvision.transforms import v2
 from torchvision.tv_tensors import Image, Mask
 
 from ...harness.api import Prediction, UsageError, Weights
-from ..backbones import channels_first
 from ..memory import require_memory
+from ..pixels import channels_first
 from ..training import LoopedMethod, PreparedImages, Schedule, TrainedMethod, seed_from
 from . import networks
 

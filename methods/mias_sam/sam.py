@@ -14,7 +14,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load, save
 
 from ...harness.cache import Cache, cache_key
-from ..backbones import channels_first
+from ..pixels import channels_first
 from ..weights import checksum
 
 Precision = Literal["float32", "bfloat16"]
