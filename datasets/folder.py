@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ..harness.api import SPLITS, BrokenDatasetError, Card, Case, DataError, Dataset, Sample, Split, VolumeGrid
+from ..harness.api import SPLITS, BrokenDatasetError, Case, DataError, Dataset, Sample, Split, VolumeGrid
 from ..harness.files import path_text
 from .card import CardFile
 from .foreground_files import ForegroundFiles
@@ -66,7 +66,12 @@ class FolderDataset(Dataset):
         problems += self._foregrounds.problems(self._own)
         self._reading = Reading(card, self._own, self._found.spare, None if carded else self._root)
         self.card = card.card(self._reading.channels)
-        problems += _read_differently(self.card, base.card) if base else ()
+        if base and base.card.channels != self.card.channels:
+            problems.append(
+                f"The images of {self.name} are read with channels {self.card.channels}, and those of {base.name}, "
+                f"from which it takes train and validation, with {base.card.channels}. Write the same channels on both "
+                "cards."
+            )
         self._raise(problems)
 
     @property
@@ -297,17 +302,6 @@ def open_base(card: CardFile, file: Path) -> FolderDataset | None:
 def _card_in(folder: Path) -> Path | None:
     """The card in a folder, or in one that an archive wrapped around it."""
     return next((each / CARD for each in wrapped(folder) if (each / CARD).is_file()), None)
-
-
-def _read_differently(card: Card, base: Card) -> Iterator[str]:
-    """A sentence for each key by which two cards read images differently."""
-    for key in ("channels", "intensity", "percentiles"):
-        one, other = getattr(card, key), getattr(base, key)
-        if one != other:
-            yield (
-                f"The card's {key} is {one}, and that of {base.name}, from which it takes train and validation, is "
-                f"{other}. Read all images alike: write the same channels and intensity on both cards."
-            )
 
 
 def _check_sizes(case: Case, image: tuple[int, ...], mask: tuple[int, ...]) -> None:

@@ -123,6 +123,26 @@ def test_each_part_is_read_by_its_own_card(tmp_path: Path, base: Path, make_bmad
     assert {case.patient for case in dataset.cases("test")} == {"a_test", "n_test"}
 
 
+def test_channels_are_the_same_in_all_splits(tmp_path: Path, base: Path, make_bmad: Maker) -> None:
+    make_bmad(tmp_path / "own")
+    (tmp_path / "mine.yaml").write_text("{name: mine, root: own, train_from: slices, channels: rgb}")
+    with pytest.raises(
+        BrokenDatasetError, match=r"with channels rgb, and those of slices, .* with grey. Write the same"
+    ):
+        open_folder(tmp_path / "mine.yaml")
+    (base / "card.yaml").write_text("{name: slices, channels: rgb}")
+    dataset = open_folder(tmp_path / "mine.yaml")
+    for split in SPLITS:
+        assert all(dataset.load(case).image.ndim == 3 for case in dataset.cases(split))
+
+
+def test_percentiles_need_training_images_of_their_own(tmp_path: Path, base: Path, make_bmad: Maker) -> None:
+    make_bmad(tmp_path / "own")
+    (tmp_path / "mine.yaml").write_text("{name: mine, root: own, train_from: slices, percentiles: [1, 99]}")
+    with pytest.raises(DataError, match="percentiles are of training images, which are those of train_from"):
+        open_folder(tmp_path / "mine.yaml")
+
+
 def test_a_table_or_folders_may_be_the_test_split(tmp_path: Path, base: Path, make_bmad: Maker) -> None:
     own = make_bmad(tmp_path / "own")
     splits = {"test": {"anomalous": "test/Ungood/img", "masks": "test/Ungood/anomaly_mask"}}

@@ -9,9 +9,10 @@ from PIL import Image
 from scipy.ndimage import binary_fill_holes
 
 from miasbench.datasets.folder import open_folder
+from miasbench.datasets.histology import phantom_histology
 from miasbench.datasets.phantom import phantom_brain_mri, phantom_liver_ct, phantom_retina_oct, write_bmad
 from miasbench.harness import registry
-from miasbench.harness.api import BrokenDatasetError, Case, DataError, Dataset, Sample, Split, UsageError
+from miasbench.harness.api import BrokenDatasetError, Case, DataError, Dataset, Sample, Split, UsageError, as_grey
 from miasbench.harness.conformance.datasets import check_dataset
 from miasbench.harness.data import foreground
 from miasbench.harness.data.foreground import foregrounds, lesions_cut, otsu, whole
@@ -282,3 +283,11 @@ def test_check_dataset_holds_foregrounds_to_the_lesions(folder: Path, register: 
     assert "leaves out 100% of the lesion" in problem
     (problem,) = check_dataset(card(folder, "foreground: otsi"))
     assert "There is no foreground 'otsi'" in problem
+
+
+def test_a_rule_gets_an_image_in_colour_as_grey() -> None:
+    dataset = phantom_histology(Path(), train=2, valid=2, test=2, size=64)
+    case = dataset.cases("test")[1]
+    image = dataset.load(case).image
+    np.testing.assert_array_equal(foreground.foreground_of(dataset, case, "otsu", image), otsu(as_grey(image)))
+    assert foreground.foreground_of(dataset, case, "all", image).shape == (64, 64)
