@@ -34,6 +34,7 @@ CONTROLS = (
     "sam_control[prompt=foreground_box,share=0.6]",
     "sam_control[prompt=intensity_box]",
     "sam_control[prompt=intensity_box,sigma=2]",  # smoothed as `intensity` is
+    "sam_control[prompt=vote,sigma=2]",
 )
 BASELINES = ("patchcore", "intensity")
 

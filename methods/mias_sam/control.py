@@ -9,26 +9,32 @@ from pydantic import Field
 from scipy.ndimage import gaussian_filter
 
 from ...harness.api import Prediction, as_grey
-from .prompts import centroid_prompt, foreground_box
+from .prompted import EPSILON
+from .prompts import Box, centroid_prompt, foreground_box
+from .sam import Prompt
 from .sam_method import SamMethod
+from .vote import candidate_boxes, vote
 
 
 @dataclass(kw_only=True)
 class SamControl(SamMethod):
-    """SAM, prompted by a box that is found without a memory bank.
+    """SAM, prompted by boxes that are found without a memory bank.
 
-    The anomaly map that it hands in is the box itself: 1 inside, 0 outside.
+    The anomaly map that it hands in is the box itself: 1 inside, 0 outside; of several boxes, the share that holds a
+    pixel.
 
     Attributes:
         prompt: `foreground_box` is the bounding box of the bright part, shrunk; `intensity_box` is the centroid box
-            of the smoothed grey values.
+            of the smoothed grey values; `vote` reads about fifty boxes off these, as a method with `prompt=vote` reads
+            them off its map, and averages the answers likewise.
         share: The share of the foreground's width and height that the box keeps, for `foreground_box`.
-        sigma: The standard deviation of the Gaussian filter over the grey values, in pixels, for `intensity_box`.
+        sigma: The standard deviation of the Gaussian filter over the grey values, in pixels, for `intensity_box`
+            and `vote`.
         gamma: Power to which the smoothed grey values are raised, for `intensity_box`.
         box_scale: Half-width of the `intensity_box`, in weighted standard deviations along each axis.
     """
 
-    prompt: Literal["foreground_box", "intensity_box"] = "foreground_box"
+    prompt: Literal["foreground_box", "intensity_box", "vote"] = "foreground_box"
     share: Annotated[float, Field(gt=0, le=1)] = 0.8
     sigma: Annotated[float, Field(ge=0)] = 4.0
     gamma: Annotated[float, Field(ge=0)] = 5.0
@@ -45,15 +51,35 @@ class SamControl(SamMethod):
     def predict(self, image: np.ndarray) -> Prediction:
         """The image score is 0 for every image: a control ranks none before another. Boxes are found in grey."""
         grey = as_grey(image)
-        if self.prompt == "foreground_box":
-            prompt = foreground_box(grey, self.share)
+        smoothed = gaussian_filter(grey.astype(np.float32), self.sigma)  # the map of the method `intensity`
+        unit_map = (smoothed - smoothed.min()) / max(float(np.ptp(smoothed)), EPSILON)
+        boxes = [] if grey.min() == grey.max() else self._boxes(grey, unit_map)
+        if not boxes:
+            nothing = np.zeros(grey.shape, np.float32)
+            return Prediction(nothing, 0.0, nothing > 0, "the image is constant: no mask")
+        prompts, features = [Prompt(box=box) for box in boxes], self._encode(image)
+        if self.prompt == "vote":
+            mask = vote(self._logits(features, prompts, len(image)), unit_map)
         else:
-            smoothed = gaussian_filter(grey / 255, self.sigma)
-            prompt = centroid_prompt(smoothed**self.gamma, self.box_scale)
-        anomaly_map = np.zeros(grey.shape, np.float32)
-        if prompt is None or prompt.box is None or grey.min() == grey.max():
-            return Prediction(anomaly_map, 0.0, np.zeros(grey.shape, bool), "the image is constant: no mask")
-        left, top, right, bottom = (round(edge) for edge in prompt.box)
-        anomaly_map[top : bottom + 1, left : right + 1] = 1
-        mask = self._segment(self._encode(image), [prompt], len(image))
-        return Prediction(anomaly_map, 0.0, mask, prompts=(prompt.drawn,))
+            mask = self._segment(features, prompts, len(image))
+        return Prediction(_share_inside(boxes, grey.shape), 0.0, mask, prompts=tuple(one.drawn for one in prompts))
+
+    def _boxes(self, grey: np.ndarray, unit_map: np.ndarray) -> list[Box]:
+        """The boxes of an image, uint8 (S, S), and of its smoothed grey values, float32 (S, S), 0 to 1."""
+        match self.prompt:
+            case "vote":
+                return candidate_boxes(unit_map)
+            case "foreground_box":
+                prompt = foreground_box(grey, self.share)
+            case "intensity_box":
+                prompt = centroid_prompt(gaussian_filter(grey / 255, self.sigma) ** self.gamma, self.box_scale)
+        return [prompt.box] if prompt and prompt.box else []
+
+
+def _share_inside(boxes: Sequence[Box], shape: tuple[int, ...]) -> np.ndarray:
+    """For each pixel, the share of the boxes that hold it, float32, 0 to 1."""
+    share = np.zeros(shape, np.float32)
+    for box in boxes:
+        left, top, right, bottom = (round(edge) for edge in box)
+        share[top : bottom + 1, left : right + 1] += 1 / len(boxes)
+    return share

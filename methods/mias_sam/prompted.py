@@ -42,14 +42,16 @@ class PromptedSam(SamMethod):
         return options | {"prompt": prompt if self.prompt == "auto" else self.prompt}
 
     def controls(self) -> tuple[str, ...]:
-        """The same decoder with boxes that know of no memory bank."""
+        """The same decoder with boxes that know of no memory bank, and beside a vote, with as many of them."""
         shared = [
             f"{field.name}={getattr(self, field.name)}"
             for field in fields(SamMethod)
             if getattr(self, field.name) != field.default
         ]
-        boxes = ("foreground_box", "intensity_box")
-        return tuple(f"sam_control[{','.join([f'prompt={box}', *shared])}]" for box in boxes)
+        kinds = [["prompt=foreground_box"], ["prompt=intensity_box"]]
+        if self.prompt == "vote":
+            kinds.append(["prompt=vote", "sigma=2"])  # smoothed as `intensity` is
+        return tuple(f"sam_control[{','.join([*kind, *shared])}]" for kind in kinds)
 
     def _finish(
         self,

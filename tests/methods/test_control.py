@@ -57,6 +57,25 @@ def test_the_intensity_box_is_the_centroid_box_of_smoothed_grey_values(blur: Blu
     assert (top + bottom) / 2 == pytest.approx(74.5, abs=2)
 
 
+def test_the_vote_is_that_of_the_map_of_intensity(blur: BlurSam, image: np.ndarray) -> None:
+    refined = build_method(
+        "sam_refine", {"base": "intensity", "prompt": "vote"}, weights="embedded", device="cpu", seed=0
+    )
+    refined.fit([])
+    expected = refined.predict(image)
+    asked = len(blur.prompts)
+    prediction = make(prompt="vote", sigma=2).predict(image)
+    assert prediction.prompts == expected.prompts
+    assert len(blur.prompts) == 2 * asked > 20
+    assert prediction.mask is not None
+    assert prediction.mask.any()
+    np.testing.assert_array_equal(prediction.mask, expected.mask)
+    assert prediction.image_score == 0
+    assert 0 < prediction.anomaly_map.max() <= 1 + 1e-6
+    top, left = np.unravel_index(prediction.anomaly_map.argmax(), image.shape)
+    assert image[top, left] == 250, "most boxes hold the spot"
+
+
 @pytest.mark.parametrize("prompt", ["foreground_box", "intensity_box"])
 def test_the_map_is_the_box_and_the_score_says_nothing(blur: BlurSam, image: np.ndarray, prompt: str) -> None:
     prediction = make(prompt=prompt).predict(image)
@@ -68,7 +87,7 @@ def test_the_map_is_the_box_and_the_score_says_nothing(blur: BlurSam, image: np.
     assert prediction.note == ""
 
 
-@pytest.mark.parametrize("prompt", ["foreground_box", "intensity_box"])
+@pytest.mark.parametrize("prompt", ["foreground_box", "intensity_box", "vote"])
 @pytest.mark.parametrize("value", [0, 90])
 def test_a_constant_image_has_an_empty_mask_and_a_note(blur: BlurSam, prompt: str, value: int) -> None:
     prediction = make(prompt=prompt).predict(np.full((64, 64), value, np.uint8))

@@ -486,6 +486,7 @@ def test_controls_share_the_decoder_and_nothing_else() -> None:
         assert control.gamma == SamControl().gamma
     assert MiasSam(gamma=2).controls() == ("sam_control[prompt=foreground_box]", "sam_control[prompt=intensity_box]")
     assert [str(parse_method(name)) for name in made.controls()] == list(made.controls())
+    assert MiasSam(prompt="vote").controls()[-1] == "sam_control[prompt=vote,sigma=2]", "as many boxes"
 
 
 def test_with_real_features_a_lesion_stands_out(cache_folder: Path) -> None:
