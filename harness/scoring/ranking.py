@@ -186,22 +186,24 @@ class PixelTally:
             ValueError: A value is NaN or infinite, or would be rounded to float32; or the shapes differ.
         """
         values = checked_map(anomaly_map, *truths)
-        for index, truth in enumerate(truths):
-            self._add_lesions(index, values, truth)
+        lesions = [_lesion_pixels(values, truth) for truth in truths]
+        for index, of_truth in enumerate(lesions):
+            self._add_lesions(index, *of_truth)
         if foreground is None:
             self._pixels.add(values.ravel())
             return
         if self._inside is None:
             self._inside = PixelTally(self._limit)
-        self._inside._add_lesions(0, values, truths[0] & foreground)
+        part = truths[0] & foreground
+        whole = np.array_equal(part, truths[0])
+        self._inside._add_lesions(0, *(lesions[0] if whole else _lesion_pixels(values, part)))
         self._inside._pixels.add(values[foreground])
         # What is sorted inside need not be sorted again; bins are of all pixels, as without a foreground.
         self._pixels.add(values[~foreground] if self._limit is None else values.ravel())
 
-    def _add_lesions(self, index: int, values: np.ndarray, truth: np.ndarray) -> None:
-        lesion_values, shares, regions = _lesion_pixels(values, truth)
+    def _add_lesions(self, index: int, values: np.ndarray, shares: np.ndarray, regions: int) -> None:
         self._regions[index] += regions
-        self._lesions[index].add(lesion_values, np.ones(len(shares), np.int64), shares)
+        self._lesions[index].add(values, np.ones(len(shares), np.int64), shares)
 
     def ranking(self) -> PixelRanking:
         """Ranks all pixels so far against the first truth; more may be added afterwards."""
