@@ -202,6 +202,7 @@ def _arrive(task: CellTask) -> CellRun:
     dataset = open_datasets(task.config)[cell.dataset]
     for what, found, planned in (
         ("code", cell_version(method, dataset), cell.code),
+        ("options, by what `auto` means on it,", method.options(), cell.options),
         ("weights", [asdict(one) for one in method.weights_used()], [one.model_dump() for one in cell.weights]),
         ("images of the dataset", dataset.fingerprint, cell.fingerprint),
     ):

@@ -11,7 +11,7 @@ from pydantic import Field
 from ...harness.api import Method, UsageError, Weights
 from ...harness.cache import Cache
 from ..weights import SAM, describe_weights
-from .sam import Precision, Prompt, load_sam
+from .sam import Precision, Prompt, best_precision, load_sam
 
 Encoder = Literal["auto", "vit_b", "vit_l", "vit_h", "medsam", "lite_medsam"]
 Mask = Literal["auto", "predicted_iou", "single", "0", "1", "2"]
@@ -28,8 +28,9 @@ class SamMethod(Method):
 
     Attributes:
         encoder: `auto` is SAM ViT-B with `--weights published`, and LiteMedSAM with `--weights embedded`.
-        precision: In which SAM's encoder computes; `bfloat16` changes maps by less than 1 %, and is faster on GPUs and
-            processors that compute it, and many times slower on others.
+        precision: In which the encoder computes. `bfloat16` changes maps by about 1 %. It is faster on GPUs and on
+            processors with AMX, and slower on others. `auto` is `bfloat16` where it is faster, so scores differ from
+            machine to machine; results say which was used.
         input_size: Width in pixels to which SAM's input is resized. Smaller than the published 1024 is faster; position
             embeddings are interpolated. LiteMedSAM's input is always 256.
         mask: Which of the decoder's masks: the one of three whose `predicted_iou` is highest, one of the three by
@@ -38,7 +39,7 @@ class SamMethod(Method):
     """
 
     encoder: Encoder = "auto"
-    precision: Precision = "float32"
+    precision: Literal["auto", Precision] = "float32"
     input_size: Annotated[int, Field(ge=256, le=1024, multiple_of=16)] = 1024
     mask: Mask = "auto"
 
@@ -49,7 +50,11 @@ class SamMethod(Method):
         """The configuration with `auto` replaced by what it stands for."""
         encoder = self._resolved_encoder()
         mask = "single" if encoder in BOX_ENCODERS else "predicted_iou"
-        return super().options() | {"encoder": encoder, "mask": mask if self.mask == "auto" else self.mask}
+        return super().options() | {
+            "encoder": encoder,
+            "precision": self._resolved_precision(),
+            "mask": mask if self.mask == "auto" else self.mask,
+        }
 
     def weights_used(self) -> tuple[Weights, ...]:
         source = SAM[self._resolved_encoder()]
@@ -61,7 +66,7 @@ class SamMethod(Method):
             encoder,
             SAM[encoder].fetch(),
             self.device,
-            precision=self.precision,
+            precision=self._resolved_precision(),
             input_size=self.input_size,
             cache=Cache.from_environment(),
         )
@@ -99,8 +104,9 @@ class SamMethod(Method):
                 f"encoder={encoder} has no {self.weights} weights: lite_medsam goes with --weights embedded, the "
                 "others with --weights published."
             )
-        if encoder == "lite_medsam" and (self.precision, self.input_size) != ("float32", 1024):
-            raise UsageError(
-                "precision and input_size are options of SAM's own encoders; lite_medsam has none of them."
-            )
+        if encoder == "lite_medsam" and self.input_size != 1024:
+            raise UsageError("input_size is an option of SAM's own encoders; lite_medsam's input is always 256.")
         return encoder
+
+    def _resolved_precision(self) -> Precision:
+        return best_precision(self.device) if self.precision == "auto" else self.precision

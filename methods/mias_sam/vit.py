@@ -8,7 +8,8 @@ What costs time in a literal implementation is attention matrices of hundreds of
 of every large temporary. Here attention is torch's fused kernel, and temporaries stay small: a band of rows at a time.
 """
 
-from typing import Literal
+from copy import deepcopy
+from typing import Literal, TypeVar
 
 import torch
 import torch.nn.functional as F
@@ -21,6 +22,8 @@ from ...harness.api import UsageError
 # Rows of tokens that a global block handles at once. At 1024 pixels these are 1024 queries, whose mask has 16 MiB at
 # float32. torch's CPU kernel takes small blocks, and is slow, for fewer than 768 queries.
 _BAND = 16
+
+Layer = TypeVar("Layer", nn.Linear, nn.Conv2d)
 
 
 class FastViT(nn.Module):
@@ -94,8 +97,8 @@ class _Block(nn.Module):
         self.heads = attention.num_heads
         self.window = block.window_size  # 0: attends globally
         self.norm1, self.norm2 = block.norm1, block.norm2
-        self.qkv, self.proj = _cast(attention.qkv, dtype), _cast(attention.proj, dtype)
-        self.lin1, self.lin2 = _cast(block.mlp.lin1, dtype), _cast(block.mlp.lin2, dtype)
+        self.qkv, self.proj = cast(attention.qkv, dtype), cast(attention.proj, dtype)
+        self.lin1, self.lin2 = cast(block.mlp.lin1, dtype), cast(block.mlp.lin2, dtype)
         side = self.window or grid
         self.register_buffer("relative_rows", _relative(attention.rel_pos_h.detach(), side))
         self.register_buffer("relative_columns", _relative(attention.rel_pos_w.detach(), side))
@@ -169,13 +172,9 @@ class _Block(nn.Module):
         return rows.flatten(2, 3), columns.flatten(2, 3)
 
 
-def _cast(linear: nn.Linear, dtype: torch.dtype) -> nn.Linear:
+def cast(layer: Layer, dtype: torch.dtype) -> Layer:
     """The layer itself if it has this dtype, otherwise a copy that has it."""
-    if linear.weight.dtype == dtype:
-        return linear
-    copy = nn.Linear(linear.in_features, linear.out_features, device="meta")
-    copy.load_state_dict({name: value.to(dtype) for name, value in linear.state_dict().items()}, assign=True)
-    return copy.requires_grad_(False)
+    return layer if layer.weight.dtype == dtype else deepcopy(layer).to(dtype).requires_grad_(False)
 
 
 def _resized(position: torch.Tensor, grid: int) -> torch.Tensor:

@@ -324,8 +324,7 @@ def test_peaks_are_points_for_sam_and_boxes_for_the_two_medsams(
         ({"patch_size": 4}, "embedded", "must be odd"),
         ({"index": "Falt"}, "embedded", r"mias_sam\.index=Falt: FAISS cannot .* Known names: auto, exact"),
         ({"index": "PQ7"}, "embedded", r"mias_sam\.index=PQ7: FAISS cannot make this index for rows of 1024 numbers"),
-        ({"precision": "bfloat16"}, "embedded", "lite_medsam has none of them"),
-        ({"input_size": 512}, "embedded", "lite_medsam has none of them"),
+        ({"input_size": 512}, "embedded", "lite_medsam's input is always 256"),
     ],
 )
 def test_what_does_not_go_together_is_said_before_the_run(options: dict[str, Any], weights: str, says: str) -> None:

