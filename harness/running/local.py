@@ -55,18 +55,20 @@ def local(plan: Plan, claims: Claims, progress: CellProgress) -> Generator[Outco
 
     At once run as many as there are GPUs, or as there are cores for `threads` of each; another one starts when the
     memory that is free holds the largest one so far beside what those that run may still come to need. A process that
-    is killed while others run is tried again when it is alone.
+    is killed while others run is tried again when it is alone. The next cell starts before the caller, who writes
+    tables, is told that one has ended.
     """
     threads, places = _share_out(plan)
     at_once = len(places)
     running: list[_Worker] = []
     killed: list[CellTask] = []
+    ended: list[Outcome] = []
     largest = plan.config.cell_memory * _GIB
     try:
         while True:
             while places and (not running or _free_memory(running, largest) > largest):
                 # A cell that was killed waits until there is nothing else to do.
-                task = claims.take(wait=not running and not killed) or (
+                task = claims.take(wait=not (running or killed or ended)) or (
                     killed.pop() if killed and not running else None
                 )
                 if task is None:
@@ -74,8 +76,12 @@ def local(plan: Plan, claims: Claims, progress: CellProgress) -> Generator[Outco
                 running.append(_Worker(replace(task, at_once=at_once), threads, places.pop()))
             for worker in running:
                 worker.was_alone = worker.was_alone and len(running) == 1
-            if not running:
+            if not running and not ended:
                 return
+            yield from ended
+            ended.clear()
+            if not running:
+                continue
             for worker in _spoken(running):
                 outcome = worker.listen(progress)
                 if outcome is None:
@@ -84,14 +90,13 @@ def local(plan: Plan, claims: Claims, progress: CellProgress) -> Generator[Outco
                 places.append(worker.gpu)
                 if isinstance(outcome, Outcome):
                     claims.release(worker.task)
-                    yield outcome
+                    ended.append(outcome)
                 elif not worker.was_alone:
                     progress(str(worker.task.cell), "killed; tried again when it is alone", 0, 0)
                     killed.append(worker.task)
                 else:
-                    ended = fail_cell(worker.task, outcome.text)
+                    ended.append(fail_cell(worker.task, outcome.text))
                     claims.release(worker.task)
-                    yield ended
             largest = max([largest, *(worker.memory() for worker in running)])
     finally:
         for worker in running:

@@ -1,5 +1,7 @@
 """Cells in processes: the same results as without, whatever happens to a process."""
 
+import time
+from collections.abc import Generator
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
@@ -8,8 +10,10 @@ from typing import Any
 import psutil
 import pytest
 
+from miasbench.harness.running.cells import CellProgress, Outcome
+from miasbench.harness.running.claims import Claims
 from miasbench.harness.running.local import local, prepare
-from miasbench.harness.running.planning import make_plan
+from miasbench.harness.running.planning import Plan, make_plan
 from miasbench.harness.running.runner import execute
 from miasbench.results.files import ResultsError
 
@@ -92,6 +96,25 @@ def test_what_memory_does_not_hold_waits(tmp_path: Path, unruly: Path) -> None:
     methods = ("unruly[pause=0.1]", "unruly[pause=0.2]")
     run(tmp_path, *methods, executor=local, cell_memory=0.8 * free, **TWO)
     assert not overlap(unruly)
+
+
+def test_the_next_cell_runs_while_the_tables_of_the_one_before_are_written(tmp_path: Path, unruly: Path) -> None:
+    plan = make_plan(config(tmp_path, "unruly", "unruly[pause=0.01]", workers=1, threads=1))
+    begun = []
+
+    def watched(plan: Plan, claims: Claims, progress: CellProgress) -> Generator[Outcome]:
+        for outcome in local(plan, claims, progress):
+            # Whoever is handed the outcome may take as long as it likes: the other cell does not wait for it.
+            end = time.monotonic() + 30
+            while "unruly[pause=0.01] fit" not in unruly.read_text() and time.monotonic() < end:
+                time.sleep(0.02)
+            begun.append("unruly[pause=0.01] fit" in unruly.read_text())
+            yield outcome
+
+    outcomes = execute(plan, executor=watched)
+    assert [outcome.status for outcome in outcomes] == ["finished", "finished"]
+    assert begun == [True, True]
+    assert not overlap(unruly), "one at a time all the same"
 
 
 def test_a_full_disk_ends_the_run_and_the_processes(tmp_path: Path) -> None:
