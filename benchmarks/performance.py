@@ -12,6 +12,7 @@ import platform
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -19,6 +20,7 @@ import click
 import faiss
 import numpy as np
 import psutil
+import torch
 from rich.console import Console
 
 from miasbench.harness.api import Dataset
@@ -33,10 +35,11 @@ from miasbench.methods import weights
 from miasbench.methods.mias_sam.index import FACTORIES, PROBES
 from miasbench.methods.mias_sam.memory_bank import MemoryBank, anomaly_map, patch_descriptors
 from miasbench.methods.mias_sam.sam import load_sam
+from miasbench.methods.mias_sam.tiny_vit import FastTinyViT
 
 from .grown_rows import GrownRows
 from .random_sam import as_published, random_sam
-from .textbook import Textbook
+from .textbook import Textbook, literal_lite_medsam
 
 DOCUMENT = Path(__file__).parents[1] / "docs" / "performance.md"
 DEFAULT_IMAGES = "phantom_brain_mri:train=122,valid=4,test=20"
@@ -69,6 +72,12 @@ def timed(function: Callable[[], Any], rounds: int = 1) -> tuple[float, Any]:
     return float(np.median(seconds)), result
 
 
+def timed_in_turn(functions: Sequence[Callable[[], Any]], rounds: int) -> list[tuple[float, Any]]:
+    """As `timed`, of several functions that take turns, so that what else the machine does slows all of them alike."""
+    calls = [[timed(function) for function in functions] for _ in range(rounds)]
+    return [(float(np.median([seconds for seconds, _ in turn])), turn[-1][1]) for turn in zip(*calls, strict=True)]
+
+
 def images_of(dataset: Dataset, split: Any) -> list[np.ndarray]:
     return [frame_image(dataset.load(case).image, 256) for case in dataset.cases(split)]
 
@@ -99,6 +108,32 @@ def one_image(normal: Sequence[np.ndarray], image: np.ndarray) -> Table:
     return Table(
         ["", "s an image", "times faster", "map: largest difference / largest value", "map: relative error"], rows
     )
+
+
+def lite_medsam(image: np.ndarray) -> Table:
+    """LiteMedSAM's encoder, with the embedded weights, against the literal one."""
+    literal = literal_lite_medsam()
+    pixels = (torch.from_numpy(image) / 255).expand(1, 3, -1, -1)
+    encoders = {"the package's own": literal}
+    for precision in ("float32", "bfloat16"):
+        encoders[f"`precision={precision}`"] = FastTinyViT(literal, precision)
+    with torch.inference_mode():
+        for encoder in encoders.values():
+            encoder(pixels)
+        measured = timed_in_turn([partial(encoder, pixels) for encoder in encoders.values()], rounds=9)
+    slowest, expected = measured[0]
+    rows = [
+        [
+            name,
+            f"{seconds:.2f}",
+            f"{slowest / seconds:.1f}",
+            f"{(features - expected).abs().max() / expected.abs().max():.1e}",
+            f"{(features - expected).norm() / expected.norm():.2%}",
+        ]
+        for name, (seconds, features) in zip(encoders, measured, strict=True)
+    ]
+    what = ["features: largest difference / largest value", "features: relative error"]
+    return Table(["", "s an image", "times faster", *what], rows)
 
 
 def embedded_rows(images: Sequence[np.ndarray]) -> np.ndarray:
@@ -211,15 +246,14 @@ def large_bank(path: Path, queries: np.ndarray, count: int) -> Table:
     return Table(["", ""], rows)
 
 
-def dice(spec: str, results: Path) -> Table:
-    """What the automatic index changes in the scores, embedded weights."""
-    methods = ["mias_sam[index=exact]", "mias_sam[index=auto]"]
-    values = {"methods": methods, "dataset": [spec], "weights": "embedded", "results": results, "controls": False}
+def dice(spec: str, results: Path, methods: Sequence[str]) -> Table:
+    """By how much the scores of two methods differ, embedded weights."""
+    values = {"methods": list(methods), "dataset": [spec], "weights": "embedded", "results": results, "controls": False}
     plan = plan_run(make_config(values, "in benchmarks/performance.py"))
     execute_plan(plan, progress=lambda cell, stage, done, total: None)
     scores = plan.store.scores()
     kept = scores[(scores["policy"] == "own") & (scores["metric"] == "dice") | (scores["metric"] == "pixel_auroc")]
-    pivot = kept.pivot_table(index="method", columns="metric", values="value").loc[methods]
+    pivot = kept.pivot_table(index="method", columns="metric", values="value").loc[list(methods)]
     difference = (pivot.iloc[1] - pivot.iloc[0]).abs()
     metrics = ["dice", "pixel_auroc"]
     rows = [[f"`{method}`", *(f"{pivot.loc[method, metric]:.4f}" for metric in metrics)] for method in methods]
@@ -264,6 +298,11 @@ def main(images: str, liver: int, brain: int, out: Path) -> None:
             "images, map, prompt and mask.",
             lambda: one_image(normal, test[-1]),
         )
+        section(
+            "LiteMedSAM's encoder",
+            "The embedded weights. The three encode the same image in turn, nine times; medians.",
+            lambda: lite_medsam(test[-1]),
+        )
         real, queries = embedded_rows(normal), embedded_rows(test[:: max(1, len(test) // QUERIES)][:QUERIES])
         np.save(Path(folder) / "rows.npy", real)
         section(
@@ -291,7 +330,12 @@ def main(images: str, liver: int, brain: int, out: Path) -> None:
         section(
             f"Scores with the automatic index, {what}",
             "Embedded weights (LiteMedSAM).",
-            lambda: dice(images, Path(folder) / "results"),
+            lambda: dice(images, Path(folder) / "results", ["mias_sam[index=exact]", "mias_sam[index=auto]"]),
+        )
+        section(
+            f"Scores in bfloat16, {what}",
+            "Embedded weights (LiteMedSAM).",
+            lambda: dice(images, Path(folder) / "results", ["mias_sam", "mias_sam[precision=bfloat16]"]),
         )
     console.print(f"\nWritten to {out}.")
 

