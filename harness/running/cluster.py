@@ -202,7 +202,8 @@ def _arrive(task: CellTask) -> CellRun:
     dataset = open_datasets(task.config)[cell.dataset]
     for what, found, planned in (
         ("code", cell_version(method, dataset), cell.code),
-        ("options, by what `auto` means on it,", method.options(), cell.options),
+        # What `auto` stands for may depend on the machine; predictions from elsewhere are described by other options.
+        ("meanings of `auto`", cell.options if cell.external else method.options(), cell.options),
         ("weights", [asdict(one) for one in method.weights_used()], [one.model_dump() for one in cell.weights]),
         ("images of the dataset", dataset.fingerprint, cell.fingerprint),
     ):
