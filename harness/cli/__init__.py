@@ -127,7 +127,7 @@ def _run(arguments: Sequence[str] | None) -> int:
         click.echo(shown(redacted(f"Error: {explain(error)}")), err=True)
         return USAGE
     except Exception as error:
-        if os.environ.get(_DEBUG):
+        if isinstance(error, click.Abort) or os.environ.get(_DEBUG):  # what click makes of Ctrl-C is an error too
             raise
         what = f"Error: {type(error).__name__}: {' '.join(str(error).split())}"
         click.echo(shown(redacted(f"{what[:_LONGEST]}. {_UNEXPECTED}")), err=True)
