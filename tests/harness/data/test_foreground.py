@@ -19,8 +19,9 @@ from miasbench.harness.data.foreground import foregrounds, lesions_cut, otsu, wh
 from miasbench.harness.data.subset import Subset
 from miasbench.harness.data.verifying import verify_dataset
 from miasbench.harness.registry import Entry
+from miasbench.harness.running.planning import make_plan
 
-from ...support.running import Wrapped
+from ...support.running import Wrapped, config, run
 
 
 def disk(shape: tuple[int, int], centre: tuple[float, float], radius: float) -> np.ndarray:
@@ -291,3 +292,21 @@ def test_a_rule_gets_an_image_in_colour_as_grey() -> None:
     image = dataset.load(case).image
     np.testing.assert_array_equal(foreground.foreground_of(dataset, case, "otsu", image), otsu(as_grey(image)))
     assert foreground.foreground_of(dataset, case, "all", image).shape == (64, 64)
+
+
+def test_a_run_refuses_an_unknown_rule_before_it_predicts(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=r"There is no foreground 'otsi'\. Did you mean 'otsu'\?"):
+        make_plan(config(tmp_path, "intensity", score={"foreground": "otsi"}))
+
+
+def test_another_rule_on_the_card_scores_again_and_predicts_nothing_again(folder: Path, tmp_path: Path) -> None:
+    def scored(rule: str) -> tuple[float, str]:
+        path = card(folder, f"foreground: {rule}")
+        store, (outcome,) = run(tmp_path / "results", "intensity", dataset=[str(path)])
+        rows = store.scores().set_index(["policy", "metric"])
+        return float(str(rows["value"]["normal_quantile", "normal_fpr"])), outcome.status
+
+    first, second, third = scored("otsu"), scored("all"), scored("all")
+    assert [first[1], second[1], third[1]] == ["finished", "kept", "kept"]
+    assert first[0] > 2 * second[0] > 0, "of the body, and of all of the image"
+    assert second == third
