@@ -283,8 +283,8 @@ def test_a_foreground_leaves_scores_of_the_frame_as_they_are(pixels: str) -> Non
     tables = []
     for foreground in (True, False):
         truths, predictions = Cell(air=1).both()
-        if not foreground:
-            truths = {split: replace(one, foregrounds=None) for split, one in truths.items()}
+        for split, one in truths.items():
+            truths[split] = one if foreground else replace(one, foregrounds=None)
         config = ScoreConfig.model_validate(
             {"pixels": pixels, "thresholds": "normal_quantile,valid_dice,valid_f1,otsu"}
         )
