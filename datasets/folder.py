@@ -61,6 +61,12 @@ class FolderDataset(Dataset):
         self._places = SlicePlaces(card, self._root)
         problems = list(self._found.problems)
         self._own = [self._case(each, problems) for each in self._found.images]
+        self._cases: dict[Split, Sequence[Case]] = {
+            split: base.cases(split)
+            if base and split != "test"
+            else [case for case in self._own if case.split == split]
+            for split in SPLITS
+        }
         problems += self._places.problems(self._own)
         self._foregrounds = ForegroundFiles(card.foreground)
         problems += self._foregrounds.problems(self._own)
@@ -119,9 +125,7 @@ class FolderDataset(Dataset):
 
     def cases(self, split: Split) -> Sequence[Case]:
         """Normal cases, then anomalous ones, each sorted by name."""
-        if self._base and split != "test":
-            return self._base.cases(split)
-        return [case for case in self._own if case.split == split]
+        return self._cases[split]
 
     def load(self, case: Case) -> Sample:
         if self._base and case.split != "test":

@@ -5,9 +5,9 @@ from pathlib import Path
 from typing import NamedTuple
 
 from ..harness.api import SPLITS, DataError, Split
-from .card import SplitFolders, Splits
 from .hints import dataset_near, entries, holding, holds_splits, subfolder, wrapped
 from .images import IMAGE_ENDINGS
+from .places import SplitFolders, Splits
 from .tables import explain_tables
 from .volume_files import explain_volumes
 

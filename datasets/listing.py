@@ -7,11 +7,12 @@ from pathlib import Path
 from typing import NamedTuple
 
 from ..harness.api import SPLITS, DataError, Split
-from .card import CardFile, ImageTable
+from .card import CardFile
 from .found import FoundImage
 from .images import IMAGE_ENDINGS
 from .layouts import ANOMALOUS, NORMAL, SPLIT_NAMES
 from .passing import passed_over
+from .places import ImageTable
 from .tables import LISTING, Row, one_spelling, read_table, some
 
 _OPTIONAL = ("mask", "patient")

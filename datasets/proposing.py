@@ -9,13 +9,14 @@ from typing import get_args
 
 from ..harness.api import SPLITS, BrokenDatasetError, DataError, Split
 from ..harness.files import path_text
-from .card import CardFile, ImageTable, Place, SplitCounts, SplitFolders, Splits, TableColumn, places_of
+from .card import CardFile, SplitCounts
 from .folder import FolderDataset, open_card
 from .hints import entries, holding
 from .images import IMAGE_ENDINGS
 from .layouts import Layout, NoLayoutError, recognise
 from .pairing import common_suffix, is_mask_name
 from .patients import guess_patients
+from .places import ImageTable, Place, SplitFolders, Splits, TableColumn, places_of
 from .tables import LISTING, columns_of, read_table, some
 from .volume_files import explain_volumes, files_below
 

@@ -8,13 +8,14 @@ from pathlib import Path
 
 from ..harness.api import DataError, Split
 from ..harness.files import path_text
-from .card import CardFile, Place, SplitFolders, places_of
+from .card import CardFile
 from .found import FoundImage
 from .hints import entries, holding, subfolder
 from .images import IMAGE_ENDINGS
 from .layouts import ANOMALOUS, IMAGES, MASKS, NORMAL, SPLIT_NAMES, Layout, recognise
 from .pairing import masks_among, pairing_problems
 from .passing import passed_over
+from .places import Place, SplitFolders, places_of
 
 _REMEDY = "Move those to be used into the folders that are, or name folders or patterns of files on a card (.yaml)."
 

@@ -33,9 +33,9 @@ def shared_patients_note(dataset: Dataset) -> str:
     where = "; ".join(f"{splits}: {_first(names)}" for splits, names in shared.items())
     return (
         f"There {'is 1 patient' if count == 1 else f'are {count} patients'} in more than one split, as far as names "
-        f"tell ({where}). Images of a patient are alike, so scores and their intervals come out too good, unless the "
-        "numbers start again in each split. Where file names hold the patient elsewhere, say so with `patient` on a "
-        "card (.yaml)."
+        f"or a table tell ({where}). Images of a patient are alike, so scores and their intervals come out too good, "
+        "unless the numbers start again in each split. Keep a patient in one split. Where file names hold the patient "
+        "elsewhere, say so with `patient` on a card (.yaml)."
     )
 
 

@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from miasbench.datasets.card import CardFile, SplitFolders
+from miasbench.datasets.card import CardFile
 from miasbench.datasets.folder import open_folder
+from miasbench.datasets.places import SplitFolders
 from miasbench.datasets.proposing import TO_EDIT, Proposal, propose_card
 from miasbench.harness.api import SPLITS, DataError
 
