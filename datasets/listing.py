@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from ..harness.api import SPLITS, DataError, Split
+from ..harness.paths import is_there
 from .card import CardFile
 from .found import FoundImage
 from .images import IMAGE_ENDINGS
@@ -192,7 +193,7 @@ class ListedImages:
         elif Path(text).suffix.lower() not in IMAGE_ENDINGS:
             endings = ", ".join(IMAGE_ENDINGS)
             yield _Wrong((column, "ending"), f"{text} is not read, only {endings} are. Save it as PNG.")
-        elif not self._file(text).is_file():
+        elif not is_there(str(self._file(text))):
             yield _Wrong((column, "missing"), f"there is no {column} {self.root / text}. {relative}")
 
     def _twice(self, row: Row) -> Iterator[_Wrong]:
@@ -214,4 +215,4 @@ class ListedImages:
     def _file(self, text: str) -> Path:
         """The file of a path in whichever spelling of Unicode it is there."""
         path = self.root / text
-        return path if path.exists() else self.root / one_spelling(text)
+        return path if is_there(str(path)) else self.root / one_spelling(text)

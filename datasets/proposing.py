@@ -11,9 +11,9 @@ from ..harness.api import SPLITS, BrokenDatasetError, DataError, Split
 from ..harness.files import path_text
 from .card import CardFile, SplitCounts
 from .folder import FolderDataset, open_card
-from .hints import entries, holding
+from .hints import entries, holding, subfolder
 from .images import IMAGE_ENDINGS
-from .layouts import Layout, NoLayoutError, recognise
+from .layouts import NORMAL, SPLIT_NAMES, Layout, NoLayoutError, recognise
 from .pairing import common_suffix, is_mask_name
 from .patients import guess_patients
 from .places import ImageTable, Place, SplitFolders, Splits, TableColumn, places_of
@@ -72,6 +72,7 @@ def propose_card(folder: Path, file: Path, where: Mapping[str, str] | None = Non
     if layout is None:
         table = _table_of(folder, where or {})
     if layout:
+        layout = _with_kinds(layout)
         suffix, masks_beside = _suffix(layout)
         card = card.model_copy(update={"root": _relative(layout.root, file), "mask_suffix": suffix or None})
         looked = card if not masks_beside else card.model_copy(update={"splits": _splits(layout, masks_beside)})
@@ -123,11 +124,25 @@ def _suffix(layout: Layout) -> tuple[str, bool]:
         return layout.mask_suffix, False
     folders = layout.splits.test
     images = set(_names(layout.root, folders.anomalous))
-    masks = _names(layout.root, folders.masks)
+    masks = _names(layout.root, folders.masks) if folders.masks != folders.anomalous else []
     if masks and not images & set(masks):
         return common_suffix(images, masks), False
     beside = [name for name in images if is_mask_name(name, images)]
     return (common_suffix(images - set(beside), beside), True) if beside and not masks else ("", False)
+
+
+def _with_kinds(layout: Layout) -> Layout:
+    """The folders of a test split as kinds of anomaly, with masks beside the images, where no other is understood."""
+    test, folder = layout.splits.test, subfolder(layout.root, SPLIT_NAMES["test"])
+    if folder is None or _names(layout.root, test.anomalous):
+        return layout
+    kinds = [path for path in entries(folder) if path.is_dir() and path.name.lower() not in NORMAL]
+    places = tuple(path.relative_to(layout.root).as_posix() for path in kinds)
+    names = set(_names(layout.root, places))
+    if not any(is_mask_name(name, names) for name in names):
+        return layout
+    of_test = SplitFolders(normal=test.normal, anomalous=places, masks=places)
+    return layout._replace(splits=layout.splits.model_copy(update={"test": of_test}), name="")
 
 
 def _names(root: Path, place: Place | None) -> list[str]:
@@ -152,10 +167,12 @@ def _splits(layout: Layout, masks_beside: bool) -> Splits:
 
 
 def _layout_beliefs(folder: Path, layout: Layout, suffix: str) -> Iterator[str]:
-    yield f"{folder} looks like {layout.name}'s layout{'' if layout.root == folder else f', in {layout.root}'}."
+    looks = f"looks like {layout.name}'s layout" if layout.name else "has folders of splits, in no known layout"
+    yield f"{folder} {looks}{'' if layout.root == folder else f', in {layout.root}'}."
     anomalous = layout.splits.test.anomalous
     if isinstance(anomalous, tuple):
-        yield f"Kinds of anomaly: {some([Path(each).name for each in anomalous])}."
+        guess = "Kinds of anomaly" if layout.name else "A guess: folders of the test split are kinds of anomaly"
+        yield f"{guess}: {some([Path(each).name for each in anomalous])}."
     if suffix:
         yield f"A guess: the name of a mask is that of its image with {suffix} behind it, as in all of the test split."
 

@@ -76,7 +76,7 @@ class ScannedFolders:
                 self._check_pairs(found, truths, self.root / place, self.root / mask_place)
             anomalous |= {prefix + name: path for name, path in found.items()}
             masks |= {prefix + name: path for name, path in truths.items()}
-        self.problems += masks_among(normal | anomalous, self._suffix)
+        self.problems += self._masks_among(split, normal | anomalous, masks)
         numbered = {0: isinstance(folders.normal, tuple), 1: isinstance(folders.anomalous, tuple)}
         for label, images in enumerate((normal, anomalous)):
             for name, path in images.items():
@@ -87,6 +87,17 @@ class ScannedFolders:
                 self.images.append(FoundImage(unique, split, label, path, mask, None, number))
         if has_masks:
             self.spare += self._masks_of_normal(folders, {path.stem for path in normal.values()})
+
+    def _masks_among(self, split: Split, images: Mapping[str, Path], masks: Mapping[str, Path]) -> list[str]:
+        """Why images are masks, or masks images."""
+        told = list(masks_among(images, self._suffix))
+        itself = next((path for name, path in images.items() if masks.get(name) == path), None)
+        if itself and not told:
+            told.append(
+                f"The masks of the {split} split are its images, such as {itself}. Name the place of masks on the "
+                "card, or how their names end, such as `mask_suffix: _mask`."
+            )
+        return told
 
     def _check_found(self, split: Split, kind: str, place: str, found: Mapping[str, Path]) -> None:
         """Refuses an empty place that is needed: a spelling mistake on a card is not an empty split."""

@@ -87,7 +87,10 @@ def explain_tables(root: Path) -> str:
     for table in (root / "split_csv" / "1cls.csv", *sorted(root.glob("*.csv"))):
         if set(LISTING) <= {name.lower() for name in columns_of(table)}:
             place = table.relative_to(root).as_posix()
-            return f"{place} lists images: name it on a card, {root / 'card.yaml'}, with the line `table: {place}`."
+            return (
+                f"{place} lists images: name it on a card, {root / 'card.yaml'}, with the line `table: {place}`; bench "
+                f"data init {root} writes one."
+            )
     return ""
 
 
@@ -105,6 +108,8 @@ def one_spelling(path: str) -> str:
 def _check_header(
     table: Path, header: list[str], needed: Sequence[str], optional: Sequence[str], columns: Mapping[str, str]
 ) -> None:
+    if "\0" in "".join(header):
+        raise DataError(f"The table {table} is no text in UTF-8. Save it as CSV in UTF-8, with commas.")
     twice = [name for name in header if name and header.count(name) > 1]
     if twice:
         raise DataError(f"{table} has two columns {twice[0]}. Rename one.")

@@ -170,6 +170,14 @@ def test_images_and_masks_may_be_in_one_folder(together: Path) -> None:
     assert "have a mask with a lesion" in dataset.notes()[0]
 
 
+def test_images_that_are_their_own_masks_are_told(together: Path) -> None:
+    for path in together.rglob("*_mask.png"):
+        path.unlink()
+    text = problem(card(together, IN_ONE_FOLDER))
+    assert "1 problem:" in text
+    assert f"The masks of the test split are its images, such as {together}/benign/benign (10).png." in text
+
+
 def test_several_masks_of_one_image_are_told(together: Path, write: Maker) -> None:
     write(together / "benign/benign (10)_mask_1.png")
     text = problem(card(together, IN_ONE_FOLDER + "mask_suffix: _mask"))

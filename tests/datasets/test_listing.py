@@ -193,6 +193,7 @@ def test_one_object_of_visa_is_read(visa: Path) -> None:
         ("a/h1.png", "../set/a/h1.png", None),
         ("a/h1.png", "../other/h1.png", "line 2: ../other/h1.png leads out of the dataset."),
         ("a/h1.png", "/etc/h1.png", "line 2: /etc/h1.png leads out of the dataset."),
+        ("a/h1.png", f"{'a' * 5000}.png", "line 2: there is no image {root}/aaa"),
         ("a/h1.png", "a/h1.dcm", "line 2: a/h1.dcm is not read, only .png"),
         ("p1,train", "p1,train,more", "line 2, has 6 cells, and the first line has 5 names. Put text that has a comma"),
     ],
@@ -210,7 +211,7 @@ def test_another_delimiter_than_a_comma_is_told(root: Path, delimiter: str, name
 
 
 def test_what_is_no_text_in_utf_8_is_told(root: Path) -> None:
-    for encoding in ("utf-16", "latin-1"):
+    for encoding in ("utf-16", "utf-16-be", "latin-1"):
         (text,) = problems(listed(root, [*ROWS, "é"], encoding=encoding))
         assert "images.csv is no text in UTF-8. Save it as CSV in UTF-8, with commas." in text
 

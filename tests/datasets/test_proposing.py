@@ -94,6 +94,20 @@ def test_masks_beside_their_images_are_found(tmp_path: Path, make_bmad: Maker) -
     assert [len(open_folder(tmp_path).cases(split)) for split in SPLITS] == [3, 4, 4]
 
 
+def test_kinds_of_anomaly_with_masks_beside_their_images_are_guessed(tmp_path: Path, write: Maker) -> None:
+    write(tmp_path / "train/normal/n (1).png", 1)
+    for kind in ("benign", "malignant"):
+        write(tmp_path / f"test/{kind}/{kind} (1).png", len(kind))
+        write(tmp_path / f"test/{kind}/{kind} (1)_mask.png")
+    found = proposed(tmp_path)
+    assert found.beliefs[0] == f"{tmp_path} has folders of splits, in no known layout."
+    assert found.beliefs[1] == "A guess: folders of the test split are kinds of anomaly: benign, malignant."
+    assert (found.card.mask_suffix, found.problems) == ("_mask", ())
+    dataset = open_folder(tmp_path)
+    assert [case.id for case in dataset.cases("test")] == ["benign/benign (1)", "malignant/malignant (1)"]
+    assert all(dataset.load(case).mask.any() for case in dataset.cases("test"))
+
+
 def test_patients_in_names_are_guessed(tmp_path: Path, make_bmad: Maker) -> None:
     for number, path in enumerate(sorted(make_bmad(tmp_path).rglob("img/*.png"))):
         name = f"Patient{number // 3:02}Slice{number % 3}.png"
