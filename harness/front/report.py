@@ -142,7 +142,10 @@ def _check_policy(runs: Sequence[RunStore], scores: pd.DataFrame, wanted: str) -
             "report."
         )
     if masks_by(dice, wanted).empty:
-        raise UsageError(f"No method has masks by {wanted!r}, or they are an oracle's. {suggest(wanted, legal)}")
+        raise UsageError(
+            f"No method has masks by {wanted!r}, or they are an oracle's. Choose whose masks are reported, such as "
+            f"--policy {legal[0]}. {suggest(wanted, legal)}"
+        )
 
 
 def _images(
