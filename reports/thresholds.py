@@ -203,12 +203,24 @@ def _policy_table(dataset: str, rows: pd.DataFrame, caption: str) -> FittedTable
     return table
 
 
-def _rank_table(dataset: str, rows: pd.DataFrame) -> FittedTable:
-    """Ranks under each policy that all methods have; at the bottom, agreement with the first of them."""
+def policy_ranks(rows: pd.DataFrame) -> tuple[pd.DataFrame, str]:
+    """The ranks of methods under each policy that all of them have: a ranking of some says nothing of the others.
+
+    Args:
+        rows: Those of one dataset, by `threshold_table`.
+
+    Returns:
+        A row for each method, a column for each policy; and the policy that others are held against, empty without any.
+    """
     legal = rows[~rows["oracle"]]
     ranks = legal.pivot_table(index="method", columns="policy", values="rank", sort=False)[ordered_policies(legal)]
-    ranks = ranks.dropna(axis="columns")  # a ranking of some methods says nothing of the others
-    reference = "valid_dice" if "valid_dice" in ranks else next(iter(ranks.columns), "")
+    ranks = ranks.dropna(axis="columns")
+    return ranks, "valid_dice" if "valid_dice" in ranks else next(iter(ranks.columns), "")
+
+
+def _rank_table(dataset: str, rows: pd.DataFrame) -> FittedTable:
+    """Ranks under each policy that all methods have; at the bottom, agreement with the first of them."""
+    ranks, reference = policy_ranks(rows)
     columns = [Column("method", "label"), *(Column(policy_title(policy)) for policy in ranks.columns)]
     table = FittedTable(f"{dataset}: how the ranking changes from policy to policy", columns)
     for method, row in ranks.iterrows():

@@ -5,7 +5,7 @@ from pathlib import Path
 import click
 from upath import UPath
 
-from .options import RESULTS, RUN, LocalPath
+from .options import MOVED, RESULTS, RUN, LocalPath
 
 
 @click.command(
@@ -13,6 +13,8 @@ from .options import RESULTS, RUN, LocalPath
 Examples:
   bench thresholds latest
   bench thresholds liver_ct-1a2b3c4d --out figures
+  bench thresholds latest --threshold-from brain_mri
+  bench thresholds latest --validation-sizes 4,8,16,all
 """,
 )
 @RUN
@@ -20,26 +22,77 @@ Examples:
 @click.option(
     "--out",
     type=LocalPath(file_okay=False),
-    help="The folder for the figures and thresholds.csv.  [default: the folder figures of the run]",
+    help="The folder for the figures and tables.  [default: the folder figures of the run]",
 )
-def command(run: str, results: UPath, out: Path | None) -> None:
+@click.option(
+    "--threshold-from",
+    "source",
+    metavar="DATASET",
+    help="Also apply the thresholds that each method chose on the validation images of this dataset of the run to the "
+    "test images of the others.",
+)
+@click.option(
+    "--validation-sizes",
+    "sizes",
+    metavar="N,…",
+    help="Also let policies choose thresholds on so many validation images, such as 4,8,16,all.",
+)
+@click.option(
+    "--draws",
+    type=click.IntRange(min=1),
+    default=20,
+    show_default=True,
+    help="With --validation-sizes: how often so many images are drawn.",
+)
+@click.option(
+    "--seed",
+    type=click.IntRange(min=0),
+    default=0,
+    show_default=True,
+    help="With --validation-sizes: seed of the draws.",
+)
+@MOVED
+def command(
+    run: str,
+    results: UPath,
+    out: Path | None,
+    source: str | None,
+    sizes: str | None,
+    draws: int,
+    seed: int,
+    moved: tuple[str, ...],
+) -> None:
     """Show what choosing a threshold costs in RUN.
 
     For each method: DICE over all thresholds as a figure, with the point where each policy landed on validation and on
-    test; each policy's regret, which is the oracle's DICE minus its own; and how the ranking of methods changes from
-    policy to policy. RUN is a run's folder, its name, the beginning of its name, or `latest`.
+    test; each policy's regret, which is the oracle's DICE minus its own, also by dataset; and how the ranking of
+    methods changes from policy to policy. RUN is a run's folder, its name, the beginning of its name, or `latest`.
+
+    --threshold-from and --validation-sizes take new thresholds from the stored predictions; no method is run.
     """
     from ...reports.fonts import font_advice
     from ...reports.names import short_names
     from ...reports.promises import promises
+    from ...reports.regret import regret_figure, regret_report
+    from ...reports.threshold_shift import shift_report
     from ...reports.thresholds import threshold_figure, threshold_report, threshold_table
+    from ...reports.validation_sizes import sizes_figure, sizes_report
     from ...results.extent import extents
     from ...results.files import ResultsError
     from ...results.store import find_run
+    from ..analysis.recorded import moved_datasets
+    from ..analysis.stored_cells import StoredRun
+    from ..analysis.threshold_shift import threshold_shift
+    from ..analysis.validation_sizes import validation_sizes
     from ..api import UsageError
     from ..safe_files import below, write_whole
     from .console import console, print_unfinished, stage_status
 
+    counts = None if sizes is None else _counts(sizes)
+    if moved and source is counts is None:
+        raise UsageError(
+            "--dataset says where images are for --threshold-from and --validation-sizes: give one of them."
+        )
     store = find_run(run, results)
     for file in store.changed_tables(("scores.parquet", "cases.parquet", "curves.parquet")):
         raise ResultsError(
@@ -49,26 +102,58 @@ def command(run: str, results: UPath, out: Path | None) -> None:
     scores, curves, folder = store.scores(), store.curves(), out or below(store.folder, "figures")
     if not isinstance(folder, Path):
         raise UsageError(f"Figures cannot be drawn into {folder}. Name a folder of this machine with --out.")
-    table = threshold_table(scores)
-    if table.empty:
+    tables = {"thresholds": threshold_table(scores)}
+    if tables["thresholds"].empty:
         raise UsageError(
             f"The run {store.name} has no finished cell on a dataset with lesion masks: there are no thresholds "
             "to show."
         )
+    short = short_names(scores["dataset"])
+    with stage_status() as progress:
+        if source is not None or counts is not None:
+            progress("opening datasets", 0, 0)
+            stored = StoredRun(store, moved_datasets(moved, store.read().datasets), progress)
+            if source is not None:
+                whole = {name: dataset for dataset, name in short.items()}.get(source, source)
+                tables["threshold_shift"] = threshold_shift(stored, whole)
+            if counts is not None:
+                tables["validation_sizes"] = validation_sizes(stored, counts, draws, seed)
     noted = scores[scores["note"].str.startswith("left out")]
     measured = extents([store.read()], store.cases(), scores)
-    console.print(threshold_report(table, noted[["policy", "note"]].drop_duplicates(), measured, promises(scores)))
+    left_out = noted[["policy", "note"]].drop_duplicates()
+    console.print(threshold_report(tables["thresholds"], left_out, measured, promises(scores)))
+    console.print(regret_report(tables["thresholds"]))
+    for name, render in (("threshold_shift", shift_report), ("validation_sizes", sizes_report)):
+        if name in tables:
+            console.print(render(tables[name]))
     print_unfinished([store])
-    short = short_names(scores["dataset"])
     if advice := font_advice([*short, *scores["method"].unique()]):
         console.print(advice, style="yellow", soft_wrap=True)
     with stage_status() as progress:
         progress("drawing", 0, 0)
-        figures = [
-            threshold_figure(curves, scores, dataset, folder, f"{short[dataset]}: {measured[dataset].counts}")
-            for dataset in curves["dataset"].unique()
-        ]
-    write_whole(folder / "thresholds.csv", table.to_csv(index=False))
+        titles = {dataset: f"{short[dataset]}: {measured[dataset].counts}" for dataset in curves["dataset"].unique()}
+        figures = [threshold_figure(curves, scores, dataset, folder, title) for dataset, title in titles.items()]
+        if tables["thresholds"]["regret"].notna().any():
+            figures.append(regret_figure(tables["thresholds"], folder)[1])
+        if "validation_sizes" in tables:
+            of_sizes = tables["validation_sizes"]
+            figures += [sizes_figure(of_sizes, one, folder, short[one]) for one in of_sizes["dataset"].unique()]
     for figure in figures:
         console.print(f"Figure: {figure.resolve()} (and .pdf)", soft_wrap=True)
-    console.print(f"Table: {(folder / 'thresholds.csv').resolve()}", soft_wrap=True)
+    for name, content in tables.items():
+        write_whole(folder / f"{name}.csv", content.to_csv(index=False))
+        console.print(f"Table: {(folder / name).resolve()}.csv", soft_wrap=True)
+
+
+def _counts(text: str) -> list[int]:
+    """The numbers in `4,8,all`; all images are always among them."""
+    from ..api import UsageError
+    from ..specs import split_list
+
+    parts = split_list(text)
+    wrong = [part for part in parts if part != "all" and not (part.isdecimal() and int(part))]
+    if wrong or not parts:
+        raise UsageError(
+            f"--validation-sizes {text}: {(wrong or [text])[0]!r} is no number of images, 1 or more, nor all."
+        )
+    return [int(part) for part in parts if part != "all"]

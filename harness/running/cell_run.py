@@ -13,11 +13,12 @@ from ...results.metrics import METRICS
 from ...results.predictions import StoredPrediction
 from ...results.record import Cell, CellRecord, Measurements
 from ...results.tables import CellTables
+from ..analysis.stored_cells import kept_predictions
 from ..api import BenchError, Case, Dataset, Diagnostic, LazySequence, Method, Prediction, Split
 from ..contract import diagnostics_problem, prediction_problem
 from ..data.frame import frame_for
 from ..exchange.folder import PREDICTED
-from ..scoring.cell_scores import Predictions, score_cell
+from ..scoring.cell_scores import score_cell
 from ..scoring.scanning import Truths, load_truths
 from ..specs import parse_method
 from .cells import CellProgress, CellTask, Outcome, fail_cell, identity, now, scored_by
@@ -242,12 +243,7 @@ class CellRun:
             self._progress("reading lesion masks", 0, 0)
             self._truths[cell.dataset] = load_truths(self.dataset, PREDICTED, cell.size, score)
         self._progress("score", 0, 0)
-        chosen: Truths = self._truths[cell.dataset]
-        if cell.external:
-            chosen = {
-                split: one.of(store.intact(split, [case.id for case in one.cases])) for split, one in chosen.items()
-            }
-        predictions: Predictions = {split: store.predictions(split, one.ids) for split, one in chosen.items()}
+        chosen, predictions = kept_predictions(cell, store, self._truths[cell.dataset])
         lacking = {"maps", "scores"} - set(cell.options["given"]) if cell.external else ()
         return score_cell(identity(cell), chosen, predictions, score, measured, lacking)
 

@@ -74,7 +74,7 @@ def score_cell(
         return empty_tables()._replace(scores=_scores_table(identity, rows, config, test.foreground))
     if "maps" in lacking:
         config = config.model_copy(update={"thresholds": (), "fixed_threshold": None})
-    limit = _limit(config, test)
+    limit = values_limit(config, test)
     scanned: dict[Split, Scanned] = {split: scan(truths[split], predictions[split], limit) for split in truths}
     decisions, left_out = decide(scanned, config.thresholds, config.fixed_threshold)
     masks: list[list[dict[str, Any]]] = [[] for _ in decisions]
@@ -150,7 +150,7 @@ def _scores_table(
     return table(told, SCORES)
 
 
-def _limit(config: ScoreConfig, test: SplitTruths) -> int | None:
+def values_limit(config: ScoreConfig, test: SplitTruths) -> int | None:
     """How many different values are told apart; `None` for all of them."""
     if config.pixels == "auto":
         return BINNED_VALUES if sum(mask.ranking.size for mask in test.masks) > EXACT_PIXELS else None
