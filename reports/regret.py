@@ -90,15 +90,12 @@ def regret_figure(table: pd.DataFrame, folder: Path) -> list[Path]:
     policies = list(regrets.index.unique("policy"))
     datasets = list(dict.fromkeys(regrets.index.get_level_values("dataset")))
     known = looks([names[dataset] for dataset in datasets])
-    height = listed_height(policies, len(policies) * max(1, len(datasets) / 2)) + legend_height(list(known)) + 0.2
+    height = listed_height(policies, len(policies) * -(-len(datasets) // 2)) + legend_height(list(known)) + 0.2
     with panels(1, 1, height, [""]) as (figure, axes):
         axis = axes[0]
         axis.axvline(0, color="0.4", linewidth=0.6)
         for place, dataset in enumerate(datasets):
-            look, beside = (
-                known[names[dataset]],
-                _BESIDE * (place - (len(datasets) - 1) / 2) * 2 / max(len(datasets), 2),
-            )
+            look, beside = known[names[dataset]], _WIDTH * ((place + 0.5) / len(datasets) - 0.5)
             for row, policy in enumerate(policies):
                 own = table[(table["dataset"] == dataset) & (table["policy"] == policy)]["regret"]
                 axis.plot(own, np.full(len(own), row + beside), ".", color=look.colour, markersize=2.5, alpha=0.6)

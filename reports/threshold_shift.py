@@ -30,7 +30,7 @@ def shift_report(shift: pd.DataFrame) -> RenderableType:
         left_out = rows[rows["dice_own"].isna() & (rows["note"] != "")]
         parts += [Text(f"{row.method}, {row.policy} {row.note}.", style="dim") for row in left_out.itertuples()]
     unchanged = shift[shift["note"].str.startswith("unchanged")].drop_duplicates("policy")
-    parts += [Text(f"{row.policy}: {row.note}.", style="dim") for row in unchanged.itertuples()]
+    parts += [Text(f"{row.policy} is {row.note}.", style="dim") for row in unchanged.itertuples()]
     parts.append(_NOTE)
     if shift["few_patients"].any():
         parts.append(Text(FEW_NOTE, style="dim"))

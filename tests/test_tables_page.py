@@ -11,10 +11,12 @@ import pytest
 from miasbench.harness.cli import main
 from miasbench.results.store import RunStore
 
-from .support.running import run
+from .support.running import TINY, run
 
 PAGE = (Path(__file__).parents[1] / "docs" / "tables.md").read_text(encoding="utf-8")
 TYPES = {"str": "text", "int64": "integer", "float64": "number", "bool": "yes/no", "object": "list"}
+LIVER = "phantom_liver_ct:train=3,valid=4,test=6,size=64"
+STUDY = ["--threshold-from", LIVER, "--validation-sizes", "2,all", "--draws", "2"]
 CELL, POLICY = "Columns that name a cell", "Columns that name a threshold policy"
 
 
@@ -67,11 +69,12 @@ def exported(columns: list[str]) -> Iterator[list[str]]:
 
 
 def test_every_column_of_the_other_files_is_listed(made: RunStore, tmp_path: Path) -> None:
-    thresholds, compared, of_papers = exported(named("Other CSV files"))
-    name = str(made.folder)
+    thresholds, shift, sizes, compared, of_papers = exported(named("Other CSV files"))
+    name, two = str(made.folder), run(tmp_path / "two", "intensity", dataset=[TINY, LIVER])[0]
     other = run(tmp_path / "results", "intensity", "intensity[sigma=2]", seeds=[1])[0]
     for command in (
         ["thresholds", name, "--out", str(tmp_path)],
+        ["thresholds", str(two.folder), "--out", str(tmp_path / "study"), *STUDY],
         ["compare", name, str(other.folder), "--csv", str(tmp_path / "compare.csv")],
         ["report", name, "--out", str(tmp_path)],
     ):
@@ -79,5 +82,7 @@ def test_every_column_of_the_other_files_is_listed(made: RunStore, tmp_path: Pat
             main(command)
         assert not end.value.code
     assert list(pd.read_csv(tmp_path / "thresholds.csv").columns) == thresholds
+    assert list(pd.read_csv(tmp_path / "study" / "threshold_shift.csv").columns) == shift
+    assert list(pd.read_csv(tmp_path / "study" / "validation_sizes.csv").columns) == sizes
     assert list(pd.read_csv(tmp_path / "compare.csv").columns) == compared
     assert {tuple(pd.read_csv(file).columns) for file in (tmp_path / "tables").glob("*.csv")} == {tuple(of_papers)}

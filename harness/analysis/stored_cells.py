@@ -118,5 +118,5 @@ class StoredRun:
             self._truths[cell.dataset] = load_truths(dataset, PREDICTED, cell.size, self.config.score)
         store = self.store.cell(cell.name)
         truths, predictions = kept_predictions(cell, store, self._truths[cell.dataset])
-        cut = {split: where_scored(predictions[split], one.rectangles) for split, one in truths.items()}
+        cut: Predictions = {split: where_scored(predictions[split], one.rectangles) for split, one in truths.items()}
         return StoredCell(cell, truths, cut, self.config.score)

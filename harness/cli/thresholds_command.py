@@ -137,7 +137,8 @@ def command(
             figures.append(regret_figure(tables["thresholds"], folder)[1])
         if "validation_sizes" in tables:
             of_sizes = tables["validation_sizes"]
-            figures += [sizes_figure(of_sizes, one, folder, short[one]) for one in of_sizes["dataset"].unique()]
+            drawn = [one for one, rows in of_sizes.groupby("dataset", sort=False) if rows["images"].nunique() > 1]
+            figures += [sizes_figure(of_sizes, str(one), folder, short[str(one)]) for one in drawn]
     for figure in figures:
         console.print(f"Figure: {figure.resolve()} (and .pdf)", soft_wrap=True)
     for name, content in tables.items():
