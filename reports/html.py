@@ -151,10 +151,16 @@ def _figure(path: Path, short: Mapping[str, str]) -> dict[str, str]:
         "cost": "DICE over runtime and memory, means over seeds, with the Pareto front",
         "roc": "Receiver operating characteristic over all test pixels, of the first seed",
         "precision_recall": "Precision over recall of all test pixels, of the first seed",
+        "regret": "Regret of each threshold policy by dataset: a small dot is a method; mean and standard deviation",
         "ranks": "How often each method has each rank when patients are drawn again; a tick is its rank on all of them",
     } | {
         f"thresholds-{slug(dataset)}": f"{name}: DICE over thresholds, of the first seed; thresholds are in units of "
         "each method's map and cannot be compared from panel to panel"
+        for dataset, name in short.items()
+    }
+    kinds |= {
+        f"false_positives-{slug(dataset)}": f"{name}: DICE over the false-positive rate in the foreground of normal "
+        "test images, of the first seed, with the point of each threshold policy"
         for dataset, name in short.items()
     }
     kinds |= {

@@ -11,7 +11,7 @@ from .spread import FEW, FEW_NOTE
 _NOTE = Text(
     "own: the threshold is chosen on the dataset's own validation images; other: on those of the other dataset, by the "
     "same method. Change: other minus own, with its 95 % interval over the patients of the test set. False positives: "
-    "share of the pixels of normal test images.",
+    "share of the foreground pixels of normal test images.",
     style="dim",
 )
 

@@ -95,6 +95,7 @@ CURVES = {
     "dice_pooled": "float64",
     "true_positive_rate": "float64",
     "false_positive_rate": "float64",
+    "normal_fpr": "float64",
     "precision": "float64",
     "region_overlap": "float64",
     "convention": "str",
@@ -211,7 +212,7 @@ def table(rows: Sequence[dict[str, Any]], columns: dict[str, str]) -> pd.DataFra
 
 
 _ADDED: dict[str, Any] = {
-    **dict.fromkeys(("patients", "promised", "foreground_px", "predicted_foreground_px"), float("nan")),
+    **dict.fromkeys(("patients", "promised", "foreground_px", "predicted_foreground_px", "normal_fpr"), float("nan")),
     "external": "",
     "seen": "",
     "level": "image",

@@ -1,6 +1,6 @@
 """What a shift of domain does to thresholds: they are chosen on one dataset, and applied to the images of another."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from math import nan
 from typing import Any
 
@@ -14,6 +14,7 @@ from ..registry import make_policies
 from ..scoring.decisions import TEST_SET_AND_IMAGE, Decision, decide
 from ..scoring.intervals import mean_interval
 from ..scoring.masks import Overlap
+from ..scoring.normal_rates import foreground_counts, normal_rates
 from ..scoring.scanning import Scanned
 from ..specs import parse_policy, suggest
 from .stored_cells import StoredCell, StoredRun
@@ -47,8 +48,7 @@ def threshold_shift(run: StoredRun, source: str) -> pd.DataFrame:
         `dice_other` (mean over the anomalous test images, by the threshold of the dataset itself and by the other's),
         `difference` (other minus own), `difference_low`, `difference_high` (its 95 % interval over patients, and over
         seeds where there are several), `patients`, `few_patients` (whether it is over few), `fpr_own`, `fpr_other` (the
-        share of the pixels of normal test images that are positive), and `note`: why a policy is unchanged, or left
-        out. No oracle is among them.
+        metric `normal_fpr` of the test images), and `note`: why a policy is unchanged, or left out. No oracle is there.
 
     Raises:
         UsageError: The run has no such dataset, or no other, or no method on both.
@@ -110,7 +110,7 @@ def shifted_scores(chosen_on: StoredCell, applied_to: StoredCell) -> list[dict[s
         columns = mine.columns
         row |= {"looks_at": columns.looks_at, "note": UNCHANGED.get(columns.looks_at, "")}
         row |= {"threshold_own": columns.threshold, "threshold_other": theirs.columns.threshold}
-        rows.append(row | _compared(_measured(mine, applied_to), _measured(theirs, applied_to), applied_to))
+        rows.append(row | _compared(mine, theirs, applied_to))
     return rows
 
 
@@ -126,19 +126,22 @@ def _decisions(chosen_on: StoredCell, test: Scanned) -> dict[str, Decision | str
     return {one.columns.policy: one for one in decisions} | {columns.policy: why for columns, why in left_out}
 
 
-def _measured(decision: Decision, cell: StoredCell) -> list[Overlap]:
+def _measured(decision: Decision, cell: StoredCell) -> tuple[np.ndarray, float]:
+    """DICE of each test image, NaN without a lesion, and `normal_fpr` of all."""
     truths, stored = cell.truths["test"], cell.predictions["test"]
-    return [
-        Overlap.of(decision.mask("test", index, stored[index].prediction), truth.overlap)
-        for index, truth in enumerate(truths.masks)
-    ]
+    dice, counts = np.full(len(truths.cases), nan), []
+    for index, truth in enumerate(truths.masks):
+        mask = decision.mask("test", index, stored[index].prediction)
+        dice[index] = Overlap.of(mask, truth.overlap).dice
+        counts.append(foreground_counts(mask, truths.foregrounds and truths.foregrounds[index]))
+    return dice, normal_rates(counts, truths.labels, truths.patients)["normal_fpr"][0]
 
 
-def _compared(own: Sequence[Overlap], other: Sequence[Overlap], cell: StoredCell) -> dict[str, Any]:
+def _compared(own: Decision, other: Decision, cell: StoredCell) -> dict[str, Any]:
     """The scores of the masks of the same images by two thresholds."""
-    dice_own, dice_other = (np.array([one.dice for one in masks]) for masks in (own, other))
-    change, test = dice_other - dice_own, cell.truths["test"]
-    interval = mean_interval(change, test.patients, METRICS["regret"].range)
+    (dice_own, fpr_own), (dice_other, fpr_other) = (_measured(one, cell) for one in (own, other))
+    change = dice_other - dice_own
+    interval = mean_interval(change, cell.truths["test"].patients, METRICS["regret"].range)
     return {
         "dice_own": _mean(dice_own),
         "dice_other": _mean(dice_other),
@@ -146,8 +149,8 @@ def _compared(own: Sequence[Overlap], other: Sequence[Overlap], cell: StoredCell
         "ci_low": interval.low,
         "ci_high": interval.high,
         "patients": interval.patients,
-        "fpr_own": _false_positive_rate(own, test.labels),
-        "fpr_other": _false_positive_rate(other, test.labels),
+        "fpr_own": fpr_own,
+        "fpr_other": fpr_other,
     }
 
 
@@ -155,11 +158,6 @@ def _mean(dice: np.ndarray) -> float:
     """The mean over images with a lesion."""
     kept = dice[~np.isnan(dice)]
     return float(kept.mean()) if len(kept) else nan
-
-
-def _false_positive_rate(masks: Sequence[Overlap], labels: np.ndarray) -> float:
-    """The share of the pixels of normal images that are predicted; NaN where there is no such image."""
-    return Overlap.pooled(one for one, label in zip(masks, labels, strict=True) if not label).predicted_share
 
 
 def _over_seeds(rows: pd.DataFrame) -> pd.DataFrame:

@@ -65,11 +65,12 @@ def command(
     """Show what choosing a threshold costs in RUN.
 
     For each method: DICE over all thresholds as a figure, with the point where each policy landed on validation and on
-    test; each policy's regret, which is the oracle's DICE minus its own, also by dataset; and how the ranking of
+    test, and over the false-positive rate; each policy's regret, which is the oracle's DICE minus its own, also by dataset; and how the ranking of
     methods changes from policy to policy. RUN is a run's folder, its name, the beginning of its name, or `latest`.
 
     --threshold-from and --validation-sizes take new thresholds from the stored predictions; no method is run.
     """
+    from ...reports.false_positives import rate_figure
     from ...reports.fonts import font_advice
     from ...reports.names import short_names
     from ...reports.promises import promises
@@ -132,7 +133,12 @@ def command(
     with stage_status() as progress:
         progress("drawing", 0, 0)
         titles = {dataset: f"{short[dataset]}: {measured[dataset].counts}" for dataset in curves["dataset"].unique()}
-        figures = [threshold_figure(curves, scores, dataset, folder, title) for dataset, title in titles.items()]
+        figures = [
+            figure
+            for dataset, title in titles.items()
+            for draw in (threshold_figure, rate_figure)
+            if (figure := draw(curves, scores, dataset, folder, title)) is not None
+        ]
         if tables["thresholds"]["regret"].notna().any():
             figures.append(regret_figure(tables["thresholds"], folder)[1])
         if "validation_sizes" in tables:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from ...reports.false_positives import rate_figure
 from ...reports.figures import paper_figures
 from ...reports.fonts import font_advice
 from ...reports.foregrounds import Foreground, foreground_figure, spread
@@ -15,7 +16,8 @@ from ...reports.names import short_names
 from ...reports.paper_files import write_tables
 from ...reports.paper_tables import paper_tables
 from ...reports.published import compare_with_published
-from ...reports.thresholds import threshold_figure
+from ...reports.regret import regret_figure
+from ...reports.thresholds import threshold_figure, threshold_table
 from ...results.extent import extents, unfinished
 from ...results.joining import join_runs
 from ...results.published_numbers import published as read_published
@@ -94,10 +96,14 @@ def write_report(
     for done, dataset in enumerate(datasets):
         progress("drawing thresholds", done, len(datasets))
         title = f"{short[dataset]}: {measured[dataset].counts}"
-        drawn = threshold_figure(curves, scores, dataset, figures, title)
-        files += [drawn.with_suffix(".pdf"), drawn]
-    drawn, undrawn_foregrounds = _foregrounds(images, short, figures, progress)
-    files += drawn
+        for draw in (threshold_figure, rate_figure):
+            if (drawn := draw(curves, scores, dataset, figures, title)) is not None:
+                files += [drawn.with_suffix(".pdf"), drawn]
+    regrets = threshold_table(scores)
+    if regrets["regret"].notna().any():
+        files += regret_figure(regrets, figures)
+    foregrounds, undrawn_foregrounds = _foregrounds(images, short, figures, progress)
+    files += foregrounds
     progress("drawing galleries", 0, 0)
     shown = masks_by(joined.cases, wanted)
     pictures, undrawn = galleries(shown, {run.name: run for run in runs}, images, figures)

@@ -21,7 +21,7 @@ from .decisions import NO_POLICY, Decision, PolicyColumns, decide
 from .functions import OF_FOREGROUND, OF_MASK, OF_PIXELS, OF_VOLUME
 from .intervals import Interval, PatientCurves, auroc_interval, mean_interval
 from .masks import MaskScores, Overlap, lesion_size
-from .normal_rates import foreground_counts, normal_rates, promised
+from .normal_rates import foreground_counts, normal_fpr, normal_rates, promised
 from .ranking import PixelRanking, PixelTally, Ranking, rank_pixels
 from .scanning import Scanned, SplitTruths, Truths, scan, where_scored
 from .volume_scores import MeasuredVolume, measure_volumes
@@ -422,6 +422,7 @@ def _curve_rows(split: Split, scanned: Scanned, decisions: Sequence[Decision]) -
         "dice_pooled": 2 * pooled.at(thresholds)[0] / (true + false + pooled.positives),
         "true_positive_rate": true / ranking.positives,
         "false_positive_rate": false / max(ranking.negatives, 1),
+        "normal_fpr": normal_fpr(scanned.normal_images, thresholds),
         "precision": np.divide(true, true + false, out=np.full(len(true), NAN), where=true + false > 0),
         "region_overlap": ranking.overlap_at(thresholds),
     }

@@ -5,8 +5,9 @@ from typing import Any
 
 import numpy as np
 
-from ..api import Promise
+from ..api import NormalImage, Promise
 from .intervals import Interval, mean_interval, ratio_interval, share_interval
+from .tally import rounded_up
 
 RATES = ("normal_fpr", "normal_fp_area_foreground", "normal_image_fpr")
 """The metrics that a policy can make a `Promise` of."""
@@ -49,6 +50,20 @@ def normal_rates(
         "normal_fp_area_foreground": (shares.mean(), len(normal), mean_interval(shares, owners, (0.0, 1.0))),
         "normal_image_fpr": (any_positive.mean(), len(normal), share_interval(any_positive, owners)),
     }
+
+
+def normal_fpr(images: Sequence[NormalImage], thresholds: np.ndarray) -> np.ndarray:
+    """The share of the foreground of normal images that reaches each threshold, 0 to 1, (K,); NaN without any pixel.
+
+    Args:
+        images: The normal images of a split.
+        thresholds: float (K,), in any order.
+    """
+    reached, pixels = np.zeros(len(thresholds), int), 0
+    for values, _ in images:
+        pixels += len(values)
+        reached += len(values) - np.searchsorted(np.sort(values), rounded_up(thresholds))
+    return reached / pixels if pixels else np.full(len(thresholds), np.nan)
 
 
 def promised(promise: Promise | None, metric: str) -> float:

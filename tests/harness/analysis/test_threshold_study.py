@@ -71,7 +71,7 @@ def test_the_thresholds_of_another_dataset_are_those_that_the_run_chose_there(
     cases, stored_brain = store.cases(), cell_of(stored, BRAIN)
     own = cases[(cases["dataset"] == BRAIN) & (cases["method"] == "intensity") & (cases["policy"] == "valid_dice")]
     row, normal = rows.loc[("intensity", "valid_dice")], own[own["label"] == 0]
-    assert row["fpr_own"] == pytest.approx(normal["predicted_px"].sum() / normal["image_px"].sum())
+    assert row["fpr_own"] == pytest.approx(normal["predicted_foreground_px"].sum() / normal["foreground_px"].sum())
     masks = [one.prediction.anomaly_map >= row["threshold_other"] for one in stored_brain.predictions["test"]]
     truths = [truth.overlap for truth in stored_brain.truths["test"].masks]
     dice = [

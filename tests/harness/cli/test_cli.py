@@ -553,7 +553,8 @@ class TestReading:
         assert "Kendall's tau" in out
         figure = "thresholds-phantom_brain_mri_train=3_valid=4_test=6_size=64-2a8d706913"
         found = {path.name for path in (tmp_path / "figures").iterdir()}
-        assert found == {f"{figure}.png", f"{figure}.pdf", "regret.png", "regret.pdf", "thresholds.csv"}
+        figures = (figure, figure.replace("thresholds", "false_positives"), "regret")
+        assert found == {*(f"{name}.{kind}" for name in figures for kind in ("png", "pdf")), "thresholds.csv"}
         rows = pd.read_csv(tmp_path / "figures" / "thresholds.csv")
         assert rows.loc[rows["policy"] == "oracle_dice", "rank"].isna().all()
         assert (rows["regret"].dropna() >= -1e-12).all(), "no threshold beats the oracle"

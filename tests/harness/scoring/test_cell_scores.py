@@ -549,13 +549,14 @@ def test_curves_pass_through_every_policys_threshold() -> None:
     test = curves[curves["split"] == "test"]
     assert set(curves["split"]) == {"valid", "test"}
     assert test["threshold"].is_monotonic_decreasing
-    for rate in ("true_positive_rate", "false_positive_rate", "region_overlap"):
+    for rate in ("true_positive_rate", "false_positive_rate", "normal_fpr", "region_overlap"):
         assert test[rate].is_monotonic_increasing
     for policy in ("normal_quantile", "valid_dice", "valid_f1", "oracle_dice"):
         threshold = cases.loc[cases["policy"] == policy, "threshold"].iloc[0]
         point = test[test["threshold"] == threshold].iloc[0]
         assert point["dice"] == pytest.approx(value(scores, "dice", policy))
         assert point["dice_pooled"] == pytest.approx(value(scores, "dice_pooled", policy))
+        assert point["normal_fpr"] == pytest.approx(value(scores, "normal_fpr", policy))
     assert test["dice"].max() == pytest.approx(value(scores, "dice", "oracle_dice"))
 
 
