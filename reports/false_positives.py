@@ -25,8 +25,8 @@ def rate_figure(
     """Draws each method's DICE over the share of false-positive pixels, and the point where each policy landed.
 
     The rate is the metric `normal_fpr`: the share of the foreground pixels of normal test images that are predicted.
-    Its axis is logarithmic, and all panels have the same. A policy that chooses for each image, or a mask that the method
-    makes itself, lies beside the curve: where below it, one threshold for all images would have been better.
+    Its axis is logarithmic, and all panels have the same. A policy that chooses for each image, or a mask that the
+    method makes itself, lies beside the curve: where below it, one threshold for all images would have been better.
 
     Args:
         curves: The curves of a run; where it has several seeds, the first is drawn.
@@ -69,10 +69,10 @@ def rate_figure(
 
 def _points(scores: pd.DataFrame) -> pd.DataFrame:
     """A row for each method and policy, with its `dice` and its `normal_fpr` on the test set."""
-    kept = scores[scores["metric"].isin(["dice", "normal_fpr"]) & scores["value"].notna()]
-    return kept.pivot_table(
-        index=["method", "policy", "oracle"], columns="metric", values="value", sort=False
-    ).reset_index()
+    metrics, keys = ["dice", "normal_fpr"], ["method", "policy", "oracle"]
+    kept = scores[scores["metric"].isin(metrics) & scores["value"].notna()]
+    points = kept.pivot_table(index=keys, columns="metric", values="value", sort=False)
+    return points.reindex(columns=metrics).dropna().reset_index()
 
 
 def _looks(points: pd.DataFrame) -> dict[str, Look]:

@@ -94,6 +94,8 @@ def panels(
             axis.set_title(broken(title, int(width / columns / _TITLE_LETTER)))
         for axis in flat[len(titles) :]:
             axis.remove()
+        for axis in flat[: len(titles)][-columns:]:
+            axis.tick_params(labelbottom=True)  # also above a place that is empty now
         try:
             yield figure, flat[: len(titles)]
         finally:

@@ -133,7 +133,8 @@ def _measured(decision: Decision, cell: StoredCell) -> tuple[np.ndarray, float]:
     for index, truth in enumerate(truths.masks):
         mask = decision.mask("test", index, stored[index].prediction)
         dice[index] = Overlap.of(mask, truth.overlap).dice
-        counts.append(foreground_counts(mask, truths.foregrounds and truths.foregrounds[index]))
+        foreground = None if truths.foregrounds is None else truths.foregrounds[index]
+        counts.append(foreground_counts(mask, foreground))
     return dice, normal_rates(counts, truths.labels, truths.patients)["normal_fpr"][0]
 
 

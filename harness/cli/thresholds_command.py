@@ -65,8 +65,9 @@ def command(
     """Show what choosing a threshold costs in RUN.
 
     For each method: DICE over all thresholds as a figure, with the point where each policy landed on validation and on
-    test, and over the false-positive rate; each policy's regret, which is the oracle's DICE minus its own, also by dataset; and how the ranking of
-    methods changes from policy to policy. RUN is a run's folder, its name, the beginning of its name, or `latest`.
+    test, and DICE over the false-positive rate on normal test images; each policy's regret, which is the oracle's DICE
+    minus its own, also by dataset; and how the ranking of methods changes from policy to policy. RUN is a run's folder,
+    its name, the beginning of its name, or `latest`.
 
     --threshold-from and --validation-sizes take new thresholds from the stored predictions; no method is run.
     """

@@ -34,6 +34,7 @@ def measured(methods: tuple[str, ...] = ("a", "b", "c")) -> tuple[pd.DataFrame, 
 
 def test_the_figure_is_as_wide_as_a_column(tmp_path: Path) -> None:
     png = rate_figure(*measured(), "liver", tmp_path)
+    assert png is not None
     assert png == tmp_path / "false_positives-liver.png"
     assert png.with_suffix(".pdf").read_bytes().startswith(b"%PDF")
     assert Image.open(png).size[0] == pytest.approx(3.4 * 300, abs=2)
