@@ -30,7 +30,17 @@ from .api import UsageError
 from .files import explain
 from .paths import DEVICES, expanded, folder_of, is_there
 from .registry import ALL_POLICIES
-from .specs import Spec, parse_method, parse_policy, parse_setting, split_datasets, split_list, suggest
+from .specs import (
+    Spec,
+    chain_text,
+    parse_chain,
+    parse_method,
+    parse_policy,
+    parse_setting,
+    split_datasets,
+    split_list,
+    suggest,
+)
 from .texts import redacted
 from .yaml_files import Lines, read_text_yaml
 
@@ -183,6 +193,20 @@ def _spec(parse: Callable[[str], Spec]) -> PlainValidator:
     return PlainValidator(read)
 
 
+def _chain(value: Any) -> tuple[Spec, ...]:
+    """Takes a chain of post-processing or its text."""
+    if isinstance(value, str):
+        return _read(parse_chain, value)
+    if isinstance(value, tuple) and all(isinstance(one, Spec) for one in value):
+        return value
+    raise ValueError("a chain is one text, such as median[size=5],fill_holes")
+
+
+def _some_chains(chains: list[tuple[Spec, ...]]) -> list[tuple[Spec, ...]]:
+    """Each chain once, without `none`."""
+    return [chain for chain in dict.fromkeys(chains) if chain != (Spec("none"),)]
+
+
 def _read(parse: Callable[[str], Any], text: str) -> Any:
     try:
         return parse(text)
@@ -200,6 +224,7 @@ def _whole(datasets: list[str]) -> list[str]:
 
 _Method = Annotated[Spec, _spec(parse_method), PlainSerializer(str)]
 _Policy = Annotated[Spec, _spec(parse_policy), PlainSerializer(str)]
+_Chain = Annotated[tuple[Spec, ...], PlainValidator(lambda value: _chain(value)), PlainSerializer(chain_text)]
 _AtLeastOne = Annotated[int, Field(ge=1), BeforeValidator(_count)]
 _Finite = Annotated[float, Field(allow_inf_nan=False)]
 
@@ -224,6 +249,17 @@ class ScoreConfig(BaseModel):
         Field(description="Also score masks at this threshold (policy fixed), in the maps' own units."),
         Shown("T"),
     ] = None
+    post: Annotated[
+        list[_Chain],
+        Field(
+            description="Post-processing: operations between map and mask, in their order, as in "
+            "`median[size=5],min_area[px=20]`. Each policy's masks are scored with it, beside those without it. May be "
+            "repeated, for several chains; `none` is no chain. See `bench list operations`.",
+        ),
+        BeforeValidator(lambda value: [value] if isinstance(value, str) else value),
+        AfterValidator(_some_chains),
+        Shown("CHAIN", default="none"),
+    ] = []
     mask_edges: Annotated[
         Literal["nearest", "paper"],
         Field(

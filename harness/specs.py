@@ -63,6 +63,23 @@ def parse_policy(text: str) -> Spec:
     return _parse(text, "policy")
 
 
+def parse_chain(text: str) -> tuple[Spec, ...]:
+    """Reads operations of post-processing, `name[option=value,…],name`, in their order.
+
+    Raises:
+        UsageError: As for `parse_method`; or there is none.
+    """
+    specs = tuple(_parse(part, "operation") for part in split_list(text))
+    if not specs:
+        raise UsageError("There is no operation. Name one or more, as in median[size=5],fill_holes.")
+    return specs
+
+
+def chain_text(specs: Iterable[Spec]) -> str:
+    """The text of a chain in its one spelling."""
+    return ",".join(map(str, specs))
+
+
 def parse_dataset(text: str) -> Spec:
     """Reads `name`, `name[option=value,…]` or `name:option=value,…`.
 

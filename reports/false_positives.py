@@ -8,6 +8,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 
 from ..results.files import slug
+from ..results.tables import by_chain
 from .style import COLUMN, Look, legend, legend_height, looks, panels, plain, save
 from .tables import ordered_policies
 
@@ -70,6 +71,7 @@ def rate_figure(
 def _points(scores: pd.DataFrame) -> pd.DataFrame:
     """A row for each method and policy, with its `dice` and its `normal_fpr` on the test set."""
     metrics, keys = ["dice", "normal_fpr"], ["method", "policy", "oracle"]
+    scores = by_chain(scores)[""]  # the curves are of masks without post-processing
     kept = scores[scores["metric"].isin(metrics) & scores["value"].notna()]
     points = kept.pivot_table(index=keys, columns="metric", values="value", sort=False)
     return points.reindex(columns=metrics).dropna().reset_index()

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import matplotlib.pyplot as plt
@@ -12,7 +13,7 @@ from matplotlib.axes import Axes
 from matplotlib.patches import Rectangle
 
 from ..results.files import ResultsError, slug
-from ..results.predictions import StoredPrediction
+from ..results.predictions import StoredPrediction, mask_by
 from ..results.store import RunStore
 from .names import short_names
 from .style import COLUMN, broken, plain, save
@@ -24,6 +25,9 @@ GREEN, ORANGE, _PROMPT = "#009e73", "#e69f00", "white"  # told apart by the colo
 Read = Callable[[str], tuple[np.ndarray, np.ndarray, np.ndarray]]
 """Reads a case by its id: its image, uint8 (S, S) or RGB (S, S, 3), and, bool (S, S) each, its lesion mask and where it
 was scored."""
+
+MaskBy = Callable[[StoredPrediction, Mapping[Any, Any]], tuple[np.ndarray, tuple[tuple[float, ...], ...]]]
+"""Makes a case's mask by the policy of its row in the table `cases`, as `results.predictions.mask_by`."""
 
 
 @dataclass(frozen=True)
@@ -68,6 +72,7 @@ def galleries(
     runs: Mapping[str, RunStore],
     images: Mapping[tuple[str, str], Read],
     folder: Path,
+    masks: Mapping[tuple[str, str], MaskBy] = MappingProxyType({}),
 ) -> tuple[list[Path], list[str]]:
     """Draws a gallery for each dataset and method: the best, the median and the worst case of the first seed.
 
@@ -76,6 +81,7 @@ def galleries(
         runs: By name.
         images: Functions that read a case's image and lesion mask, by the names of run and dataset.
         folder: Where the figures go.
+        masks: Functions that make masks, by the names of run and dataset; by default `mask_by`.
 
     Returns:
         The files, and why there is none of some method.
@@ -88,10 +94,11 @@ def galleries(
         read = images.get((of_seed["run"].iloc[0], str(dataset)))
         if not chosen or read is None:
             continue
-        store = runs[of_seed["run"].iloc[0]]
+        store, made = runs[of_seed["run"].iloc[0]], masks.get((of_seed["run"].iloc[0], str(dataset)), mask_by)
         try:
             pictures = [
-                picture(f"{rule}\nDICE\n{row['dice']:.2f}", row.to_dict(), store, read) for rule, row in chosen.items()
+                picture(f"{rule}\nDICE\n{row['dice']:.2f}", row.to_dict(), store, read, made)
+                for rule, row in chosen.items()
             ]
         except ResultsError:
             missing.append(f"{method} on {dataset}: its anomaly maps were not kept, or are damaged")
@@ -106,7 +113,7 @@ def galleries(
     return files, missing
 
 
-def picture(title: str, row: Mapping[Any, Any], store: RunStore, read: Read) -> Picture:
+def picture(title: str, row: Mapping[Any, Any], store: RunStore, read: Read, masks: MaskBy = mask_by) -> Picture:
     """A picture of a case with a method's map and mask.
 
     Args:
@@ -114,30 +121,15 @@ def picture(title: str, row: Mapping[Any, Any], store: RunStore, read: Read) -> 
         row: A row of the table `cases`.
         store: The run that it is from.
         read: Reads the case.
+        masks: Makes the mask.
 
     Raises:
         ResultsError: The prediction was not kept, or is damaged.
     """
     stored = store.cell(row["cell"]).read_prediction("test", row["case"])
-    mask, prompts = mask_by(stored, row)
+    mask, prompts = masks(stored, row)
     image, truth, scored = read(row["case"])
     return Picture(title, image, truth, stored.prediction.anomaly_map, mask & scored, prompts)
-
-
-def mask_by(stored: StoredPrediction, row: Mapping[Any, Any]) -> tuple[np.ndarray, tuple[tuple[float, ...], ...]]:
-    """A case's mask by the threshold policy of its row, and the prompts that it was asked for with.
-
-    Args:
-        stored: The prediction of the case.
-        row: A row of the table `cases`.
-
-    Returns:
-        bool (S, S), padding included; and points (x, y) and boxes (x0, y0, x1, y1), of the method's own mask only.
-    """
-    prediction = stored.prediction
-    if row["policy"] == "own" and prediction.mask is not None:
-        return prediction.mask, prediction.prompts
-    return prediction.anomaly_map >= row["threshold"], ()
 
 
 def _draw(title: str, pictures: list[Picture], folder: Path, name: str) -> list[Path]:

@@ -9,6 +9,7 @@ import io
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import matplotlib
@@ -23,10 +24,11 @@ from ..results.extent import Extent
 from ..results.files import ResultsError, slug, write_file
 from ..results.joining import JoinedRuns
 from ..results.metrics import METRICS
+from ..results.predictions import mask_by
 from ..results.seeds import over_seeds
 from ..results.store import RunStore
-from ..results.tables import FEW_PATIENTS, masks_by, may_be_best, may_be_ranked
-from .galleries import GREEN, ORANGE, Read, picture
+from ..results.tables import FEW_PATIENTS, masks_by, may_be_best, may_be_ranked, with_post, without_post
+from .galleries import GREEN, ORANGE, MaskBy, Read, picture
 from .names import short_names
 from .promises import promise_notes, promises
 from .ranks import ranks_in_words
@@ -51,6 +53,7 @@ def write_html(
     images: Mapping[tuple[str, str], Read],
     measured: Mapping[str, Extent],
     remarks: Sequence[str] = (),
+    masks: Mapping[tuple[str, str], MaskBy] = MappingProxyType({}),
 ) -> None:
     """Writes the report.
 
@@ -64,11 +67,12 @@ def write_html(
         images: Functions that read a case's image and lesion mask, by the names of run and dataset.
         measured: How much of each dataset was measured, by `results.extent.extents`.
         remarks: Sentences that no reader may miss, such as that a run is unfinished.
+        masks: Functions that make masks, by the names of run and dataset; by default `mask_by`.
     """
     cases, scores, curves, _ = tables
     short = short_names(scores["dataset"])
     comparisons, ranks = comparison
-    pictures = _pictures(masks_by(cases, policy), {run.name: run for run in runs}, images)
+    pictures = _pictures(masks_by(cases, policy), {run.name: run for run in runs}, images, masks)
     failed, promised = scores[scores["error"] != ""], promises(scores)
     templates = importlib.resources.files("miasbench.reports").joinpath("templates")
     css, js, page = (templates.joinpath(f"report.{kind}").read_text(encoding="utf-8") for kind in ("css", "js", "html"))
@@ -176,15 +180,19 @@ def _score_rows(scores: pd.DataFrame, ranks: pd.DataFrame, policy: str) -> list[
     """A row for each dataset, policy and method, with scores that need no threshold in all of a method's rows."""
     shown = [one.name for one in METRICS.values() if one.shown]
     kept = scores[(scores["error"] == "") & scores["value"].notna() & scores["metric"].isin(shown)]
-    of_maps = dict(list(kept[kept["policy"] == "none"].groupby(["dataset", "method"], sort=False)))
-    masks = kept[kept["policy"] != "none"]
+    needs_none = kept["policy"].isin([one for one in kept["policy"].unique() if without_post(one)[0] == "none"])
+    of_maps = dict(list(kept[needs_none].groupby(["dataset", "method", "policy"], sort=False)))
+    masks = kept[~needs_none]
     if policy not in set(masks["policy"]):  # such as the headline, which takes each method's best legal one
         masks = pd.concat([masks_by(masks, policy).assign(policy=policy), masks])
     tied = ranks[ranks["tied_with_best"]]
     tied_keys = set(tied[["dataset", "policy", "method"]].itertuples(index=False, name=None))
     rows = []
     for (dataset, name, method), own in masks.groupby(["dataset", "policy", "method"], sort=False):
-        parts = pd.concat([own, of_maps.get((dataset, method), own[:0])])
+        maps = with_post("none", without_post(str(name))[1])  # the chain's own, where it changes maps
+        plain = of_maps.get((dataset, method, "none"), own[:0])
+        changed = of_maps.get((dataset, method, maps), own[:0])
+        parts = pd.concat([own, changed, plain[~plain["metric"].isin(changed["metric"])]])
         parts = parts[~parts["oracle"] | bool(own["oracle"].iloc[0])]
         rows.append(
             {
@@ -243,7 +251,10 @@ def _cases(cases: pd.DataFrame) -> dict[str, list[dict[str, Any]]]:
 
 
 def _pictures(
-    cases: pd.DataFrame, runs: Mapping[str, RunStore], images: Mapping[tuple[str, str], Read]
+    cases: pd.DataFrame,
+    runs: Mapping[str, RunStore],
+    images: Mapping[tuple[str, str], Read],
+    masks: Mapping[tuple[str, str], MaskBy],
 ) -> dict[str, dict[str, Any]]:
     """Images of some cases, of the first seed, as data URIs: by dataset and case."""
     found: dict[str, dict[str, Any]] = {}
@@ -257,7 +268,7 @@ def _pictures(
             if read is None:
                 continue
             try:
-                one = picture("", row, runs[row["run"]], read)
+                one = picture("", row, runs[row["run"]], read, masks.get((row["run"], str(dataset)), mask_by))
             except ResultsError:
                 continue
             of_case = found.setdefault(str(dataset), {}).setdefault(

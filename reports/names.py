@@ -4,6 +4,10 @@ import re
 from collections import Counter
 from collections.abc import Iterable
 
+import pandas as pd
+
+from ..results.tables import with_post, without_post
+
 _WITH_OPTIONS = re.compile(r"[^:]+:\w+=[^,]*(,\w+=[^,]*)*")
 
 
@@ -18,9 +22,23 @@ def broken_lines(name: str, length: int) -> list[str]:
 
 
 def policy_title(policy: str) -> str:
-    """A threshold policy as the title of a column, `normal quantile [q=0.95]`; its options keep their text."""
-    name, bracket, options = policy.partition("[")
-    return name.replace("_", " ") + (f" {bracket}{options}" if options else "")
+    """A threshold policy as the title of a column, `normal quantile [q=0.95]`; its options keep their text.
+
+    So does a chain of post-processing behind it.
+    """
+    plain, chain = without_post(policy)
+    name, bracket, options = plain.partition("[")
+    return with_post(name.replace("_", " ") + (f" {bracket}{options}" if options else ""), chain)
+
+
+def left_out_notes(rows: pd.DataFrame) -> list[str]:
+    """A sentence for each policy, or chain of post-processing, that was left out.
+
+    Args:
+        rows: Rows of the table `scores` whose note says why.
+    """
+    told = rows[["policy", "note"]].drop_duplicates().to_dict("records")
+    return [f"{str(one['policy']).removeprefix('none ')} {one['note']}." for one in told]
 
 
 def short_names(datasets: Iterable[str]) -> dict[str, str]:

@@ -12,7 +12,7 @@ import pandas as pd
 from ..results.extent import Extent
 from ..results.metrics import METRICS, Direction, Metric, metrics_of
 from ..results.seeds import over_seeds
-from ..results.tables import HEADLINE, masks_by, may_be_best
+from ..results.tables import HEADLINE, by_chain, masks_by, may_be_best, oracles_beside
 from .names import policy_title, short_names
 from .spread import DEVIATION_NOTE, FEW_NOTE, INTERVAL_NOTE, deviation, interval
 from .tables import label, label_notes, ordered_policies
@@ -105,8 +105,8 @@ def paper_tables(
         masks, maps = f"{name}: masks by {policy}", f"{name}: anomaly maps and cost"
         volumes, mean = f"{name}: volumes, masks by {policy}", "mean DICE of anomalous test"
         of_one = [
-            _policy_table("dice", f"policies-{dataset}", f"{name}: {mean} images", rows, ranked),
-            _policy_table("volume_dice", f"volume-policies-{dataset}", f"{name}: {mean} volumes", rows, ranked),
+            *_policy_tables("dice", f"policies-{dataset}", f"{name}: {mean} images", rows, ranked),
+            *_policy_tables("volume_dice", f"volume-policies-{dataset}", f"{name}: {mean} volumes", rows, ranked),
             _metric_table(f"masks-{dataset}", masks, rows, of_masks, policy, quoted[:0]),
             _metric_table(f"volumes-{dataset}", volumes, rows, of_volumes, policy, quoted[:0]),
             _metric_table(f"maps-{dataset}", maps, rows, of_maps, "none", of_dataset),
@@ -154,7 +154,7 @@ def _dice_table(
     """DICE under one policy, a column for each dataset."""
     datasets = list(short)
     dice = _scored(scores, ["dice"])
-    legal, oracles = masks_by(dice, policy), dice[dice["oracle"]]
+    legal, oracles = masks_by(dice, policy), oracles_beside(dice, policy)
     tied = _tied(ranks[ranks["policy"] == policy])
     rows = [
         _row(
@@ -177,6 +177,19 @@ def _dice_table(
         (*rows, *quoted),
         (*_notes(scores, [*rows, *quoted], legal), *notes),
     )
+
+
+def _policy_tables(
+    metric: str, name: str, caption: str, scores: pd.DataFrame, ranks: pd.DataFrame
+) -> Iterator[PaperTable]:
+    """A table without post-processing, and one with each chain of it."""
+    ranked = by_chain(ranks)
+    for chain, rows in by_chain(scores).items():
+        if not chain:
+            yield _policy_table(metric, name, caption, rows, ranked[chain])
+        elif (rows["metric"] == metric).any() and chain in ranked:
+            told = f"{caption}, with post-processing {chain}"
+            yield _policy_table(metric, f"{name}-{chain}", told, rows, ranked[chain])
 
 
 def _policy_table(metric: str, name: str, caption: str, scores: pd.DataFrame, ranks: pd.DataFrame) -> PaperTable:
@@ -214,7 +227,7 @@ def _metric_table(
     scored = _scored(scores, [one.name for one in metrics])
     measured = set(scored.loc[scored["value"].notna(), "metric"])
     shown = [one.name for one in metrics if one.name in measured]
-    legal, oracles = masks_by(scored, policy), scored[scored["oracle"]]
+    legal, oracles = masks_by(scored, policy), oracles_beside(scored, policy)
     rows = [
         _row(method, scores, tuple(_cell(own[own["metric"] == metric]) for metric in shown))
         for method in scores["method"].unique()

@@ -9,9 +9,9 @@ from rich.text import Text
 from ..results.extent import Extent
 from ..results.metrics import METRICS, Metric, metrics_of
 from ..results.seeds import OverSeeds, over_seeds
-from ..results.tables import HEADLINE, headline, may_be_ranked
+from ..results.tables import HEADLINE, by_chain, headline, may_be_ranked, without_post
 from .fitting import Column, FittedTable
-from .names import policy_title, short_names
+from .names import left_out_notes, policy_title, short_names
 from .promises import promise_notes, promise_table, promises
 from .spread import deviation, interval, spread_notes
 
@@ -31,7 +31,7 @@ def ordered_policies(table: pd.DataFrame) -> list[str]:
     """
     known = {name: place for place, name in enumerate(POLICY_ORDER)}
     oracles = dict(zip(table["policy"], table["oracle"], strict=True))
-    base = {policy: policy.partition("[")[0] for policy in oracles}
+    base = {policy: without_post(policy)[0].partition("[")[0] for policy in oracles}
     return sorted(oracles, key=lambda one: (oracles[one], known.get(base[one], len(known)), base[one]))
 
 
@@ -50,27 +50,25 @@ def run_tables(scores: pd.DataFrame, measured: Mapping[str, Extent] | None = Non
     for name, rows in scores[scores["error"] == ""].groupby("dataset", sort=False):
         dataset = str(name)
         extent = (measured or {}).get(dataset)
-        if (rows["metric"] == "dice").any():
+        chains = by_chain(rows)
+        plain = chains.pop("")
+        if (plain["metric"] == "dice").any():
             title = f"{names[dataset]}: mean DICE of anomalous images, by threshold policy"
-            parts.append(_dice_table("dice", title, rows, caption(dataset, names[dataset], extent)))
+            parts.append(_dice_table("dice", title, plain, caption(dataset, names[dataset], extent)))
         else:
             parts.append(Text(f"{names[dataset]}: labels of images only, so neither masks nor pixels are scored"))
             parts.append(Text(caption(dataset, names[dataset], extent), style="dim"))
         promised = promises(rows)
         parts += filter(None, [promise_table(dataset, names[dataset], promised)])
         parts += [Text(note, style="dim") for note in promise_notes(promised)]
-        if (rows["metric"] == "volume_dice").any():
-            parts.append(_dice_table("volume_dice", "mean DICE of anomalous volumes, by threshold policy", rows))
-        of_volumes = headline(rows[rows["level"] == "volume"])
-        if len(of_volumes):
-            title = f"volumes, masks by {HEADLINE}"
-            parts.append(_metric_table(title, of_volumes, metrics_of("mask", level="volume")))
-        parts.append(_metric_table("anomaly maps and cost", rows, metrics_of("map", "image", "cost")))
+        parts += _tables_of_volumes(plain)
+        parts.append(_metric_table("anomaly maps and cost", plain, metrics_of("map", "image", "cost")))
+        for chain, behind in chains.items():
+            parts += _tables_behind(chain, behind)
         diagnostic = ~rows["metric"].isin(list(METRICS))
         noted = rows[~diagnostic & (rows["note"] != "")]
         on_volumes = noted["level"] == "volume"
-        left_out = noted.loc[~on_volumes, ["policy", "note"]].drop_duplicates()
-        parts += [Text(f"{row.policy} {row.note}.", style="dim") for row in left_out.itertuples()]
+        parts += [Text(note, style="dim") for note in left_out_notes(noted[~on_volumes])]
         parts += [Text(f"Volumes: {note}.", style="dim") for note in noted.loc[on_volumes, "note"].unique()]
         parts += [
             Text(f"{method}: {_diagnostics(own)}", style="dim")
@@ -84,16 +82,35 @@ def run_tables(scores: pd.DataFrame, measured: Mapping[str, Extent] | None = Non
     weights = sorted(set(scores.loc[scores["error"] == "", "weights"]) - {"none"})
     if weights:
         parts.append(Text(f"Weights: {'; '.join(weights)}.", style="dim"))
-    for policy in scores.loc[scores["oracle"] & (scores["policy"] != "none"), "policy"].unique():
+    plain = by_chain(scores)[""]
+    for policy in plain.loc[plain["oracle"] & (plain["policy"] != "none"), "policy"].unique():
         text = f"{policy} chooses its threshold on the test set's own masks: an upper bound, not a result."
         parts.append(Text(text, style="dim"))
-    for policy in scores.loc[scores["looks_at"].str.startswith("test set"), "policy"].unique():
+    for policy in plain.loc[plain["looks_at"].str.startswith("test set"), "policy"].unique():
         parts.append(
             Text(f"{policy} is transductive: a threshold depends on the maps of other test images.", style="dim")
         )
     parts += [Text(note, style="dim") for note in spread_notes(scores)]
     parts += [Text(note, style="dim") for note in label_notes(scores)]
     return Group(*parts)
+
+
+def _tables_of_volumes(rows: pd.DataFrame, where: str = "") -> Iterator[RenderableType]:
+    if (rows["metric"] == "volume_dice").any():
+        yield _dice_table("volume_dice", f"mean DICE of anomalous volumes, by threshold policy{where}", rows)
+    of_volumes = headline(rows[rows["level"] == "volume"])
+    if len(of_volumes):
+        yield _metric_table(f"volumes, masks by {HEADLINE}{where}", of_volumes, metrics_of("mask", level="volume"))
+
+
+def _tables_behind(chain: str, rows: pd.DataFrame) -> Iterator[RenderableType]:
+    """The same tables with a chain of post-processing."""
+    where = f", with post-processing: {chain}"
+    if (rows["metric"] == "dice").any() and rows["value"].notna().any():
+        yield _dice_table("dice", f"mean DICE of anomalous images, by threshold policy{where}", rows)
+    yield from _tables_of_volumes(rows, where)
+    if rows["metric"].isin([one.name for one in metrics_of("map")]).any():
+        yield _metric_table(f"anomaly maps{where}", rows, metrics_of("map"))
 
 
 def caption(dataset: str, short: str, extent: Extent | None) -> str:

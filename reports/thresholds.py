@@ -18,8 +18,9 @@ from scipy.stats import kendalltau
 from ..results.extent import Extent
 from ..results.files import slug
 from ..results.seeds import over_seeds
+from ..results.tables import by_chain
 from .fitting import Column, FittedTable
-from .names import policy_title, short_names
+from .names import left_out_notes, policy_title, short_names
 from .promises import PromiseKept, missed_sentences, promise_notes, promise_table, promises
 from .spread import FEW, FEW_NOTE
 from .style import COLUMN, panels, plain, save
@@ -97,7 +98,7 @@ def threshold_report(
         parts += filter(None, [promise_table(dataset, short, promised)])
         parts.append(_rank_table(short, rows))
         parts += data_notes(extent)
-    parts += [Text(f"{row.policy} {row.note}.", style="dim") for row in left_out.itertuples()]
+    parts += [Text(note, style="dim") for note in left_out_notes(left_out)]
     parts += [Text(note, style="dim") for note in promise_notes(promised)]
     parts += [Text(sentence, style="red") for sentence in missed_sentences(promised)]
     if table["few_patients"].any():
@@ -124,6 +125,7 @@ def threshold_figure(
     Returns:
         The PNG's path.
     """
+    scores = by_chain(scores)[""]  # the curves are of maps as methods make them
     curves, scores = (rows[rows["dataset"] == dataset] for rows in (curves, scores))
     first = curves.groupby("method")["seed"].min()  # which may differ: what is not random is run with one seed only
     curves, scores = (rows[rows["seed"] == rows["method"].map(first)] for rows in (curves, scores))
@@ -212,7 +214,7 @@ def policy_ranks(rows: pd.DataFrame) -> tuple[pd.DataFrame, str]:
     Returns:
         A row for each method, a column for each policy; and the policy that others are held against, empty without any.
     """
-    legal = rows[~rows["oracle"]]
+    legal = by_chain(rows[~rows["oracle"]])[""]
     ranks = legal.pivot_table(index="method", columns="policy", values="rank", sort=False)[ordered_policies(legal)]
     ranks = ranks.dropna(axis="columns")
     return ranks, "valid_dice" if "valid_dice" in ranks else next(iter(ranks.columns), "")

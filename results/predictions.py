@@ -6,6 +6,7 @@ readers pass over it.
 
 import hashlib
 import io
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -84,6 +85,22 @@ def is_sealed(content: bytes) -> bool | None:
     if content[-22:-18] == b"PK\5\6":  # the end of an archive without a comment
         return None
     return hashlib.sha256(content[:-_SEAL]).hexdigest().encode() == content[-_SEAL:]
+
+
+def mask_by(stored: StoredPrediction, row: Mapping[Any, Any]) -> tuple[np.ndarray, tuple[tuple[float, ...], ...]]:
+    """A case's mask by the threshold policy of its row, and the prompts that it was asked for with.
+
+    Args:
+        stored: The prediction of the case.
+        row: A row of the table `cases`.
+
+    Returns:
+        bool (S, S), padding included; and points (x, y) and boxes (x0, y0, x1, y1), of the method's own mask only.
+    """
+    prediction = stored.prediction
+    if row["policy"] == "own" and prediction.mask is not None:
+        return prediction.mask, prediction.prompts
+    return prediction.anomaly_map >= row["threshold"], ()
 
 
 def _sealed(archive: bytes) -> bytes:

@@ -172,6 +172,7 @@ class ScoreRecord(Record):
     padding: Literal["exclude", "count"] = "count"
     thresholds: list[str] = ["all"]
     foreground: str = "card"
+    post: list[str] = []
 
 
 class ConfigRecord(Record):

@@ -33,7 +33,7 @@ IDENTITY = {
     "seen": "str",
     "cell": "str",
 }
-POLICY = {"policy": "str", "looks_at": "str", "oracle": "bool", "threshold": "float64"}
+POLICY = {"policy": "str", "looks_at": "str", "oracle": "bool", "threshold": "float64", "post": "str"}
 CASES = {
     **IDENTITY,
     **POLICY,
@@ -149,26 +149,67 @@ HEADLINE = "own or valid_dice"
 """The policy that methods are ranked by: the mask a method makes itself, and where it makes none, `valid_dice`."""
 
 
-def headline(rows: pd.DataFrame) -> pd.DataFrame:
-    """The rows of each method's best legal mask: its own, or, where it makes none, that of `valid_dice`.
+_BEHIND = " + "
+
+
+def with_post(policy: str, chain: str) -> str:
+    """The name of a policy with a chain of post-processing behind it, `valid_dice + fill_holes`."""
+    return f"{policy}{_BEHIND}{chain}" if chain else policy
+
+
+def without_post(policy: str) -> tuple[str, str]:
+    """A policy's own name, and the chain behind it, empty without any."""
+    name, _, chain = policy.partition(_BEHIND)
+    return name, chain
+
+
+def by_chain(rows: pd.DataFrame) -> dict[str, pd.DataFrame]:
+    """The rows with each chain of post-processing, first those without any; policies have their own names.
 
     Args:
         rows: Rows of the table `cases` or `scores`.
     """
-    own = rows[rows["policy"] == "own"]
+    parts = {policy: without_post(policy) for policy in rows["policy"].unique()}
+    own = rows["policy"].map({policy: name for policy, (name, _) in parts.items()})
+    behind = rows["policy"].map({policy: chain for policy, (_, chain) in parts.items()})
+    chains = dict.fromkeys(["", *(chain for _, chain in parts.values())])
+    return {chain: rows.assign(policy=own)[behind == chain] for chain in chains}
+
+
+def headline(rows: pd.DataFrame, chain: str = "") -> pd.DataFrame:
+    """The rows of each method's best legal mask: its own, or, where it makes none, that of `valid_dice`.
+
+    Args:
+        rows: Rows of the table `cases` or `scores`.
+        chain: The chain of post-processing behind both.
+    """
+    own = rows[rows["policy"] == with_post("own", chain)]
     makes = pd.MultiIndex.from_frame(own[["dataset", "method"]])
     lacking = ~pd.MultiIndex.from_frame(rows[["dataset", "method"]]).isin(makes)
-    return pd.concat([own, rows[(rows["policy"] == "valid_dice") & lacking]], ignore_index=True)
+    return pd.concat([own, rows[(rows["policy"] == with_post("valid_dice", chain)) & lacking]], ignore_index=True)
 
 
 def masks_by(rows: pd.DataFrame, policy: str) -> pd.DataFrame:
-    """The rows of a legal policy, which may be `HEADLINE`.
+    """The rows of a legal policy, which may be `HEADLINE`, with a chain of post-processing behind it or without.
 
     Args:
         rows: Rows of the table `cases` or `scores`.
         policy: The policy's name.
     """
-    return headline(rows) if policy == HEADLINE else rows[(rows["policy"] == policy) & ~rows["oracle"]]
+    name, chain = without_post(policy)
+    return headline(rows, chain) if name == HEADLINE else rows[(rows["policy"] == policy) & ~rows["oracle"]]
+
+
+def oracles_beside(rows: pd.DataFrame, policy: str) -> pd.DataFrame:
+    """The rows of oracles with the same chain of post-processing behind them as a policy, or none as it has none.
+
+    Args:
+        rows: Rows of the table `cases` or `scores`.
+        policy: The policy's name.
+    """
+    _, chain = without_post(policy)
+    beside = [one for one in rows["policy"].unique() if without_post(one)[1] == chain]
+    return rows[rows["oracle"] & rows["policy"].isin(beside)]
 
 
 def may_be_ranked(rows: pd.DataFrame) -> pd.DataFrame:
@@ -216,6 +257,7 @@ _ADDED: dict[str, Any] = {
     "external": "",
     "seen": "",
     "level": "image",
+    "post": "",
 }
 
 
@@ -277,6 +319,7 @@ def failed_cell(identity: dict[str, Any], error: str) -> CellTables:
         "looks_at": "nothing",
         "oracle": False,
         "threshold": float("nan"),
+        "post": "",
         "level": "image",
         "metric": "none",
         "value": float("nan"),

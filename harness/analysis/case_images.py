@@ -33,12 +33,13 @@ class FramedImages:
         scoring: How the run was scored.
 
     Attributes:
+        dataset: The dataset.
         cases: By their ids, in the order of the dataset.
         rule: How the foreground is found.
     """
 
     def __init__(self, dataset: Dataset, size: int, scoring: ScoreRecord) -> None:
-        self._dataset = dataset
+        self.dataset = dataset
         self.cases = {case.id: case for case in dataset.cases("test")}
         self._size = size
         self._scoring = scoring
@@ -50,7 +51,7 @@ class FramedImages:
         Raises:
             DataError: A file is missing or damaged.
         """
-        image, mask = self._dataset.load(self.cases[case_id])
+        image, mask = self.dataset.load(self.cases[case_id])
         truth = frame_mask(mask, self._size, self._scoring.mask_edges).overlap
         scored = np.full(truth.shape, self._scoring.padding == "count")
         scored[image_rectangle(mask.shape, self._size)] = True
@@ -62,7 +63,7 @@ class FramedImages:
         Raises:
             BenchError: There is no such rule any more, or it cannot find the foreground.
         """
-        found = foregrounds(self._dataset, "test", self.rule)
+        found = foregrounds(self.dataset, "test", self.rule)
         if found is None:
             return {}
         return {

@@ -11,6 +11,7 @@ import pandas as pd
 
 from ...results.metrics import METRICS, metrics_of
 from ...results.store import RunStore
+from ...results.tables import without_post
 from ..scoring.ranking import Ranking
 
 _CLOSE = 1e-6  # another processor rounds otherwise; what matters to a reader is larger
@@ -55,7 +56,11 @@ def _against(scores: pd.DataFrame, means: pd.DataFrame, source: str) -> Iterator
 def _means(cases: pd.DataFrame) -> pd.DataFrame:
     """The scores that follow from cases: `cell`, `policy`, `metric`, `value`."""
     lesion, normal, dice = cases["truth_px"] > 0, cases["label"] == 0, cases["dice"]
-    oracle = cases[cases["policy"] == "oracle_dice"].set_index(["cell", "case"])["dice"]
+    named = cases["policy"].map(without_post).tolist()
+    keys = ["cell", "case", "chain"]
+    keyed = cases[["cell", "case"]].assign(chain=[chain for _, chain in named])
+    by_oracle = np.array([name == "oracle_dice" for name, _ in named], bool)
+    oracle = keyed.assign(dice=dice)[by_oracle].set_index(keys)["dice"]
     values = {one.name: cases[one.name].where(lesion) for one in METRICS.values() if one.per_case and one.name in cases}
     values |= {f"dice_{size}": dice.where(cases["lesion_size"] == size) for size in ("small", "medium", "large")}
     values["false_lesions"] = cases["false_lesions"]
@@ -64,15 +69,15 @@ def _means(cases: pd.DataFrame) -> pd.DataFrame:
     on_normal = normal & (inside > 0)
     values["normal_fp_area_foreground"] = (positive / inside).where(on_normal)
     values["normal_image_fpr"] = (positive > 0).astype(float).where(on_normal)
-    values["regret"] = cases[["cell", "case"]].join(oracle, on=["cell", "case"])["dice"] - dice
-    keys = [cases["cell"], cases["policy"]]
-    means = pd.DataFrame(values).groupby(keys).mean()
+    values["regret"] = keyed.join(oracle, on=keys)["dice"] - dice
+    grouped = [cases["cell"], cases["policy"]]
+    means = pd.DataFrame(values).groupby(grouped).mean()
     counted = ("lesions", "lesions_hit", "intersection_px", "predicted_px", "truth_px")
-    sums = cases[list(counted)].groupby(keys).sum().astype(float)
+    sums = cases[list(counted)].groupby(grouped).sum().astype(float)
     means["lesion_recall"] = sums["lesions_hit"] / sums["lesions"]
     means["dice_pooled"] = 2 * sums["intersection_px"] / (sums["predicted_px"] + sums["truth_px"])
     of_normal = pd.DataFrame({"pixels": inside.where(on_normal), "positive": positive.where(on_normal)})
-    of_normal = of_normal.groupby(keys).sum()
+    of_normal = of_normal.groupby(grouped).sum()
     means["normal_fpr"] = of_normal["positive"] / of_normal["pixels"]
     of_masks = means.reset_index().melt(["cell", "policy"], var_name="metric")
     of_images = [

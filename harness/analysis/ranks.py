@@ -16,6 +16,8 @@ from ...results.tables import (
     masks_by,
     may_be_ranked,
     table,
+    with_post,
+    without_post,
 )
 from ..scoring.intervals import mean_interval
 from .statistics import any_difference, case_table, compare, rank_stability, seed_table
@@ -58,7 +60,9 @@ def compare_methods(cases: pd.DataFrame) -> Comparison:
     for dataset, rows in may_be_ranked(cases[~cases["oracle"]]).groupby("dataset", sort=False):
         if rows["method"].nunique() < 2:
             continue
-        entries = {HEADLINE: headline(rows)} | dict(list(rows.groupby("policy", sort=False)))
+        chains = dict.fromkeys(["", *(without_post(policy)[1] for policy in rows["policy"].unique())])
+        entries = {with_post(HEADLINE, chain): headline(rows, chain) for chain in chains}
+        entries |= dict(list(rows.groupby("policy", sort=False)))
         for policy, chosen in entries.items():
             methods = case_table(chosen)
             if methods.shape[1] < 2:
@@ -84,7 +88,8 @@ def compare_regrets(cases: pd.DataFrame, policy: str) -> dict[str, RegretCompari
         By dataset, where two methods or more have masks by the policy and by `oracle_dice`.
     """
     keys = ["dataset", "method", "seed", "case"]
-    best = cases.loc[cases["policy"] == "oracle_dice", [*keys, "dice"]].rename(columns={"dice": "best"})
+    oracle = with_post("oracle_dice", without_post(policy)[1])
+    best = cases.loc[cases["policy"] == oracle, [*keys, "dice"]].rename(columns={"dice": "best"})
     chosen = may_be_ranked(masks_by(cases, policy)).merge(best, on=keys)
     chosen["regret"] = chosen["best"] - chosen["dice"]
     found = {}

@@ -209,6 +209,9 @@ def run_with_progress(config: "RunConfig", *, force: bool = False) -> tuple["Pla
     check_policies(config.score.thresholds)
 
     from ..running import session
+    from ..scoring.post import check_chains
+
+    check_chains(config.score.post)
 
     with stage_status(at_once=True) as progress:
         plan = session.plan_run(config, progress)

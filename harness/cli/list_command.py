@@ -24,7 +24,7 @@ from .run_options import run_options
 
 @click.group()
 def command() -> None:
-    """List methods, datasets, threshold policies, metrics, options of a run, or runs."""
+    """List methods, datasets, threshold policies, operations, metrics, options of a run, or runs."""
 
 
 @command.command("methods")
@@ -64,12 +64,28 @@ def list_policies() -> None:
 def _policy_options(name: str) -> str:
     """The options of a policy with their defaults."""
     try:
-        fields = dataclasses.fields(policy_class(name))
+        return _defaults(policy_class(name))
     except UsageError:  # it is not chosen, or a broken plugin, of which bench check-plugin tells more
         return ""
+
+
+def _defaults(cls: type) -> str:
+    """The fields of a dataclass with their defaults, as far as they have one."""
     return ",".join(
-        field.name + ("" if field.default is dataclasses.MISSING else f"={field.default}") for field in fields
+        field.name + ("" if field.default in (dataclasses.MISSING, None) else f"={field.default}")
+        for field in dataclasses.fields(cls)
     )
+
+
+@command.command("operations")
+def list_operations() -> None:
+    """List the operations of post-processing, with their options and defaults.
+
+    `bench run` and `bench score` take a chain of them, as in --post 'median[size=5],min_area[px=20]'.
+    """
+    from ..scoring.operations import OPERATIONS
+
+    _print([(name, _defaults(cls), (cls.__doc__ or "").split("\n")[0]) for name, cls in OPERATIONS.items()])
 
 
 @command.command("options")

@@ -12,8 +12,8 @@ _HEAD = f"""\
 Made from `harness/config.py` by `{COMMAND}`.
 
 These are the options of `bench run`, of a run file, and of `miasbench.run()`. `bench score` takes those of scoring:
-`thresholds`, `fixed_threshold`, `mask_edges`, `padding`, `foreground`, `surface_tolerance` and `pixels`. On the command
-line a name has `-` for `_`; in a run file either will do.
+`thresholds`, `fixed_threshold`, `post`, `mask_edges`, `padding`, `foreground`, `surface_tolerance` and `pixels`. On the
+command line a name has `-` for `_`; in a run file either will do.
 
 | option | value | default | what it means |
 |---|---|---|---|

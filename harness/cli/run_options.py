@@ -11,7 +11,7 @@ from pydantic.fields import FieldInfo
 from ..config import Shown
 from .options import LocalPath, ResultsFolder, complete_dataset, complete_methods, complete_policies, complete_run
 
-_REPEATED = ("dataset", "set")
+_REPEATED = ("dataset", "set", "post")
 _SHORT: Mapping[str, tuple[str, ...]] = {"methods": ("-m",), "dataset": ("-d",)}
 _TYPES: Mapping[str, click.ParamType] = {"data_root": LocalPath(), "results": ResultsFolder()}
 _COMPLETIONS: Mapping[str, Callable[..., Any]] = {

@@ -16,6 +16,7 @@ from .run_options import with_options
 Examples:
   bench score latest
   bench score latest --thresholds 'all,normal_quantile[q=0.95]'
+  bench score latest --post 'median[size=5],min_area[px=20]' --post fill_holes
   bench score liver_ct-1a2b3c4d --mask-edges paper --fixed-threshold 0.5
   bench score their_results/liver-1a2b3c4d --dataset liver=/data/liver
 """,
@@ -33,12 +34,15 @@ def command(run: str, results: UPath, moved: tuple[str, ...], **options: Any) ->
     from ...results.store import find_run
     from ..analysis.recorded import moved_datasets, recorded_config
     from ..running import runner
+    from ..scoring.post import check_chains
     from .console import CellBars, console, print_run
 
     store = find_run(run, results)
     record = store.read()
-    score = recorded_config(store, options).score
+    given = {name: value for name, value in options.items() if value != ()}
+    score = recorded_config(store, given).score
     check_policies(score.thresholds)
+    check_chains(score.post)
     places = moved_datasets(moved, record.datasets)
     with CellBars(len(record.cells)) as bars:
         unchanged = runner.rescore(store, score, bars.show, places)

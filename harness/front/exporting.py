@@ -9,11 +9,12 @@ from typing import Literal, cast, get_args
 import numpy as np
 import pandas as pd
 
-from ...reports.galleries import mask_by
 from ...results.files import slug
 from ...results.record import Cell
 from ...results.store import CellStore, RunStore
 from ...results.tables import HEADLINE, masks_by
+from ..analysis.case_images import FramedImages
+from ..analysis.post_masks import CaseMasks
 from ..analysis.recorded import NOWHERE_ELSE, all_recorded_datasets
 from ..api import Case, Dataset, Progress, UsageError
 from ..data.frame import unframe
@@ -121,13 +122,15 @@ def export_run(
                 f"{cell} has no masks by {policy or HEADLINE!r}, or they are an oracle's. There are those of: "
                 f"{', '.join(legal) or 'none'}."
             )
+        images = FramedImages(of_dataset, cell.size, store.read().config.score)
+        masks = CaseMasks(store, images)
         if "predictions" in kinds:
             write_predictions(folder, cell, end, cell_store, of_dataset, progress)
         if "volumes" in wanted:
-            _write_volumes(below(folder, "volumes"), cell, cell_store, of_dataset, rows, progress)
+            _write_volumes(below(folder, "volumes"), cell, cell_store, of_dataset, rows, masks, progress)
         if set(wanted) - {"volumes"}:
             maps = "maps" in given_parts(cell)
-            _write_images(folder, wanted, _test_images(cell_store, of_dataset, rows), maps, progress)
+            _write_images(folder, wanted, _test_images(cell_store, of_dataset, rows, masks), maps, progress)
         folders.append(folder)
     return folders
 
@@ -143,14 +146,14 @@ def _chosen(store: RunStore, asked: Mapping[str, str | int | None]) -> list[Cell
     return cells
 
 
-def _test_images(store: CellStore, dataset: Dataset, rows: pd.DataFrame) -> Iterator[_TestImage]:
+def _test_images(store: CellStore, dataset: Dataset, rows: pd.DataFrame, masks: CaseMasks) -> Iterator[_TestImage]:
     there = store.intact("test", [case.id for case in dataset.cases("test")])
     cases = [case for case in dataset.cases("test") if case.id in there]
     by_case = rows.set_index("case")
     for case, name in zip(cases, file_names([case.id for case in cases]).values(), strict=True):
         sample, stored = dataset.load(case), store.read_prediction("test", case.id)
         shape = sample.mask.shape
-        mask, _ = mask_by(stored, by_case.loc[case.id].to_dict())
+        mask, _ = masks(stored, by_case.loc[case.id].to_dict() | {"case": case.id})
         yield _TestImage(
             name,
             case,
@@ -163,7 +166,13 @@ def _test_images(store: CellStore, dataset: Dataset, rows: pd.DataFrame) -> Iter
 
 
 def _write_volumes(
-    folder: Path, cell: Cell, store: CellStore, dataset: Dataset, rows: pd.DataFrame, progress: Progress
+    folder: Path,
+    cell: Cell,
+    store: CellStore,
+    dataset: Dataset,
+    rows: pd.DataFrame,
+    made: CaseMasks,
+    progress: Progress,
 ) -> None:
     """Writes a mask and, where there are maps, a map for each volume. One volume at a time is in memory."""
     there = store.intact("test", [case.id for case in dataset.cases("test")])
@@ -179,7 +188,7 @@ def _write_volumes(
         maps: dict[int, np.ndarray] = {}
         for case in of_volume[volume]:
             stored, position = store.read_prediction("test", case.id), cast(int, case.position)
-            mask, _ = mask_by(stored, by_case.loc[case.id].to_dict())
+            mask, _ = made(stored, by_case.loc[case.id].to_dict() | {"case": case.id})
             masks[position] = unframe(mask, grid.slice_shape)
             maps[position] = unframe(stored.prediction.anomaly_map, grid.slice_shape)
         write_mask_volume(folder / f"{name}_mask.nii.gz", grid, masks)

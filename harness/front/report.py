@@ -24,6 +24,7 @@ from ...results.published_numbers import published as read_published
 from ...results.store import RunStore
 from ...results.tables import HEADLINE, masks_by
 from ..analysis.case_images import FramedImages, framed_images
+from ..analysis.post_masks import CaseMasks
 from ..analysis.ranks import compare_methods
 from ..analysis.recorded import NOWHERE_ELSE
 from ..api import BenchError, Progress, UsageError
@@ -106,11 +107,13 @@ def write_report(
     files += foregrounds
     progress("drawing galleries", 0, 0)
     shown = masks_by(joined.cases, wanted)
-    pictures, undrawn = galleries(shown, {run.name: run for run in runs}, images, figures)
+    stores = {run.name: run for run in runs}
+    masks = {key: CaseMasks(stores[key[0]], read) for key, read in images.items()}
+    pictures, undrawn = galleries(shown, stores, images, figures, masks)
     progress("writing report.html", 0, 0)
     page = out / "report.html"
     embedded = [file for file in files if file.suffix == ".png"]
-    write_html(page, runs, joined, comparison, wanted, embedded, images, measured, remarks)
+    write_html(page, runs, joined, comparison, wanted, embedded, images, measured, remarks, masks)
     advice = [font_advice([*short, *scores["method"].unique()])]
     if quoted is not None and quoted.empty:
         advice.append("No published numbers are known of what was measured.")

@@ -12,11 +12,11 @@ import pandas as pd
 from rich.console import Console
 from upath import UPath
 
-from ...reports.galleries import mask_by
 from ...results.record import Cell
 from ...results.store import CellStore, RunStore, find_run
 from ...results.tables import HEADLINE, masks_by
 from ..analysis.case_images import FramedImages, framed_images
+from ..analysis.post_masks import CaseMasks
 from ..api import Case, DataError, LazySequence, UsageError
 from ..cli.console import SafeConsole, console, print_run, run_with_progress, stage_status
 from ..config import RunConfig, default_results, find_config, make_config, read_config, results_folder
@@ -162,7 +162,8 @@ class Run:
         if entry.external:  # cases may be missing
             there = cell.intact("test", framed.cases)
             of_dataset = [case for case in of_dataset if case.id in there]
-        return LazySequence(len(of_dataset), lambda position: _read(cell, framed, of_dataset[position], masks))
+        make = CaseMasks(self.store, framed)
+        return LazySequence(len(of_dataset), lambda position: _read(cell, framed, of_dataset[position], masks, make))
 
     def _cell(self, method: str | None, dataset: str | None, seed: int | None) -> Cell:
         asked = {"method": method, "dataset": dataset, "seed": seed}
@@ -349,12 +350,12 @@ def _quiet(quiet: bool) -> Iterator[None]:
         console.quiet = before
 
 
-def _read(cell: CellStore, images: FramedImages, case: Case, masks: pd.DataFrame) -> CasePrediction:
+def _read(cell: CellStore, images: FramedImages, case: Case, masks: pd.DataFrame, make: CaseMasks) -> CasePrediction:
     stored = cell.read_prediction("test", case.id)
     image, truth, scored = images(case.id)
     mask, prompts = None, ()
     if case.id in masks.index:
-        mask, prompts = mask_by(stored, masks.loc[case.id].to_dict())
+        mask, prompts = make(stored, masks.loc[case.id].to_dict() | {"case": case.id})
     prediction = stored.prediction
     return CasePrediction(
         case=case.id,

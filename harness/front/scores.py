@@ -16,6 +16,7 @@ from ..data.frame import Truth
 from ..registry import check_policies
 from ..scoring.cell_scores import score_cell
 from ..scoring.masks import Lesions
+from ..scoring.post import check_chains
 from ..scoring.scanning import SplitTruths
 
 _WHOLE = np.s_[:, :]
@@ -37,6 +38,7 @@ def score(
     valid_foregrounds: Sequence[np.ndarray] | None = None,
     thresholds: str | Sequence[str] = "all",
     fixed_threshold: float | None = None,
+    post: str | Sequence[str] = (),
     pixels: Literal["auto", "exact", "binned"] = "auto",
 ) -> pd.DataFrame:
     """Scores anomaly maps as a run does, with the same code and so with the same numbers.
@@ -61,6 +63,8 @@ def score(
         thresholds: Threshold policies, each `name` or `name[option=value,…]`; a text may hold several, with commas.
             `all` is every one with its defaults.
         fixed_threshold: Also score the masks at this threshold, as policy `fixed`.
+        post: Chain of post-processing, such as `median[size=5],fill_holes`, or several, each a text of its own. Masks
+            are scored with each of them and without.
         pixels: Whether map values are rounded where there are many; see `bench score --help`.
 
     Returns:
@@ -75,9 +79,15 @@ def score(
         >>> scores = miasbench.score(maps, truths, patients=patients, valid_maps=..., valid_truths=...)
         >>> scores[scores["metric"] == "dice"][["policy", "value", "ci_low", "ci_high"]]
     """
-    options = {"thresholds": thresholds, "fixed_threshold": fixed_threshold, "pixels": pixels}
+    options = {
+        "thresholds": thresholds,
+        "fixed_threshold": fixed_threshold,
+        "post": post if isinstance(post, str) else list(post),
+        "pixels": pixels,
+    }
     config = make_score_config(options, "in score()")
     check_policies(config.thresholds)
+    check_chains(config.post)
     maps, truths = _listed("maps", maps), _listed("truths", truths)
     if not maps:
         raise UsageError("There are no maps to score: `maps` is empty.")

@@ -14,14 +14,28 @@ import pandas as pd
 from ...results.metrics import METRICS, metrics_of
 from ...results.predictions import StoredPrediction
 from ...results.record import Measurements
-from ...results.tables import CASES, CURVES, SCORES, VOLUMES, CellTables, curve_convention, empty_tables, table
+from ...results.tables import (
+    CASES,
+    CURVES,
+    SCORES,
+    VOLUMES,
+    CellTables,
+    curve_convention,
+    empty_tables,
+    table,
+    with_post,
+    without_post,
+)
 from ..api import Diagnostic, Split
 from ..config import ScoreConfig
 from .decisions import NO_POLICY, Decision, PolicyColumns, decide
 from .functions import OF_FOREGROUND, OF_MASK, OF_PIXELS, OF_VOLUME
-from .intervals import Interval, PatientCurves, auroc_interval, mean_interval
+from .intervals import Interval, auroc_interval, mean_interval
 from .masks import MaskScores, Overlap, lesion_size
 from .normal_rates import foreground_counts, normal_fpr, normal_rates, promised
+from .patient_tally import PatientTally, spread_thresholds
+from .post import Behind
+from .post_choice import decide_behind_chains, mean_dice
 from .ranking import PixelRanking, PixelTally, Ranking, rank_pixels
 from .scanning import Scanned, SplitTruths, Truths, scan, where_scored
 from .volume_scores import MeasuredVolume, measure_volumes
@@ -31,7 +45,6 @@ NAN = float("nan")
 EXACT_PIXELS = 2**26
 """So many test pixels are ranked exactly by default; where there are more, up to `BINNED_VALUES` different values."""
 BINNED_VALUES = 2**21
-PATIENT_THRESHOLDS = 256
 CURVE_THRESHOLDS = 512
 
 
@@ -76,13 +89,16 @@ def score_cell(
         config = config.model_copy(update={"thresholds": (), "fixed_threshold": None})
     limit = values_limit(config, test)
     scanned: dict[Split, Scanned] = {split: scan(truths[split], predictions[split], limit) for split in truths}
-    decisions, left_out = decide(scanned, config.thresholds, config.fixed_threshold)
+    plain, left_out = decide(scanned, config.thresholds, config.fixed_threshold)
+    chains, chosen, without = decide_behind_chains(truths, predictions, scanned, plain, config)
+    decisions = [*plain, *(one for chain in chains for one in chain.decisions), *chosen]
+    left_out += without
     masks: list[list[dict[str, Any]]] = [[] for _ in decisions]
-    ranked = pooled = _PatientTally(test.patients, scanned["test"].ranking)
+    ranked = pooled = PatientTally(test.patients, scanned["test"].ranking)
     ranking = scanned["test"].inside
-    inside = None if ranking is None else _PatientTally(test.patients, ranking)
+    inside = None if ranking is None else PatientTally(test.patients, ranking)
     if scanned["test"].graded:
-        pooled = _PatientTally(test.patients, scanned["test"].pooled)
+        pooled = PatientTally(test.patients, scanned["test"].pooled)
     for index, (truth, lesions) in enumerate(zip(test.masks, test.lesions, strict=True)):
         prediction = stored[index].prediction
         foreground = None if test.foregrounds is None else test.foregrounds[index]
@@ -109,16 +125,19 @@ def score_cell(
             split: replace(one, images=[_nothing(image) for image in one.images]) for split, one in scanned.items()
         }
     rows += [_image_auroc(test, stored, lacking), *of_method]
+    if "maps" not in lacking:
+        rows += [row for chain in chains if chain.chain.of_maps for row in _map_scores_behind(chain, test)]
     rows += [_score(columns, "dice", NAN, 0) | {"note": f"left out: {why}"} for columns, why in left_out]
     cases: list[dict[str, Any]] = []
     dice = {decision.columns.policy: _column(one, "dice") for decision, one in zip(decisions, masks, strict=True)}
     for index, (decision, of_policy) in enumerate(zip(decisions, masks, strict=True)):
-        rows += _mask_scores(decision, test, of_policy, dice.get("oracle_dice"))
+        _, chain = without_post(decision.columns.policy)
+        rows += _mask_scores(decision, test, of_policy, dice.get(with_post("oracle_dice", chain)))
         rows += _volume_scores(decision, volumes, index)
         rows.append(_valid_dice(decision, truths["valid"], predictions["valid"], scanned["valid"].own_masks))
         cases += _case_rows(decision, test, stored, scanned["test"], of_policy)
     drawn = {} if "maps" in lacking else scanned
-    curves = [row for split, one in drawn.items() for row in _curve_rows(split, one, decisions)]
+    curves = [row for split, one in drawn.items() for row in _curve_rows(split, one, plain)]
     told = {"convention": curve_convention(config.mask_edges, config.padding)}
     note = _note_on_volumes(test)
     rows = [row | {"note": note} if row["level"] == "volume" and not row["note"] else row for row in rows]
@@ -143,11 +162,28 @@ def _scores_table(
     of_policy = {decision.columns.policy: decision.convention for decision in decisions}
     told = []
     for row in rows:
-        parts = [of_metric.get(row["metric"], ""), of_policy.get(row["policy"], "")]
+        name, chain = without_post(row["policy"])
+        behind = f"post-processing: {chain}" if name == NO_POLICY.policy and chain else ""
+        parts = [of_metric.get(row["metric"], ""), of_policy.get(row["policy"], ""), behind]
         if identity["external"] and row["metric"] in METRICS and METRICS[row["metric"]].kind == "cost":
             parts = ["told by the author of the predictions, not measured here"]
         told.append(identity | {"convention": "; ".join(filter(None, parts)), "error": ""} | row)
     return table(told, SCORES)
+
+
+def _map_scores_behind(behind: Behind, test: SplitTruths) -> list[dict[str, Any]]:
+    """Scores of the maps that a chain has changed."""
+    stored, scanned = behind.stored, behind.scanned
+    ranked = pooled = PatientTally(test.patients, scanned.ranking)
+    if scanned.graded:
+        pooled = PatientTally(test.patients, scanned.pooled)
+    for index, truth in enumerate(test.masks):
+        anomaly_map = stored[index].prediction.anomaly_map
+        ranked.add(index, rank_pixels([anomaly_map], [truth.ranking]))
+        if pooled is not ranked:
+            pooled.add(index, rank_pixels([anomaly_map], [truth.overlap]))
+    named = {"policy": with_post(NO_POLICY.policy, behind.chain.text), "post": behind.chain.text}
+    return [row | named for row in _map_scores(test, stored, scanned, ranked, pooled)]
 
 
 def values_limit(config: ScoreConfig, test: SplitTruths) -> int | None:
@@ -157,44 +193,12 @@ def values_limit(config: ScoreConfig, test: SplitTruths) -> int | None:
     return BINNED_VALUES if config.pixels == "binned" else None
 
 
-class _PatientTally:
-    """Adds up each patient's part of the pooled pixel curves, for their intervals."""
-
-    def __init__(self, patients: Sequence[str], ranking: PixelRanking) -> None:
-        names, self._index = np.unique(patients, return_inverse=True)
-        self._thresholds = np.append(_spread(ranking, PATIENT_THRESHOLDS), -np.inf)
-        shape = (len(names), len(self._thresholds))
-        self._curves = PatientCurves(np.zeros(shape), np.zeros(shape), np.zeros(shape), np.zeros(len(names)))
-
-    def add(self, index: int, ranking: PixelRanking) -> None:
-        """Adds an image, ranked by itself."""
-        patient = self._index[index]
-        true, false = ranking.at(self._thresholds)
-        self._curves.true[patient] += true
-        self._curves.false[patient] += false
-        self._curves.overlap[patient] += ranking.regions * ranking.overlap_at(self._thresholds)
-        self._curves.regions[patient] += ranking.regions
-
-    def intervals(self, exact: Mapping[str, float]) -> dict[str, Interval]:
-        return self._curves.intervals(exact)
-
-
-def _spread(ranking: PixelRanking, count: int) -> np.ndarray:
-    """So many thresholds at most, falling: half of them even steps in recall, half in the false-positive rate's log."""
-    if not ranking.positives:
-        return np.empty(0, np.float32)
-    recall = np.searchsorted(ranking.true_positives, np.linspace(1, ranking.positives, count // 2))
-    rates = np.searchsorted(ranking.false_positives, np.geomspace(1, max(ranking.negatives, 1), count // 2))
-    chosen = np.unique(np.concatenate([recall, rates]))
-    return ranking.thresholds[chosen[chosen < len(ranking.thresholds)]]
-
-
 def _map_scores(
     test: SplitTruths,
     stored: Sequence[StoredPrediction],
     scanned: Scanned,
-    ranked: _PatientTally,
-    pooled: _PatientTally,
+    ranked: PatientTally,
+    pooled: PatientTally,
 ) -> list[dict[str, Any]]:
     """Scores that need no threshold."""
     ranking, of_masks = scanned.ranking, scanned.pooled
@@ -225,7 +229,7 @@ def _map_scores(
     return rows
 
 
-def _foreground_scores(test: SplitTruths, ranking: PixelRanking, inside: _PatientTally) -> list[dict[str, Any]]:
+def _foreground_scores(test: SplitTruths, ranking: PixelRanking, inside: PatientTally) -> list[dict[str, Any]]:
     """Scores that need no threshold, of the pixels of the foreground."""
     values = {name: float(of(ranking.counts)) if ranking.positives else NAN for name, of in OF_FOREGROUND.items()}
     intervals, bounds = inside.intervals(values), ranking.error_bounds()
@@ -341,12 +345,9 @@ def _valid_dice(
     decision: Decision, valid: SplitTruths, stored: Sequence[StoredPrediction], own_masks: bool
 ) -> dict[str, Any]:
     """The policy's DICE on the validation split."""
-    anomalous = [index for index, truth in enumerate(valid.masks) if truth.overlap.any()]
-    if not anomalous or (decision.thresholds is None and not own_masks):
+    if decision.thresholds is None and not own_masks:
         return _score(decision.columns, "dice_valid", NAN, 0)
-    masks = [decision.mask("valid", index, stored[index].prediction) for index in anomalous]
-    dice = [Overlap.of(mask, valid.masks[index].overlap).dice for mask, index in zip(masks, anomalous, strict=True)]
-    return _score(decision.columns, "dice_valid", float(np.mean(dice)), len(anomalous))
+    return _score(decision.columns, "dice_valid", *mean_dice(decision, valid, stored))
 
 
 def _column(masks: Sequence[Mapping[str, Any]], name: str) -> np.ndarray:
@@ -414,7 +415,7 @@ def _curve_rows(split: Split, scanned: Scanned, decisions: Sequence[Decision]) -
     chosen = [decision.columns.threshold for decision in decisions]
     best = scanned.dice.best()[0]
     marks = np.array([one for one in [*chosen, best] if np.isfinite(one)])
-    thresholds = np.unique(np.concatenate([_spread(ranking, CURVE_THRESHOLDS).astype(float), marks]))[::-1]
+    thresholds = np.unique(np.concatenate([spread_thresholds(ranking, CURVE_THRESHOLDS).astype(float), marks]))[::-1]
     true, false = ranking.at(thresholds)
     columns = {
         "threshold": thresholds,

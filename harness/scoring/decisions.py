@@ -36,12 +36,14 @@ class PolicyColumns(NamedTuple):
         looks_at: What it may see, as on the policy.
         oracle: Whether it sees the masks of the test images.
         threshold: Its threshold where all images have the same one; otherwise NaN.
+        post: The chain of post-processing behind it; empty without any.
     """
 
     policy: str
     looks_at: str = "nothing"
     oracle: bool = False
     threshold: float = float("nan")
+    post: str = ""
 
 
 TEST_SET_AND_IMAGE = "test set and image"
