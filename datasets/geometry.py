@@ -8,12 +8,13 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from ..harness.api import DataError, Split, VolumeGrid
-from ..harness.safe_files import write_whole
+from ..harness.safe_files import read_bytes, write_whole
 from .nifti import GRID_TOLERANCE, Volume, load_nibabel, placing_differences, turn_onto, wrong_affine
 
 GEOMETRY_FILE = "volumes.json"
 """The file beside a dataset's slices that keeps the geometry of their volumes."""
 
+_LARGEST = 2**28  # bytes
 _PLACING = (  # the fields of a NIfTI header that say where voxels lie
     *("pixdim", "xyzt_units", "qform_code", "sform_code", "quatern_b", "quatern_c", "quatern_d"),
     *("qoffset_x", "qoffset_y", "qoffset_z", "srow_x", "srow_y", "srow_z"),
@@ -185,7 +186,7 @@ def read_geometry(folder: Path) -> dict[str, VolumeGeometry]:
     if not path.exists():
         return {}
     try:
-        return _Kept.model_validate_json(path.read_bytes()).volumes
+        return _Kept.model_validate_json(read_bytes(path, follow=True, most=_LARGEST)).volumes
     except (OSError, ValidationError) as error:
         reason = " ".join(str(error).split())
         raise DataError(

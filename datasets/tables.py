@@ -8,6 +8,7 @@ from types import MappingProxyType
 from typing import NamedTuple
 
 from ..harness.api import DataError
+from ..harness.safe_files import open_text
 
 LISTING = ("image", "split", "label")
 """The columns that a table of images must have."""
@@ -49,7 +50,7 @@ def read_table(
         DataError: It cannot be read, a column is missing or there twice, or a row has more cells than the first line.
     """
     try:
-        with table.open(encoding="utf-8-sig", newline="") as file:
+        with open_text(table, "utf-8-sig") as file:
             reader = csv.reader(file)
             header = [name.strip().lower() for name in next(reader, [])]
             _check_header(table, header, needed, optional, columns)
@@ -76,7 +77,7 @@ def read_table(
 def columns_of(table: Path) -> tuple[str, ...]:
     """The names of a table's columns as they are written there; none where it cannot be read."""
     try:
-        with table.open(encoding="utf-8-sig", newline="") as file:
+        with open_text(table, "utf-8-sig") as file:
             return tuple(name.strip() for name in next(csv.reader(file), []))
     except (OSError, UnicodeDecodeError, csv.Error):
         return ()

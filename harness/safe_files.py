@@ -6,6 +6,7 @@ deleted. All rooms read, write and delete such files through these functions.
 """
 
 import errno
+import io
 import os
 import re
 import secrets
@@ -15,7 +16,7 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO, TypeVar
+from typing import TYPE_CHECKING, BinaryIO, TextIO, TypeVar
 
 from .files import PLAIN, naming
 
@@ -67,6 +68,17 @@ def read_bytes(path: "Path | UPath", *, follow: bool = False, most: int = sys.ma
         if os.fstat(file.fileno()).st_size > most:
             raise OSError(errno.EFBIG, os.strerror(errno.EFBIG), os.fspath(path))
         return file.read()
+
+
+@contextmanager
+def open_text(path: Path, encoding: str = "utf-8") -> Iterator[TextIO]:
+    """Opens a text that may be a link, but neither a pipe nor a device; line ends stay as they are.
+
+    Raises:
+        OSError: It is one of these, or cannot be opened; `filename` is the path.
+    """
+    with open_plain(path, os.O_RDONLY, follow=True) as file, io.TextIOWrapper(file, encoding, newline="") as text:
+        yield text
 
 
 @contextmanager

@@ -11,9 +11,10 @@ from typing import Annotated, Any, Literal
 from pydantic import ConfigDict, Field, TypeAdapter, ValidationError, with_config
 
 from ..harness.api import BenchError
-from ..harness.safe_files import write_named
+from ..harness.safe_files import read_bytes, write_named
 from .files import json_bytes
 
+_LARGEST = 2**26  # bytes
 DIGITS = 6
 RUNTIME = "runtime"
 """The tolerance that is no metric's: milliseconds per image, measured in calibration workloads."""
@@ -217,7 +218,7 @@ def read_baseline(path: Path) -> Baseline:
         BaselineError: It cannot be read, or is not a baseline; the text names the cell and the value that is wrong.
     """
     try:
-        content = path.read_bytes()
+        content = read_bytes(path, follow=True, most=_LARGEST)
     except OSError as error:
         raise BaselineError(
             f"The baseline {path} cannot be read ({error.strerror}). Make one with bench baseline RUN --out {path}."

@@ -186,5 +186,5 @@ def _reason(error: Exception) -> str:
 
 @lru_cache
 def _file_checksum(path: Path, algorithm: str, _size: int, _modified: int) -> str:
-    with path.open("rb") as file:
+    with open_plain(path, os.O_RDONLY, follow=True) as file:
         return hashlib.file_digest(file, algorithm).hexdigest()

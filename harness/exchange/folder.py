@@ -9,11 +9,13 @@ from pathlib import Path
 import numpy as np
 
 from ..api import Case, Dataset, Split
+from ..safe_files import read_bytes
 from .arrays import ENDINGS, NIFTI, ArrayFile
 from .manifest import MANIFEST, Manifest
 
 PREDICTED: tuple[Split, ...] = ("valid", "test")
 
+_LARGEST = 2**28  # bytes of a table
 _LookUp = Callable[[str, str, str], list[str]]
 """Called as `look_up(kind, split, name)`: the files of the `map` or `mask` of a case, or of a volume, of this name."""
 
@@ -162,16 +164,21 @@ def _by_table(path: Path, names: set[str], problems: list[str]) -> _LookUp:
     return lambda kind, split, name: [listed[kind, split, name]] if (kind, split, name) in listed else []
 
 
+def _text(path: Path) -> str:
+    text = read_bytes(path, follow=True, most=_LARGEST).decode("utf-8-sig")
+    return text.replace("\r\n", "\n").replace("\r", "\n")
+
+
 def _rows(path: Path, needed: Iterable[str], problems: list[str]) -> list[dict[str, str]]:
     """The rows of a CSV, whose first line names the columns."""
     try:
-        rows = list(csv.DictReader(io.StringIO(path.read_text(encoding="utf-8-sig"))))
+        rows = list(csv.DictReader(io.StringIO(_text(path))))
     except (UnicodeDecodeError, csv.Error) as error:
         problems.append(f"The table {path} cannot be read ({error}). Save it as CSV in UTF-8.")
         return []
     columns = list(rows[0]) if rows else []
     wide = next((number for number, row in enumerate(rows, start=2) if row.get(None) or None in row.values()), None)
-    header = path.read_text(encoding="utf-8-sig").partition("\n")[0].rstrip("\r").split(",")
+    header = _text(path).partition("\n")[0].rstrip("\r").split(",")
     if wide or len(set(header)) < len(header):
         problems.append(
             f"{path}, line {wide}: it has another number of fields than the first line. Commas part fields, and "

@@ -12,6 +12,7 @@ import numpy as np
 from ..api import Case, DataError, Dataset, Method, Prediction, Progress, Split, UsageError
 from ..data.frame import frame_map
 from ..paths import absolute, expanded
+from ..safe_files import read_bytes
 from .arrays import ArrayReader
 from .checking import check_maps, refuse
 from .folder import PREDICTED, CaseFiles, Found, find_files
@@ -247,7 +248,7 @@ class Imported(Method):
 def _hash(found: Found) -> str:
     digest = hashlib.sha256()
     for path in found.files():
-        digest.update(hashlib.sha256(path.read_bytes()).digest())
+        digest.update(hashlib.sha256(read_bytes(path, follow=True)).digest())
     scores = [(split, case, files.score) for split in PREDICTED for case, files in found.cases[split].items()]
     digest.update(repr(scores).encode(errors="surrogatepass"))
     return digest.hexdigest()

@@ -21,6 +21,7 @@ from ..analysis.ranks import compare_methods
 from ..analysis.recorded import NOWHERE_ELSE, recorded_config, recorded_datasets
 from ..api import BenchError, Card, Dataset
 from ..config import RunConfig, ScoreConfig
+from ..safe_files import read_bytes
 from ..scoring.scanning import Truths
 from .cell_run import CellRun
 from .cells import PREDICTED, CellProgress, CellTask, scored_by
@@ -171,7 +172,7 @@ def _verify_tables(store: RunStore, record: RunRecord, found: Verification) -> d
         tables[name] = table
         path = store.folder / f"{name}.csv"
         if path.exists():
-            found.problems.extend(first(_csv_against(name, path.read_bytes(), tables[name])))
+            found.problems.extend(first(_csv_against(name, read_bytes(path), tables[name])))
         else:
             found.problems.append(f"{name}.csv: it is gone.")
     found.checked.append("CSV against Parquet")

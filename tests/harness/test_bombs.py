@@ -26,12 +26,15 @@ from miasbench.datasets.folder import open_folder
 from miasbench.datasets.images import read_grey
 from miasbench.datasets.nifti import Volume
 from miasbench.datasets.splitting import SplitRule
+from miasbench.datasets.tables import read_table
 from miasbench.harness.api import DataError, UsageError
 from miasbench.harness.config import make_config, read_config
+from miasbench.harness.download.fetching import file_checksum
 from miasbench.harness.download.unpacking import unpack
 from miasbench.harness.exchange.arrays import ArrayFile, ArrayReader
 from miasbench.harness.yaml_files import read_yaml
 from miasbench.results import files
+from miasbench.results.baseline import BaselineError, read_baseline
 from miasbench.results.files import ResultsError, read_json, read_parquet, to_parquet
 from miasbench.results.predictions import decode
 
@@ -251,3 +254,21 @@ def test_pipes_among_the_files_of_a_dataset(tmp_path: Path) -> None:
             ArrayReader().anomaly_map(ArrayFile(tmp_path / name))
     with refused(DataError, "is no file"):
         Volume(tmp_path / "a.nii.gz")
+
+
+@pytest.mark.skipif(not Path("/dev/zero").exists(), reason="there are no devices here")
+def test_links_to_what_has_no_end(tmp_path: Path) -> None:
+    for name in ("a.png", "a.npy", "table.csv", "baseline.json", "weights.pth", "card.yaml"):
+        (tmp_path / name).symlink_to("/dev/zero")
+    with refused(DataError, "a pipe or a device"):
+        read_grey(tmp_path / "a.png")
+    with refused(DataError, "is no file"):
+        ArrayReader().anomaly_map(ArrayFile(tmp_path / "a.npy"))
+    with refused(DataError, "a pipe or a device"):
+        read_table(tmp_path / "table.csv", ("image",))
+    with refused(BaselineError, "a pipe or a device"):
+        read_baseline(tmp_path / "baseline.json")
+    with refused(OSError, "a pipe or a device"):
+        file_checksum(tmp_path / "weights.pth")
+    with refused(DataError, "more than"):
+        CardFile.read(tmp_path / "card.yaml")

@@ -1,6 +1,6 @@
 """Several hundred hostile folders, by kind: runs, datasets, archives and predictions that somebody has made up.
 
-`python -m tests.support.hostile FOLDER RUN` writes them all, from a run that is whole.
+`python tests/support/hostile.py FOLDER RUN` writes them all, from a run that is whole.
 """
 
 import gzip
@@ -276,9 +276,8 @@ def half(path: Path) -> bytes:
 if __name__ == "__main__":
     target, whole = Path(sys.argv[1]), Path(sys.argv[2])
     (target / "outside").mkdir(parents=True)
-    for number, hostile in enumerate([*runs(whole), *datasets(), *archives()]):
-        folder = target / f"{number:04}"
-        if number < len([*runs(whole)]):
-            shutil.copytree(whole, folder)
-        hostile.make(folder, target / "outside")
-    print(f"{number + 1} folders")
+    of_runs = [*runs(whole)]
+    for number, hostile in enumerate([*of_runs, *datasets(), *archives()]):
+        if number < len(of_runs):
+            shutil.copytree(whole, target / f"{number:04}")
+        hostile.make(target / f"{number:04}", target / "outside")
