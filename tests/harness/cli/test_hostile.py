@@ -23,6 +23,7 @@ pytestmark = [pytest.mark.soak, pytest.mark.skipif(sys.platform != "linux", reas
 
 RUN = "run --methods intensity --dataset phantom_brain_mri:train=2,valid=2,test=4,size=64 --size 64 --name it --results"
 SECONDS, GIB = 20, 1.0
+_PATIENCE = 5  # times as long may it take where others compute beside it
 FINE = (0, 1, 2, 3, 4, 5)
 
 
@@ -65,13 +66,15 @@ def problem(arguments: Sequence[str], log: Path) -> str:
         ended, status, used = os.wait4(child, os.WNOHANG)
         if ended:
             break
-        if time.monotonic() - begin > SECONDS:
+        if time.monotonic() - begin > _PATIENCE * SECONDS:
             os.kill(child, signal.SIGKILL)
             os.wait4(child, 0)
-            return f"it takes more than {SECONDS} s"
+            return f"it takes more than {_PATIENCE * SECONDS} s"
         time.sleep(0.005)
     told = log.read_text(errors="backslashreplace")
     code = os.waitstatus_to_exitcode(status)
+    if used.ru_utime + used.ru_stime > SECONDS:
+        return f"it computes for {used.ru_utime + used.ru_stime:.0f} s"
     if used.ru_maxrss * 1024 - before > GIB * 2**30:
         return f"it takes {(used.ru_maxrss * 1024 - before) / 2**30:.1f} GiB"
     for sign in ("Traceback", "CONNECTED", "\x1b", "\n::", "should not happen"):
@@ -109,7 +112,13 @@ def test_runs(whole: Path, outside: Path, tmp_path: Path) -> None:
     at, out = tmp_path / "results" / "it", tmp_path / "out"
     others = cycle(
         [
-            *(["score", str(at)], ["verify", str(at)], ["thresholds", str(at)], ["report", str(at), "--out", str(out)]),
+            *(
+                ["show", str(at)],
+                ["score", str(at)],
+                ["verify", str(at)],
+                ["thresholds", str(at)],
+                ["report", str(at), "--out", str(out)],
+            ),
             *(["export", str(at), "--out", str(out)], ["baseline", str(at), "--out", str(out / "b.json")]),
             *(
                 ["check", str(at), "--baseline", str(whole.parent / "b.json")],
@@ -124,14 +133,14 @@ def test_runs(whole: Path, outside: Path, tmp_path: Path) -> None:
         shutil.copytree(whole, at)
         one.make(at, outside)
         count += 1
-        for arguments in (["show", str(at)], next(others)):
-            if wrong := problem(arguments, tmp_path / "log"):
-                found.append(f"{one.kind}, {one.name}, bench {arguments[0]}: {wrong}")
-            if content_of(outside) != before:
-                found.append(f"{one.kind}, {one.name}, bench {arguments[0]}: it has touched what is outside")
-                shutil.rmtree(outside)
-                for name, content in before.items():
-                    hostile.put(outside / name, content)
+        arguments = next(others)
+        if wrong := problem(arguments, tmp_path / "log"):
+            found.append(f"{one.kind}, {one.name}, bench {arguments[0]}: {wrong}")
+        if content_of(outside) != before:
+            found.append(f"{one.kind}, {one.name}, bench {arguments[0]}: it has touched what is outside")
+            shutil.rmtree(outside)
+            for name, content in before.items():
+                hostile.put(outside / name, content)
     assert not found, "\n".join([f"{len(found)} of {count}", *found[:40]])
     assert count > 300
 
