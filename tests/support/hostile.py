@@ -82,7 +82,7 @@ def _records(run: Path) -> Iterator[Hostile]:
         content = json.loads((run / file).read_text())
         for place in _places(content):
             for what, value in VALUES.items():
-                if len(place) == 1 or what in ("steering", "nested", "absolute"):
+                if len(place) == 1 or what == "steering":
                     yield Hostile(
                         f"record: {what}",
                         f"{file}: {'.'.join(map(str, place))}",
@@ -116,7 +116,7 @@ def _tables(run: Path) -> Iterator[Hostile]:
     for table in ("cases", "scores", "curves"):
         for column, kind in pd.read_parquet(run / f"{table}.parquet").dtypes.items():
             numeric = pd.api.types.is_numeric_dtype(kind)
-            for value in (float("inf"), -1e308) if numeric else (STEERS, "/etc/passwd", "", "x" * 10_000):
+            for value in (float("inf"),) if numeric else (STEERS, "/etc/passwd"):
                 yield Hostile(
                     f"table: {table}",
                     f"{column} is {str(value)[:10]!r}",
