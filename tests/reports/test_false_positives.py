@@ -62,3 +62,16 @@ def test_there_is_no_figure_where_no_rate_is_known(tmp_path: Path) -> None:
     curves, scores = measured()
     assert rate_figure(curves.assign(normal_fpr=float("nan")), scores, "liver", tmp_path) is None
     assert not list(tmp_path.iterdir())
+
+
+def test_a_panel_above_an_empty_place_shows_its_rates(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    shown: list[bool] = []
+
+    def look(figure: Figure, folder: Path, name: str) -> list[Path]:
+        figure.draw_without_rendering()
+        shown.extend(any(label.get_visible() for label in axis.get_xticklabels()) for axis in figure.axes)
+        return [folder / f"{name}.{kind}" for kind in ("pdf", "png")]
+
+    monkeypatch.setattr("miasbench.reports.false_positives.save", look)
+    rate_figure(*measured(), "liver", tmp_path)
+    assert shown == [False, True, True]
