@@ -31,7 +31,7 @@ def rate_figure(
 
     Args:
         curves: The curves of a run; where it has several seeds, the first is drawn.
-        scores: The scores of the same run; a policy has one look on all datasets.
+        scores: The scores of the same run; a policy has one look on all datasets. Post-processing is left out.
         dataset: The dataset that is drawn.
         folder: Where to write `false_positives-<dataset>.png` and `.pdf`.
         title: The figure's title, by default the dataset's name; the seed is added.
@@ -40,6 +40,7 @@ def rate_figure(
         The PNG's path; `None` where the rate is not known, as without a normal test image, or in what an older version
         scored.
     """
+    scores = by_chain(scores)[""]  # the curves are of maps as methods make them
     rows = curves[(curves["dataset"] == dataset) & (curves["split"] == "test") & curves["normal_fpr"].notna()]
     if rows.empty:
         return None

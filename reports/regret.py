@@ -8,6 +8,7 @@ import pandas as pd
 from rich.console import Group, RenderableType
 from rich.text import Text
 
+from ..results.tables import by_chain
 from .fitting import Column, FittedTable
 from .names import policy_title, short_names
 from .style import label_methods, legend, legend_height, listed_height, looks, panels, save
@@ -80,12 +81,13 @@ def regret_figure(table: pd.DataFrame, folder: Path) -> list[Path]:
     """Draws the regret of each policy: a dot for each method, and their mean with the standard deviation.
 
     Args:
-        table: By `thresholds.threshold_table`; there must be an oracle.
+        table: By `thresholds.threshold_table`; there must be an oracle. Chains of post-processing are left out.
         folder: Where to write `regret.pdf` and `.png`.
 
     Returns:
         Both files.
     """
+    table = by_chain(table)[""]
     regrets, names = regret_table(table), short_names(table["dataset"])
     policies = list(regrets.index.unique("policy"))
     datasets = list(dict.fromkeys(regrets.index.get_level_values("dataset")))

@@ -53,7 +53,9 @@ def test_every_policy_stands_at_its_rate_and_dice(tmp_path: Path, monkeypatch: p
         return [folder / f"{name}.{kind}" for kind in ("pdf", "png")]
 
     monkeypatch.setattr("miasbench.reports.false_positives.save", look)
-    rate_figure(*measured(("a",)), "liver", tmp_path)
+    curves, scores = measured(("a",))
+    behind = scores[scores["policy"] == "otsu"].assign(policy="otsu + fill_holes", value=0.25)
+    rate_figure(curves, pd.concat([scores, behind]), "liver", tmp_path)
     at_the_edge = (1e-5, 0.0)
     assert set(points) == {(0.02, 0.3), (0.2, 0.1), (0.05, 0.4), at_the_edge}, "a rate of 0 has no place on a log axis"
 
