@@ -11,7 +11,9 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import lru_cache, partial
+from io import BufferedReader
 from pathlib import Path
+from typing import cast
 
 import requests
 
@@ -187,4 +189,4 @@ def _reason(error: Exception) -> str:
 @lru_cache
 def _file_checksum(path: Path, algorithm: str, _size: int, _modified: int) -> str:
     with open_plain(path, os.O_RDONLY, follow=True) as file:
-        return hashlib.file_digest(file, algorithm).hexdigest()
+        return hashlib.file_digest(cast("BufferedReader", file), algorithm).hexdigest()
