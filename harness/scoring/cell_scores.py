@@ -28,6 +28,7 @@ from ...results.tables import (
 )
 from ..api import Diagnostic, Split
 from ..config import ScoreConfig
+from .cross_validation import folds_of
 from .decisions import NO_POLICY, Decision, PolicyColumns, decide
 from .functions import OF_FOREGROUND, OF_MASK, OF_PIXELS, OF_VOLUME
 from .intervals import Interval, auroc_interval, mean_interval
@@ -134,6 +135,7 @@ def score_cell(
         _, chain = without_post(decision.columns.policy)
         rows += _mask_scores(decision, test, of_policy, dice.get(with_post("oracle_dice", chain)))
         rows += _volume_scores(decision, volumes, index)
+        rows += _cross_validation(decision, scanned["valid"])
         rows.append(_valid_dice(decision, truths["valid"], predictions["valid"], scanned["valid"].own_masks))
         cases += _case_rows(decision, test, stored, scanned["test"], of_policy)
     drawn = {} if "maps" in lacking else scanned
@@ -348,6 +350,23 @@ def _valid_dice(
     if decision.thresholds is None and not own_masks:
         return _score(decision.columns, "dice_valid", NAN, 0)
     return _score(decision.columns, "dice_valid", *mean_dice(decision, valid, stored))
+
+
+def _cross_validation(decision: Decision, valid: Scanned) -> list[dict[str, Any]]:
+    """How far the policy's threshold and its DICE on validation depend on the patients there."""
+    name, chain = without_post(decision.columns.policy)
+    folds = None if chain else folds_of(name, valid)
+    if folds is None:
+        return []
+    count = len(folds.thresholds)
+    values = {
+        "dice_cv": (folds.mean_dice, int(folds.images.sum())),
+        "dice_cv_std": (float(np.std(folds.dice)) if count else NAN, count),
+        "threshold_cv_std": (float(np.std(folds.thresholds)) if count else NAN, count),
+    }
+    rows = [_score(decision.columns, metric, value, n) for metric, (value, n) in values.items()]
+    why = "not known: all lesions of the validation split are of one patient"
+    return rows if count else [row | {"convention": why} for row in rows]
 
 
 def _column(masks: Sequence[Mapping[str, Any]], name: str) -> np.ndarray:
