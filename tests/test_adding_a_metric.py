@@ -145,7 +145,7 @@ def test_every_metric_has_its_function() -> None:
     """All others need more than their own mask or curves, or are no scores."""
     costs = {one.name for one in metrics_of("cost")}
     alone = {"lesion_recall", "dice_pooled", "dice_valid", "regret", "image_auroc"} | costs
-    alone |= {"volume_lesion_recall", "volume_ap", *RATES}
+    alone |= {"volume_lesion_recall", "volume_ap", "dice_cv", "dice_cv_std", "threshold_cv_std", *RATES}
     assert set(OF_MASK) | set(OF_PIXELS) | set(OF_FOREGROUND) | set(OF_VOLUME) == set(METRICS) - alone
     assert {(METRICS[name].kind, METRICS[name].level) for name in OF_MASK} == {("mask", "image")}
     assert {(METRICS[name].kind, METRICS[name].level) for name in OF_VOLUME} == {("mask", "volume")}
