@@ -192,9 +192,13 @@ class TestNothingJudged:
         truth = np.zeros((20, 20), bool)
         truth[3:8, 3:9] = True
         tally = PixelTally()
-        tally.add(np.full((20, 20), 0.7, np.float32), truth)
-        pixels, images = tally.ranking(), Ranking(np.full(8, 0.7), np.arange(8) < 3)
+        body = np.zeros((20, 20), bool)
+        body[2:15, 1:18] = True
+        tally.add(np.full((20, 20), 0.7, np.float32), truth, foreground=body)
+        pixels, inside, images = tally.ranking(), tally.foreground_ranking(), Ranking(np.full(8, 0.7), np.arange(8) < 3)
+        assert inside is not None
         found = {"pixel_auroc": pixels.auroc, "image_auroc": images.auroc, "aupro": pytest.approx(pixels.aupro())}
+        found |= {"pixel_auroc_foreground": inside.auroc, "aupro_foreground": pytest.approx(inside.aupro())}
         assert {one.name: one.collapsed for one in METRICS.values() if one.collapsed} == found
         assert pixels.average_precision == truth.mean()
 
