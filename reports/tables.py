@@ -66,7 +66,7 @@ def run_tables(scores: pd.DataFrame, measured: Mapping[str, Extent] | None = Non
         for chain, behind in chains.items():
             parts += _tables_behind(chain, behind)
         diagnostic = ~rows["metric"].isin(list(METRICS))
-        noted = rows[~diagnostic & (rows["note"] != "")]
+        noted = rows[rows["metric"].isin([one.name for one in METRICS.values() if one.shown]) & (rows["note"] != "")]
         on_volumes = noted["level"] == "volume"
         parts += [Text(note, style="dim") for note in left_out_notes(noted[~on_volumes])]
         parts += [Text(f"Volumes: {note}.", style="dim") for note in noted.loc[on_volumes, "note"].unique()]

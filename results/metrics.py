@@ -22,6 +22,8 @@ _SURFACES = "surface pixels have a 4-neighbour outside, as beyond the image's ed
 _VOXELS = "surface voxels have a 6-neighbour outside, as beyond the volume's edge is"
 _SILENT_VOLUME = "mean over anomalous volumes; nothing predicted scores"
 _SLICES = "volumes of the slices that the dataset has; where one is missing between two, nothing is there"
+_MATCHED = "8-connected lesions of all test images, normal ones too, matched where their IoU is above 0.5"
+_PLATT = "by Platt's map of image scores, fitted on the validation split's labels"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -147,6 +149,17 @@ _ALL = (
         shown=True,
     ),
     Metric(
+        name="boundary_iou",
+        title="boundary IoU",
+        kind="mask",
+        convention="IoU of both masks' inner borders, which are 2 % of the image's diagonal wide (Cheng et al. 2021); "
+        f"{_SILENCE} 0",
+        images="anomalous",
+        per_case=True,
+        paired=True,
+        gated=True,
+    ),
+    Metric(
         name="precision",
         title="precision",
         kind="mask",
@@ -243,6 +256,20 @@ _ALL = (
         digits=2,
         range=(0.0, inf),
         shown=True,
+    ),
+    Metric(
+        name="lesion_f1",
+        title="lesion F1",
+        kind="mask",
+        convention=f"2 TP / (2 TP + FP + FN) over {_MATCHED}",
+        gated=True,
+    ),
+    Metric(
+        name="panoptic_quality",
+        title="panoptic quality",
+        kind="mask",
+        convention=f"summed IoU of the matches / (TP + FP / 2 + FN / 2) over {_MATCHED} (Kirillov et al. 2019)",
+        gated=True,
     ),
     Metric(
         name="normal_fp_area",
@@ -479,6 +506,17 @@ _ALL = (
         shown=True,
     ),
     Metric(
+        name="aupimo",
+        title="AUPIMO",
+        kind="map",
+        convention="an image's recall, averaged over the log of normal test images' mean false-positive rate, 1e-5 to "
+        "1e-4; mean over anomalous images; interval with the normal images held",
+        edges="normal",
+        images="anomalous",
+        per_case=True,
+        gated=True,
+    ),
+    Metric(
         name="pixel_auroc_foreground",
         title="AUROC, body",
         kind="map",
@@ -504,6 +542,17 @@ _ALL = (
         f"divided by 0.3; {_SAME}",
         edges="normal",
         collapsed=0.15,
+        foreground=True,
+    ),
+    Metric(
+        name="sensitivity_at_fpr",
+        title="sensitivity at 1 % FPR",
+        kind="map",
+        convention="share of all lesion pixels above the lowest threshold at which no more than 1 % of the foreground "
+        "pixels of normal test images are; interval with that threshold held",
+        edges="normal",
+        images="anomalous",
+        gated=True,
         foreground=True,
     ),
     Metric(
@@ -534,6 +583,21 @@ _ALL = (
         gated=True,
         shown=True,
         headline=True,
+    ),
+    Metric(
+        name="image_brier",
+        title="image Brier",
+        kind="image",
+        convention=f"mean squared difference between label and probability, {_PLATT}",
+        direction="lower",
+    ),
+    Metric(
+        name="image_ece",
+        title="image ECE",
+        kind="image",
+        convention=f"expected calibration error, 10 bins of equal width; probability {_PLATT}",
+        direction="lower",
+        interval=False,
     ),
     Metric(
         name="fit_seconds",

@@ -13,6 +13,7 @@ from miasbench.harness.analysis.run_difference import compare_runs
 from miasbench.harness.cli import main
 from miasbench.harness.scoring.curves import Counts
 from miasbench.harness.scoring.functions import OF_FOREGROUND, OF_MASK, OF_PIXELS, OF_VOLUME
+from miasbench.harness.scoring.lesion_metrics import OF_LESIONS
 from miasbench.harness.scoring.masks import MaskScores
 from miasbench.harness.scoring.normal_rates import RATES
 from miasbench.results.metrics import METRICS, Metric, metrics_of
@@ -146,6 +147,8 @@ def test_every_metric_has_its_function() -> None:
     costs = {one.name for one in metrics_of("cost")}
     alone = {"lesion_recall", "dice_pooled", "dice_valid", "regret", "image_auroc"} | costs
     alone |= {"volume_lesion_recall", "volume_ap", "dice_cv", "dice_cv_std", "threshold_cv_std", *RATES}
+    alone |= {*OF_LESIONS, "aupimo", "sensitivity_at_fpr"}
+    alone |= {"image_brier", "image_ece"}
     assert set(OF_MASK) | set(OF_PIXELS) | set(OF_FOREGROUND) | set(OF_VOLUME) == set(METRICS) - alone
     assert {(METRICS[name].kind, METRICS[name].level) for name in OF_MASK} == {("mask", "image")}
     assert {(METRICS[name].kind, METRICS[name].level) for name in OF_VOLUME} == {("mask", "volume")}

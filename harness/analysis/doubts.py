@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from ...results.metrics import METRICS, metrics_of
+from ...results.metrics import metrics_of
 from ...results.store import RunStore
 from ...results.tables import without_post
 from ..scoring.ranking import Ranking
@@ -61,7 +61,8 @@ def _means(cases: pd.DataFrame) -> pd.DataFrame:
     keyed = cases[["cell", "case"]].assign(chain=[chain for _, chain in named])
     by_oracle = np.array([name == "oracle_dice" for name, _ in named], bool)
     oracle = keyed.assign(dice=dice)[by_oracle].set_index(keys)["dice"]
-    values = {one.name: cases[one.name].where(lesion) for one in METRICS.values() if one.per_case and one.name in cases}
+    known = metrics_of("mask", level="image")
+    values = {one.name: cases[one.name].where(lesion) for one in known if one.per_case and one.name in cases}
     values |= {f"dice_{size}": dice.where(cases["lesion_size"] == size) for size in ("small", "medium", "large")}
     values["false_lesions"] = cases["false_lesions"]
     values["normal_fp_area"] = (cases["predicted_px"] / cases["image_px"]).where(normal)
@@ -81,8 +82,9 @@ def _means(cases: pd.DataFrame) -> pd.DataFrame:
     means["normal_fpr"] = of_normal["positive"] / of_normal["pixels"]
     of_masks = means.reset_index().melt(["cell", "policy"], var_name="metric")
     of_images = [
-        {"cell": cell, "policy": "none", "metric": "image_auroc", "value": _image_auroc(rows)}
+        {"cell": cell, "policy": "none", "metric": metric, "value": value}
         for cell, rows in cases.drop_duplicates(["cell", "case"]).groupby("cell")
+        for metric, value in (("image_auroc", _image_auroc(rows)), ("aupimo", _aupimo(rows)))
     ]
     return pd.concat([of_masks, pd.DataFrame(of_images, columns=list(of_masks))], ignore_index=True)
 
@@ -100,6 +102,10 @@ def _means_of_volumes(volumes: pd.DataFrame) -> pd.DataFrame:
     sums = volumes[["lesions", "lesions_hit"]].groupby(keys).sum().astype(float)
     means["volume_lesion_recall"] = sums["lesions_hit"] / sums["lesions"]
     return means.reset_index().melt(["cell", "policy"], var_name="metric")
+
+
+def _aupimo(rows: pd.DataFrame) -> float:
+    return float(rows["aupimo"].mean()) if "aupimo" in rows else float("nan")
 
 
 def _image_auroc(rows: pd.DataFrame) -> float:

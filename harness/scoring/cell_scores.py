@@ -10,6 +10,7 @@ from typing import Any, cast
 
 import numpy as np
 import pandas as pd
+from scipy.special import expit
 
 from ...results.metrics import METRICS, metrics_of
 from ...results.predictions import StoredPrediction
@@ -28,10 +29,13 @@ from ...results.tables import (
 )
 from ..api import Diagnostic, Split
 from ..config import ScoreConfig
+from .budgets import AUPIMO_RATES, Budgets
+from .calibration import expected_calibration_error, platt_map
 from .cross_validation import folds_of
 from .decisions import NO_POLICY, Decision, PolicyColumns, decide
 from .functions import OF_FOREGROUND, OF_MASK, OF_PIXELS, OF_VOLUME
-from .intervals import Interval, auroc_interval, mean_interval
+from .intervals import Interval, auroc_interval, mean_interval, ratio_interval
+from .lesion_metrics import lesion_counts, lesion_scores
 from .masks import MaskScores, Overlap, lesion_size
 from .normal_rates import foreground_counts, normal_fpr, normal_rates, promised
 from .patient_tally import PatientTally, spread_thresholds
@@ -84,7 +88,7 @@ def score_cell(
     of_method = [_score(NO_POLICY, name, value, 1) for name, value in costs.items() if value is not None]
     of_method += map(_diagnostic, measured.diagnostics)
     if not test.has_masks or ("maps" in lacking and stored[0].prediction.mask is None):
-        rows = [_image_auroc(test, stored, lacking), *of_method]
+        rows = [*_image_scores(truths, predictions, lacking), *of_method]
         return empty_tables()._replace(scores=_scores_table(identity, rows, config, test.foreground))
     if "maps" in lacking:
         config = config.model_copy(update={"thresholds": (), "fixed_threshold": None})
@@ -100,9 +104,11 @@ def score_cell(
     inside = None if ranking is None else PatientTally(test.patients, ranking)
     if scanned["test"].graded:
         pooled = PatientTally(test.patients, scanned["test"].pooled)
+    budgets = Budgets([truth.ranking.size for truth, label in zip(test.masks, test.labels, strict=True) if not label])
     for index, (truth, lesions) in enumerate(zip(test.masks, test.lesions, strict=True)):
         prediction = stored[index].prediction
         foreground = None if test.foregrounds is None else test.foregrounds[index]
+        budgets.add(prediction.anomaly_map, truth.ranking, test.cases[index].label, foreground)
         pixels = PixelTally()
         pixels.add(prediction.anomaly_map, truth.ranking, foreground=foreground)
         ranked.add(index, pixels.ranking())
@@ -117,6 +123,9 @@ def score_cell(
     rows = _map_scores(test, stored, scanned["test"], ranked, pooled)
     if inside is not None and ranking is not None:
         rows += _foreground_scores(test, ranking, inside)
+    aupimo = budgets.aupimo()
+    rows += _budget_scores(test, budgets, aupimo)
+    scanned["test"] = _with(scanned["test"], "aupimo", aupimo)
     if volumes:
         rows.append(_volume_ap(volumes))
     if "maps" in lacking:
@@ -125,7 +134,7 @@ def score_cell(
         scanned = {
             split: replace(one, images=[_nothing(image) for image in one.images]) for split, one in scanned.items()
         }
-    rows += [_image_auroc(test, stored, lacking), *of_method]
+    rows += [*_image_scores(truths, predictions, lacking), *of_method]
     if "maps" not in lacking:
         rows += [row for chain in chains if chain.chain.of_maps for row in _map_scores_behind(chain, test)]
     rows += [_score(columns, "dice", NAN, 0) | {"note": f"left out: {why}"} for columns, why in left_out]
@@ -242,6 +251,56 @@ def _foreground_scores(test: SplitTruths, ranking: PixelRanking, inside: Patient
     return rows
 
 
+def _budget_scores(test: SplitTruths, budgets: Budgets, aupimo: np.ndarray) -> list[dict[str, Any]]:
+    """Scores within a budget of false positives on normal test images."""
+    found, lesions = budgets.found()
+    kept = (lesions > 0) & ~np.isnan(found)
+    owners = [patient for patient, one in zip(test.patients, kept, strict=True) if one]
+    value = float(found[kept].sum() / lesions[kept].sum()) if kept.any() else NAN
+    interval = ratio_interval(found[kept], lesions[kept], owners) if kept.any() else None
+    sensitivity = _score(NO_POLICY, "sensitivity_at_fpr", value, int(kept.sum()), interval)
+    rows = [_mean(NO_POLICY, "aupimo", aupimo, test.patients), sensitivity]
+    if not budgets.pixels:
+        return [_left_out(row, "the test split has no normal image") for row in rows]
+    if budgets.pixels * AUPIMO_RATES[0] < 1:
+        rows[0]["note"] = f"budgets below {1 / budgets.pixels:.1e} allow no pixel of these normal images"
+    return rows
+
+
+def _with(scanned: Scanned, column: str, values: np.ndarray) -> Scanned:
+    """With another score of each image."""
+    images = [one | {column: value} for one, value in zip(scanned.images, values.tolist(), strict=True)]
+    return replace(scanned, images=images)
+
+
+def _image_scores(truths: Truths, predictions: Predictions, lacking: Collection[str]) -> list[dict[str, Any]]:
+    """Scores of image scores."""
+    return [
+        _image_auroc(truths["test"], predictions["test"], lacking),
+        *_image_calibration(truths, predictions, lacking),
+    ]
+
+
+def _image_calibration(truths: Truths, predictions: Predictions, lacking: Collection[str]) -> list[dict[str, Any]]:
+    """How far image scores can be read as probabilities, after a map that the validation split gives."""
+    rows = [_score(NO_POLICY, name, NAN, 0) for name in ("image_brier", "image_ece")]
+    if "scores" in lacking:
+        return [_left_out(row, "there are no image scores") for row in rows]
+    valid, test = (
+        (np.array([one.prediction.image_score for one in predictions[split]], float), truths[split].labels == 1)
+        for split in ("valid", "test")
+    )
+    if len(np.unique(valid[1])) < 2:
+        return [_left_out(row, "a map of image scores needs both labels in the validation split") for row in rows]
+    slope, intercept = platt_map(*valid)
+    probabilities = expit(slope * test[0] + intercept)
+    brier = _mean(NO_POLICY, "image_brier", (probabilities - test[1]) ** 2, truths["test"].patients)
+    return [
+        brier,
+        _score(NO_POLICY, "image_ece", expected_calibration_error(probabilities, test[1]), len(probabilities)),
+    ]
+
+
 def _image_auroc(test: SplitTruths, stored: Sequence[StoredPrediction], lacking: Collection[str]) -> dict[str, Any]:
     if "scores" in lacking:
         return _left_out(_score(NO_POLICY, "image_auroc", NAN, 0), "there are no image scores")
@@ -265,6 +324,7 @@ def _measured(scores: MaskScores) -> dict[str, Any]:
     overlap = scores.overlap
     return {
         **{name: function(scores) for name, function in OF_MASK.items()},
+        **lesion_counts(scores),
         "lesion_size": lesion_size(overlap.truth, overlap.pixels),
         "lesions": scores.lesions,
         "lesions_hit": scores.lesions_hit,
@@ -295,7 +355,9 @@ def _mask_scores(
     rows.append(_lesion_recall(decision, "lesion_recall", masks, test.patients))
     rows += [
         _score(decision.columns, name, value, n, interval) | {"promised": promised(decision.promise, name)}
-        for name, (value, n, interval) in normal_rates(masks, test.labels, test.patients).items()
+        for name, (value, n, interval) in (
+            normal_rates(masks, test.labels, test.patients) | lesion_scores(masks, test.patients)
+        ).items()
     ]
     counts = ("intersection_px", "predicted_px", "truth_px", "image_px")
     pooled = Overlap.pooled(Overlap(*(one[name] for name in counts)) for one in masks)

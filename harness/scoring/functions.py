@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 import numpy as np
 
+from .boundaries import boundary_iou
 from .curves import Counts, aupro, auroc, average_precision, best_f1
 from .masks import LesionSize, MaskScores, lesion_size
 
@@ -19,6 +20,7 @@ OF_MASK: dict[str, Callable[[MaskScores], float]] = {
     "assd_px": lambda one: one.assd,
     "hd95_mm": lambda one: one.hd95_mm,
     "assd_mm": lambda one: one.assd_mm,
+    "boundary_iou": boundary_iou,
     "false_lesions": lambda one: one.false_lesions,
     "normal_fp_area": lambda one: one.overlap.predicted_share,
     "dice_small": lambda one: _dice_of("small", one),

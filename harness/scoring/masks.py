@@ -210,8 +210,13 @@ class MaskScores:
     @property
     def false_lesions(self) -> int:
         """Connected components of the prediction without a single lesion pixel; on a normal image, all."""
-        labels, found = _components(self.predicted)
+        labels, found = self.components
         return found - _distinct(labels[self.predicted & self.truth.mask])
+
+    @cached_property
+    def components(self) -> tuple[np.ndarray, int]:
+        """The number of the predicted lesion that a pixel belongs to, from 1, or 0; and how many there are."""
+        return _components(self.predicted)
 
     @property
     def _voxel_ml(self) -> float:
