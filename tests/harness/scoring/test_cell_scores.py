@@ -6,6 +6,7 @@ from typing import Any, Literal
 import numpy as np
 import pandas as pd
 import pytest
+from scipy.special import expit
 from sklearn.metrics import average_precision_score, roc_auc_score
 
 from miasbench.harness import registry
@@ -26,6 +27,7 @@ from miasbench.harness.api import (
 from miasbench.harness.config import ScoreConfig
 from miasbench.harness.data.frame import Truth, image_rectangle
 from miasbench.harness.scoring import cell_scores
+from miasbench.harness.scoring.calibration import platt_map
 from miasbench.harness.scoring.cell_scores import score_cell
 from miasbench.harness.scoring.functions import OF_FOREGROUND
 from miasbench.harness.scoring.image_policies import Otsu
@@ -755,3 +757,61 @@ def test_plugins_policies_are_applied_and_fail_alone(monkeypatch: pytest.MonkeyP
         "blank": "left out: ValueError: it chose NaN as a threshold",
         "broken": "left out: it is broken",
     }
+
+
+def test_budgets_and_matches_are_scored_over_patients() -> None:
+    truths, predictions = make_cell()
+    cases, scores = score(truths, predictions)
+    own = cases[cases["policy"] == "own"]
+    assert own.loc[own["label"] == 0, "aupimo"].isna().all()
+    assert value(scores, "aupimo") == own["aupimo"].mean()
+    for policy, metric in (("none", "aupimo"), ("none", "sensitivity_at_fpr"), ("oracle_dice", "lesion_f1")):
+        row = scores[(scores["policy"] == policy) & (scores["metric"] == metric)].iloc[0]
+        assert row["ci_low"] < row["value"] < row["ci_high"], metric
+    normal = np.concatenate([one.prediction.anomaly_map.ravel() for one in predictions["test"][:4]])
+    threshold = np.sort(normal)[::-1][len(normal) // 100]
+    lesions = np.concatenate(
+        [
+            one.prediction.anomaly_map[truth.overlap]
+            for one, truth in zip(predictions["test"], truths["test"].masks, strict=True)
+        ]
+    )
+    assert value(scores, "sensitivity_at_fpr") == np.mean(lesions > threshold)
+    assert "allow no pixel" in scores.loc[scores["metric"] == "aupimo", "note"].item()
+
+
+def test_without_normal_test_images_there_are_no_budgets() -> None:
+    truths, predictions = make_cell()
+    sick = truths["test"].of([case.id for case in truths["test"].cases if case.label])
+    _, scores = score({**truths, "test": sick}, {**predictions, "test": predictions["test"][4:]})
+    for metric in ("aupimo", "sensitivity_at_fpr"):
+        assert np.isnan(value(scores, metric))
+        note = scores.loc[scores["metric"] == metric, "note"].item()
+        assert note == "left out: the test split has no normal image"
+
+
+@pytest.mark.parametrize("valid", [(3, 0), (0, 3), (0, 0)])
+def test_image_scores_are_calibrated_on_both_labels_of_the_validation_split_or_not_at_all(
+    valid: tuple[int, int],
+) -> None:
+    calibrated = scores_of_images(make_cell())
+    assert calibrated["value"].between(0, 1).all()
+    assert calibrated.loc["image_brier", "ci_low"] < calibrated.loc["image_brier", "value"]
+    left_out = scores_of_images(make_cell(valid=valid))
+    assert left_out["value"].isna().all()
+    assert left_out["note"].str.contains("needs both labels in the validation split").all()
+
+
+def scores_of_images(cell: tuple[Truths, Predictions]) -> pd.DataFrame:
+    _, scores = score(*cell)
+    return scores[scores["metric"].isin(["image_brier", "image_ece"])].set_index("metric")
+
+
+def test_the_labels_of_the_test_split_do_not_change_the_map_of_image_scores() -> None:
+    truths, predictions = make_cell()
+    slope, intercept = platt_map(
+        np.array([one.prediction.image_score for one in predictions["valid"]]), truths["valid"].labels == 1
+    )
+    said = expit(slope * np.array([one.prediction.image_score for one in predictions["test"]]) + intercept)
+    _, scores = score(truths, predictions)
+    assert value(scores, "image_brier") == np.mean((said - truths["test"].labels) ** 2)
