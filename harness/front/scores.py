@@ -7,6 +7,7 @@ from typing import Any, Literal
 import numpy as np
 import pandas as pd
 
+from ...results.metrics import metrics_of
 from ...results.predictions import StoredPrediction
 from ...results.record import Measurements
 from ...results.tables import IDENTITY
@@ -51,7 +52,8 @@ def score(
         truths: Where the lesions are, each bool (H, W), of the same sizes; an image without one is normal.
         patients: Patient of each test image; intervals take images of one patient together. By default each image is of
             another patient.
-        image_scores: Score of each test image, higher is more anomalous; without them there is no image AUROC.
+        image_scores: Score of each test image, higher is more anomalous; without them there is no image AUROC. Their
+            calibration needs scores of validation images too, and is not computed here.
         masks: Segmentations of the test images that the method made itself, each bool (H, W); scored as policy `own`.
         foregrounds: The pixels of the test images that are of the body, each bool (H, W); by default all of them.
         valid_maps: Anomaly maps of validation images, on which policies choose thresholds. Without them the policies
@@ -106,7 +108,9 @@ def score(
     }
     identity = dict.fromkeys(IDENTITY, "") | {"seed": 0, "size": 0, "transductive": False}
     scores = score_cell(identity, splits, predictions, config, Measurements()).scores
-    kept = scores if image_scores is not None else scores[scores["metric"] != "image_auroc"]
+    # Validation images have no scores here, from which the others of image scores would be calibrated.
+    without = {one.name for one in metrics_of("image") if image_scores is None or one.name != "image_auroc"}
+    kept = scores[~scores["metric"].isin(without)]
     return kept.drop(columns=[*IDENTITY, "error"]).reset_index(drop=True)
 
 
