@@ -111,6 +111,7 @@ def test_operations_follow_each_other_in_the_order_of_the_chain() -> None:
 def test_an_operation_that_changes_nothing_gives_the_same_scores() -> None:
     scores = score("min_area[px=0]")
     of_masks = scores[(scores["policy"] != "none") & (scores["note"] == "")]
+    of_masks = of_masks[~of_masks["metric"].str.contains("_cv")]  # cross-validation is of the policy without a chain
     plain, behind = (of_masks[of_masks["post"] == chain] for chain in ("", "min_area[px=0]"))
     columns = ["metric", "value", "ci_low", "ci_high", "n", "threshold"]
     pd.testing.assert_frame_equal(plain[columns].reset_index(drop=True), behind[columns].reset_index(drop=True))
