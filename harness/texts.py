@@ -24,6 +24,7 @@ _SECRET_WORDS = {
     *("authorization", "signature", "apikey", "accesskey", "accesskeyid", "secretkey", "privatekey"),
 }
 _SECRET_KEYS = re.compile(r"(api|access|secret|private|account)_?key(_?id)?$")
+_FOLDERS = ("PWD", "OLDPWD")  # the shell's working folder, in whose name pwd is no password
 _SHORTEST = 8  # characters of a secret in a variable: a shorter one stands in texts by chance
 
 
@@ -45,7 +46,7 @@ def redacted(text: str) -> str:
     text = _SETTING.sub(lambda found: f"{found[1]}{found[2]}{HIDDEN}" if _is_secret(found[1]) else found[0], text)
     text = _TOKEN.sub(HIDDEN, _BEARER.sub(rf"\1 {HIDDEN}", text))
     for name, value in os.environ.items():
-        if len(value) >= _SHORTEST and value in text and _is_secret(name):
+        if len(value) >= _SHORTEST and value in text and name not in _FOLDERS and _is_secret(name):
             text = text.replace(value, HIDDEN)
     return text
 

@@ -290,6 +290,11 @@ def _check_cell(
         )
         return
     changes = list(_changes(before.configuration, now.configuration))
+    if now.dice and (lacking := _cases(before) - _cases(now)):
+        changes.append(
+            f"{len(lacking)} of the baseline's {len(_cases(before))} images with a lesion have no prediction, such as "
+            f"{min(lacking)}: means are over other images"
+        )
     if changes:
         yield found("configuration changed", "; ".join(changes))
     if before.code and now.code != before.code:
@@ -450,6 +455,11 @@ def _configuration(entry: Cell, scoring: ScoreRecord) -> dict[str, Any]:
     if scoring.surface_tolerance != ScoreRecord.model_fields["surface_tolerance"].default:
         scored["surface_tolerance"] = scoring.surface_tolerance  # baselines of older versions do not have it
     return {"size": entry.size} | scored | options | weights
+
+
+def _cases(cell: BaselineCell) -> set[str]:
+    """The test images of which a cell has DICE."""
+    return {case for of_patient in cell.dice.values() for case in of_patient}
 
 
 def _mean_score(rows: pd.DataFrame, metric: str, policy: str) -> Score | None:

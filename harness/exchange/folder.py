@@ -53,12 +53,14 @@ class Found:
         cases: By split and id, only those of which there is something.
         missing: The cases of which there is nothing, by split.
         passed_over: Files that belong to no case, as paths in the folder.
+        unknown: Names in the table of image scores that are of no case.
         problems: What cannot be understood, a sentence each.
     """
 
     cases: dict[Split, dict[str, CaseFiles]]
     missing: dict[Split, list[str]]
     passed_over: list[str]
+    unknown: list[str]
     problems: list[str]
 
     def files(self) -> Iterator[Path]:
@@ -86,6 +88,13 @@ def find_files(folder: Path, manifest: Manifest, dataset: Dataset) -> Found:
     else:
         look_up = _by_pattern(manifest, names)
     scores = _read_scores(folder / manifest.scores, ids, problems) if manifest.scores in names else {}
+    known_keys = {(split, case) for split in PREDICTED for case in ids[split]}
+    unknown = [case for split, case in scores if (split, case) not in known_keys]
+    if scores and len(unknown) == len(scores):
+        problems.append(
+            f"{folder / manifest.scores} has no score of any case: {unknown[0]} is none. Cases are "
+            f"named as in the dataset, without an ending, such as {ids['test'][0]}."
+        )
     used = {MANIFEST, manifest.scores, manifest.files}
     for split in PREDICTED:
         known = set(ids[split])
@@ -99,7 +108,7 @@ def find_files(folder: Path, manifest: Manifest, dataset: Dataset) -> Found:
                 found[split][case.id] = files
             else:
                 missing[split].append(case.id)
-    return Found(found, missing, sorted(names - used), list(dict.fromkeys(problems)))
+    return Found(found, missing, sorted(names - used), unknown, list(dict.fromkeys(problems)))
 
 
 def _array_file(

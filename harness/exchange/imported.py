@@ -225,10 +225,13 @@ class Imported(Method):
                 yield f"there is no prediction for the {split} split, so policies that choose on it are left out."
             elif missing:
                 yield f"{len(missing)} of {total} {split} cases are missing, such as {missing[0]}."
-        if found.passed_over:
-            count = len(found.passed_over)
-            belong = "1 file belongs" if count == 1 else f"{count} files belong"
-            yield f"{belong} to no case, such as {found.passed_over[0]}."
+        files, rows = len(found.passed_over), len(found.unknown)
+        if files or rows:
+            counted = [f"{files} {'file' if files == 1 else 'files'}"] * bool(files)
+            counted += [f"{rows} {'row' if rows == 1 else 'rows'} of {self.manifest.scores}"] * bool(rows)
+            belong = "belongs" if files + rows == 1 else "belong"
+            first = [*found.passed_over, *found.unknown][0]
+            yield f"{' and '.join(counted)} {belong} to no case, such as {first}."
         lacking = [name for name in ("maps", "masks", "scores") if name not in given]
         if "scores" in lacking and "maps" in given and self.manifest.image_score != "none":
             lacking.remove("scores")

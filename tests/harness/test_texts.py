@@ -70,5 +70,7 @@ def test_values_of_secret_variables_are_not_kept(monkeypatch: pytest.MonkeyPatch
     monkeypatch.setenv("SOME_PASSWORD", "correct horse")
     monkeypatch.setenv("RAY_AUTH_MODE", "token")
     monkeypatch.setenv("MIASBENCH_RESULTS", "bench-results")
+    monkeypatch.setenv("PWD", "/data/my study")
+    assert redacted("There is nothing at /data/my study/theirs.") == "There is nothing at /data/my study/theirs."
     content = {"a": ["said correct horse", 3, None], "b": ("a token in bench-results",)}
     assert redacted_in(content) == {"a": ["said ***", 3, None], "b": ["a token in bench-results"]}

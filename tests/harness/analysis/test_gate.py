@@ -445,6 +445,15 @@ class TestCells:
         assert found["cell"].text == "option gamma is 0, was 5; weights x is 1, was absent"
         assert found["dice"].kind == "regression"
 
+    def test_fewer_images_are_another_configuration(self) -> None:
+        """Predictions from elsewhere may lack some: to leave out hard images must not look like progress."""
+        fewer = {
+            patient: dict(list(cases.items())[:1]) if patient == "p0" else cases for patient, cases in DICE.items()
+        }
+        found = findings(replace(scored("dice", +0.1), dice=fewer))
+        assert found["cell"].kind in FAILURES
+        assert "1 of the baseline's 12 images with a lesion have no prediction, such as p0-1" in found["cell"].text
+
     def test_another_seed_is_no_change(self) -> None:
         found = findings(replace(CELL, seeds=(7, 8)))
         assert {one.kind for one in found.values()} == {"ok"}

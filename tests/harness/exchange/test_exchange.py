@@ -349,6 +349,11 @@ def _twice(folder: Path) -> None:
     (folder / "scores.csv").write_text("\n".join([lines[0] + ",score", *(f"{line},1" for line in lines[1:])]))
 
 
+def _endings(folder: Path) -> None:
+    table = pd.read_csv(folder / "scores.csv")
+    table.assign(case=table["case"] + ".png").to_csv(folder / "scores.csv", index=False)
+
+
 def _fine(folder: Path) -> None:
     np.save(_first(folder), 1 - 1e-12 * np.arange(SIZE**2).reshape(SIZE, SIZE))
 
@@ -387,6 +392,7 @@ def _fine(folder: Path) -> None:
         (_no_number, "line 2: the score 'high'"),
         (_comma, "line 2: it has another number of fields than the first line"),
         (_twice, "has a column twice: split, case, score, score"),
+        (_endings, "has no score of any case: "),
         (_fine, "float32, in which maps are compared, does not tell apart"),
     ],
 )
@@ -441,10 +447,12 @@ def test_what_is_odd_about_maps_is_told_and_kept(
     for path in theirs.glob("maps/*/*.npy"):
         np.save(path, values(np.load(path)))
     (theirs / "notes.txt").write_text("ours")
+    with (theirs / "scores.csv").open("a") as table:
+        table.write("test,nobody,0.5\n")
     again = taken_in(theirs, tmp_path)
     notes = next(iter(again.store.read().datasets.values())).notes
     assert any(told in note for note in notes)
-    assert any("1 file belongs to no case, such as notes.txt" in note for note in notes)
+    assert any("1 file and 1 row of scores.csv belong to no case, such as notes.txt" in note for note in notes)
 
 
 def test_predictions_that_change_are_a_new_cell(theirs: Path, tmp_path: Path) -> None:
