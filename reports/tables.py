@@ -130,7 +130,7 @@ def data_notes(extent: Extent | None) -> list[RenderableType]:
 
 
 def _dice_table(metric: str, title: str, rows: pd.DataFrame, caption: str = "") -> FittedTable:
-    dice = rows[rows["metric"] == metric]
+    dice = rows[(rows["metric"] == metric) & rows["value"].notna()]  # notes say which policies could not choose
     policies = ordered_policies(dice)
     columns = [Column("method", "label")]
     oracles = set(dice.loc[dice["oracle"], "policy"])

@@ -19,6 +19,7 @@ from miasbench.methods.mias_sam.prompts import centroid_prompt, peak_prompts, th
 from miasbench.methods.mias_sam.sam import Sam
 
 from ..support.blur_sam import BlurSam, answer
+from ..support.kept import cache_entries
 
 DESCRIPTOR = 128
 PROMPTS = ["centroid", "centroid_box", "centroid_mask", "peaks", "threshold_boxes", "vote"]
@@ -402,7 +403,7 @@ def test_the_bank_is_read_from_the_cache(
     assert not blur.encoded
     assert second.saved_seconds == 4, "what encoding four images had taken"
     assert second.diagnostics() == first.diagnostics()
-    assert len(list(cache_folder.iterdir())) == 1
+    assert len(cache_entries(cache_folder)) == 1
     third = fitted(images["train"][:4], index="half")
     blur.prompts.clear()
     found = third.predict(images["test"][3])
@@ -464,7 +465,7 @@ def test_a_damaged_bank_is_filled_again(
     blur: BlurSam, images: dict[str, list[np.ndarray]], cache_folder: Path, damaged: str
 ) -> None:
     expected = fitted(images["train"][:2]).predict(images["test"][3])
-    (entry,) = cache_folder.iterdir()
+    (entry,) = cache_entries(cache_folder)
     (entry / damaged).write_bytes((entry / damaged).read_bytes()[:100])
     blur.encoded.clear()
     found = fitted(images["train"][:2])

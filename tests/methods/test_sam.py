@@ -16,6 +16,8 @@ from miasbench.methods.mias_sam import sam as module
 from miasbench.methods.mias_sam.sam import Prompt, Sam, load_sam
 from miasbench.methods.weights import SAM
 
+from ..support.kept import cache_entries
+
 
 class Encoder(torch.nn.Module):
     """Features are the pixels; calls are counted."""
@@ -177,7 +179,7 @@ def entry(tmp_path: Path) -> Callable[[], Path]:
     """The cache's only entry."""
 
     def only() -> Path:
-        (path,) = (tmp_path / "cache").iterdir()
+        (path,) = cache_entries(tmp_path / "cache")
         return path
 
     return only

@@ -11,6 +11,8 @@ from miasbench.harness.api import BenchError
 from miasbench.methods import training
 from miasbench.methods.training import Schedule, train
 
+from ..support.kept import cache_entries
+
 
 class Network(LightningModule):
     """Has all that a checkpoint must carry: BatchNorm, dropout, momentum and a schedule of the learning rate."""
@@ -108,11 +110,11 @@ def test_an_interrupted_training_ends_where_an_undisturbed_one_does(
     assert spared < 0, "keeping checkpoints took time"
     with pytest.raises(RuntimeError, match="interrupted"):
         trained(kind(), schedule, progress=stop_at(epoch))
-    assert len(list(eager.iterdir())) == 1
+    assert len(cache_entries(eager)) == 1
     resumed, spared = trained(kind(), schedule)
     assert len(resumed.batches) == (6 - epoch) * 3
     assert_equal(undisturbed, resumed)
-    assert not list(eager.iterdir()), "a finished training leaves no checkpoint"
+    assert not cache_entries(eager), "a finished training leaves no checkpoint"
 
 
 def test_a_checkpoint_of_another_seed_or_key_is_not_taken_up(eager: Path) -> None:
@@ -127,7 +129,7 @@ def test_a_damaged_checkpoint_is_thrown_away(eager: Path) -> None:
     schedule = Schedule(epochs=3, batch_size=4)
     with pytest.raises(RuntimeError, match="interrupted"):
         trained(Network(), schedule, progress=stop_at(3))
-    (path,) = eager.iterdir()
+    (path,) = cache_entries(eager)
     path.write_bytes(path.read_bytes()[:1000])
     assert len(trained(Network(), schedule)[0].batches) == 9
 

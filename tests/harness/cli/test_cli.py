@@ -221,7 +221,7 @@ class TestRun:
         code, out, err = run_tiny(bench)
         assert (code, err) == (0, "")
         assert "mean DICE of anomalous images" in out
-        assert "pixel AUROC" in out
+        assert "AUPRO" in out
         assert "predict test" in out, "without a terminal every stage is a line"
         run = find_runs(tmp_path / "bench-results")[0]
         assert str(run.folder) in out
@@ -326,6 +326,8 @@ class TestRun:
                 "surface_tolerance": 2.0,
                 "pixels": "exact",
                 "padding": "count",
+                "foreground": "otsu",
+                "post": ["fill_holes"],
             },
         }
         (tmp_path / "run.yaml").write_text(yaml.safe_dump(options))

@@ -662,6 +662,7 @@ class TestRescore:
             "pixels": "auto",
             "padding": "exclude",
             "foreground": "card",
+            "post": [],
         }
         rescore(store)
         assert "fixed" in set(store.scores()["policy"])

@@ -276,7 +276,7 @@ def test_a_finished_run_is_scored_with_post_processing_and_no_method_runs_again(
     monkeypatch.setattr("miasbench.methods.intensity.Intensity.predict", None)
     monkeypatch.setattr("miasbench.methods.intensity.Intensity.fit", None)
     printed = bench("score", "it", "--post", MEDIAN, "--post", HOLES)
-    assert f"by threshold policy, with post-processing: {MEDIAN}" in printed
+    assert f"by threshold policy, with post-processing: {MEDIAN}" in " ".join(printed.split())
     assert store.read().config.score.post == [MEDIAN, HOLES]
     for name, rows in before.items():
         now = getattr(store, name)()
