@@ -33,7 +33,7 @@ def regret_table(table: pd.DataFrame) -> pd.DataFrame:
     found = legal.groupby(["policy", "dataset"], sort=False)["regret"].agg(["mean", "std", "count"])
     methods = table.groupby("dataset")["method"].nunique()
     found["methods"] = methods.loc[found.index.get_level_values("dataset")].to_numpy()
-    return found.reindex(ordered_policies(legal), level="policy")
+    return found.reindex(ordered_policies(legal), level="policy") if len(found) else found
 
 
 def regret_report(table: pd.DataFrame) -> RenderableType:
