@@ -20,6 +20,25 @@ from .images import IMAGE_ENDINGS
 from .places import ImageTable, Keys, SplitFolders, Splits
 from .splitting import TEST_ONLY, SplitRule
 
+_SHOULD_BE = {  # keys whose wrong values pydantic explains in terms of Python
+    "intensity": "two numbers, black and white, such as [0, 4095]",
+    "percentiles": "two numbers from 0 to 100, such as [0.5, 99.5]",
+    "spacing": "three numbers above 0, the mm between rows, columns and slices, such as [0.5, 0.5, 5]",
+    "lesion": "whole numbers from 0 to 65535, such as [1, 4], or any",
+    "bits": "a whole number from 8 to 16",
+    "patient": "a regular expression with one group, such as '^(p[0-9]+)_'",
+    "volume": r"a regular expression with the groups volume and position, such as '^(?P<volume>.+)_(?P<position>\d+)$'",
+    "stack": "true or false",
+}
+_IN_WORDS = {  # kinds of pydantic's findings
+    "missing": "is missing",
+    "string_type": "should be text",
+    "int_type": "should be a whole number",
+    "int_parsing": "should be a whole number",
+    "bool_type": "should be true or false",
+    "bool_parsing": "should be true or false",
+}
+
 Millimetres = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Value = Annotated[float, Field(allow_inf_nan=False)]
 Percentile = Annotated[float, Field(ge=0, le=100)]
@@ -257,7 +276,8 @@ class CardFile(Keys):
         try:
             return cls.model_validate(read_yaml(path) or {})
         except ValidationError as error:
-            wrong = "; ".join(_explain(each["loc"], each["type"], each["msg"]) for each in error.errors())
+            told = (_explain(each["loc"], each["type"], each["msg"]) for each in error.errors())
+            wrong = "; ".join(dict.fromkeys(told))
             raise DataError(f"The card {path} is not right: {wrong}.") from error
         except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
             raise DataError(f"The card {path} cannot be read: {' '.join(str(error).split())}.") from error
@@ -307,6 +327,10 @@ def _explain(place: tuple[int | str, ...], kind: str, message: str) -> str:
             message.removeprefix("Value error, ") if kind == "value_error" else "it is not a list of keys with values"
         )
     key = ".".join(map(str, place))
+    if kind not in ("extra_forbidden", "value_error") and place[0] in _SHOULD_BE:
+        return f"{place[0]} should be {_SHOULD_BE[str(place[0])]}"
+    if kind in _IN_WORDS:
+        return f"{key} {_IN_WORDS[kind]}"
     if kind != "extra_forbidden":
         return f"{key}: {message.removeprefix('Value error, ')}"
     model: type[BaseModel] = CardFile

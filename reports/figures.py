@@ -62,8 +62,9 @@ def paper_figures(
         files += volume_figure(masks, masks_by(volumes, policy), known, folder)
     if masks["metric"].isin(list(_SIZES)).any():
         files += lesion_size_figure(masks, known, folder)
-    if maps["metric"].isin(_COSTS).any():
-        files += cost_figure(masks, maps, known, folder)
+    measured = maps[maps["external"] == ""]  # what an author tells was measured on another machine
+    if measured["metric"].isin(_COSTS).any():
+        files += cost_figure(masks, measured, known, folder)
     test = curves[curves["split"] == "test"]
     if len(test):
         files += roc_figure(test, known, folder)
@@ -175,6 +176,7 @@ def cost_figure(masks: pd.DataFrame, maps: pd.DataFrame, known: dict[str, Look],
                 if dataset == datasets[-1]:
                     axis.set_xlabel(METRICS[metric].title)
             axes[2 * index].set_ylabel("mean DICE")
+            axes[2 * index].set_ylim(from_zero(dice.get(dataset)))  # shared by both panels
             axes[2 * index].set_xscale("log")
         front = Line2D([], [], color="0.6", linewidth=1, label="Pareto front")
         legend(figure, known, methods, lines=False, more=[front] * fronts)
@@ -293,7 +295,6 @@ def _draw_pareto(axis: Axes, points: pd.DataFrame, known: dict[str, Look]) -> No
     for method, cost, dice in zip(points.index, points["cost"], points["dice"], strict=True):
         look = known[method]
         axis.plot([cost], [dice], look.marker, color=look.colour, markersize=4)
-    axis.set_ylim(from_zero(points["dice"]))
 
 
 def _interval_style(score: OverSeeds) -> str:

@@ -78,5 +78,7 @@ def command(run: str, results: UPath, policy: str | None, methods: str | None, p
         console.print(regret_tables(regrets, wanted, measured))
     else:
         console.print(comparison_tables(ranks, comparisons, wanted, pairs=pairs, measured=measured))
+    for method, told in cases.loc[cases["external"] != "", ["method", "external"]].drop_duplicates().itertuples(False):
+        console.print(f"{method}: {told}.", style="dim")
     print_unfinished([store])
     console.print(f"Run {store.name}: ranks.csv and comparisons.csv in {store.folder.resolve()}", soft_wrap=True)

@@ -88,4 +88,6 @@ def import_config(
     dataset = options.get("dataset", ())
     texts = [dataset] if isinstance(dataset, str) else list(dataset)
     datasets = [one for text in texts for one in split_datasets(text)]
+    if not datasets:
+        raise UsageError("Say with --dataset NAME or --dataset DIR of which dataset the predictions are.")
     return make_config({"methods": [spec], **options, "dataset": datasets}, "in the import")

@@ -91,12 +91,12 @@ def test_images_that_the_pattern_does_not_fit_are_counted(root: Path, write: Mak
     ("told", "said"),
     [
         (r"volume: '^(.+)_(\d+)$'", "must have the groups (?P<volume>…) and (?P<position>…)"),
-        ("volume: '(('", "volume: "),
+        ("volume: '(('", "volume should be a regular expression with the groups volume and position"),
         (r"volume: '^(?P<volume>x.+)_(?P<position>\d+)$'", "has no volume for any of the 11 images, such as"),
         (r"volume: '^(?P<volume>.).*_(?P<position>\d)'", "are both slice 1 of the volume"),
         (PATTERN + "\nslices: slices.csv", "volume and slices both say which volume an image is of"),
         ("spacing: [1, 1, 1]", "spacing is of volumes: say with volume or slices"),
-        (PATTERN + "\nspacing: [1, 0, 1]", "spacing.1: Input should be greater than 0"),
+        (PATTERN + "\nspacing: [1, 0, 1]", "spacing should be three numbers above 0"),
         ("slices: nowhere.csv", "nowhere.csv, which the card names, cannot be read"),
     ],
 )
