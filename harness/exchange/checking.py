@@ -93,12 +93,28 @@ def check_maps(dataset: Dataset, found: Found, manifest: Manifest, progress: Pro
                 else:
                     problems.append(f"{file} holds NaN or infinity, which cannot be ranked.")
     geometry = manifest.geometry or _geometry(shapes, problems)
+    others = [one for one in shapes if one.array != one.image] if geometry == "image" else []
+    if others and 2 * len(others) < len(shapes):
+        problems += [
+            f"{one.file} has {_size(one.array)} values and its image {_size(one.image)} pixels, while most files have "
+            "the size of their image: it seems to be of another one."
+            for one in others
+        ]
     for shape, image, file in shapes:
         if geometry == "frame" and shape[0] != shape[1]:
             problems.append(f"{file} has {shape[0]} x {shape[1]} values: with `geometry: frame` it must be a square.")
         if geometry == "image" and shape == image[::-1] != image:
             problems.append(f"{file} has {shape[0]} x {shape[1]} values, its image turned: transpose the array.")
-    return MapFindings(problems, list(_notes(seen, manifest)), geometry)
+    notes = list(_notes(seen, manifest))
+    if others:
+        notes.append(
+            f"{len(others)} of {len(shapes)} maps and masks have another size than their image: stretched to it."
+        )
+    return MapFindings(problems, notes, geometry)
+
+
+def _size(shape: tuple[int, ...]) -> str:
+    return " x ".join(map(str, shape))
 
 
 def _seen(anomaly_map: np.ndarray) -> _Seen:

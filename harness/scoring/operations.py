@@ -10,7 +10,7 @@ from typing import Annotated, Any, ClassVar, Literal, cast
 
 import numpy as np
 from pydantic import Field
-from scipy.ndimage import binary_closing, binary_fill_holes, gaussian_filter, label, median_filter
+from scipy.ndimage import binary_closing, binary_erosion, binary_fill_holes, gaussian_filter, label, median_filter
 
 Pixels = Annotated[int, Field(ge=0)]
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
@@ -54,6 +54,22 @@ class MaskOperation(Operation):
         Args:
             mask: bool (H, W), or (D, H, W).
             spacing: The distance in mm between neighbours along each axis; `None` where it is not known.
+        """
+
+
+class ForegroundOperation(Operation):
+    """Changes a mask by what of the image is the body."""
+
+    of_volumes = False
+    needs_spacing = False
+
+    @abstractmethod
+    def apply(self, mask: np.ndarray, foreground: np.ndarray | None) -> np.ndarray:
+        """The changed mask.
+
+        Args:
+            mask: bool (H, W).
+            foreground: bool (H, W); `None` where it is all of the image.
         """
 
 
@@ -186,8 +202,28 @@ class FillHoles(MaskOperation):
         return np.asarray(binary_fill_holes(mask))
 
 
+@dataclass(frozen=True)
+class ErodeForeground(ForegroundOperation):
+    """On the mask: what is outside the foreground, or near its border, is removed.
+
+    Maps are often high where the body ends. Where the body is cut by the image's edge, nothing is removed.
+
+    Attributes:
+        px: How near, in pixels of the frame; 0 removes only what is outside.
+    """
+
+    name = "erode_foreground"
+    px: Pixels = 3
+
+    def apply(self, mask: np.ndarray, foreground: np.ndarray | None) -> np.ndarray:
+        if foreground is None:
+            return mask
+        width = 2 * self.px + 1
+        return mask & binary_erosion(foreground, np.ones((width, width), bool), border_value=1)
+
+
 OPERATIONS: dict[str, type[Operation]] = {
-    one.name: one for one in (Median, Gaussian, MinArea, MinVolume, Largest, Closing, FillHoles)
+    one.name: one for one in (Median, Gaussian, MinArea, MinVolume, Largest, Closing, FillHoles, ErodeForeground)
 }
 """Every operation by its name."""
 

@@ -15,7 +15,7 @@ from ..api import BenchError, LazySequence, Prediction, Split, UsageError
 from ..config import ScoreConfig
 from ..specs import Spec, chain_text, check_complete, check_options, option_types, suggest
 from .decisions import Decision, decide
-from .operations import OPERATIONS, MapOperation, MaskOperation, Operation
+from .operations import OPERATIONS, ForegroundOperation, MapOperation, MaskOperation, Operation
 from .scanning import Scanned, SplitTruths, Truths, scan
 from .volumes import VolumeSlices
 
@@ -42,7 +42,7 @@ class Chain:
 
     text: str
     of_maps: tuple[MapOperation, ...]
-    of_masks: tuple[MaskOperation, ...]
+    of_masks: tuple[MaskOperation | ForegroundOperation, ...]
 
     @property
     def of_volumes(self) -> bool:
@@ -67,9 +67,9 @@ def make_chain(specs: Sequence[Spec]) -> Chain:
             on masks.
     """
     of_maps: list[MapOperation] = []
-    of_masks: list[MaskOperation] = []
+    of_masks: list[MaskOperation | ForegroundOperation] = []
     for operation, spec in zip(map(_make, specs), specs, strict=True):
-        if isinstance(operation, MaskOperation):
+        if isinstance(operation, MaskOperation | ForegroundOperation):
             of_masks.append(operation)
         elif isinstance(operation, MapOperation):
             if of_masks:
@@ -123,6 +123,7 @@ class Processed:
     def __init__(self, chain: Chain, truths: SplitTruths, stored: Sequence[StoredPrediction]) -> None:
         self.chain = chain
         self._spacings = [one.spacing for one in truths.lesions]
+        self._foregrounds = truths.foregrounds
         self._volumes = {index: volume for volume in truths.volumes for index in volume.indices}
         self.stored = LazySequence(len(stored), _Kept(chain, stored)) if chain.of_maps else stored
         _check(chain, len(stored), self._spacings, self._volumes)
@@ -140,8 +141,14 @@ class Processed:
             prediction = self.stored[index].prediction
         mask = decision.mask(split, index, prediction)
         for operation in self.chain.of_masks:
-            mask = operation.apply(mask, self._spacings[index])
+            mask = self._changed(operation, mask, index)
         return mask
+
+    def _changed(self, operation: MaskOperation | ForegroundOperation, mask: np.ndarray, index: int) -> np.ndarray:
+        """The mask of one image behind one operation."""
+        if isinstance(operation, ForegroundOperation):
+            return operation.apply(mask, None if self._foregrounds is None else self._foregrounds[index])
+        return operation.apply(mask, self._spacings[index])
 
     def volume(self, index: int) -> VolumeSlices:
         """The volume that an image is a slice of."""
@@ -151,12 +158,12 @@ class Processed:
         """The masks of a volume's slices, bool (H, W) each."""
         masks = [decision.mask(split, index, self.stored[index].prediction) for index in volume.indices]
         for operation in self.chain.of_masks:
-            if operation.of_volumes:
+            if isinstance(operation, MaskOperation) and operation.of_volumes:
                 whole = operation.apply(volume.put_together(masks), volume.spacing)
                 masks = [whole[position - volume.positions[0]] for position in volume.positions]
             else:
-                spacing = self._spacings[volume.indices[0]]
-                masks = [operation.apply(mask, spacing) for mask in masks]
+                indexed = zip(masks, volume.indices, strict=True)
+                masks = [self._changed(operation, mask, index) for mask, index in indexed]
         return masks
 
 

@@ -319,6 +319,11 @@ def _other_size(folder: Path) -> None:
     np.save(_first(folder), np.zeros((SIZE, SIZE + 1), np.float32))
 
 
+def _one_of_another_size(folder: Path) -> None:
+    said(folder, geometry="image")
+    np.save(_first(folder), np.zeros((SIZE, SIZE // 2), np.float32))
+
+
 def _empty(folder: Path) -> None:
     shutil.rmtree(folder / "maps")
     for name in ("scores.csv", "files.csv"):
@@ -388,6 +393,7 @@ def _fine(folder: Path) -> None:
         (_three, "has the shape (64, 64, 3)"),
         (_damaged, "cannot be read"),
         (_other_size, "has 64 x 65 values and its image 64 x 64 pixels"),
+        (_one_of_another_size, "has 64 x 32 values and its image 64 x 64 pixels, while most files have the size"),
         (_empty, "has no prediction for any test case"),
         (_no_number, "line 2: the score 'high'"),
         (_comma, "line 2: it has another number of fields than the first line"),

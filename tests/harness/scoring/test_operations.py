@@ -14,6 +14,7 @@ from skimage.morphology import closing, remove_small_holes, remove_small_objects
 
 from miasbench.harness.scoring.operations import (
     Closing,
+    ErodeForeground,
     FillHoles,
     Gaussian,
     Largest,
@@ -110,6 +111,17 @@ def test_gaussian_is_that_of_scikit_image() -> None:
     found = Gaussian(sigma=1.5).apply(anomaly_map)
     assert found.dtype == np.float32
     np.testing.assert_allclose(found, gaussian(anomaly_map, 1.5, mode="reflect"), atol=1e-6)
+
+
+@given(masks(), masks(), st.integers(0, 3))
+@settings(max_examples=100)
+def test_erode_foreground_keeps_what_is_deep_enough_inside(mask: np.ndarray, other: np.ndarray, px: int) -> None:
+    foreground = np.resize(other, mask.shape)
+    found = ErodeForeground(px=px).apply(mask, foreground)
+    for row, column in np.ndindex(mask.shape):
+        around = foreground[max(row - px, 0) : row + px + 1, max(column - px, 0) : column + px + 1]
+        assert found[row, column] == (mask[row, column] and around.all())
+    np.testing.assert_array_equal(ErodeForeground(px=px).apply(mask, None), mask)
 
 
 IDENTITIES = [MinArea(px=0), MinArea(px=1), Closing(size=1), Largest(k=1000)]

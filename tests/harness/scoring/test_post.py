@@ -97,6 +97,17 @@ def test_a_methods_own_masks_are_changed_too() -> None:
     assert value(scores, f"own + {HOLES}") == pytest.approx(mean_dice(holes, TEST[1]))
 
 
+def test_a_mask_is_kept_away_from_the_border_of_the_foreground() -> None:
+    body = np.zeros(TEST[1][0].shape, bool)
+    body[4:-6, 5:-5] = True
+    foregrounds = {"foregrounds": [body] * len(TEST[0]), "valid_foregrounds": [body] * len(VALID[0])}
+    scores = score("erode_foreground[px=2]", **foregrounds)
+    inside = np.zeros_like(body)
+    inside[6:-8, 7:-7] = True
+    kept = [one & inside for one in OWN]
+    assert value(scores, "own + erode_foreground[px=2]") == pytest.approx(mean_dice(kept, TEST[1]))
+
+
 def test_operations_follow_each_other_in_the_order_of_the_chain() -> None:
     mask = np.zeros((9, 9), bool)
     mask[2:7, 2:7], mask[3:6, 3:6] = True, False  # 16 pixels around a hole of 9
