@@ -688,7 +688,7 @@ class TestImageLabels:
         assert "mean DICE" not in out
         run = find_runs(tmp_path / "bench-results")[0]
         scores = run.scores()
-        of_method = {"image_auroc", "fit_seconds", "predict_ms", "calibration_ms"}
+        of_method = {"image_auroc", "image_brier", "image_ece", "fit_seconds", "predict_ms", "calibration_ms"}
         assert set(scores["metric"]) - {"peak_memory_mib", "peak_gpu_memory_mib"} == of_method
         assert scores.loc[scores["metric"] == "image_auroc", "value"].notna().all()
         for command, codes in {
