@@ -11,7 +11,7 @@ import pandas as pd
 
 from ...results.metrics import metrics_of
 from ...results.store import RunStore
-from ...results.tables import without_post
+from ...results.tables import CASES, with_columns, without_post
 from ..scoring.ranking import Ranking
 
 _CLOSE = 1e-6  # another processor rounds otherwise; what matters to a reader is larger
@@ -55,6 +55,7 @@ def _against(scores: pd.DataFrame, means: pd.DataFrame, source: str) -> Iterator
 
 def _means(cases: pd.DataFrame) -> pd.DataFrame:
     """The scores that follow from cases: `cell`, `policy`, `metric`, `value`."""
+    cases = with_columns(cases, CASES)
     lesion, normal, dice = cases["truth_px"] > 0, cases["label"] == 0, cases["dice"]
     named = cases["policy"].map(without_post).tolist()
     keys = ["cell", "case", "chain"]

@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 
 from miasbench.datasets.phantom import phantom_brain_mri, write_bmad
-from miasbench.harness.analysis.doubts import doubts
+from miasbench.harness.analysis.doubts import doubts, scores_against_cases
 from miasbench.harness.analysis.recorded import moved_datasets, recorded_config, recorded_datasets
 from miasbench.harness.analysis.run_difference import compare_runs
 from miasbench.harness.api import DataError, UsageError
@@ -263,3 +263,12 @@ class TestDatasets:
         rewrite(store, add_another)
         opened, missing = recorded_datasets(store)
         assert (list(opened), list(missing)) == (["mine"], ["gone"])
+
+
+def test_cases_of_an_older_version_lack_what_came_later(store: RunStore) -> None:
+    later = ["foreground_px", "predicted_foreground_px", "aupimo"]
+    cases, scores = store.cases().drop(columns=later), store.scores()
+    scores = scores[~scores["metric"].str.contains("normal_fpr|normal_image_fpr|foreground|aupimo")].copy()
+    assert list(scores_against_cases(scores, cases)) == []
+    scores.loc[scores["metric"] == "dice", "value"] += 0.1
+    assert list(scores_against_cases(scores, cases))
