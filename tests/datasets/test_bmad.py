@@ -41,7 +41,7 @@ def test_cards_expect_bmads_counts() -> None:
 
 @pytest.mark.parametrize(
     ("text", "said"),
-    [("name: x", "folders: Field required"), ("name: x\nfolders: Brain", "folders: Input should be a valid tuple")],
+    [("name: x", "folders is missing"), ("name: x\nfolders: Brain", "folders: Input should be a valid tuple")],
 )
 def test_a_packaged_card_names_its_folders(tmp_path: Path, text: str, said: str) -> None:
     (tmp_path / "x.yaml").write_text(text)

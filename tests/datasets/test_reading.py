@@ -483,9 +483,9 @@ def test_a_range_that_shows_nothing_is_refused(tmp_path: Path) -> None:
     ("text", "said"),
     [
         ("intensity: [5, 5]", "intensity: 5 becomes black and 5 white"),
-        ("percentiles: [1, 101]", "percentiles.1"),
+        ("percentiles: [1, 101]", "percentiles should be two numbers from 0 to 100"),
         ("intensity: [0, 1]\nbits: 12", "bits and intensity both say which values are black and white"),
-        ("intensity: [0, .inf]", "intensity.1"),
+        ("intensity: [0, .inf]", "intensity should be two numbers, black and white"),
     ],
 )
 def test_a_wrong_range_is_told(tmp_path: Path, text: str, said: str) -> None:
