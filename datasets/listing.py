@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from ..harness.api import SPLITS, DataError, Split
+from ..harness.files import one_spelling
 from ..harness.paths import is_there
 from .card import CardFile
 from .found import FoundImage
@@ -14,7 +15,7 @@ from .images import IMAGE_ENDINGS
 from .layouts import ANOMALOUS, NORMAL, SPLIT_NAMES
 from .passing import passed_over
 from .places import ImageTable
-from .tables import LISTING, Row, one_spelling, read_table, some
+from .tables import LISTING, Row, read_table, some
 
 _OPTIONAL = ("mask", "patient")
 _OBJECT = "object"  # VisA's column: one table lists twelve datasets

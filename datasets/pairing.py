@@ -69,8 +69,13 @@ def common_suffix(images: Set[str], masks: Iterable[str]) -> str:
 
 def is_mask_name(name: str, images: Set[str]) -> bool:
     """Whether a name is that of a mask of one of the images beside it, such as `a_mask` beside `a`."""
+    return _mask_end(name, images) != ""
+
+
+def _mask_end(name: str, images: Set[str]) -> str:
+    """What a mask's name has behind that of one of the images; empty where it is not the name of a mask."""
     end = _MASK_END.search(name)
-    return bool(end) and name[: end.start()] in images
+    return end.group() if end and name[: end.start()] in images else ""
 
 
 def masks_among(images: Mapping[str, Path], suffix: str = "") -> Iterator[str]:
@@ -81,11 +86,9 @@ def masks_among(images: Mapping[str, Path], suffix: str = "") -> Iterator[str]:
         suffix: What the names of masks are known to have behind those of their images.
     """
     found = [
-        (path, end.group())
+        (path, end)
         for name, path in images.items()
-        if (end := _MASK_END.search(name))
-        and (other := images.get(name[: end.start()]))
-        and other.parent == path.parent
+        if (end := _mask_end(name, images.keys())) and images[name.removesuffix(end)].parent == path.parent
     ]
     if found:
         path, end = found[0]

@@ -1,13 +1,12 @@
 """The images in the folders of the splits, paired with their masks by name."""
 
 import re
-import unicodedata
 from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from itertools import zip_longest
 from pathlib import Path
 
 from ..harness.api import DataError, Split
-from ..harness.files import path_text
+from ..harness.files import one_spelling, path_text
 from .card import CardFile
 from .found import FoundImage
 from .hints import entries, holding, subfolder
@@ -141,8 +140,7 @@ class ScannedFolders:
         """The images, or the masks, at a place, by the names of images without ending, sorted."""
         named: dict[str, Path] = {}
         for path in self._files(place):
-            # One name has several spellings in Unicode, and archives made on macOS use another one than Linux.
-            name = unicodedata.normalize("NFC", path_text(path.stem))
+            name = one_spelling(path_text(path.stem))
             if self._suffix:
                 if self._is_mask(name) != masks:
                     continue

@@ -8,10 +8,11 @@ from typing import NamedTuple
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from ..harness.api import Case, DataError, Split
+from ..harness.files import one_spelling
 from .card import CardFile, Millimetres
 from .geometry import read_geometry
 from .patterns import search
-from .tables import one_spelling, read_table
+from .tables import read_table
 
 Spacing = tuple[float, float, float]
 SLICE_NAME = re.compile(r"^(?P<volume>.+)_(?P<position>\d+)$")

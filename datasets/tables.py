@@ -1,7 +1,6 @@
 """CSV files with a row for each image."""
 
 import csv
-import unicodedata
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
@@ -99,11 +98,6 @@ def some(values: Sequence[str]) -> str:
     """Values in words, of many the first ones."""
     more = len(values) - _SHOWN
     return ", ".join(values[:_SHOWN]) + (f" and {more:,} more" if more > 0 else "")
-
-
-def one_spelling(path: str) -> str:
-    """A path as it is compared: one name has several spellings in Unicode."""
-    return unicodedata.normalize("NFC", path)
 
 
 def _check_header(

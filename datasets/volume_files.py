@@ -3,13 +3,13 @@
 import difflib
 import os
 import re
-import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Set
 from dataclasses import dataclass
 from pathlib import Path
 
 from ..harness.api import DataError
+from ..harness.files import one_spelling
 from .dicom import DICOM_ENDINGS
 from .images import IMAGE_ENDINGS
 from .splitting import PATIENT
@@ -157,8 +157,7 @@ def _volumes(folder: Path) -> Iterator[Path]:
 def _named(folder: Path) -> dict[str, Path]:
     named: dict[str, Path] = {}
     for path in _volumes(folder):
-        # One name has several spellings in Unicode, and archives made on macOS use another one than Linux.
-        other = named.setdefault(unicodedata.normalize("NFC", path.name[: -len(volume_ending(path))]), path)
+        other = named.setdefault(one_spelling(path.name[: -len(volume_ending(path))]), path)
         if other is not path:
             raise DataError(f"{other} and {path} have the same name, which must tell a volume. Remove or rename one.")
     if not named:

@@ -1,13 +1,13 @@
 """Volumes and their masks that two patterns find, such as `*/*_flair.nii.gz` and `*/*_seg.nii.gz`."""
 
 import re
-import unicodedata
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 from ..harness.api import DataError, UsageError
+from ..harness.files import one_spelling
 from .splitting import PATIENT
 from .volume_files import VolumePairs, count_passed_over, files_below, find_volume, is_volume, volume_ending
 
@@ -126,11 +126,13 @@ def _find(root: Path, pattern: str, option: str) -> list[Located]:
         raise UsageError(
             f"{option} {pattern!r} is to be a pattern of files in {root}, without .., and with one * for each folder."
         )
-    expected = re.compile(_WILDCARD.sub(_group, re.escape(_plain(pattern)).replace(r"\*", "*").replace(r"\?", "?")))
+    expected = re.compile(
+        _WILDCARD.sub(_group, re.escape(one_spelling(pattern)).replace(r"\*", "*").replace(r"\?", "?"))
+    )
     folders = [len(_WILDCARD.findall(part)) for part in Path(pattern).parts[:-1]]
     found = []
     for path in files_below(root, len(folders)):
-        place = _plain(path.relative_to(root).as_posix())
+        place = one_spelling(path.relative_to(root).as_posix())
         match = expected.fullmatch(place[: -len(volume_ending(path))]) or expected.fullmatch(place)
         if match and is_volume(path):
             found.append(_locate(path, place, match.groups(), folders))
@@ -178,8 +180,3 @@ def _twice(some: Sequence[Located], keys: Sequence[tuple[str, ...]], what: str) 
 
 def _told(key: tuple[str, ...]) -> str:
     return ", ".join(part for part in dict.fromkeys(key) if part)
-
-
-def _plain(text: str) -> str:
-    """A name as it is compared: one name has several spellings in Unicode."""
-    return unicodedata.normalize("NFC", text)

@@ -7,6 +7,7 @@ import codecs
 import errno
 import logging
 import os
+import unicodedata
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -93,6 +94,11 @@ def path_text(path: str | bytes | os.PathLike[Any]) -> str:
     name = os.fspath(path)
     data = name.encode(errors="surrogateescape") if isinstance(name, str) else name
     return data.decode(errors="backslashreplace")
+
+
+def one_spelling(text: str) -> str:
+    """A name or a path as it is compared: Unicode has several spellings of one, and macOS another than Linux."""
+    return unicodedata.normalize("NFC", text)
 
 
 class Lock:
