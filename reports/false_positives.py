@@ -1,6 +1,5 @@
 """DICE over the realised false-positive rate: one axis on which the thresholds of all methods can be compared."""
 
-import textwrap
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -9,12 +8,11 @@ from matplotlib.axes import Axes
 
 from ..results.files import slug
 from ..results.tables import by_chain
-from .style import COLUMN, Look, legend, legend_height, looks, panels, plain, save
+from .style import Look, legend, legend_height, looks, panels, put_heading, save
 from .tables import ordered_policies
 
 COLUMNS = 2  # of panels
 _PANEL = 1.5  # inches
-_TITLE_LETTER = 0.065  # likewise
 _SMALLEST = 1e-5  # a rate that is drawn; what is below stands at the left edge
 _ORACLE = Look((0.0, 0.0, 0.0), "*", "-")
 _AXIS = "false-positive rate: foreground\nof normal test images"
@@ -60,9 +58,7 @@ def rate_figure(
         axes[0].set_ylim(0, None)
         for axis in axes[-columns:]:
             axis.set_xlabel(_AXIS)
-        heading = f"{title or dataset}, seed {rows['seed'].iloc[0]}"
-        lines = textwrap.wrap(heading, int(COLUMN / _TITLE_LETTER))
-        figure.suptitle("\n".join(map(plain, lines)), fontsize=8)
+        put_heading(figure, f"{title or dataset}, seed {rows['seed'].iloc[0]}")
         figure.supylabel("mean DICE on test", fontsize=7)
         legend(figure, known, policies, lines=False)
         _, png = save(figure, folder, f"false_positives-{slug(dataset)}")
@@ -72,7 +68,6 @@ def rate_figure(
 def _points(scores: pd.DataFrame) -> pd.DataFrame:
     """A row for each method and policy, with its `dice` and its `normal_fpr` on the test set."""
     metrics, keys = ["dice", "normal_fpr"], ["method", "policy", "oracle"]
-    scores = by_chain(scores)[""]  # the curves are of masks without post-processing
     kept = scores[scores["metric"].isin(metrics) & scores["value"].notna()]
     points = kept.pivot_table(index=keys, columns="metric", values="value", sort=False)
     return points.reindex(columns=metrics).dropna().reset_index()

@@ -1,6 +1,7 @@
 """How all figures of a report look: as wide as a column of a paper, and each method in one colour everywhere."""
 
 import io
+import textwrap
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -27,6 +28,7 @@ COLUMN = 3.4  # inches, the width of a column of a paper
 _LABEL = 36  # letters beside an axis, before a name is broken
 _KEY = 22  # letters in a legend
 _TITLE_LETTER = 0.09  # inches, as the two below
+_HEADING_LETTER = 0.065  # likewise
 _LINE = 0.125
 _LEGEND_ROW = 0.13
 _MARKERS = "osD^vP*X<>hp"
@@ -100,6 +102,12 @@ def panels(
             yield figure, flat[: len(titles)]
         finally:
             plt.close(figure)
+
+
+def put_heading(figure: Figure, text: str) -> None:
+    """Puts a title above all panels, in as many lines as it needs."""
+    lines = textwrap.wrap(text, int(figure.get_figwidth() / _HEADING_LETTER))
+    figure.suptitle("\n".join(map(plain, lines)), fontsize=8)
 
 
 def plain(text: str) -> str:

@@ -1,6 +1,5 @@
 """The cost of choosing a threshold: DICE over thresholds, where each policy landed, and how it changes the ranking."""
 
-import textwrap
 from collections.abc import Mapping, Sequence
 from itertools import cycle
 from pathlib import Path
@@ -23,12 +22,11 @@ from .fitting import Column, FittedTable
 from .names import left_out_notes, policy_title, short_names
 from .promises import PromiseKept, missed_sentences, promise_notes, promise_table, promises
 from .spread import FEW, FEW_NOTE
-from .style import COLUMN, panels, plain, save
+from .style import COLUMN, panels, put_heading, save
 from .tables import caption, data_notes, ordered_policies
 
 COLUMNS = 3  # of panels in a figure
 _PANEL = 2.3, 1.6  # inches
-_TITLE_LETTER = 0.065  # likewise
 _MARKERS = "osD^vP*X<>hp"
 _LEVEL = "-."  # of masks without one threshold
 _REGRET = Text(
@@ -151,9 +149,7 @@ def threshold_figure(
     with panels(rows, columns, titles=methods, sharey=True, **size) as (figure, axes):
         for axis, method in zip(axes, methods, strict=True):
             _draw(axis, curves[curves["method"] == method], table[table["method"] == method], colours, markers)
-        heading = f"{title or dataset}, seed {curves['seed'].iloc[0]}"
-        lines = textwrap.wrap(heading, int(figure.get_figwidth() / _TITLE_LETTER))
-        figure.suptitle("\n".join(map(plain, lines)), fontsize=8)
+        put_heading(figure, f"{title or dataset}, seed {curves['seed'].iloc[0]}")
         axes[0].set_ylim(0, None)  # once all are drawn: they share it
         for axis in axes[-columns:]:
             axis.set_xlabel("threshold, in its map's own units")

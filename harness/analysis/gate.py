@@ -290,9 +290,10 @@ def _check_cell(
         )
         return
     changes = list(_changes(before.configuration, now.configuration))
-    if now.dice and (lacking := _cases(before) - _cases(now)):
+    had = _cases(before)
+    if now.dice and (lacking := had - _cases(now)):
         changes.append(
-            f"{len(lacking)} of the baseline's {len(_cases(before))} images with a lesion have no prediction, such as "
+            f"{len(lacking)} of the baseline's {len(had)} images with a lesion have no prediction, such as "
             f"{min(lacking)}: means are over other images"
         )
     if changes:

@@ -9,8 +9,7 @@ from ..api import Progress, Split, UsageError
 from ..config import ScoreConfig
 from ..exchange.folder import PREDICTED
 from ..scoring.cell_scores import values_limit
-from ..scoring.map_rows import Predictions
-from ..scoring.scanning import Scanned, Truths, load_truths, scan, where_scored
+from ..scoring.scanning import Predictions, Scanned, Truths, load_truths, scan, where_scored
 from .recorded import NOWHERE_ELSE, all_recorded_datasets, recorded_config
 
 

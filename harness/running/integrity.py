@@ -36,19 +36,8 @@ _KEYS = {
 }
 _NEEDED = {
     "cases": (
-        *(
-            "dataset",
-            "label",
-            "dice",
-            "iou",
-            "precision",
-            "recall",
-            "hd95_px",
-            "assd_px",
-            "lesion_size",
-            "lesions",
-            "lesions_hit",
-        ),
+        *("dataset", "label", "dice", "iou", "precision", "recall", "hd95_px", "assd_px"),
+        *("lesion_size", "lesions", "lesions_hit"),
         *("false_lesions", "intersection_px", "predicted_px", "truth_px", "image_px", "image_score", "predict_ms"),
     ),
     "scores": ("value", "error"),

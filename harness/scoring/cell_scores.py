@@ -30,14 +30,14 @@ from ..api import Diagnostic, Split
 from ..config import ScoreConfig
 from .budgets import Budgets
 from .decisions import NO_POLICY, Decision, decide
-from .map_rows import Predictions, budget_rows, foreground_rows, image_score_rows, map_rows, map_rows_behind
+from .map_rows import budget_rows, foreground_rows, image_score_rows, map_rows, map_rows_behind
 from .mask_rows import cross_validation_rows, mask_rows, measured_mask, note_on_volumes, volume_ap_row, volume_rows
 from .masks import MaskScores
 from .normal_rates import foreground_counts, normal_fpr
 from .patient_tally import PatientTally, spread_thresholds
 from .post_choice import decide_behind_chains, mean_dice
 from .ranking import PixelRanking, PixelTally, rank_pixels
-from .scanning import Scanned, SplitTruths, Truths, scan, where_scored
+from .scanning import Predictions, Scanned, SplitTruths, Truths, scan, where_scored
 from .score_rows import NAN, score_row, values_of, without_value
 from .volume_scores import measure_volumes
 

@@ -14,7 +14,6 @@ from ..api import (
     ImagePolicy,
     NormalsPolicy,
     OraclePolicy,
-    PolicyUnavailableError,
     Prediction,
     Promise,
     Split,
@@ -23,7 +22,7 @@ from ..api import (
     ValidationPolicy,
 )
 from ..specs import Spec
-from .policies import Fixed
+from .policies import Fixed, require_normal
 from .scanning import Scanned
 from .tally import rounded_up
 
@@ -161,8 +160,7 @@ def _reference(policy: CalibratedPolicy, scanned: Mapping[Split, Scanned]) -> Se
     if policy.reference == "test_set":
         return scanned["test"].maps
     normal = _normal_maps(scanned["valid"])
-    if not normal:
-        raise PolicyUnavailableError("the validation split has no normal image")
+    require_normal(normal)
     return normal
 
 

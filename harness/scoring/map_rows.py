@@ -1,6 +1,6 @@
 """Scores that need no threshold: of anomaly maps and of image scores."""
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 
 import numpy as np
@@ -9,7 +9,6 @@ from scipy.special import expit
 from ...results.metrics import METRICS
 from ...results.predictions import StoredPrediction
 from ...results.tables import with_post
-from ..api import Split
 from .budgets import AUPIMO_RATES, Budgets
 from .calibration import expected_calibration_error, platt_map
 from .decisions import NO_POLICY
@@ -18,10 +17,8 @@ from .intervals import auroc_interval, ratio_interval
 from .patient_tally import PatientTally
 from .post import Behind
 from .ranking import PixelRanking, Ranking, rank_pixels
-from .scanning import Scanned, SplitTruths, Truths
+from .scanning import Predictions, Scanned, SplitTruths, Truths
 from .score_rows import NAN, mean_row, score_row, without_value
-
-Predictions = Mapping[Split, Sequence[StoredPrediction]]
 
 
 def map_rows(

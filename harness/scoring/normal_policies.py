@@ -18,6 +18,7 @@ import numpy as np
 from pydantic import Field
 
 from ..api import ForegroundPolicy, NormalImage, PolicyUnavailableError, Promise
+from .policies import require_normal
 
 Rate = Annotated[float, Field(ge=0, lt=1)]
 Unit = Literal["patient", "image"]
@@ -110,8 +111,7 @@ class _Conformal(ForegroundPolicy):
         Raises:
             PolicyUnavailableError: No threshold keeps to it, because there are too few.
         """
-        if not images:
-            raise PolicyUnavailableError("the validation split has no normal image")
+        require_normal(images)
         units = len(self._units(images))
         budget = (Fraction(str(self.alpha)) * (units + 1) - 1) / units
         if budget < 0:
@@ -171,18 +171,21 @@ class ConformalRisk(_Conformal):
         return _outweighed_by(_pixels(images), np.repeat(weights / np.maximum(sizes, 1), sizes), budget)
 
 
-def _pixels(images: Sequence[NormalImage]) -> np.ndarray:
-    if not images:
-        raise PolicyUnavailableError("the validation split has no normal image")
-    pixels = np.concatenate([one.values for one in images])
-    if not len(pixels):
+def _require_foreground(images: Sequence[NormalImage]) -> None:
+    require_normal(images)
+    if not any(len(one.values) for one in images):
         raise PolicyUnavailableError("no normal validation image has a foreground")
-    return pixels
+
+
+def _pixels(images: Sequence[NormalImage]) -> np.ndarray:
+    """The values of all images, float32 (N,)."""
+    _require_foreground(images)
+    return np.concatenate([one.values for one in images])
 
 
 def _maxima(images: Sequence[NormalImage]) -> np.ndarray:
     """The highest value of each image, float32 (N,)."""
-    _pixels(images)
+    _require_foreground(images)
     return np.array([one.values.max(initial=-np.inf) for one in images], np.float32)
 
 

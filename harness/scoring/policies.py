@@ -7,7 +7,7 @@ entry-point group `miasbench.policies`.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import numpy as np
 from pydantic import Field
@@ -143,7 +143,16 @@ def _best_mean_dice(labelled: LabelledMaps, level: str, split: str) -> float:
     return threshold
 
 
-def _pixels(normal_maps: Sequence[np.ndarray]) -> np.ndarray:
-    if not len(normal_maps):
+def require_normal(images: Sequence[Any]) -> None:
+    """Says why a policy that looks at normal validation images cannot choose, where there is none.
+
+    Raises:
+        PolicyUnavailableError: There is none.
+    """
+    if not len(images):
         raise PolicyUnavailableError("the validation split has no normal image")
+
+
+def _pixels(normal_maps: Sequence[np.ndarray]) -> np.ndarray:
+    require_normal(normal_maps)
     return np.concatenate([anomaly_map.ravel() for anomaly_map in normal_maps])

@@ -16,7 +16,7 @@ from ..config import ScoreConfig
 from ..specs import Spec, chain_text, check_complete, check_options, option_types, suggest
 from .decisions import Decision, decide
 from .operations import OPERATIONS, ForegroundOperation, MapOperation, MaskOperation, Operation
-from .scanning import Scanned, SplitTruths, Truths, scan
+from .scanning import Predictions, Scanned, SplitTruths, Truths, scan
 from .volumes import VolumeSlices
 
 VALID = (Spec("valid"),)
@@ -220,7 +220,7 @@ class Behind:
 def decide_behind(
     specs: Sequence[Spec],
     truths: Truths,
-    predictions: Mapping[Split, Sequence[StoredPrediction]],
+    predictions: Predictions,
     scanned: Mapping[Split, Scanned],
     plain: Sequence[Decision],
     config: ScoreConfig,

@@ -14,7 +14,7 @@ from .decisions import NO_POLICY, Decision, PolicyColumns
 from .dice_curve import ROUNDING
 from .masks import Overlap
 from .post import VALID, Behind, PostDecision, PostUnavailableError, decide_behind
-from .scanning import Scanned, SplitTruths, Truths
+from .scanning import Predictions, Scanned, SplitTruths, Truths
 
 DECLARED = (
     "median[size=5]",
@@ -25,7 +25,6 @@ DECLARED = (
 )
 """The chains that `valid` chooses from, beside none at all, where no others are given."""
 
-Predictions = Mapping[Split, Sequence[StoredPrediction]]
 LeftOut = tuple[PolicyColumns, str]
 
 

@@ -90,6 +90,7 @@ class SplitTruths:
 
 
 Truths = Mapping[Split, SplitTruths]
+Predictions = Mapping[Split, Sequence[StoredPrediction]]
 
 
 def load_truths(dataset: Dataset, splits: Sequence[Split], size: int, score: ScoreConfig) -> Truths:
