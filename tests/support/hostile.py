@@ -167,10 +167,12 @@ def datasets() -> Iterator[Hostile]:
         "name": f"title: {json.dumps(STEERS)}",
         "nested": f"title: {'[' * 500}{']' * 500}",
         "laughs": "\n".join(f"l{n}: &l{n} [{', '.join([f'*l{n - 1}'] * 9) if n else 'x'}]" for n in range(12)),
-        "tag": "title: !!python/object/apply:os.system ['touch /tmp/harm']",
+        "tag": "title: !!python/object/apply:os.system ['touch OUTSIDE/harm']",
         "endless": "title: &x [*x]",
     }.items():
-        yield Hostile(f"card: {what}", what, lambda at, _, line=line: _card(at, lambda: None, line))
+        yield Hostile(
+            f"card: {what}", what, lambda at, to, line=line: _card(at, lambda: None, line.replace("OUTSIDE", str(to)))
+        )
 
 
 def _card(at: Path, harm: Callable[[], Any], line: str = "") -> None:
@@ -206,9 +208,23 @@ def _pictures() -> dict[str, bytes]:
 
 def archives() -> Iterator[Hostile]:
     """Archives, in a folder that is not there yet, as `a.tar.gz` or `a.zip`."""
-    for name in ("../up.png", "/tmp/harm.png", "a/../../up.png", "C:/harm.png", "a\\..\\..\\up.png", "x" * 300, STEERS):
-        yield Hostile("archive: name", name[:20], lambda at, _, name=name: _zip(at, {name: b"x"}))
-        yield Hostile("archive: name", f"tar {name[:20]}", lambda at, _, name=name: _tar(at, _member(name, b"x")))
+    for name in (
+        "../up.png",
+        "OUTSIDE/harm.png",
+        "a/../../up.png",
+        "C:/harm.png",
+        "a\\..\\..\\up.png",
+        "x" * 300,
+        STEERS,
+    ):
+        yield Hostile(
+            "archive: name", name[:20], lambda at, to, name=name: _zip(at, {name.replace("OUTSIDE", str(to)): b"x"})
+        )
+        yield Hostile(
+            "archive: name",
+            f"tar {name[:20]}",
+            lambda at, to, name=name: _tar(at, _member(name.replace("OUTSIDE", str(to)), b"x")),
+        )
     for kind in (tarfile.SYMTYPE, tarfile.LNKTYPE, tarfile.FIFOTYPE, tarfile.CHRTYPE, tarfile.GNUTYPE_SPARSE):
         yield Hostile("archive: kind", str(kind), lambda at, _, kind=kind: _tar(at, _member("train/a.png", b"", kind)))
     yield Hostile("archive: many", "zip", lambda at, _: _zip(at, {f"{n}.png": b"" for n in range(20_000)}))

@@ -15,6 +15,9 @@ from miasbench.harness.running.runner import Executor, execute, inline
 from miasbench.results.store import RunStore
 
 TINY = "phantom_brain_mri:train=3,valid=4,test=6,size=64"
+TINY_RUN = ("run", "--methods", "intensity", "--dataset", "phantom_brain_mri:train=2,valid=2,test=4,size=64")
+TINY_RUN += ("--size", "64")
+"""A command of which every test may have a run of its own: half a second."""
 COSTS = ("fit_seconds", "predict_ms", "calibration_ms", "peak_memory_mib", "peak_gpu_memory_mib")
 
 

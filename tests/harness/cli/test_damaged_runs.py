@@ -14,18 +14,9 @@ from miasbench.harness.cli import main
 from miasbench.results.files import ResultsError
 from miasbench.results.store import RunStore
 
-RUN = ("run", "--methods", "intensity", "--dataset", "phantom_brain_mri:train=2,valid=2,test=4,size=64", "--size", "64")
+from ...support.running import TINY_RUN
 
 Bench = Callable[..., tuple[int, str]]
-
-
-@pytest.fixture(scope="module")
-def measured(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    root = tmp_path_factory.mktemp("measured")
-    with pytest.raises(SystemExit) as end:
-        main([*RUN, "--results", str(root), "--name", "it"])
-    assert not end.value.code
-    return root
 
 
 @pytest.fixture
@@ -55,7 +46,7 @@ def test_a_damaged_record_is_a_sentence_and_the_same_command_goes_on(
         code, said = bench(command, "it")
         assert code == 2 and "run.json is damaged" in said, command
         assert "The same bench run command writes it again" in " ".join(said.split())
-    assert bench(*RUN, "--name", "it") == (0, "")
+    assert bench(*TINY_RUN, "--name", "it") == (0, "")
     assert bench("verify", "it")[0] == 0
 
 
@@ -63,7 +54,7 @@ def test_a_cell_of_another_method_gives_way_to_the_one_of_its_name(bench: Bench,
     cells = json.loads((tmp_path / "results" / "it" / "run.json").read_text())["cells"]
     change(tmp_path, cells=[cells[0] | {"method": "patchcore"}])
     assert bench("verify", "it")[0] != 0
-    assert bench(*RUN, "--name", "it") == (0, "")
+    assert bench(*TINY_RUN, "--name", "it") == (0, "")
     assert [cell.method for cell in RunStore(tmp_path / "results" / "it").read().cells] == ["intensity"]
     assert bench("verify", "it")[0] == 0
 

@@ -13,19 +13,11 @@ import pytest
 
 from miasbench.harness.cli import main
 
-RUN = ("run", "--methods", "intensity", "--dataset", "phantom_brain_mri:train=2,valid=2,test=4,size=64", "--size", "64")
-FORCED = (*RUN, "--name", "it", "--force", "--maps", "none")
+from ...support.running import TINY_RUN
+
+FORCED = (*TINY_RUN, "--name", "it", "--force", "--maps", "none")
 
 Bench = Callable[..., tuple[int, str]]
-
-
-@pytest.fixture(scope="module")
-def measured(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    root = tmp_path_factory.mktemp("measured")
-    with pytest.raises(SystemExit) as end:
-        main([*RUN, "--results", str(root), "--name", "it"])
-    assert not end.value.code
-    return root
 
 
 @pytest.fixture
@@ -170,7 +162,7 @@ def test_no_address_of_a_record_is_looked_up(
     for command, *rest in commands:
         assert bench(command, "it", *rest) == (0, ""), command
     assert "its seal is broken" in bench("verify", "it")[1] or bench("verify", "it")[0] == 0
-    grow = [*RUN, "--name", "it", "--methods", "intensity[sigma=1]"]
+    grow = [*TINY_RUN, "--name", "it", "--methods", "intensity[sigma=1]"]
     assert bench(*grow)[0] == 0, "it grows"
     assert bench("list", "runs")[0] == 0
 
@@ -214,7 +206,7 @@ def test_no_secret_of_the_command_line_is_kept(
 ) -> None:
     monkeypatch.setenv("SOME_TOKEN", "from-the-environment")
     address = ["--address", "ray://me:password@127.0.0.1:9?token=abcdef", "--executor", "inline"]
-    failing = [*RUN, *address, "--methods", "intensity", "--name", "new", "--results", str(tmp_path)]
+    failing = [*TINY_RUN, *address, "--methods", "intensity", "--name", "new", "--results", str(tmp_path)]
     monkeypatch.setattr("sys.argv", ["bench", *failing, "from-the-environment"])
     with pytest.raises(SystemExit):
         main(failing)
@@ -264,7 +256,7 @@ def test_one_bad_run_does_not_hide_the_others(
 
 def test_a_lock_that_is_a_link_is_a_sentence(bench: Bench, received: Path, outside: Path) -> None:
     give_way(received / ".lock", outside / "error.txt")
-    for command in (RUN, ("score",)):
-        code, said = bench(*command, *(["--name", "it"] if command == RUN else ["it"]))
+    for command in (TINY_RUN, ("score",)):
+        code, said = bench(*command, *(["--name", "it"] if command == TINY_RUN else ["it"]))
         assert code == 2
         assert "it is a link where none is followed" in said
