@@ -58,6 +58,8 @@ class FolderDataset(Dataset):
         self._top = self._root
         self._found = (ListedImages if card.table else ScannedFolders)(card, self._root, ("test",) if base else SPLITS)
         self._root = self._found.root
+        self._tells_patients = card.patient is not None or any(each.patient for each in self._found.images)
+        self.guesses_patients = not self._tells_patients or (base is not None and base.guesses_patients)
         self._places = SlicePlaces(card, self._root)
         problems = list(self._found.problems)
         self._own = [self._case(each, problems) for each in self._found.images]
@@ -151,8 +153,7 @@ class FolderDataset(Dataset):
         """
         self._raise([*self._reading.problems, *self._contradictions()])
         volumes = self._card_file.volumes.notes() if self._card_file.volumes else ()
-        told = self._card_file.patient is not None or any(each.patient for each in self._found.images)
-        patients = () if told else patients_in_names(self._own)
+        patients = () if self._tells_patients else patients_in_names(self._own)
         places = self._places.notes(self._own)
         notes = (*volumes, *self._reading.notes(), *self._passed_over(), *self._numbers(), *patients, *places)
         return (*self._notes_of_base(), *notes, *self._linked())

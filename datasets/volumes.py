@@ -175,10 +175,16 @@ def describe_volumes(made: SlicedVolumes, dataset: Dataset) -> Iterator[str]:
     lesion = "any above 0" if made.lesion == "positive" else ", ".join(map(str, made.lesion))
     rounded = f", rounded by up to {made.label_rounding:.2g}" if made.label_rounding else ""
     yield f"Labels found: {_listed(made.labels)}{rounded}; a lesion is {lesion}."
-    yield (
-        f"Left out: {made.lesion_slices_left_out} slices with a lesion, of training patients; "
-        f"{made.constant_slices_left_out} slices of one grey value."
-    )
+    left_out = [
+        f"{count} {'slice' if count == 1 else 'slices'} {why}"
+        for count, why in (
+            (made.lesion_slices_left_out, "with a lesion, of training patients"),
+            (made.constant_slices_left_out, "of one grey value"),
+        )
+        if count
+    ]
+    if left_out:
+        yield f"Left out: {'; '.join(left_out)}."
     if made.patients.valid and len({case.label for case in dataset.cases("valid")}) < 2:
         lacks = "normal slices" if dataset.cases("valid")[0].label else "lesions"
         yield f"Note: The validation split has no {lacks}, from which some thresholds are chosen. Another seed may do."

@@ -214,11 +214,14 @@ class Dataset(ABC):
         card: Origin, licence and citation.
         of_files: Whether images and masks are files that people made: then a run looks at all of them once, for what
             is odd about them and concerns a number.
+        guesses_patients: Whether patients are read off the names of files by rule of thumb, because nobody said who
+            they are. Then a low number, as in `train/good/000.png`, is not taken for a patient's.
     """
 
     name: str
     card: Card
     of_files: bool = False
+    guesses_patients: bool = False
 
     @property
     @abstractmethod

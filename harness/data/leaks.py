@@ -3,7 +3,7 @@
 import re
 from itertools import combinations
 
-from ..api import SPLITS, Dataset, Split
+from ..api import SPLITS, Case, Dataset, Split
 
 _SHOWN = 3  # names of a pair of splits
 _OF_A_PATIENT = 3  # anomalous images; more of the same patient, and of no other, look like a name that all share
@@ -16,8 +16,9 @@ _VISIT = re.compile(  # at the end of a patient's name; one letter alone may be 
 def shared_patients(dataset: Dataset) -> dict[str, list[str]]:
     """The patients in more than one split, sorted, by the two splits: `{"train and test": ["00003"]}`.
 
-    Patients are what the dataset says they are; in a folder they are read from file names. A file that is a plain
-    number, as in `train/good/000.png`, was numbered within its folder and names no patient, so it is passed over.
+    Patients are what the dataset says they are. Where it guesses them from file names, a name that is a mere number, as
+    in `train/good/000.png`, is passed over if it can be the file's place in its folder, which begins again in each.
+    Numbers above the count of images, such as those of a hospital, are patients.
     """
     patients = {split: _patients(dataset, split) for split in SPLITS}
     shared = {f"{one} and {other}": sorted(patients[one] & patients[other]) for one, other in combinations(SPLITS, 2)}
@@ -73,12 +74,13 @@ def one_patient_note(dataset: Dataset) -> str:
 
 
 def _patients(dataset: Dataset, split: Split) -> set[str]:
-    # An id may have its folder before it, as in good/000.
-    return {
-        case.patient
-        for case in dataset.cases(split)
-        if not (case.patient.isdigit() and case.patient == case.id.rpartition("/")[2])
-    }
+    cases = dataset.cases(split)
+    return {case.patient for case in cases if not (dataset.guesses_patients and _is_place(case, len(cases)))}
+
+
+def _is_place(case: Case, count: int) -> bool:
+    """Whether the name of a case, of so many in its split, can be its place in its folder: `000` or `good/000`."""
+    return case.patient == case.id.rpartition("/")[2] and case.patient.isdecimal() and int(case.patient) <= count
 
 
 def _first(names: list[str]) -> str:

@@ -24,7 +24,9 @@ def notes_on(dataset: Dataset, progress: Progress = lambda *_: None) -> tuple[st
     notes = [_counts(dataset), *dataset.notes()]
     notes += [note(dataset) for note in (one_patient_note, shared_patients_note, visits_note)]
     if dataset.of_files:
-        notes += pixel_notes(dataset, survey(dataset, progress)[0])
+        found = survey(dataset, progress)[0]
+        notes += pixel_notes(dataset, found)
+        notes += [f"{note} bench data verify lists them." for note in look_alike_note(look_alikes(dataset, found))]
     return tuple(note.encode(errors="backslashreplace").decode() for note in notes if note)
 
 
@@ -46,20 +48,23 @@ def pixel_notes(dataset: Dataset, found: Survey) -> Iterator[str]:
                 else "."
             )
         )
-    pairs = look_alikes(dataset, found)
+
+
+def look_alike_note(pairs: Sequence[tuple[Case, Case]]) -> Iterator[str]:
+    """What images of two splits that look the same mean; nothing where there are none."""
     if pairs:
         one, other = pairs[0]
         yield (
             f"{_count(len(pairs), 'image looks', 'images look')} the same as an image of another split, such as "
             f"{other.image} ({other.split}) and {one.image} ({one.split}). An image that was used for "
-            "training or for a threshold tests nothing: remove one of each pair, or keep a patient in one split. bench "
-            "data verify lists them."
+            "training or for a threshold tests nothing: remove one of each pair, or keep a patient in one split."
         )
 
 
 def _lesion_notes(cases: Sequence[Case], lesion: np.ndarray, *, chosen: bool) -> Iterator[str]:
     label = np.array([case.label for case in cases], dtype=int)
-    empty, full = (label == 1) & (lesion == 0), lesion == 1
+    masked = np.array([case.mask != "" for case in cases], dtype=bool)  # a file that is missing is told elsewhere
+    empty, full = masked & (label == 1) & (lesion == 0), lesion == 1
     large, ill = (lesion > _MOST) & ~full, (label == 0) & (lesion > 0)
     total = int(label.sum())
 

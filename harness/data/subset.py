@@ -25,6 +25,7 @@ class Subset(Dataset):
         self.name = dataset.name
         self.card = dataset.card
         self.of_files = dataset.of_files
+        self.guesses_patients = dataset.guesses_patients
 
     @property
     def fingerprint(self) -> str:

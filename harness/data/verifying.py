@@ -8,7 +8,7 @@ from typing import cast
 from ..api import BenchError, BrokenDatasetError, Case, Dataset, Progress, Split
 from .foreground import lesions_cut, rule_of
 from .leaks import one_patient_note, shared_patients, visits_note
-from .notes import pixel_notes
+from .notes import look_alike_note, pixel_notes
 from .survey import Survey, all_cases, look_alikes, survey
 
 
@@ -113,7 +113,9 @@ def _pixels(dataset: Dataset, found: Survey) -> Iterator[DatasetFinding]:
                 "duplicates", f"The same image: {where}", wrong=len({case.split for case in twins}) > 1
             )
     digests = dict(zip([cases[index].image for index in found.index], found.digest.tolist(), strict=True))
-    for one, other in look_alikes(dataset, found):
+    pairs = look_alikes(dataset, found)
+    yield from (DatasetFinding("notes", note, wrong=False) for note in look_alike_note(pairs))
+    for one, other in pairs:
         if digests[one.image] != digests[other.image]:
             where = f"{one.image} ({one.split}), {other.image} ({other.split})"
             yield DatasetFinding("duplicates", f"They look the same: {where}", wrong=False)

@@ -19,6 +19,7 @@ from miasbench.harness.api import Case, Dataset, Method, Prediction, Sample, Spl
 from miasbench.harness.config import RunConfig
 from miasbench.harness.data.frame import frame_image
 from miasbench.harness.data.leaks import shared_patients, shared_patients_note, visits_note
+from miasbench.harness.data.subset import Subset
 from miasbench.harness.registry import Entry
 from miasbench.harness.running.planning import Plan, make_plan
 from miasbench.harness.running.runner import execute
@@ -333,9 +334,49 @@ def test_no_phantom_has_a_patient_in_two_splits(name: str, tmp_path: Path) -> No
 
 def test_numbers_of_files_are_no_patients_but_names_are() -> None:
     numbered = Listed(train=[("000", "000")], test=[("good/000", "000"), ("Ungood/000", "000")])
-    assert shared_patients(numbered) == {}
+    numbered.guesses_patients = True
+    assert shared_patients(numbered) == shared_patients(Subset(numbered, 1)) == {}
     named = Listed(train=[("TCGA-01", "TCGA-01")], test=[("TCGA-01", "TCGA-01")])
     assert shared_patients(named) == {"train and test": ["TCGA-01"]}
+
+
+def test_numbers_are_patients_where_somebody_says_so() -> None:
+    assert shared_patients(Listed(train=[("000", "000")], test=[("good/000", "000")])) == {"train and test": ["000"]}
+
+
+def test_numbers_that_no_folder_is_counted_up_to_are_patients() -> None:
+    numbered = Listed(train=[("1", "1"), ("70123", "70123")], test=[("1", "1"), ("70123", "70123")])
+    numbered.guesses_patients = True
+    assert shared_patients(numbered) == {"train and test": ["70123"]}
+
+
+def save(path: Path, value: int) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(np.array([[value, 255], [0, 0]], dtype=np.uint8)).save(path)
+
+
+@pytest.mark.parametrize(("said", "shared"), [("", {}), ("patient: '(.+)'", {"train and test": ["1"]})])
+def test_a_patient_that_is_the_number_of_a_file_is_found_where_the_card_says_so(
+    tmp_path: Path, said: str, shared: dict[str, list[str]]
+) -> None:
+    for value, place in enumerate(("train/good/1", "test/good/2", "test/Ungood/img/1", "test/Ungood/anomaly_mask/1")):
+        save(tmp_path / f"{place}.png", value)
+    (tmp_path / "card.yaml").write_text(f"name: mine\n{said}")
+    dataset = registry.open_dataset(str(tmp_path), tmp_path)
+    assert dataset.guesses_patients == (not said)
+    assert shared_patients(dataset) == shared
+
+
+def test_a_patient_that_is_the_number_of_a_file_is_found_where_a_table_says_so(
+    tmp_path: Path,
+) -> None:
+    for value, name in enumerate(("a/1", "b/1", "b/2", "masks/1")):
+        save(tmp_path / f"{name}.png", value)
+    (tmp_path / "images.csv").write_text(
+        "image,split,label,patient,mask\na/1.png,train,0,1,\nb/1.png,test,1,1,masks/1.png\nb/2.png,test,0,2,\n"
+    )
+    (tmp_path / "card.yaml").write_text("name: mine\ntable: images.csv")
+    assert shared_patients(registry.open_dataset(str(tmp_path), tmp_path)) == {"train and test": ["1"]}
 
 
 def test_patients_of_a_folder_follow_its_cards_pattern(tmp_path: Path) -> None:

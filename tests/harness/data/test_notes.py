@@ -95,6 +95,14 @@ def test_anomalous_images_without_a_lesion_are_told() -> None:
     assert notes_on(Drawn((1, EMPTY), (1, SMALL), annotation="image")) == ()
 
 
+def test_a_mask_that_is_missing_is_not_told_to_be_without_a_lesion(written: Path, tmp_path: Path) -> None:
+    shutil.copytree(written, tmp_path / "d")
+    next((tmp_path / "d/test/Ungood/anomaly_mask").iterdir()).unlink()
+    findings = verify_dataset(lambda: open_folder(tmp_path / "d"))[1]
+    (finding,) = findings
+    assert "has no mask of its name" in finding.text
+
+
 def test_masks_that_are_lesion_all_over_are_told() -> None:
     (note,) = notes_on(Drawn((1, FULL), (1, SMALL), (1, SMALL)))
     assert note.startswith("1 mask (such as m0.png) is lesion all over")
@@ -183,7 +191,9 @@ def test_a_copy_in_another_split_is_found(written: Path, tmp_path: Path, change:
     ]
     (note,) = notes_on(dataset)
     assert note.startswith(f"1 image looks the same as an image of another split, such as {copy} (test) and {source}")
+    assert note.endswith(" bench data verify lists them.")
     kinds = {finding.kind: finding for finding in verify_dataset(lambda: dataset)[1]}
+    assert note == f"{kinds['notes'].text} bench data verify lists them."
     assert str(copy) in kinds["duplicates"].text
     assert kinds["duplicates"].wrong == (change == "the same")
 
