@@ -2,7 +2,6 @@
 
 import hashlib
 import os
-import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -16,7 +15,7 @@ from .found import FoundImage
 from .hints import wrapped
 from .images import inspect
 from .listing import ListedImages
-from .patients import patients_in_names
+from .patients import patient_by_name, patients_in_names
 from .patterns import search
 from .reading import Reading
 from .scanning import ScannedFolders
@@ -25,7 +24,6 @@ from .slices import SlicePlaces
 CARD = "card.yaml"
 """The card that a folder may hold."""
 
-_BIDS_PATIENT = re.compile(r"(?:^|_)(sub-[A-Za-z0-9]+)")
 _SHOWN = 5  # problems told of a dataset
 
 
@@ -63,6 +61,9 @@ class FolderDataset(Dataset):
         self._places = SlicePlaces(card, self._root)
         problems = list(self._found.problems)
         self._own = [self._case(each, problems) for each in self._found.images]
+        self._masks = {
+            case.image: each.masks for case, each in zip(self._own, self._found.images, strict=True) if case.mask
+        }
         self._cases: dict[Split, Sequence[Case]] = {
             split: base.cases(split)
             if base and split != "test"
@@ -72,7 +73,8 @@ class FolderDataset(Dataset):
         problems += self._places.problems(self._own)
         self._foregrounds = ForegroundFiles(card.foreground)
         problems += self._foregrounds.problems(self._own)
-        self._reading = Reading(card, self._own, self._found.spare, None if carded else self._root)
+        masks = [mask for of_image in self._masks.values() for mask in of_image]
+        self._reading = Reading(card, self._own, masks, self._found.spare, None if carded else self._root)
         self.card = card.card(self._reading.channels)
         if base and base.card.channels != self.card.channels:
             problems.append(
@@ -106,12 +108,11 @@ class FolderDataset(Dataset):
             for case in self._own:
                 try:
                     image, size = inspect(Path(case.image))
-                    mask, mask_size = inspect(Path(case.mask)) if case.mask else ("", size)
-                    _check_sizes(case, size, mask_size)
+                    masks = [_inspected_mask(case, mask, size) for mask in self._masks.get(case.image, ())] or [""]
                 except DataError as error:
                     problems.append(str(error))
                 else:
-                    told = (case.split, str(case.label), case.id, case.patient, image, mask)
+                    told = (case.split, str(case.label), case.id, case.patient, image, *masks)
                     digest.update("".join(f"{each}\0" for each in told).encode(errors="surrogateescape"))
             self._raise(problems)
             digest.update(self._foregrounds.hashed(self._own))
@@ -133,9 +134,12 @@ class FolderDataset(Dataset):
         if self._base and case.split != "test":
             return self._base.load(case)
         image = self._reading.image(Path(case.image))
-        mask = self._reading.mask(Path(case.mask)) if case.mask else np.zeros(image.shape[:2], dtype=bool)
-        _check_sizes(case, image.shape[:2], mask.shape)
-        return Sample(image, mask)
+        lesion = np.zeros(image.shape[:2], dtype=bool)
+        for path in self._masks.get(case.image, ()):
+            mask = self._reading.mask(path)
+            _check_sizes(case, path, lesion.shape, mask.shape)
+            lesion |= mask
+        return Sample(image, lesion)
 
     def foreground(self, case: Case) -> np.ndarray | None:
         if self._base and case.split != "test":
@@ -155,7 +159,8 @@ class FolderDataset(Dataset):
         volumes = self._card_file.volumes.notes() if self._card_file.volumes else ()
         patients = () if self._tells_patients else patients_in_names(self._own)
         places = self._places.notes(self._own)
-        notes = (*volumes, *self._reading.notes(), *self._passed_over(), *self._numbers(), *patients, *places)
+        of_files = (*self._reading.notes(), *self._united(), *self._passed_over())
+        notes = (*volumes, *of_files, *self._numbers(), *patients, *places)
         return (*self._notes_of_base(), *notes, *self._linked())
 
     def _notes_of_base(self) -> Iterator[str]:
@@ -176,15 +181,30 @@ class FolderDataset(Dataset):
                 "the table. Mend the label, or the mask."
             )
 
+    def _united(self) -> Iterator[str]:
+        """Says which images have several masks."""
+        several = [masks for masks in self._masks.values() if len(masks) > 1]
+        if several:
+            images = "1 image has" if len(several) == 1 else f"{len(several):,} images have"
+            first, second, *_ = several[0]
+            yield (
+                f"{images} several masks, {sum(map(len, several)):,} in all, such as {first} and {second.name}. Lesion "
+                "is what any of them marks."
+            )
+
     def _passed_over(self) -> Iterator[str]:
-        used = {case.image for case in self._own} | {case.mask for case in self._own if case.mask}
-        spare = (*self._found.spare, *self._foregrounds.files(self._own))
-        return self._found.passed_over(used | {str(path) for path in spare})
+        spare = {*self._found.spare, *self._foregrounds.files(self._own)}
+        return self._found.passed_over({*self._files(), *map(str, spare)})
+
+    def _files(self) -> Iterator[str]:
+        """The paths of all images and masks."""
+        for case in self._own:
+            yield case.image
+            yield from map(str, self._masks.get(case.image, ()))
 
     def _linked(self) -> Iterator[str]:
         """Says which files are read outside of the dataset's folder, because links in it lead there."""
-        files = [path for case in self._own for path in (case.image, case.mask) if path]
-        below = [path for path in files if Path(path).is_relative_to(self._top)]
+        below = [path for path in self._files() if Path(path).is_relative_to(self._top)]
         away = [path for path in below if not Path(os.path.realpath(path)).is_relative_to(self._top)]
         if away:
             yield (
@@ -204,7 +224,8 @@ class FolderDataset(Dataset):
 
     def _case(self, found: FoundImage, problems: list[str]) -> Case:
         """A case with its patient and its place in a volume; adds to `problems` what is wrong."""
-        mask = str(found.mask or "") if found.label and self._card_file.annotation == "mask" else None
+        has_mask = found.label and self._card_file.annotation == "mask"
+        mask = str(next(iter(found.masks), "")) if has_mask else None
         patient = self._patient(found, problems)
         place = self._places.of(found.split, found.name, found.image)
         return Case(found.id, patient, found.split, found.label, str(found.image), mask, *place)
@@ -213,11 +234,9 @@ class FolderDataset(Dataset):
         pattern, name = self._card_file.patient, found.name
         if found.patient is not None:
             return found.patient
-        stem = name.rpartition("_")[0] or name
         if pattern is None:
-            bids = _BIDS_PATIENT.search(name)
-            return bids.group(1) if bids else found.id if found.is_numbered else stem
-        match = search(pattern, stem if self._card_file.volumes else name)
+            return found.id if found.is_numbered else patient_by_name(name)
+        match = search(pattern, (name.rpartition("_")[0] or name) if self._card_file.volumes else name)
         if match is None or not match.group(1):
             problems.append(f"The card's patient pattern {pattern.pattern!r} does not fit {found.image}.")
             return name
@@ -309,10 +328,17 @@ def _card_in(folder: Path) -> Path | None:
     return next((each / CARD for each in wrapped(folder) if (each / CARD).is_file()), None)
 
 
-def _check_sizes(case: Case, image: tuple[int, ...], mask: tuple[int, ...]) -> None:
+def _inspected_mask(case: Case, path: Path, image: tuple[int, ...]) -> str:
+    """The hash of a mask that is whole and has the size of its image."""
+    digest, size = inspect(path)
+    _check_sizes(case, path, image, size)
+    return digest
+
+
+def _check_sizes(case: Case, path: Path, image: tuple[int, ...], mask: tuple[int, ...]) -> None:
     if image != mask:
         turned = " One is the other turned, perhaps by its EXIF." if image == mask[::-1] else ""
         raise DataError(
-            f"The image {case.image} has {image[1]} x {image[0]} pixels, but its mask {case.mask} has "
+            f"The image {case.image} has {image[1]} x {image[0]} pixels, but its mask {path} has "
             f"{mask[1]} x {mask[0]}.{turned} Replace the one that is wrong."
         )

@@ -14,7 +14,7 @@ class FoundImage(NamedTuple):
         split: The split that it is in.
         label: 0 for a normal image, 1 for an anomalous one.
         image: Its file.
-        mask: The file of its mask, where it has one.
+        masks: The files of its masks; the lesion is their union.
         patient: Its patient, where a table says it.
         is_numbered: Whether its name is a number that begins again in each folder, and tells no patient.
     """
@@ -23,7 +23,7 @@ class FoundImage(NamedTuple):
     split: Split
     label: int
     image: Path
-    mask: Path | None = None
+    masks: tuple[Path, ...] = ()
     patient: str | None = None
     is_numbered: bool = False
 

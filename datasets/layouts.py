@@ -7,6 +7,7 @@ from typing import NamedTuple
 from ..harness.api import SPLITS, DataError, Split
 from .hints import dataset_near, entries, holding, holds_splits, subfolder, wrapped
 from .images import IMAGE_ENDINGS
+from .pairing import image_of_mask
 from .places import SplitFolders, Splits
 from .tables import explain_tables
 from .volume_files import explain_volumes
@@ -113,7 +114,7 @@ def _mvtec(root: Path, splits: Splits) -> Layout | None:
     of_test = SplitFolders(normal=splits.test.normal, anomalous=anomalous, masks=truth)
     # A validation split in this layout has normal images only: ground_truth is the test split's.
     found = Splits(train=splits.train, valid=SplitFolders(normal=splits.valid.normal), test=of_test)
-    suffixed = bool(names) and all(name.endswith(_MVTEC_SUFFIX) for name in names)
+    suffixed = bool(names) and all(image_of_mask(name, _MVTEC_SUFFIX) for name in names)
     return Layout(root, found, "MVTec", _MVTEC_SUFFIX if suffixed else "")
 
 

@@ -2,7 +2,7 @@
 
 import posixpath
 import re
-from collections.abc import Iterator, Sequence, Set
+from collections.abc import Iterator, Mapping, Sequence, Set
 from pathlib import Path
 from typing import NamedTuple
 
@@ -17,9 +17,14 @@ from .passing import passed_over
 from .places import ImageTable
 from .tables import LISTING, Row, read_table, some
 
+BETWEEN = ";"
+"""What stands between the masks of one image."""
+
+SPLIT_OF: dict[str, Split] = {name: split for split, names in SPLIT_NAMES.items() for name in names}
+"""The split that a word in a table, or the name of a folder in lower case, means."""
+
 _OPTIONAL = ("mask", "patient")
 _OBJECT = "object"  # VisA's column: one table lists twelve datasets
-_SPLITS: dict[str, Split] = {name: split for split, names in SPLIT_NAMES.items() for name in names}
 _LABELS = {
     **dict.fromkeys(("0", *NORMAL, "healthy"), 0),
     **dict.fromkeys(("1", "anomaly", *(name.lower() for name in ANOMALOUS)), 1),
@@ -88,7 +93,7 @@ class ListedImages:
                 f"{images} a mask in {self._table}, such as {self.spare[0]}. It is not used: a normal image has no "
                 "lesion."
             )
-        listed = {path.parent for each in self.images for path in (each.image, each.mask) if path}
+        listed = {path.parent for each in self.images for path in (each.image, *each.masks)}
         yield from passed_over(
             self.root,
             sorted(listed) if self._told.where else [self.root],
@@ -127,7 +132,7 @@ class ListedImages:
             for each in found:
                 wrong.setdefault(each.cause, []).append(f"{self._table}, line {row.line}: {each.text}")
             if not found:
-                if _SPLITS[row.cells["split"].lower()] in splits:
+                if SPLIT_OF[row.cells["split"].lower()] in splits:
                     self._take(row)
                 else:
                     self._left_out += 1
@@ -139,17 +144,17 @@ class ListedImages:
     def _take(self, row: Row) -> None:
         cells = row.cells
         path, label = self._plain_path(cells["image"]), _LABELS[cells["label"].lower()]
-        mask = self._file(cells["mask"]) if "mask" in cells and self._has_masks else None
-        if mask and not label:
-            self.spare.append(mask)
+        masks = tuple(map(self._file, self._masks(cells)))
+        if not label:
+            self.spare += masks
         name = posixpath.splitext(path)[0]
         self.images.append(
             FoundImage(
                 id=name,
-                split=_SPLITS[cells["split"].lower()],
+                split=SPLIT_OF[cells["split"].lower()],
                 label=label,
                 image=self._file(cells["image"]),
-                mask=mask if label else None,
+                masks=masks if label else (),
                 patient=cells.get("patient"),
                 is_numbered=posixpath.basename(name).isdigit(),
             )
@@ -163,9 +168,9 @@ class ListedImages:
         if lacking:
             yield _Wrong(("empty", lacking[0]), f"{lacking[0]} is empty. Fill it in in every row.")
             return
-        split, label = _SPLITS.get(cells["split"].lower()), _LABELS.get(cells["label"].lower())
+        split, label = SPLIT_OF.get(cells["split"].lower()), _LABELS.get(cells["label"].lower())
         if split is None:
-            text = f"{cells['split']!r} is no split. Write one of {', '.join(_SPLITS)}."
+            text = f"{cells['split']!r} is no split. Write one of {', '.join(SPLIT_OF)}."
             yield _Wrong(("split", cells["split"]), text)
         if label is None:
             text = f"{cells['label']!r} is no label. Write one of {', '.join(_LABELS)}."
@@ -179,11 +184,18 @@ class ListedImages:
                 "card."
             )
             yield _Wrong(("mask",), text)
-        if cells["image"] == cells.get("mask"):
+        masks = self._masks(cells)
+        if cells["image"] in masks:
             yield _Wrong(("itself",), f"{cells['image']} is named as its own mask. Name the mask's file.")
-        for column in ("image", "mask") if self._has_masks else ("image",):
-            if column in cells:
-                yield from self._wrong_path(column, cells[column])
+        for column, path in (("image", cells["image"]), *(("mask", mask) for mask in masks)):
+            yield from self._wrong_path(column, path)
+
+    def _masks(self, cells: Mapping[str, str]) -> list[str]:
+        """The paths of a row's masks: one, or several with semicolons between them."""
+        text = cells.get("mask", "") if self._has_masks else ""
+        if BETWEEN not in text or is_there(str(self._file(text))):
+            return [text] if text else []
+        return [path for each in text.split(BETWEEN) if (path := each.strip())]
 
     def _wrong_path(self, column: str, text: str) -> Iterator[_Wrong]:
         relative = f"Paths are relative to the card's root, {self.root}."

@@ -5,7 +5,8 @@ from collections.abc import Iterable, Iterator, Mapping, Set
 from pathlib import Path
 
 _WORDS = re.compile(r"(?i)images?|img|masks?|labels?|segmentations?|seg")
-_MASK_END = re.compile(r"(?i)[_\-. ](masks?|seg|segmentation|labels?|gt|annotation)([_\-. ]?\d+)?$")
+_NUMBER = r"[_\-. ]?\d+"
+_MASK_END = re.compile(r"(?i)[_\-. ](masks?|seg|segmentation|labels?|gt|annotation)(" + _NUMBER + ")?$")
 
 
 def pairing_problems(
@@ -31,16 +32,23 @@ def pairing_problems(
         for name, partner in partners.items():
             of_image.setdefault(partner, []).append(name)
         crowded = next((names for names in of_image.values() if len(names) > 1), None)
+        end = common_suffix(of_image.keys(), partners) if crowded and not suffix else ""
         name, partner = next(iter(partners.items()))
         yield (
             f"{len(partners):,} masks at {mask_place} are named otherwise than their images, such as "
             f"{masks[name].name} for {images[partner].name}. A mask must have the name of its image: "
             + (
-                f"unite those of one image, such as {masks[crowded[0]].name} and {masks[crowded[1]].name}, in one, and "
-                if crowded
-                else ""
+                f"say on a card (.yaml) how masks end, `mask_suffix: '{end}'`, and those of one image, such as "
+                f"{masks[crowded[0]].name} and {masks[crowded[1]].name}, are united."
+                if crowded and end
+                else (
+                    f"unite those of one image, such as {masks[crowded[0]].name} and {masks[crowded[1]].name}, in one, "
+                    "and "
+                    if crowded
+                    else ""
+                )
+                + _renaming(name, partner, masks[name].suffix, crowded is not None or bool(suffix))
             )
-            + _renaming(name, partner, masks[name].suffix, crowded is not None or bool(suffix))
         )
         without = set(lone_images) - set(partners.values())
         lone_images = [name for name in lone_images if name in without]
@@ -49,6 +57,20 @@ def pairing_problems(
     yield from (f"The image {images[name]} has no mask of its name{behind} at {mask_place}." for name in lone_images)
     before = f" before {suffix}" if suffix else ""
     yield from (f"The mask {masks[name]} has no image of its name{before} at {place}." for name in lone_masks)
+
+
+def image_of_mask(mask: str, suffix: str) -> str:
+    """The name of the image whose mask has this name; empty where it is not the name of a mask.
+
+    An image may have several masks, which are numbered behind a suffix that ends with a letter: `a_mask`, `a_mask_1`.
+
+    Args:
+        mask: The name of a file, without ending.
+        suffix: What the names of masks have behind those of their images.
+    """
+    number = _NUMBER if suffix[-1:].isalpha() else ""
+    found = re.fullmatch(f"(.+){re.escape(suffix)}(?:{number})?", mask, re.DOTALL)
+    return found.group(1) if found else ""
 
 
 def common_suffix(images: Set[str], masks: Iterable[str]) -> str:
@@ -64,7 +86,18 @@ def common_suffix(images: Set[str], masks: Iterable[str]) -> str:
         if image is None:
             return ""
         found.add(mask.removeprefix(image))
+    if len(found) > 1:  # several masks of an image are numbered
+        found = {re.sub(f"{_NUMBER}$", "", end) for end in found}
     return found.pop() if len(found) == 1 else ""
+
+
+def masks_beside(names: Set[str]) -> dict[str, list[str]]:
+    """The names of masks among those of images, sorted, by the name of their image."""
+    found: dict[str, list[str]] = {}
+    for name in sorted(names):
+        if end := _mask_end(name, names):
+            found.setdefault(name.removesuffix(end), []).append(name)
+    return found
 
 
 def is_mask_name(name: str, images: Set[str]) -> bool:
@@ -85,17 +118,18 @@ def masks_among(images: Mapping[str, Path], suffix: str = "") -> Iterator[str]:
         images: The files that are taken for images, by name without ending.
         suffix: What the names of masks are known to have behind those of their images.
     """
-    found = [
-        (path, end)
+    found = {
+        name: end
         for name, path in images.items()
         if (end := _mask_end(name, images.keys())) and images[name.removesuffix(end)].parent == path.parent
-    ]
+    }
     if found:
-        path, end = found[0]
+        first, end = next(iter(found.items()))
+        path, end = images[first], common_suffix(images.keys() - found.keys(), found) or end
         yield (
             f"{len(found):,} of the images at {path.parent} are masks by their names, such as {path.name}. "
             + (
-                f"Masks end with {suffix}, as the card or the layout says: unite several masks of an image in one."
+                f"Masks end with {suffix}, as the card or the layout says: rename these, or move them elsewhere."
                 if suffix
                 else f"Move masks to where masks are, or say on a card (.yaml) how their names end: `mask_suffix: "
                 f"'{end}'`."

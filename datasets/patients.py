@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 from ..harness.api import Case
 
+_BIDS_PATIENT = re.compile(r"(?:^|_)(sub-[A-Za-z0-9]+)")
 _WORD = re.compile(r"(?i)(patient|subject|case|(?<![a-z])(?:pat|pt|subj?|person)|^p)[-_. ]?\d+")
 _LAST_NUMBER = re.compile(r"[-. ]\w*\d+$")
 
@@ -21,6 +22,18 @@ class PatientGuess(NamedTuple):
 
     pattern: str
     why: str
+
+
+def patient_by_name(name: str) -> str:
+    """The patient of an image where nobody says who it is: BIDS's `sub-…`, or the name up to its last underscore."""
+    bids = _BIDS_PATIENT.search(name)
+    return bids.group(1) if bids else name.rpartition("_")[0] or name
+
+
+def likely_patient(name: str) -> str:
+    """The patient by the look of a name: `patient 7` or `case12` in it, or else by `patient_by_name`."""
+    word = _WORD.search(name)
+    return word.group() if word else patient_by_name(name)
 
 
 def guess_patients(cases: Sequence[Case]) -> PatientGuess | None:

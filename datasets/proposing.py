@@ -1,6 +1,7 @@
 """Looks at a folder, and says what it believes of it: a card for its user to edit."""
 
 import os
+import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -17,12 +18,14 @@ from .layouts import NORMAL, SPLIT_NAMES, Layout, NoLayoutError, recognise
 from .pairing import common_suffix, is_mask_name
 from .patients import guess_patients
 from .places import ImageTable, Place, SplitFolders, Splits, TableColumn, places_of
+from .sorting import write_listing
 from .tables import LISTING, columns_of, read_table, some
 from .volume_files import explain_volumes, files_below
 
 TO_EDIT = frozenset({"title", "modality", "origin", "licence", "citation"})
 """What a folder cannot say: these keys stand on a card that was proposed, for its user to fill in."""
 
+_ANY_NAME = ("data", "dataset", "images")
 _OBJECT = "object"
 _COLUMNS: dict[TableColumn, tuple[str, ...]] = {  # in lower case; the first that is there is taken
     "image": ("image", "image_path", "img", "img_path", "image_file", "file", "filename", "file_name", "path"),
@@ -53,6 +56,8 @@ class Proposal:
 def propose_card(folder: Path, file: Path, where: Mapping[str, str] | None = None) -> Proposal:
     """Looks at a folder of images. A card that it holds already is not read.
 
+    Where masks lie beside images, and neither folders nor a table sort them, a table is written into the folder.
+
     Args:
         folder: The folder.
         file: Where the card is to be, to which the root on it is relative.
@@ -63,14 +68,15 @@ def propose_card(folder: Path, file: Path, where: Mapping[str, str] | None = Non
     """
     if not folder.is_dir():
         raise DataError(f"{folder} is no folder. Give a folder of images.")
-    card = CardFile(name=path_text(folder.resolve().name), root=_relative(folder, file))
-    table = None
     try:
         layout = None if where else recognise(folder)
     except NoLayoutError:
         layout = None
-    if layout is None:
-        table = _table_of(folder, where or {})
+    listed = () if where or (layout and _names(layout.root, layout.splits.train.normal)) else _list_images(folder)
+    layout = None if listed else layout
+    table = None if layout else _table_of(folder, where or {})
+    name = _name_of(layout.root if layout else folder, folder, where or {})
+    card = CardFile(name=name, root=_relative(folder, file))
     if layout:
         layout = _with_kinds(layout)
         suffix, masks_beside = _suffix(layout)
@@ -81,7 +87,7 @@ def propose_card(folder: Path, file: Path, where: Mapping[str, str] | None = Non
     else:
         looked = card.model_copy(update={"table": table})
         written = {"table": table}
-        beliefs = list(_table_beliefs(table)) if table else []
+        beliefs = [*listed, *(_table_beliefs(table) if table else ())]
     dataset, problems = _opened(looked, file)
     if not (dataset.cases("train") and dataset.cases("test")):
         raise DataError(f"{problems[0]} Name folders or a table on a card yourself, or sort the images into a layout.")
@@ -99,6 +105,14 @@ def propose_card(folder: Path, file: Path, where: Mapping[str, str] | None = Non
         notes,
         problems,
     )
+
+
+def _name_of(root: Path, folder: Path, where: Mapping[str, str]) -> str:
+    """A name that tells a dataset from others: its folder, those in it that lead to it, and the rows that are meant."""
+    top = folder.resolve()
+    around = [top.parent.name] if top.name.lower() in _ANY_NAME else []
+    parts = (*around, top.name, *root.relative_to(folder).parts, *where.values())
+    return re.sub(r"[^\w.-]+", "_", path_text("_".join(dict.fromkeys(parts))))
 
 
 def _opened(card: CardFile, file: Path) -> tuple[FolderDataset, tuple[str, ...]]:
@@ -180,10 +194,20 @@ def _layout_beliefs(folder: Path, layout: Layout, suffix: str) -> Iterator[str]:
 # Tables
 
 
+def _tables(folder: Path) -> dict[Path, dict[TableColumn, str]]:
+    """The tables in a folder, and which of their columns are which."""
+    found = [table for table in (folder / "split_csv/1cls.csv", *sorted(folder.glob("*.csv"))) if table.is_file()]
+    return {table: _columns(columns_of(table)) for table in found}
+
+
+def _list_images(folder: Path) -> tuple[str, ...]:
+    """Lists images that have their masks beside them in a table, unless some table does so already."""
+    return () if any("image" in columns for columns in _tables(folder).values()) else write_listing(folder)
+
+
 def _table_of(folder: Path, where: Mapping[str, str]) -> ImageTable:
     """The table in a folder that lists its images."""
-    found = [table for table in (folder / "split_csv/1cls.csv", *sorted(folder.glob("*.csv"))) if table.is_file()]
-    tables = {table: _columns(columns_of(table)) for table in found}
+    tables = _tables(folder)
     listing = [table for table, columns in tables.items() if set(LISTING) <= set(columns)]
     if not listing:
         raise DataError(_not_understood(folder, tables))

@@ -29,16 +29,22 @@ class Reading:
     Args:
         card: What it says of the values of images and masks wins over what was found.
         cases: The cases of all splits.
+        masks: Their masks.
         spare: Masks of normal images, which are looked at only.
         folder: The dataset's folder, where nobody wrote a card.
     """
 
     def __init__(
-        self, card: CardFile, cases: Sequence[Case], spare: Sequence[Path], folder: Path | None = None
+        self,
+        card: CardFile,
+        cases: Sequence[Case],
+        masks: Sequence[Path],
+        spare: Sequence[Path],
+        folder: Path | None = None,
     ) -> None:
         self._card = card
         self._all_images = [Path(case.image) for case in cases]
-        self._masks = [Path(case.mask) for case in cases if case.mask]
+        self._masks = masks
         self._spare = spare
         train = [Path(case.image) for case in cases if case.split == "train"]
         self._images = ImageReader(card, self._all_images, train, lambda: self.facts, folder)

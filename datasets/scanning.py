@@ -12,7 +12,7 @@ from .found import FoundImage
 from .hints import entries, holding, subfolder
 from .images import IMAGE_ENDINGS
 from .layouts import ANOMALOUS, IMAGES, MASKS, NORMAL, SPLIT_NAMES, Layout, recognise
-from .pairing import masks_among, pairing_problems
+from .pairing import image_of_mask, masks_among, pairing_problems
 from .passing import passed_over
 from .places import Place, SplitFolders, places_of
 
@@ -61,7 +61,7 @@ class ScannedFolders:
         """Adds the images of a split, normal ones first."""
         normal: dict[str, Path] = {}
         anomalous: dict[str, Path] = {}
-        masks: dict[str, Path] = {}
+        masks: dict[str, tuple[Path, ...]] = {}
         for place, prefix in _named_places(folders.normal):
             found = self._named_images(place)
             self._check_found(split, "normal", place, found)
@@ -69,10 +69,12 @@ class ScannedFolders:
         has_masks = self._card.annotation == "mask"
         mask_places = places_of(folders.masks) if has_masks else ()
         for (place, prefix), mask_place in zip_longest(_named_places(folders.anomalous), mask_places):
-            found, truths = self._named_images(place), self._named_images(mask_place, masks=True)
+            found, truths = self._named_images(place), self._named_masks(mask_place)
             self._check_found(split, "anomalous", place, found)
             if mask_place is not None and (found or truths):
-                self._check_pairs(found, truths, self.root / place, self.root / mask_place)
+                self._check_pairs(
+                    found, {name: paths[0] for name, paths in truths.items()}, self.root / place, self.root / mask_place
+                )
             anomalous |= {prefix + name: path for name, path in found.items()}
             masks |= {prefix + name: path for name, path in truths.items()}
         self.problems += self._masks_among(split, normal | anomalous, masks)
@@ -81,16 +83,16 @@ class ScannedFolders:
             for name, path in images.items():
                 # A normal and an anomalous image may share a name, but ids are unique.
                 unique = f"{(NORMAL, ANOMALOUS)[label][0]}/{name}" if name in normal and name in anomalous else name
-                mask = masks.get(name) if label else None
+                of_image = masks.get(name, ()) if label else ()
                 number = numbered[label] and name.rpartition("/")[2].isdigit()
-                self.images.append(FoundImage(unique, split, label, path, mask, None, number))
+                self.images.append(FoundImage(unique, split, label, path, of_image, None, number))
         if has_masks:
             self.spare += self._masks_of_normal(folders, {path.stem for path in normal.values()})
 
-    def _masks_among(self, split: Split, images: Mapping[str, Path], masks: Mapping[str, Path]) -> list[str]:
+    def _masks_among(self, split: Split, images: Mapping[str, Path], masks: Mapping[str, Sequence[Path]]) -> list[str]:
         """Why images are masks, or masks images."""
         told = list(masks_among(images, self._suffix))
-        itself = next((path for name, path in images.items() if masks.get(name) == path), None)
+        itself = next((path for name, path in images.items() if path in masks.get(name, ())), None)
         if itself and not told:
             told.append(
                 f"The masks of the {split} split are its images, such as {itself}. Name the place of masks on the "
@@ -136,15 +138,25 @@ class ScannedFolders:
             nearest = nearest.parent
         return f" It {holding(nearest)}"
 
-    def _named_images(self, place: str | None, masks: bool = False) -> dict[str, Path]:
-        """The images, or the masks, at a place, by the names of images without ending, sorted."""
+    def _named_images(self, place: str | None) -> dict[str, Path]:
+        """The images at a place, by their names without ending, sorted."""
+        return self._named(path for path in self._files(place) if not self._is_mask(path))
+
+    def _named_masks(self, place: str | None) -> dict[str, tuple[Path, ...]]:
+        """The masks at a place, by the names of their images without ending; a suffix tells several of an image."""
+        if not self._suffix:
+            return {name: (path,) for name, path in self._named(self._files(place)).items()}
+        of_image: dict[str, tuple[Path, ...]] = {}
+        for name, path in self._named(filter(self._is_mask, self._files(place))).items():
+            image = image_of_mask(name, self._suffix)
+            of_image[image] = (*of_image.get(image, ()), path)
+        return of_image
+
+    def _named(self, files: Iterable[Path]) -> dict[str, Path]:
+        """Files by their names without ending, sorted."""
         named: dict[str, Path] = {}
-        for path in self._files(place):
-            name = one_spelling(path_text(path.stem))
-            if self._suffix:
-                if self._is_mask(name) != masks:
-                    continue
-                name = name.removesuffix(self._suffix) if masks else name
+        for path in files:
+            name = _name(path)
             other = named.setdefault(name, path)
             if other is not path:
                 self.problems.append(
@@ -153,8 +165,9 @@ class ScannedFolders:
                 )
         return dict(sorted(named.items()))
 
-    def _is_mask(self, name: str) -> bool:
-        return name.endswith(self._suffix) and name != self._suffix
+    def _is_mask(self, path: Path) -> bool:
+        """Whether a file is a mask by its suffix."""
+        return bool(self._suffix and image_of_mask(_name(path), self._suffix))
 
     def _files(self, place: str | None) -> list[Path]:
         """The files with the ending of an image in a folder, or those that a pattern fits."""
@@ -170,11 +183,11 @@ class ScannedFolders:
     def _masks_of_normal(self, folders: SplitFolders, names: Set[str]) -> list[Path]:
         """Masks of normal images: beside them by the suffix, or where a recognised layout has some."""
         beside = [path for place in places_of(folders.normal) for path in self._files(place)] if self._suffix else []
-        found = [path for path in beside if self._is_mask(path.stem)]
+        found = [path for path in beside if self._is_mask(path)]
         if self._card.splits is None and isinstance(folders.normal, str):
             for place in self._mask_places_of_normal(self.root / folders.normal, folders):
                 found += [path for path in entries(place) if path.suffix.lower() in IMAGE_ENDINGS]
-        return [path for path in found if path.stem.removesuffix(self._suffix) in names]
+        return [path for path in found if (image_of_mask(path.stem, self._suffix) or path.stem) in names]
 
     def _mask_places_of_normal(self, normal: Path, folders: SplitFolders) -> Iterable[Path]:
         around = normal.parent if normal.name.lower() in IMAGES else normal
@@ -183,6 +196,10 @@ class ScannedFolders:
         if isinstance(folders.masks, tuple) or masks.name.lower() in (name.lower() for name in ANOMALOUS):
             places.append(subfolder(masks.parent, NORMAL) if masks.parent != normal.parent else None)
         return [place for place in places if place is not None]
+
+
+def _name(path: Path) -> str:
+    return one_spelling(path_text(path.stem))
 
 
 def _named_places(place: Place | None) -> list[tuple[str, str]]:

@@ -386,9 +386,13 @@ def test_several_masks_of_an_image_are_named(tmp_path: Path, make_bmad: Maker) -
         shutil.copy(path, path.with_stem(f"{path.stem}_mask_1"))
         path.rename(path.with_stem(f"{path.stem}_mask"))
     assert (
-        "unite those of one image, such as a_test_10_mask.png and a_test_10_mask_1.png, in one, and rename"
-        in problem(tmp_path)
-    )
+        "say on a card (.yaml) how masks end, `mask_suffix: '_mask'`, and those of one image, such as "
+        "a_test_10_mask.png and a_test_10_mask_1.png, are united."
+    ) in problem(tmp_path)
+    (tmp_path / "card.yaml").write_text("{name: x, mask_suffix: _mask}")
+    for mask in (tmp_path / "valid/Ungood/anomaly_mask").iterdir():
+        mask.rename(mask.with_stem(f"{mask.stem}_mask"))
+    assert len(open_folder(tmp_path).fingerprint) == 64
 
 
 def test_masks_among_images_are_named(tmp_path: Path, make_bmad: Maker, write: Maker) -> None:

@@ -3,7 +3,9 @@
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
+from PIL import Image
 
 from miasbench.datasets.folder import FolderDataset, open_folder
 from miasbench.harness.api import SPLITS, DataError
@@ -178,11 +180,68 @@ def test_images_that_are_their_own_masks_are_told(together: Path) -> None:
     assert f"The masks of the test split are its images, such as {together}/benign/benign (10).png." in text
 
 
-def test_several_masks_of_one_image_are_told(together: Path, write: Maker) -> None:
-    write(together / "benign/benign (10)_mask_1.png")
+def painted(path: Path, *rows: int, shape: tuple[int, int] = (6, 8)) -> Path:
+    mask = np.zeros(shape, dtype=np.uint8)
+    mask[list(rows)] = 255
+    Image.fromarray(mask).save(path)
+    return path
+
+
+def test_several_masks_of_one_image_are_united(together: Path) -> None:
+    place = card(together, IN_ONE_FOLDER + "mask_suffix: _mask")
+    before = open_folder(place).fingerprint
+    painted(together / "benign/benign (10)_mask_1.png", 4)
+    painted(together / "benign/benign (10)_mask_2.png", 4, 5)
+    dataset = open_folder(place)
+    assert counts(dataset) == [2, 0, 6]
+    case = dataset.cases("test")[2]
+    assert (case.id, case.mask) == ("benign/benign (10)", f"{together}/benign/benign (10)_mask.png")
+    expected = np.zeros((6, 8), dtype=bool)
+    expected[2, 3] = True
+    expected[4:] = True
+    np.testing.assert_array_equal(dataset.load(case).mask, expected)
+    assert dataset.notes()[1] == (
+        f"1 image has several masks, 3 in all, such as {case.mask} and benign (10)_mask_1.png. Lesion is what any of "
+        "them marks."
+    )
+    assert len({before, dataset.fingerprint}) == 2
+    painted(together / "benign/benign (10)_mask_2.png", 0)
+    assert open_folder(place).fingerprint != dataset.fingerprint
+
+
+def test_each_of_several_masks_must_be_whole_and_of_its_images_size(together: Path) -> None:
+    place = card(together, IN_ONE_FOLDER + "mask_suffix: _mask")
+    odd = painted(together / "benign/benign (10)_mask_1.png", 1, shape=(5, 8))
+    assert f"has 8 x 6 pixels, but its mask {odd} has 8 x 5." in problem(place)
+    with pytest.raises(DataError, match="Replace the one that is wrong"):
+        dataset = open_folder(place)
+        dataset.load(dataset.cases("test")[2])
+    odd.write_bytes(b"no image")
+    assert f"{odd} is not a PNG" in problem(place)
+
+
+def test_masks_of_mvtec_may_be_several(mvtec: Path) -> None:
+    painted(mvtec / "ground_truth/tumour/000_mask_1.png", 4)
+    dataset = open_folder(mvtec)
+    assert counts(dataset) == [2, 0, 5]
+    (several,) = [case for case in dataset.cases("test") if case.id == "tumour/000"]
+    assert dataset.load(several).mask.sum() == 1 + 8
+
+
+def test_a_number_behind_a_suffix_that_is_a_number_is_no_second_mask(tmp_path: Path, write: Maker) -> None:
+    for name in ("p", "p_11", "p_12"):
+        write(tmp_path / f"test/{name}.png", len(name) + int(name[-1:] == "2"))
+        write(tmp_path / f"truth/{name}_1.png")
+    write(tmp_path / "train/n.png", 9)
+    splits = "splits: {train: {normal: train}, test: {anomalous: test, masks: truth}}"
+    dataset = open_folder(card(tmp_path, f"name: x\nmask_suffix: _1\n{splits}"))
+    assert [case.id for case in dataset.cases("test")] == ["p", "p_11", "p_12"]
+
+
+def test_masks_with_another_suffix_than_the_cards_are_told(together: Path, write: Maker) -> None:
+    write(together / "benign/benign (10)_seg.png")
     text = problem(card(together, IN_ONE_FOLDER + "mask_suffix: _mask"))
-    assert "such as benign (10)_mask_1.png" in text
-    assert "unite several masks of an image in one" in text
+    assert "such as benign (10)_seg.png. Masks end with _mask, as the card or the layout says: rename these" in text
 
 
 def test_a_suffix_that_no_mask_has_is_told(tmp_path: Path, make_bmad: Maker) -> None:

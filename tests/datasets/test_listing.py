@@ -71,6 +71,26 @@ def test_a_table_says_image_mask_label_patient_and_split(root: Path) -> None:
     assert len(dataset.fingerprint) == 64
 
 
+def test_a_row_may_list_several_masks(root: Path) -> None:
+    for row, name in enumerate(("one", "two")):
+        mask = np.zeros((6, 8), dtype=np.uint8)
+        mask[row] = 255
+        Image.fromarray(mask).save(root / f"m/{name}.png")
+    dataset = open_folder(listed(root, [row.replace("m/s1.png", "m/one.png; m/two.png") for row in ROWS]))
+    (case,) = [case for case in dataset.cases("valid") if case.label]
+    assert case.mask == str(root / "m/one.png")
+    assert dataset.load(case).mask.sum() == 16
+    assert dataset.notes()[0].startswith("1 image has several masks, 2 in all, such as ")
+    (problem,) = problems(listed(root, [row.replace("m/s1.png", "m/one.png;m/three.png") for row in ROWS]))
+    assert f"there is no mask {root / 'm/three.png'}." in problem
+
+
+def test_a_mask_may_have_a_semicolon_in_its_name(root: Path) -> None:
+    (root / "m/s1.png").rename(root / "m/s;1.png")
+    dataset = open_folder(listed(root, [row.replace("m/s1.png", "m/s;1.png") for row in ROWS]))
+    assert dataset.cases("valid")[1].mask == str(root / "m/s;1.png")
+
+
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig"])
 @pytest.mark.parametrize("end", ["\n", "\r\n"])
 def test_spreadsheets_may_write_it(root: Path, encoding: str, end: str) -> None:

@@ -5,12 +5,14 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from miasbench.datasets.card import CardFile
 from miasbench.datasets.folder import open_folder
 from miasbench.datasets.places import SplitFolders
 from miasbench.datasets.proposing import TO_EDIT, Proposal, propose_card
 from miasbench.harness.api import SPLITS, DataError
+from miasbench.harness.data.leaks import shared_patients
 
 from .conftest import LAYOUTS
 
@@ -106,6 +108,124 @@ def test_kinds_of_anomaly_with_masks_beside_their_images_are_guessed(tmp_path: P
     dataset = open_folder(tmp_path)
     assert [case.id for case in dataset.cases("test")] == ["benign/benign (1)", "malignant/malignant (1)"]
     assert all(dataset.load(case).mask.any() for case in dataset.cases("test"))
+
+
+def test_several_masks_of_an_image_are_found_beside_it(tmp_path: Path, write: Maker) -> None:
+    write(tmp_path / "train/normal/n (1).png", 1)
+    for kind in ("benign", "malignant"):
+        write(tmp_path / f"test/{kind}/{kind} (1).png", len(kind))
+        write(tmp_path / f"test/{kind}/{kind} (1)_mask.png")
+    write(tmp_path / "test/benign/benign (1)_mask_1.png")
+    found = proposed(tmp_path)
+    assert (found.card.mask_suffix, found.problems) == ("_mask", ())
+    assert found.notes[0].startswith("1 image has several masks, 2 in all")
+    assert len(open_folder(tmp_path).cases("test")) == 2
+
+
+@pytest.fixture
+def busi(tmp_path: Path, write: Maker) -> Path:
+    """BUSI's folders: a class in each, masks beside images, several of some, and empty ones of normal images."""
+    folder = tmp_path / "Dataset BUSI"
+    for index in range(1, 11):
+        for kind in ("benign", "malignant", "normal"):
+            name = folder / kind / f"{kind} ({index})"
+            write(name.with_name(f"{name.name}.png"), 20 * len(kind) + index)
+            mask = write(name.with_name(f"{name.name}_mask.png"))
+            if kind == "normal":
+                Image.new("L", (8, 6)).save(mask)
+    write(folder / "benign/benign (4)_mask_1.png")
+    return folder
+
+
+def test_images_with_masks_beside_them_that_nothing_sorts_are_listed(busi: Path) -> None:
+    found = proposed(busi)
+    assert found.problems == ()
+    assert found.beliefs[:4] == (
+        f"{busi} has images with their masks beside them. They are listed in {busi}/images.csv, to be edited.",
+        "A guess: an image is anomalous where its mask shows a lesion. 10 images are normal and 20 anomalous.",
+        "A guess: splits are drawn by patient, in shares of 60, 10 and 30 %. Edit the table if they are known.",
+        "images.csv lists the images.",
+    )
+    assert found.card.name == "Dataset_BUSI"
+    dataset = open_folder(busi)
+    assert [len(dataset.cases(split)) for split in SPLITS] == [6, 1 + 2, 3 + 18]
+    assert sum(case.label for split in SPLITS for case in dataset.cases(split)) == 20
+    assert all(dataset.load(case).mask.any() == case.label for split in SPLITS for case in dataset.cases(split))
+    assert any(note.startswith("1 image has several masks") for note in dataset.notes())
+    table = (busi / "images.csv").read_text()
+    assert "benign/benign (4).png,benign/benign (4)_mask.png;benign/benign (4)_mask_1.png,1,benign (4),test" in table
+    before = dataset.fingerprint
+    (busi / "card.yaml").unlink()
+    (busi / "images.csv").unlink()
+    assert proposed(busi).card.name == "Dataset_BUSI"
+    assert open_folder(busi).fingerprint == before
+
+
+def test_a_table_that_was_written_is_not_written_again(busi: Path) -> None:
+    proposed(busi)
+    edited = (busi / "images.csv").read_text().replace(",valid\n", ",test\n")
+    (busi / "images.csv").write_text(edited)
+    assert proposed(busi).beliefs[0] == "images.csv lists the images."
+    assert (busi / "images.csv").read_text() == edited
+
+
+def test_folders_of_splits_in_which_masks_lie_beside_images_are_listed(tmp_path: Path, write: Maker) -> None:
+    for split in ("train", "val", "test"):
+        for index in range(3):
+            write(tmp_path / f"{split}/{split}_{index}.png", 10 * len(split) + index)
+        write(tmp_path / f"{split}/{split}_0_mask.png")
+    found = proposed(tmp_path)
+    assert found.beliefs[2] == (
+        "1 anomalous image is of the training split, and not listed: methods learn from normal images only."
+    )
+    dataset = open_folder(tmp_path)
+    assert [[case.label for case in dataset.cases(split)] for split in SPLITS] == [[0, 0], [0, 0, 1], [0, 0, 1]]
+
+
+def test_patients_of_what_is_listed_stay_together(tmp_path: Path, write: Maker) -> None:
+    for patient in range(8):
+        for index in range(4):
+            write(tmp_path / f"Patient{patient:02}Slice{index}.png", 10 * patient + index)
+        write(tmp_path / f"Patient{patient:02}Slice0_mask.png")
+    proposed(tmp_path)
+    dataset = open_folder(tmp_path)
+    assert shared_patients(dataset) == {}
+    assert [len({case.patient for case in dataset.cases(split)}) for split in SPLITS] == [5, 1, 2]
+    assert [len(dataset.cases(split)) for split in SPLITS] == [15, 4, 8]
+
+
+def test_images_that_all_have_a_lesion_are_told(tmp_path: Path, write: Maker) -> None:
+    for index in range(3):
+        write(tmp_path / f"{index}.png", index)
+        write(tmp_path / f"{index}_mask.png")
+    text = refusal(tmp_path)
+    assert "of which 0 images are normal and 3 anomalous, as masks tell. Methods learn from normal images" in text
+    assert not (tmp_path / "images.csv").exists()
+
+
+@pytest.mark.parametrize(
+    ("folder", "where", "name"),
+    [
+        ("VisA", {"object": "candle"}, "VisA_candle"),
+        ("hospital/data", None, "hospital_data"),
+        ("my slices", None, "my_slices"),
+    ],
+)
+def test_a_name_tells_what_the_dataset_is(
+    tmp_path: Path, write: Maker, folder: str, where: Mapping[str, str] | None, name: str
+) -> None:
+    table(tmp_path / folder, write, "all.csv", "image,mask,label,split,object", ",candle")
+    assert proposed(tmp_path / folder, where).card.name == name
+
+
+def test_an_object_of_mvtec_gives_its_name(tmp_path: Path, write: Maker) -> None:
+    names = set()
+    for kind in ("bottle", "cable"):
+        folder = tmp_path / kind
+        for place in ("train/good/000", "test/good/000", "test/broken/000", "ground_truth/broken/000_mask"):
+            write(folder / kind / f"{place}.png", len(place))
+        names |= {proposed(folder).card.name, proposed(folder / kind).card.name}
+    assert names == {"bottle", "cable"}
 
 
 def test_patients_in_names_are_guessed(tmp_path: Path, make_bmad: Maker) -> None:
