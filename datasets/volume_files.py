@@ -172,7 +172,8 @@ def _of_channel(
     parts = {name: match for name in volumes if (match := _NNUNET.fullmatch(name))}
     cases = {match[1] for match in parts.values()}
     channels = sorted({int(match[2]) for match in parts.values()})
-    is_nnunet = len(parts) == len(volumes) and set(labels) <= cases
+    # One mask of another name does not make the others' names wrong.
+    is_nnunet = len(parts) == len(volumes) and bool(cases & set(labels)) and not set(volumes) & set(labels)
     if channel is None and not (is_nnunet and len(channels) == 1):
         return volumes
     if not is_nnunet or not (channel or "0").isdecimal():
@@ -199,13 +200,14 @@ def _as_pattern(place: Path) -> str:
 
 def _explain_lost(lost: list[str], labels: dict[str, Path], volumes: dict[str, Path], images: Path) -> str:
     """Why masks have no volume: their names differ by a suffix, or otherwise."""
-    mask = lost[0]
+    mask = next((name for name in lost if any(_is_suffixed(volume, name) for volume in volumes)), lost[0])
     said = f"The mask {labels[mask]} has no volume of its name in {images}."
     if lost[1:]:
         said += f" The same is true of {len(lost) - 1} other {'masks' if lost[2:] else 'mask'}."
     longer = sorted(name for name in volumes if _is_suffixed(name, mask))
     shorter = max((name for name in volumes if _is_suffixed(mask, name)), key=len, default="")
-    near = difflib.get_close_matches(mask, volumes, n=1, cutoff=0)[0]
+    alone = [name for name in volumes if name not in labels] or list(volumes)
+    near = difflib.get_close_matches(mask, alone, n=1, cutoff=0)[0]
     if longer:
         suffixes = [name.removeprefix(mask) for name in longer]
         if suffixes[0] == "_0000":
@@ -220,7 +222,9 @@ def _explain_lost(lost: list[str], labels: dict[str, Path], volumes: dict[str, P
         suffix = mask.removeprefix(shorter)
         said += f" There is {volumes[shorter].name}: copy or link the masks without {suffix!r} to another folder."
     else:
-        said += f" A mask has the name of its volume; the nearest there is {volumes[near].name}. Rename one of them."
+        said += f" A mask has the name of its volume; the nearest there is {volumes[near].name}."
+        ending = volume_ending(labels[mask])
+        said += f" If they belong together, rename the mask to {near}{ending}."
     return said
 
 

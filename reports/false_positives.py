@@ -8,6 +8,7 @@ from matplotlib.axes import Axes
 
 from ..results.files import slug
 from ..results.tables import by_chain
+from .marks import with_labels
 from .style import Look, legend, legend_height, looks, panels, put_heading, save
 from .tables import ordered_policies
 
@@ -38,6 +39,7 @@ def rate_figure(
         The PNG's path; `None` where the rate is not known, as without a normal test image, or in what an older version
         scored.
     """
+    curves, scores = with_labels(curves, scores), with_labels(scores, scores)
     scores = by_chain(scores)[""]  # the curves are of maps as methods make them
     rows = curves[(curves["dataset"] == dataset) & (curves["split"] == "test") & curves["normal_fpr"].notna()]
     if rows.empty:

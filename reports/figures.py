@@ -15,6 +15,7 @@ from matplotlib.lines import Line2D
 from ..results.metrics import METRICS
 from ..results.seeds import OverSeeds, over_seeds
 from ..results.tables import masks_by
+from .marks import with_labels
 from .names import short_names
 from .style import Look, from_zero, label_methods, legend, legend_height, listed_height, looks, panels, save
 
@@ -47,11 +48,12 @@ def paper_figures(
     Returns:
         The files.
     """
-    known = looks([str(method) for method in scores["method"].unique()])
     short = short_names(scores["dataset"])
     cases, scores, curves, volumes, ranks = (
-        table.assign(dataset=table["dataset"].map(short)) for table in (cases, scores, curves, volumes, ranks)
+        with_labels(table, scores).assign(dataset=table["dataset"].map(short))
+        for table in (cases, scores, curves, volumes, ranks)
     )
+    known = looks([str(method) for method in scores["method"].unique()])
     scored = scores[(scores["error"] == "") & scores["value"].notna()]
     masks, maps = masks_by(scored, policy), scored[scored["policy"] == "none"]
     of_policy = masks_by(cases, policy)

@@ -15,6 +15,7 @@ from matplotlib.patches import Rectangle
 from ..results.files import ResultsError, slug
 from ..results.predictions import StoredPrediction, mask_by
 from ..results.store import RunStore
+from .marks import label
 from .names import short_names
 from .style import COLUMN, broken, plain, save
 
@@ -104,12 +105,8 @@ def galleries(
             missing.append(f"{method} on {dataset}: its anomaly maps were not kept, or are damaged")
             continue
         name = f"gallery_{slug(str(dataset))}@{slug(str(method))}"  # a slug holds no @: no two pairs make one name
-        files += _draw(
-            f"{method} · {short[str(dataset)]} · masks: {of_seed['policy'].iloc[0]} · seed {of_seed['seed'].iloc[0]}",
-            pictures,
-            folder,
-            name,
-        )
+        of_what = f"{short[str(dataset)]} · masks: {of_seed['policy'].iloc[0]} · seed {of_seed['seed'].iloc[0]}"
+        files += _draw(f"{label(str(method), rows)} · {of_what}", pictures, folder, name)
     return files, missing
 
 

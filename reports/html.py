@@ -27,8 +27,9 @@ from ..results.metrics import METRICS
 from ..results.predictions import mask_by
 from ..results.seeds import over_seeds
 from ..results.store import RunStore
-from ..results.tables import FEW_PATIENTS, masks_by, may_be_best, may_be_ranked, with_post, without_post
+from ..results.tables import FEW_PATIENTS, masks_by, may_be_best, with_post, without_post
 from .galleries import GREEN, ORANGE, MaskBy, Read, picture
+from .marks import label_notes, with_labels
 from .names import short_names
 from .promises import promise_notes, promises
 from .ranks import ranks_in_words
@@ -69,11 +70,12 @@ def write_html(
         remarks: Sentences that no reader may miss, such as that a run is unfinished.
         masks: Functions that make masks, by the names of run and dataset; by default `mask_by`.
     """
-    cases, scores, curves, _ = tables
-    short = short_names(scores["dataset"])
-    comparisons, ranks = comparison
+    short = short_names(tables.scores["dataset"])
+    cases, scores, curves, comparisons, ranks = (
+        with_labels(table, tables.scores) for table in (*tables[:3], *comparison)
+    )
     pictures = _pictures(masks_by(cases, policy), {run.name: run for run in runs}, images, masks)
-    failed, promised = scores[scores["error"] != ""], promises(scores)
+    failed, promised = scores[scores["error"] != ""], promises(tables.scores)
     templates = importlib.resources.files("miasbench.reports").joinpath("templates")
     css, js, page = (templates.joinpath(f"report.{kind}").read_text(encoding="utf-8") for kind in ("css", "js", "html"))
     # Style and script are the project's own; everything else is escaped.
@@ -90,12 +92,13 @@ def write_html(
             for name, one in measured.items()
         ],
         promises=[
-            {"dataset": short[one.dataset], "method": one.method, "policy": one.policy, "promised": f"{one.promised:g}"}
+            {"dataset": short[one.dataset], "method": one.label, "policy": one.policy, "promised": f"{one.promised:g}"}
             | {"metric": METRICS[one.metric].title, "realised": one.text, "verdict": one.verdict}
             for one in promised
         ],
         promise_notes=list(promise_notes(promised)),
         spread_notes=spread_notes(scores),
+        label_notes=list(label_notes(tables.scores)),
         failures=[f"{row.dataset} · {row.method} · seed {row.seed}: {row.error}" for row in failed.itertuples()],
         runs=[_run(run) for run in runs],
         figures=[_figure(path, short) for path in figures],
@@ -210,14 +213,9 @@ def _score_rows(scores: pd.DataFrame, ranks: pd.DataFrame, policy: str) -> list[
 
 
 def _told(rows: pd.DataFrame) -> str:
-    """What no reader of a row may overlook: weights that are not the paper's, and predictions made elsewhere."""
+    """What no reader of a row may overlook beside the marks of its method: weights that are not the paper's."""
     weights = str(rows["weights"].iloc[0])
-    told = [kind for kind in ("embedded", "random") if f"({kind})" in weights]
-    told += rows["external"].unique().tolist()
-    told += [
-        "not ranked: it has seen " + seen for seen in rows["seen"].unique() if len(may_be_ranked(rows)) < len(rows)
-    ]
-    return "; ".join(filter(None, told))
+    return "; ".join(kind for kind in ("embedded", "random") if f"({kind})" in weights)
 
 
 def _value(rows: pd.DataFrame) -> dict[str, Any]:

@@ -12,12 +12,12 @@ _WITH_OPTIONS = re.compile(r"[^:]+:\w+=[^,]*(,\w+=[^,]*)*")
 
 
 def broken_lines(name: str, length: int) -> list[str]:
-    """Breaks a name of more letters into lines, before brackets and after commas."""
+    """Breaks a name of more letters into lines, before brackets and after commas and semicolons."""
     lines = [""]
-    for part in filter(None, re.findall(r"\[?[^\[,]*,?", name)):
+    for part in filter(None, re.findall(r"(?:\[| \()?(?:(?! \()[^\[,;])*[,;]?", name)):
         if lines[-1] and len(lines[-1] + part) > length:
             lines.append("")
-        lines[-1] += part
+        lines[-1] += part if lines[-1] else part.lstrip()
     return lines
 
 
@@ -32,13 +32,15 @@ def policy_title(policy: str) -> str:
 
 
 def left_out_notes(rows: pd.DataFrame) -> list[str]:
-    """A sentence for each policy, or chain of post-processing, that was left out.
+    """A sentence for each reason why policies, or chains of post-processing, were left out.
 
     Args:
         rows: Rows of the table `scores` whose note says why.
     """
-    told = rows[["policy", "note"]].drop_duplicates().to_dict("records")
-    return [f"{str(one['policy']).removeprefix('none ')} {one['note']}." for one in told]
+    return [
+        f"{', '.join(str(policy).removeprefix('none ') for policy in own.unique())} {note}."
+        for note, own in rows.groupby("note", sort=False)["policy"]
+    ]
 
 
 def short_names(datasets: Iterable[str]) -> dict[str, str]:

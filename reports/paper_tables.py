@@ -13,9 +13,10 @@ from ..results.extent import Extent
 from ..results.metrics import METRICS, Direction, Metric, metrics_of
 from ..results.seeds import over_seeds
 from ..results.tables import HEADLINE, by_chain, masks_by, may_be_best, oracles_beside
+from .marks import label, label_notes
 from .names import policy_title, short_names
 from .spread import DEVIATION_NOTE, FEW_NOTE, INTERVAL_NOTE, deviation, interval
-from .tables import label, label_notes, ordered_policies
+from .tables import ordered_policies
 
 
 @dataclass(frozen=True)

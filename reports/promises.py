@@ -10,6 +10,7 @@ from rich.text import Text
 from ..results.metrics import METRICS
 from ..results.seeds import OverSeeds, over_seeds
 from .fitting import Column, FittedTable
+from .marks import label
 from .names import policy_title
 from .spread import deviation, interval
 
@@ -29,6 +30,7 @@ class PromiseKept:
     """A promise of a policy, for one method on one dataset.
 
     Attributes:
+        label: The method's name with its marks.
         metric: What is promised to be at most `promised`.
         realised: The same on the normal test images, over seeds.
         verdict: Whether it came true.
@@ -38,6 +40,7 @@ class PromiseKept:
     method: str
     policy: str
     metric: str
+    label: str
     promised: float
     realised: OverSeeds
 
@@ -61,8 +64,11 @@ def promises(scores: pd.DataFrame) -> list[PromiseKept]:
     made = scores[(scores["error"] == "") & scores["promised"].notna() & scores["value"].notna()]
     keys = ["dataset", "method", "policy", "metric"]
     return [
-        PromiseKept(*map(str, key), promised=float(rows["promised"].iloc[0]), realised=over_seeds(rows))
+        PromiseKept(
+            dataset, method, policy, metric, label(method, rows), float(rows["promised"].iloc[0]), over_seeds(rows)
+        )
         for key, rows in made.groupby(keys, sort=False)
+        for dataset, method, policy, metric in [map(str, key)]
     ]
 
 
@@ -82,10 +88,10 @@ def promise_table(dataset: str, short: str, promised: Sequence[PromiseKept]) -> 
         f"{short}: false positives in the foreground of normal test images, where a policy promises a rate",
         [Column("method", "label"), *map(Column, columns.values())],
     )
-    by_cell = {(one.method, one.policy): one for one in made}
-    for method in dict.fromkeys(one.method for one in made):
-        cells = [by_cell.get((method, policy)) for policy in columns]
-        table.add_row(method, *(_cell(one) for one in cells))
+    by_cell = {(one.label, one.policy): one for one in made}
+    for name in dict.fromkeys(one.label for one in made):
+        cells = [by_cell.get((name, policy)) for policy in columns]
+        table.add_row(name, *(_cell(one) for one in cells))
     return table
 
 
@@ -103,7 +109,7 @@ def missed_sentences(promised: Sequence[PromiseKept]) -> Iterator[str]:
         if one.verdict == "missed":
             ends = interval(one.realised.low, one.realised.high, _DIGITS + 1)
             yield (
-                f"{one.policy} missed its promise with {one.method} on {one.dataset}: a {METRICS[one.metric].title} of "
+                f"{one.policy} missed its promise with {one.label} on {one.dataset}: a {METRICS[one.metric].title} of "
                 f"{one.promised:g} at most was promised, and it is {one.realised.value:.{_DIGITS}f} ({ends}) on the "
                 "normal test images."
             )

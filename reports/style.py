@@ -116,7 +116,7 @@ def plain(text: str) -> str:
 
 
 def broken(method: str, length: int = _KEY) -> str:
-    """Breaks a name of more letters into lines, before brackets and after commas."""
+    """Breaks a name of more letters into lines, as `broken_lines`, which stand in a figure as they are."""
     return "\n".join(plain(line) for line in broken_lines(method, length))
 
 

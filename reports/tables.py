@@ -9,8 +9,9 @@ from rich.text import Text
 from ..results.extent import Extent
 from ..results.metrics import METRICS, Metric, metrics_of
 from ..results.seeds import OverSeeds, over_seeds
-from ..results.tables import HEADLINE, by_chain, headline, may_be_ranked, without_post
+from ..results.tables import HEADLINE, by_chain, headline, without_post
 from .fitting import Column, FittedTable
+from .marks import label, label_notes
 from .names import left_out_notes, policy_title, short_names
 from .promises import promise_notes, promise_table, promises
 from .spread import deviation, interval, spread_notes
@@ -162,37 +163,6 @@ def _diagnostics(rows: pd.DataFrame) -> str:
     )
     notes = "; ".join(note for note in rows["note"].unique() if note)
     return f"{values} ({notes})" if notes else values
-
-
-def label(method: str, rows: pd.DataFrame) -> str:
-    """A method's name in a table for readers, with the marks that `label_notes` explains.
-
-    Args:
-        method: Its name.
-        rows: Its rows of the table `scores`.
-    """
-    told = ", ".join(filter(None, rows["external"].unique()))
-    told += ", not ranked" if len(may_be_ranked(rows)) < len(rows) else ""
-    told = f" ({told})" if told else ""
-    return f"{method}{told} *" if rows["transductive"].any() else f"{method}{told}"
-
-
-def label_notes(scores: pd.DataFrame) -> Iterator[str]:
-    """What the marks behind the names of methods mean, as far as there are any.
-
-    Args:
-        scores: The rows of the methods that are shown.
-    """
-    if scores["transductive"].any():
-        yield "*: transductive, predictions depend on other test images."
-    external = scores[scores["external"] != ""]
-    if not external.empty:
-        yield "Imported: predictions made elsewhere; runtime and memory, if shown, are told and not measured."
-    if external["external"].str.contains("test cases").any():
-        yield "A method with some of the test cases only has no bold number: the others have all."
-    for (method, seen), rows in external.groupby(["method", "seen"], sort=False):
-        if len(may_be_ranked(rows)) < len(rows):
-            yield f"Not ranked: {method} has seen {seen}, and the others have not."
 
 
 def _cell(score: OverSeeds, digits: int) -> Text:

@@ -17,8 +17,9 @@ from scipy.stats import kendalltau
 from ..results.extent import Extent
 from ..results.files import slug
 from ..results.seeds import over_seeds
-from ..results.tables import by_chain
+from ..results.tables import by_chain, may_be_ranked
 from .fitting import Column, FittedTable
+from .marks import with_labels
 from .names import left_out_notes, policy_title, short_names
 from .promises import PromiseKept, missed_sentences, promise_notes, promise_table, promises
 from .spread import FEW, FEW_NOTE
@@ -48,7 +49,7 @@ def threshold_table(scores: pd.DataFrame) -> pd.DataFrame:
         seeds where there are several), `few_patients` (whether that is over few), `promised` (the rate of false
         positives that the policy promises of normal images), `realised`, `realised_low`, `realised_high` (that of the
         test set, with its interval), `promise` (`kept`, `missed` or `open`) and `rank` among methods under the same
-        policy, 1 is best; an oracle has none.
+        policy, 1 is best; an oracle has none, nor has a method that has seen anomalous images or the test set.
     """
     keys = ["dataset", "method", "policy"]
     scored = scores[(scores["error"] == "") & scores["metric"].isin(["dice", "dice_valid", "regret"])]
@@ -68,7 +69,7 @@ def threshold_table(scores: pd.DataFrame) -> pd.DataFrame:
     for column, part in (("realised", "value"), ("realised_low", "low"), ("realised_high", "high")):
         found[column] = [getattr(one.realised, part) if one else np.nan for one in kept]
     found["promise"] = [one.verdict if one else "" for one in kept]
-    legal = found[~found["oracle"]]
+    legal = found[~found["oracle"] & found.index.isin(may_be_ranked(scored).groupby(keys).groups)]
     found["rank"] = legal.groupby(["dataset", "policy"])["dice_test"].rank(ascending=False)
     return found.reset_index()
 
@@ -123,6 +124,7 @@ def threshold_figure(
     Returns:
         The PNG's path.
     """
+    curves, scores = with_labels(curves, scores), with_labels(scores, scores)
     scores = by_chain(scores)[""]  # the curves are of maps as methods make them
     curves, scores = (rows[rows["dataset"] == dataset] for rows in (curves, scores))
     first = curves.groupby("method")["seed"].min()  # which may differ: what is not random is run with one seed only

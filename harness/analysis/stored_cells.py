@@ -1,7 +1,7 @@
 """The predictions that a run has kept, with the lesion masks, to choose thresholds on them anew."""
 
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from ...results.record import Cell
 from ...results.store import CellStore, RunStore
@@ -22,7 +22,11 @@ def kept_predictions(cell: Cell, store: CellStore, truths: Truths) -> tuple[Trut
         truths: The validation and the test split of its dataset.
     """
     if cell.external:
-        truths = {split: one.of(store.intact(split, one.ids)) for split, one in truths.items()}
+        truths = {
+            split: replace(one.of(there), not_imported=len(one.cases) - len(there))
+            for split, one in truths.items()
+            for there in [store.intact(split, one.ids)]
+        }
     return truths, {split: store.predictions(split, one.ids) for split, one in truths.items()}
 
 

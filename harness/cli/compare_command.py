@@ -36,6 +36,7 @@ def command(a: str, b: str, results: UPath, everything: bool, csv: Path | None) 
     """
     import pandas as pd
 
+    from ...reports.marks import label_notes, with_labels
     from ...reports.run_difference import change_table, difference_tables
     from ...results.extent import extents
     from ...results.metrics import METRICS
@@ -61,7 +62,10 @@ def command(a: str, b: str, results: UPath, everything: bool, csv: Path | None) 
         masks, maps = headline(short), short[short["policy"] == "none"]
         shown = pd.concat([masks, maps]).sort_values(["dataset", "method"], kind="stable")
     measured = [extents([run.read()], run.cases(), run.scores()) for run in runs]
-    console.print(difference_tables(shown, [run.name for run in runs], measured))
+    both = pd.concat([run.scores() for run in runs])
+    console.print(difference_tables(with_labels(shown, both), [run.name for run in runs], measured))
+    for note in label_notes(both[both["method"].isin(shown["method"])]):
+        console.print(note, style="dim", soft_wrap=True)
     console.print(change_table(changes))
     print_doubts(doubts)
     print_unfinished(runs)

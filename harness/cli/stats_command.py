@@ -36,6 +36,7 @@ def command(run: str, results: UPath, policy: str | None, methods: str | None, p
     Methods are compared on the same images, by patients. RUN is a run's folder, its name, the beginning of its name, or
     `latest`. The numbers of all methods are in the run's ranks.csv and comparisons.csv.
     """
+    from ...reports.marks import label_notes, with_labels
     from ...reports.ranks import comparison_tables, regret_tables
     from ...results.extent import extents
     from ...results.store import find_run
@@ -75,10 +76,15 @@ def command(run: str, results: UPath, policy: str | None, methods: str | None, p
                 f"The run {store.name} has no regret of two methods: it needs the masks of oracle_dice, which "
                 f"bench score {store.folder} --thresholds all adds."
             )
-        console.print(regret_tables(regrets, wanted, measured))
+        marked = {
+            dataset: (with_labels(means.reset_index(), cases).set_index("method"), with_labels(pairs, cases), p)
+            for dataset, (means, pairs, p) in regrets.items()
+        }
+        console.print(regret_tables(marked, wanted, measured))
     else:
+        ranks, comparisons = with_labels(ranks, cases), with_labels(comparisons, cases)
         console.print(comparison_tables(ranks, comparisons, wanted, pairs=pairs, measured=measured))
-    for method, told in cases.loc[cases["external"] != "", ["method", "external"]].drop_duplicates().itertuples(False):
-        console.print(f"{method}: {told}.", style="dim")
+    for note in label_notes(cases):
+        console.print(note, style="dim", soft_wrap=True)
     print_unfinished([store])
     console.print(f"Run {store.name}: ranks.csv and comparisons.csv in {store.folder.resolve()}", soft_wrap=True)

@@ -73,6 +73,7 @@ def command(
     """
     from ...reports.false_positives import rate_figure
     from ...reports.fonts import font_advice
+    from ...reports.marks import label_notes, with_labels
     from ...reports.names import short_names
     from ...reports.promises import promises
     from ...reports.regret import regret_figure, regret_report
@@ -123,11 +124,13 @@ def command(
     noted = scores[scores["note"].str.startswith("left out")]
     measured = extents([store.read()], store.cases(), scores)
     left_out = noted[["policy", "note"]].drop_duplicates()
-    console.print(threshold_report(tables["thresholds"], left_out, measured, promises(scores)))
+    console.print(threshold_report(with_labels(tables["thresholds"], scores), left_out, measured, promises(scores)))
     console.print(regret_report(tables["thresholds"]))
     for name, render in (("threshold_shift", shift_report), ("validation_sizes", sizes_report)):
         if name in tables:
-            console.print(render(tables[name]))
+            console.print(render(with_labels(tables[name], scores)))
+    for note in label_notes(scores):
+        console.print(note, style="dim", soft_wrap=True)
     print_unfinished([store])
     if advice := font_advice([*short, *scores["method"].unique()]):
         console.print(advice, style="yellow", soft_wrap=True)
@@ -143,7 +146,7 @@ def command(
         if tables["thresholds"]["regret"].notna().any():
             figures.append(regret_figure(tables["thresholds"], folder)[1])
         if "validation_sizes" in tables:
-            of_sizes = tables["validation_sizes"]
+            of_sizes = with_labels(tables["validation_sizes"], scores)
             drawn = [one for one, rows in of_sizes.groupby("dataset", sort=False) if rows["images"].nunique() > 1]
             figures += [sizes_figure(of_sizes, str(one), folder, short[str(one)]) for one in drawn]
     for figure in figures:

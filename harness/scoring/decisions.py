@@ -14,6 +14,7 @@ from ..api import (
     ImagePolicy,
     NormalsPolicy,
     OraclePolicy,
+    PolicyUnavailableError,
     Prediction,
     Promise,
     Split,
@@ -103,8 +104,11 @@ def decide(
             if isinstance(policy, UsageError):
                 raise policy
             columns = PolicyColumns(name, _looks_at(policy), policy.looks_at == "oracle")
+            _check_validation(policy, scanned["valid"])
             thresholds, convention = _choose(policy, scanned), _convention(policy, scanned)
             promise = policy.promise
+        except PolicyUnavailableError as reason:
+            left_out.append((columns, of_imported(str(reason), scanned["valid"])))
         except BenchError as reason:
             left_out.append((columns, str(reason)))
         except Exception as error:  # a plugin's policy may raise anything; the scores of the others are not lost
@@ -117,6 +121,29 @@ def decide(
             )
             decided.append(Decision(columns._replace(threshold=common), thresholds, convention, promise))
     return sorted(decided, key=lambda one: one.columns.oracle), left_out
+
+
+def of_imported(reason: str, valid: Scanned) -> str:
+    """Adds to why a policy cannot choose how few validation images it was shown, where an import has not all."""
+    if not valid.not_imported or not valid.cases:
+        return reason
+    there = len(valid.cases)
+    return f"{reason}, among the {there} of {there + valid.not_imported} validation images that were imported"
+
+
+def _check_validation(policy: ThresholdPolicy, valid: Scanned) -> None:
+    """Says what is missing where a policy looks at the validation split and there is nothing to see.
+
+    Raises:
+        PolicyUnavailableError: There is no image of that split.
+    """
+    normals = isinstance(policy, CalibratedPolicy) and policy.reference == "normals"
+    if not valid.cases and (normals or policy.looks_at in ("normals", "validation")):
+        raise PolicyUnavailableError(
+            "the imported predictions have no map of a validation image"
+            if valid.not_imported
+            else "the dataset has no validation image"
+        )
 
 
 def _choose(policy: ThresholdPolicy, scanned: Mapping[Split, Scanned]) -> Mapping[Split, np.ndarray]:

@@ -126,7 +126,7 @@ class Processed:
         self._foregrounds = truths.foregrounds
         self._volumes = {index: volume for volume in truths.volumes for index in volume.indices}
         self.stored = LazySequence(len(stored), _Kept(chain, stored)) if chain.of_maps else stored
-        _check(chain, len(stored), self._spacings, self._volumes)
+        _check(chain, truths, self._spacings, self._volumes)
 
     def mask(self, decision: Decision, split: Split, index: int, prediction: Prediction) -> np.ndarray:
         """The mask of an image behind a chain that does not look at its volume, bool (H, W).
@@ -276,17 +276,29 @@ class _Kept:
 
 def _check(
     chain: Chain,
-    images: int,
+    truths: SplitTruths,
     spacings: Sequence[tuple[float, ...] | None],
     volumes: Mapping[int, VolumeSlices],
 ) -> None:
+    images = range(len(truths.cases))
     for operation in chain.of_masks:
-        if operation.of_volumes and len(volumes) < images:
+        without = [index for index in images if index not in volumes] if operation.of_volumes else []
+        if without:
+            why = _unknown(truths, without, "it")
+            left_out = "".join(f"; {sentence}" for sentence in truths.volumes_left_out)
             raise PostUnavailableError(
-                f"{operation.name} needs to know which volume each image is a slice of, and the dataset does not say"
+                f"{operation.name} needs to know which volume each image is a slice of, and {why}{left_out}"
             )
-        known = all(one.spacing for one in volumes.values()) if operation.of_volumes else all(spacings)
-        if operation.needs_spacing and not known:
-            raise PostUnavailableError(
-                f"{operation.name} needs the distances between pixels in mm, and the dataset does not say them"
-            )
+        known = [volumes[index].spacing for index in images] if operation.of_volumes else spacings
+        without = [index for index in images if known[index] is None] if operation.needs_spacing else []
+        if without:
+            why = _unknown(truths, without, "them")
+            raise PostUnavailableError(f"{operation.name} needs the distances between pixels in mm, and {why}")
+
+
+def _unknown(truths: SplitTruths, without: Sequence[int], what: str) -> str:
+    """Says of how many images the dataset does not say something."""
+    first, total = truths.cases[without[0]], len(truths.cases)
+    if len(without) == total:
+        return f"the dataset does not say {what} of any {first.split} image"
+    return f"the dataset does not say {what} of {len(without)} of {total} {first.split} images, such as {first.id}"

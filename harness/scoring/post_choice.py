@@ -10,7 +10,7 @@ from ...results.tables import with_post
 from ..api import Split
 from ..config import ScoreConfig
 from ..specs import Spec, chain_text, parse_chain
-from .decisions import NO_POLICY, Decision, PolicyColumns
+from .decisions import NO_POLICY, Decision, PolicyColumns, of_imported
 from .dice_curve import ROUNDING
 from .masks import Overlap
 from .post import VALID, Behind, PostDecision, PostUnavailableError, decide_behind
@@ -92,7 +92,7 @@ def decide_behind_chains(
 
 def _impossible(decision: Decision, valid: SplitTruths, scanned: Scanned) -> str:
     if not any(truth.overlap.any() for truth in valid.masks):
-        return "the validation split has no lesion"
+        return of_imported("the validation split has no lesion", scanned)
     if decision.thresholds is None and not scanned.own_masks:
         return "the method's own masks of the validation images are not there"
     return ""

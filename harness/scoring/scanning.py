@@ -7,7 +7,7 @@ from functools import cached_property
 import numpy as np
 
 from ...results.predictions import StoredPrediction
-from ..api import BenchError, Case, Dataset, LabelledMaps, LazySequence, NormalImage, Split
+from ..api import BenchError, Case, Dataset, LabelledMaps, LazySequence, NormalImage, PolicyUnavailableError, Split
 from ..config import ScoreConfig
 from ..data.foreground import ALL, PackedMask, foregrounds, rule_of
 from ..data.frame import Rectangle, Truth, frame_mask, frame_spacing, image_rectangle
@@ -36,6 +36,7 @@ class SplitTruths:
         stacks: Whether volumes are stacks of slices that somebody chose, and not whole scans.
         foregrounds: The foreground of each case, bool (H, W), likewise; `None` where it is all that is scored.
         foreground: The rule that found them.
+        not_imported: How many cases of the split predictions from elsewhere do not have.
     """
 
     cases: Sequence[Case]
@@ -47,6 +48,7 @@ class SplitTruths:
     stacks: bool = False
     foregrounds: Sequence[np.ndarray] | None = None
     foreground: str = ALL
+    not_imported: int = 0
 
     @property
     def ids(self) -> list[str]:
@@ -164,6 +166,8 @@ class Scanned(LabelledMaps):
         limit: How many different map values are told apart; `None` for all of them.
         foregrounds: The foreground of each image, bool (H, W); `None` where it is all of it.
         inside: The pixels of all foregrounds ranked together, likewise.
+        not_imported: How many cases of the split predictions from elsewhere do not have.
+        slices_left_out: Why volumes are not among `slices`, a sentence each.
     """
 
     maps: Sequence[np.ndarray]
@@ -178,6 +182,8 @@ class Scanned(LabelledMaps):
     limit: int | None
     foregrounds: Sequence[np.ndarray] | None = None
     inside: PixelRanking | None = None
+    not_imported: int = 0
+    slices_left_out: Sequence[str] = ()
 
     @cached_property
     def normal_images(self) -> list[NormalImage]:
@@ -190,7 +196,12 @@ class Scanned(LabelledMaps):
 
     @property
     def volumes(self) -> LabelledMaps:
-        return self._volumes if self.slices or not self.cases else super().volumes
+        if self.slices or not self.cases:
+            return self._volumes
+        split = self.cases[0].split
+        raise PolicyUnavailableError(
+            "; ".join(self.slices_left_out) or f"of no {split} image is it known which volume it is a slice of"
+        )
 
     @cached_property
     def _volumes(self) -> LabelledMaps:
@@ -282,6 +293,8 @@ def scan(truths: SplitTruths, stored: Sequence[StoredPrediction], limit: int | N
         limit,
         truths.foregrounds,
         pixels.foreground_ranking(),
+        truths.not_imported,
+        truths.volumes_left_out,
     )
 
 

@@ -16,8 +16,8 @@ function fill(select, names, shown = {}) {
   if (names.includes(before)) select.value = before;
 }
 
-// A long name is broken before a bracket or after a comma, where there is no room
-const named = (name) => name.split(/(?<=,)|(?=\[)/).flatMap((part) => [make("wbr"), part]);
+// A long name is broken before a bracket or after a comma or semicolon, where there is no room
+const named = (name) => name.split(/(?<=[,;])|(?=\[)/).flatMap((part) => [make("wbr"), part]);
 
 const number = (value, digits) => (value === null || value === undefined ? "–" : value.toFixed(digits));
 

@@ -541,6 +541,15 @@ class TestNames:
         assert (made.without_mask, made.passed_over) == (0, {})
         assert pictures(volumes / "out") == pictures(volumes / "plain")
 
+    def test_of_nnunet_one_mask_of_another_name_is_told_alone(self, volumes: Path) -> None:
+        self.rename(volumes / "images", "{}_0000.nii.gz")
+        (volumes / "masks" / "p7.nii.gz").rename(volumes / "masks" / "patient7.nii.gz")
+        assert refusal(volumes) == (
+            f"The mask {volumes / 'masks' / 'patient7.nii.gz'} has no volume of its name in {volumes / 'images'}. A "
+            "mask has the name of its volume; the nearest there is p7_0000.nii.gz. If they belong together, rename the "
+            "mask to p7.nii.gz."
+        )
+
     def test_of_nnunet_with_several_channels_are_taken_by_number(self, volumes: Path) -> None:
         slice_them(volumes, "plain", lesion=(2,))
         self.rename(volumes / "images", "{}_0001.nii.gz")

@@ -20,6 +20,7 @@ GREEN, ORANGE = (0, 158, 115), (230, 159, 0)
 
 def cases(policy: str = "own", **values: Any) -> pd.DataFrame:
     named = {"run": "one", "dataset": "liver", "method": "sam", "seed": 0, "cell": "cell", "policy": policy}
+    named |= {"external": "", "seen": "", "transductive": False}
     rows = [named | {"threshold": 0.5, "case": case, "dice": dice} | values for case, dice in DICE.items()]
     return pd.DataFrame(rows)
 

@@ -5,12 +5,14 @@ import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 import pandas as pd
 import pytest
 import yaml
+from matplotlib.figure import Figure
+from matplotlib.text import Text
 from PIL import Image
 
 import miasbench
@@ -113,19 +115,47 @@ def test_imports_stand_beside_methods_in_one_run(theirs: Path, tmp_path: Path, c
         miasbench.run(["intensity", f"imported[path={theirs}]"], TINY, size=SIZE, results=tmp_path, quiet=True)
 
 
-@pytest.mark.usefixtures("undrawn")
-@pytest.mark.parametrize("seen", ["anomalous", "test"])
-def test_what_has_seen_more_is_never_ranked(theirs: Path, tmp_path: Path, seen: str) -> None:
+@pytest.fixture
+def drawn(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """All texts in figures; nothing is drawn."""
+    texts: list[str] = []
+
+    def save(figure: Figure, to: BinaryIO, **_: object) -> None:
+        found = [one.get_text() for one in figure.findobj(Text) if isinstance(one, Text)]
+        texts.extend(" ".join(text.split()) for text in found)
+        Image.new("L", (1, 1)).save(to, "PNG")
+
+    monkeypatch.setattr(Figure, "savefig", save)
+    return texts
+
+
+@pytest.mark.parametrize(("seen", "mark"), [("anomalous", "saw anomalies)"), ("test", "saw the test set) *")])
+def test_what_has_seen_more_is_never_ranked(
+    theirs: Path, tmp_path: Path, seen: str, mark: str, drawn: list[str], capsys: pytest.CaptureFixture
+) -> None:
     said(theirs, seen=["normal", seen], method="theirs")
     methods = ["intensity", "intensity[sigma=1]", f"imported[path={theirs}]"]
     both = miasbench.run(methods, TINY, size=SIZE, results=tmp_path, quiet=True, device="cpu")
+    label = f"theirs (imported; {mark}"
     assert set(both.ranks["method"]) == {"intensity", "intensity[sigma=1]"}
     assert "theirs" not in {*both.comparisons["method_a"], *both.comparisons["method_b"]}
     table = both.table()
-    assert "theirs (imported, not ranked)" in table
+    assert not [line for line in table.splitlines() if "theirs  " in line], "in every table, also of promises"
+    assert table.count("theirs (imported;") >= 3
     assert "Not ranked: theirs has seen normal images, " in table
     page = both.report(tmp_path / "paper").read_text(encoding="utf-8")
-    assert "imported; not ranked: it has seen normal images, " in page
+    assert page.count(label) > 10
+    assert "Not ranked: theirs has seen normal images, " in page
+    capsys.readouterr()
+    with pytest.raises(SystemExit):
+        main(["thresholds", str(both.store.folder)])
+    printed = " ".join(capsys.readouterr().out.split())
+    assert label in printed
+    assert "Not ranked: theirs has seen normal images, " in printed
+    assert label in drawn
+    assert all(label in text for text in drawn if "theirs" in text)
+    ranks = pd.read_csv(str(both.store.folder / "figures" / "thresholds.csv")).groupby("method")["rank"].max()
+    assert ranks.fillna(0).to_dict() == {"intensity": 2, "intensity[sigma=1]": 2, "theirs": 0}
     bold = (tmp_path / "paper" / "tables" / "dice.tex").read_text(encoding="utf-8").splitlines()
     assert not any("theirs" in line and "textbf" in line for line in bold)
     marked = both.scores[both.scores["method"] == "theirs"]["transductive"]
@@ -437,6 +467,22 @@ def test_without_a_validation_split_policies_that_need_it_say_so(theirs: Path, t
         **dict.fromkeys(("otsu", "triangle", "entropy", "oracle_dice"), False),
     }
     assert dice["value"].notna().sum() == 4
+    reasons = set(dice.loc[dice["note"].str.startswith("left out: "), "note"])
+    assert reasons == {"left out: the imported predictions have no map of a validation image"}
+
+
+def test_a_policy_says_that_the_import_lacks_the_lesions_and_not_the_dataset(theirs: Path, tmp_path: Path) -> None:
+    (theirs / "files.csv").unlink()
+    (theirs / "scores.csv").unlink()
+    anomalous = [case.id for case in _opened(TINY).cases("valid") if case.label]
+    for case in anomalous:
+        (theirs / "maps" / "valid" / f"{case}.npy").unlink()
+    again = taken_in(theirs, tmp_path, partial=True)
+    dice = again.scores[again.scores["metric"] == "dice"].set_index("policy")["note"]
+    assert dice["valid_dice"] == (
+        "left out: the validation split has no lesion, among the 2 of 4 validation images that were imported"
+    )
+    assert "valid_dice, valid_f1 left out: the validation split has no lesion, among" in " ".join(again.table().split())
 
 
 @pytest.mark.parametrize(

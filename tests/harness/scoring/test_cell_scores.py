@@ -240,7 +240,7 @@ OF_NORMALS = {
     [
         ((0, 3), OF_NORMALS, "the validation split has no normal image"),
         ((3, 0), {"valid_dice", "valid_f1"}, "the validation split has no lesion"),
-        ((0, 0), {*OF_NORMALS, "valid_dice", "valid_f1"}, "the validation split has no"),
+        ((0, 0), {*OF_NORMALS, "valid_dice", "valid_f1"}, "the dataset has no validation image"),
     ],
 )
 def test_a_policy_with_nothing_to_look_at_is_a_row_that_says_so(

@@ -1,6 +1,7 @@
 """Post-processing between map and mask: what it adds to the tables, and what it may look at."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -256,6 +257,20 @@ def test_components_of_volumes_are_in_three_dimensions(chain: str, pixels: list[
         assert of_policy["predicted_px"].tolist() == pixels
         whole = tables.volumes[tables.volumes["policy"] == f"{policy} + {chain}"]
         assert whole["predicted_ml"].item() == pytest.approx(0.005 * sum(pixels))
+
+
+def test_a_chain_of_volumes_says_of_which_images_the_volume_is_not_known() -> None:
+    (valid, valid_maps), (test, maps) = volumes("valid"), volumes("test")
+    cases = [replace(test.cases[0], volume=None, position=None, spacing=None), *test.cases[1:]]
+    truths: dict[Split, SplitTruths] = {"valid": valid, "test": replace(test, cases=cases)}
+    identity = dict.fromkeys(IDENTITY, "") | {"seed": 0, "size": 8, "transductive": False}
+    config = make_score_config({"post": "largest[of=volume]", "thresholds": "valid_dice"}, "here")
+    tables = score_cell(identity, truths, {"valid": valid_maps, "test": maps}, config, Measurements())
+    (note,) = tables.scores.loc[tables.scores["policy"] == "none + largest[of=volume]", "note"]
+    assert note == (
+        "left out: largest needs to know which volume each image is a slice of, and the dataset does not say it of 1 "
+        "of 3 test images, such as test0"
+    )
 
 
 DATASET = "phantom_brain_mri:train=3,valid=4,test=6,size=64"
