@@ -16,7 +16,8 @@ from ..harness.paths import expanded
 from ..harness.safe_files import write_whole
 from ..harness.yaml_files import read_yaml
 from .foreground_files import NAME
-from .images import IMAGE_ENDINGS
+from .image_files import IMAGE_ENDINGS
+from .images import PixelType
 from .places import ImageTable, Keys, SplitFolders, Splits
 from .splitting import TEST_ONLY, SplitRule
 
@@ -25,6 +26,7 @@ _SHOULD_BE = {  # keys whose wrong values pydantic explains in terms of Python
     "percentiles": "two numbers from 0 to 100, such as [0.5, 99.5]",
     "spacing": "three numbers above 0, the mm between rows, columns and slices, such as [0.5, 0.5, 5]",
     "lesion": "whole numbers from 0 to 65535, such as [1, 4], or any",
+    "dtype": f"the type of the images' values, one of {', '.join(get_args(PixelType))}",
     "bits": "a whole number from 8 to 16",
     "patient": "a regular expression with one group, such as '^(p[0-9]+)_'",
     "volume": r"a regular expression with the groups volume and position, such as '^(?P<volume>.+)_(?P<position>\d+)$'",
@@ -146,6 +148,8 @@ class CardFile(Keys):
             default it is every one above 0, and masks with more grey levels than labels have are cut at half.
         bits: How many bits of images of more than 8 mean something; by default the fewest of 8, 10, 12, 14 and 16 that
             hold the largest value of all images.
+        dtype: The type of the values in the files of images, such as `uint16`. Files of another type are refused, but
+            where only the sign differs: `int16` takes grey images of 16 bits for signed, whatever their files say.
         intensity: The values that become black and white in all images, whatever their type.
         percentiles: In place of `intensity`, the percentiles of the pixels of all training images together that do.
         channels: How images are read: `grey`, which is the default, `rgb`, or `auto`: RGB if one of them is in colour.
@@ -177,6 +181,7 @@ class CardFile(Keys):
     patient: re.Pattern[str] | None = None
     lesion: tuple[Annotated[int, Field(ge=0, le=65_535)], ...] | Literal["any"] | None = None
     bits: Annotated[int, Field(ge=8, le=16)] | None = None
+    dtype: PixelType | None = None
     intensity: tuple[Value, Value] | None = None
     percentiles: tuple[Percentile, Percentile] | None = None
     channels: Literal["grey", "rgb", "auto"] | None = None

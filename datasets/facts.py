@@ -10,9 +10,10 @@ from scipy.ndimage import maximum_filter, minimum_filter
 
 from ..harness.api import DataError
 from ..harness.cache import Cache, cache_key
-from .images import HALF, ImageTraits, MaskPixels, look_at, mask_pixels, read_mask
+from .images import ImageTraits, PixelType, look_at
+from .masks import HALF, MaskPixels, mask_pixels, read_mask
 
-_VERSION = "6"  # to be raised when Facts, or how they are found, change
+_VERSION = "7"  # to be raised when Facts, or how they are found, change
 _BRIGHT = 224  # of 255; what black and white saved with loss or smoothed have of white
 _MIDDLE = 48, 208  # and what they have at edges only
 _FLAT = 24  # grey levels between the darkest and the brightest of 3 x 3 pixels that are no edge
@@ -51,6 +52,7 @@ class Facts(BaseModel):
         kind: The kind of pixels of the first of those.
         extent: Their smallest and largest value.
         cut: Images in colour of 16 bits a channel.
+        cut_highest: The largest value of those.
         coloured: Images whose channels differ.
         turned: Images and masks that EXIF says are to be turned.
         levels: For each label value, the masks that hold it.
@@ -76,6 +78,7 @@ class Facts(BaseModel):
     kind: str = ""
     extent: tuple[float, float] = (0.0, 0.0)
     cut: Some = Some()
+    cut_highest: int = 0
     coloured: Some = Some()
     turned: Some = Some()
     levels: dict[int, Some] = {}
@@ -93,7 +96,9 @@ class Facts(BaseModel):
 
     def add_image(self, path: Path, traits: ImageTraits) -> None:
         """Adds what an image holds."""
-        if traits.extent is not None:
+        if traits.cut:
+            self.cut_highest = max(self.cut_highest, int(traits.extent[1] if traits.extent else 0))
+        elif traits.extent is not None:
             low, high = traits.extent
             if self.rangeless.count:
                 low, high = min(low, self.extent[0]), max(high, self.extent[1])
@@ -136,21 +141,24 @@ class Facts(BaseModel):
             self.brightest = max(self.brightest, int(mask.grey.max()))
 
 
-def facts_of(images: Sequence[Path], masks: Sequence[Path], spare: Sequence[Path]) -> Facts:
+def facts_of(
+    images: Sequence[Path], masks: Sequence[Path], spare: Sequence[Path], dtype: PixelType | None = None
+) -> Facts:
     """Finds the facts, or what was kept of them: they are looked for again when a file has changed.
 
     Args:
         images: All images.
         masks: The lesion masks.
         spare: Masks of normal images.
+        dtype: The type of the images' values, where somebody says it.
     """
     cache = Cache.from_environment()
-    key = cache_key("facts of a dataset's files", _VERSION, *map(states, (images, masks, spare)))
+    key = cache_key("facts of a dataset's files", _VERSION, str(dtype), *map(states, (images, masks, spare)))
     kept = cache.find(key)
     if kept is not None:
         with suppress(OSError, ValueError):
             return Facts.model_validate_json(kept.read_text(encoding="utf-8"))
-    facts = _find(images, masks, spare)
+    facts = _find(images, masks, spare, dtype)
     if not facts.problems:
         text = facts.model_dump_json()
         cache.store(key, len(text), lambda path: path.write_text(text, encoding="utf-8"))
@@ -171,11 +179,11 @@ def _state(path: Path) -> tuple[int, ...]:
     return state.st_size, state.st_mtime_ns, state.st_ctime_ns
 
 
-def _find(images: Sequence[Path], masks: Sequence[Path], spare: Sequence[Path]) -> Facts:
+def _find(images: Sequence[Path], masks: Sequence[Path], spare: Sequence[Path], dtype: PixelType | None) -> Facts:
     facts = Facts()
     for path in images:
         with _told(facts.problems):
-            facts.add_image(path, look_at(path))
+            facts.add_image(path, look_at(path, dtype))
     for path in masks:
         with _told(facts.problems):
             facts.add_mask(path, mask_pixels(path))

@@ -13,7 +13,7 @@ from .card import CardFile
 from .foreground_files import ForegroundFiles
 from .found import FoundImage
 from .hints import wrapped
-from .images import inspect
+from .image_files import inspect
 from .listing import ListedImages
 from .patients import patient_by_name, patients_in_names
 from .patterns import search
@@ -121,6 +121,8 @@ class FolderDataset(Dataset):
                 digest.update(repr((card.lesion, card.bits)).encode())
             if (card.intensity, card.percentiles) != (None, None):
                 digest.update(repr((card.intensity, card.percentiles)).encode())
+            if card.dtype is not None:
+                digest.update(card.dtype.encode())
             if self.card.channels != "grey":
                 digest.update(self.card.channels.encode())
             self._fingerprint = digest.hexdigest()

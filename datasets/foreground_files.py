@@ -8,7 +8,8 @@ from pathlib import Path
 import numpy as np
 
 from ..harness.api import Case, DataError
-from .images import inspect, read_mask
+from .image_files import inspect
+from .masks import read_mask
 
 NAME = "{name}"
 """In a card's `foreground`, it stands for the image's file name without its ending, and tells a pattern from a rule."""

@@ -6,7 +6,7 @@ from itertools import islice
 from pathlib import Path
 
 from ..harness.api import DataError
-from .images import IMAGE_ENDINGS
+from .image_files import IMAGE_ENDINGS
 
 _SHOWN = 8  # names in a folder
 _DEPTH = 4  # folders of a dataset within each other, such as test/Ungood/img

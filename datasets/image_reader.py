@@ -15,6 +15,7 @@ from .card import CardFile
 from .facts import Facts, Some, states
 from .images import read_pixels, to_8_bits
 
+_VERSION = "2"  # to be raised when percentiles are found otherwise
 _DEPTHS = (8, 10, 12, 14, 16)  # bits of scanners
 _NARROW = 16  # of 256 grey levels; images that have no more lie far above 0
 _SAMPLES = 2**26  # pixels that percentiles are taken of; where there are more, every second, third, … of an image
@@ -70,7 +71,8 @@ class ImageReader:
         return image if image.ndim == 3 or self.channels == "grey" else np.repeat(image[..., None], 3, axis=2)
 
     def _pixels(self, path: Path) -> np.ndarray:
-        return read_pixels(path, colour=self.channels == "rgb")
+        stated = self._card.intensity is not None or self._card.percentiles is not None
+        return read_pixels(path, colour=self.channels == "rgb", all_bits=stated, dtype=self._card.dtype)
 
     def _to_8_bits(self, pixels: np.ndarray) -> np.ndarray:
         if self._stated is not None:
@@ -110,16 +112,17 @@ class ImageReader:
             )
         elif facts.deep.count:
             yield self._note_on_bits(facts)
-        if facts.wrapped.count and self._stated is None:
+        if facts.wrapped.count and self._card.dtype is None:
             yield (
                 f"{facts.wrapped.told('image', 'has', 'have')} values near 0 and near 65,535 and none in between, as "
-                "negative numbers have that were saved without their sign: what should be black is white. Add 1,024, "
-                "or what makes the lowest value 0, before saving them without a sign, or save them with it."
+                "negative numbers have that were saved without their sign: what should be black is white. If so, "
+                f"{self._say('dtype: int16')} Beside it, `intensity: [black, white]` is needed."
             )
-        if facts.cut.count:
+        if facts.cut.count and self._stated is None:
             yield (
-                f"{facts.cut.told('image', 'has', 'have')} 16 bits in each channel of colour, of which the upper 8 are "
-                "read. Save as grey of 16 bits if the lower ones mean something."
+                f"{facts.cut.told('image', 'has', 'have')} 16 bits in each channel of colour, with values up to "
+                f"{facts.cut_highest:,}, of which the upper 8 bits are read. To have all of them read, "
+                f"{self._say(f'intensity: [0, {facts.cut_highest}]')}"
             )
         yield from self._notes_on_colour(facts.coloured)
 
@@ -162,7 +165,8 @@ class ImageReader:
 
     def _percentiles(self, percentiles: tuple[float, float]) -> Range:
         cache = Cache.from_environment()
-        key = cache_key("percentiles of images", repr(percentiles), self.channels, states(self._train))
+        how = repr((percentiles, self.channels, self._card.dtype))
+        key = cache_key("percentiles of images", _VERSION, how, states(self._train))
         kept = cache.find(key)
         if kept is not None:
             low, high = json.loads(kept.read_text(encoding="utf-8"))
@@ -195,8 +199,8 @@ class ImageReader:
         facts = self._facts()
         if facts.rangeless.count:
             low, high = facts.extent
-            return min(low, 0) if facts.deep.count else low, max(high, facts.highest)
-        return (0, facts.highest) if facts.deep.count else None
+            return min(low, 0) if facts.deep.count else low, max(high, facts.highest, facts.cut_highest)
+        return (0, max(facts.highest, facts.cut_highest)) if facts.deep.count or facts.cut.count else None
 
     @property
     def _unknown(self) -> str:

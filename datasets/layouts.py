@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 from ..harness.api import SPLITS, DataError, Split
 from .hints import dataset_near, entries, holding, holds_splits, subfolder, wrapped
-from .images import IMAGE_ENDINGS
+from .image_files import IMAGE_ENDINGS
 from .pairing import image_of_mask
 from .places import SplitFolders, Splits
 from .tables import explain_tables

@@ -11,7 +11,7 @@ from ..harness.files import one_spelling
 from ..harness.paths import is_there
 from .card import CardFile
 from .found import FoundImage
-from .images import IMAGE_ENDINGS
+from .image_files import IMAGE_ENDINGS
 from .layouts import ANOMALOUS, NORMAL, SPLIT_NAMES
 from .passing import passed_over
 from .places import ImageTable

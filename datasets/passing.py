@@ -5,7 +5,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Set
 from pathlib import Path
 
-from .images import IMAGE_ENDINGS
+from .image_files import IMAGE_ENDINGS
 
 # Files that lie beside images and are none: texts, tables, and those that operating systems leave.
 _OTHER = (

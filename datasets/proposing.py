@@ -13,7 +13,7 @@ from ..harness.files import path_text
 from .card import CardFile, SplitCounts
 from .folder import FolderDataset, open_card
 from .hints import entries, holding, subfolder
-from .images import IMAGE_ENDINGS
+from .image_files import IMAGE_ENDINGS
 from .layouts import NORMAL, SPLIT_NAMES, Layout, NoLayoutError, recognise
 from .pairing import common_suffix, is_mask_name
 from .patients import guess_patients

@@ -11,7 +11,7 @@ from ..harness.api import Case, DataError
 from .card import CardFile
 from .facts import Facts, facts_of
 from .image_reader import ImageReader
-from .images import HALF, mask_pixels
+from .masks import HALF, mask_pixels
 
 _CLASS = 0.005  # flat pixels in the middle, of those and the bright ones: of a class 0.012 and more, of edges 0.0002
 _SMALL_LABEL = 64
@@ -83,7 +83,7 @@ class Reading:
     @cached_property
     def facts(self) -> Facts:
         """The facts that were found in the files."""
-        return facts_of(self._all_images, self._masks, self._spare)
+        return facts_of(self._all_images, self._masks, self._spare, self._card.dtype)
 
     @property
     def problems(self) -> list[str]:

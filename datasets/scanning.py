@@ -10,7 +10,7 @@ from ..harness.files import one_spelling, path_text
 from .card import CardFile
 from .found import FoundImage
 from .hints import entries, holding, subfolder
-from .images import IMAGE_ENDINGS
+from .image_files import IMAGE_ENDINGS
 from .layouts import ANOMALOUS, IMAGES, MASKS, NORMAL, SPLIT_NAMES, Layout, recognise
 from .pairing import image_of_mask, masks_among, pairing_problems
 from .passing import passed_over

@@ -8,8 +8,9 @@ from typing import NamedTuple
 
 from ..harness.api import DataError, Split
 from ..harness.safe_files import write_whole
-from .images import IMAGE_ENDINGS, read_mask
+from .image_files import IMAGE_ENDINGS
 from .listing import BETWEEN, SPLIT_OF
+from .masks import read_mask
 from .pairing import masks_beside
 from .patients import likely_patient
 from .splitting import SplitRule
@@ -99,7 +100,7 @@ def _images(folder: Path) -> list[_Image]:
 def _of_folders(folder: Path, images: Sequence[_Image]) -> dict[Path, Split] | None:
     """The splits by the folders of images; `None` where these do not tell all of them, for training and test."""
     parts = {image.path: image.path.relative_to(folder).parts[0].lower() for image in images}
-    splits = {path: SPLIT_OF[part] for path, part in parts.items() if part in SPLIT_OF}
+    splits: dict[Path, Split] = {path: SPLIT_OF[part] for path, part in parts.items() if part in SPLIT_OF}
     return splits if len(splits) == len(images) and {"train", "test"} <= set(splits.values()) else None
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from ..harness.api import DataError
 from ..harness.files import one_spelling
 from .dicom import DICOM_ENDINGS
-from .images import IMAGE_ENDINGS
+from .image_files import IMAGE_ENDINGS
 from .splitting import PATIENT
 
 VOLUME_ENDINGS = (".nii", ".nii.gz")

@@ -319,15 +319,15 @@ def as_grey(image: np.ndarray) -> np.ndarray:
     """Turns an RGB image to grey, by the luma of ITU-R BT.601, 0.299 R + 0.587 G + 0.114 B.
 
     Args:
-        image: uint8 (H, W, 3); one that is grey already, (H, W), is returned as it is.
+        image: uint8 or uint16 (H, W, 3); one that is grey already, (H, W), is returned as it is.
 
     Returns:
-        uint8 (H, W), the very values that Pillow's `convert("L")` gives.
+        (H, W) of the same type; of uint8, the very values that Pillow's `convert("L")` gives.
     """
     if image.ndim == 2:
         return image
     weighted = image.astype(np.uint32) @ np.array([19595, 38470, 7471], np.uint32)  # of 65,536, as Pillow has them
-    return ((weighted + 2**15) >> 16).astype(np.uint8)
+    return ((weighted + 2**15) >> 16).astype(image.dtype)
 
 
 class Method(ABC):

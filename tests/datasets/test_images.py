@@ -1,14 +1,22 @@
 import struct
 import zlib
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from miasbench.datasets.images import inspect, look_at, mask_pixels, read_grey, read_mask, read_pixels
+from miasbench.datasets.image_files import inspect
+from miasbench.datasets.images import PixelType, look_at, read_grey, read_pixels
+from miasbench.datasets.masks import mask_pixels, read_mask
 from miasbench.harness.api import DataError
+
+from ..support.deep_images import png16, tiff16
+
+Writer = Callable[..., Path]
 
 GREY = np.arange(48, dtype=np.uint8).reshape(6, 8) * 5
 
@@ -234,15 +242,89 @@ def test_pixels_that_are_no_number_are_refused(tmp_path: Path) -> None:
             read(path)
 
 
-def test_colour_of_16_bits_is_noticed(tmp_path: Path) -> None:
-    chunks = [(b"IHDR", struct.pack(">IIBBBBB", 2, 1, 16, 2, 0, 0, 0))]
-    chunks += [(b"IDAT", zlib.compress(b"\0" + struct.pack(">6H", *[300] * 6))), (b"IEND", b"")]
-    written = [
-        struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data)) for kind, data in chunks
-    ]
-    (tmp_path / "x.png").write_bytes(b"\x89PNG\r\n\x1a\n" + b"".join(written))
-    assert look_at(tmp_path / "x.png").cut
+DEEP = np.random.default_rng(0).integers(0, 2**16, (5, 7, 4)).astype(np.uint16)
+
+
+@pytest.mark.parametrize(
+    "write",
+    [
+        png16,
+        tiff16,
+        partial(tiff16, order=">"),
+        partial(tiff16, deflate=True),
+        partial(tiff16, order=">", deflate=True),
+    ],
+)
+def test_colour_of_16_bits_is_read_as_it_is_where_all_bits_are_asked_for(tmp_path: Path, write: Writer) -> None:
+    pixels = DEEP[..., :3]
+    path = write(tmp_path / f"x.{'png' if write is png16 else 'tif'}", pixels)
+    read = read_pixels(path, colour=True, all_bits=True)
+    assert read.dtype == np.uint16
+    np.testing.assert_array_equal(read, pixels)
+    luma = (pixels @ np.array([19595, 38470, 7471]) + 2**15) >> 16
+    np.testing.assert_array_equal(read_pixels(path, all_bits=True), luma)
+    np.testing.assert_array_equal(read_pixels(path, colour=True), pixels >> 8)
+    traits = look_at(path)
+    assert (traits.cut, traits.coloured, traits.extent) == (True, True, (pixels.min(), pixels.max()))
     assert not look_at(saved(tmp_path / "y.png", GREY, "RGB")).cut
+
+
+@pytest.mark.parametrize(("channels", "expected"), [(2, DEEP[..., 0]), (4, DEEP[..., :3])])
+def test_transparency_of_16_bits_is_dropped(tmp_path: Path, channels: int, expected: np.ndarray) -> None:
+    path = png16(tmp_path / "x.png", DEEP[..., :channels])
+    np.testing.assert_array_equal(read_pixels(path, colour=True, all_bits=True), expected)
+
+
+def test_channels_of_16_bits_that_lie_one_after_the_other_are_refused(tmp_path: Path) -> None:
+    path = tiff16(tmp_path / "x.tif", DEEP[..., :3], apart=True)
+    for read in (read_pixels, look_at, read_mask, inspect):
+        with pytest.raises(DataError, match="holds its channels of 16 bits one after the other, which cannot be read"):
+            read(path)
+    packed = tiff16(tmp_path / "y.tif", DEEP[..., :3], apart=True, deflate=True)
+    np.testing.assert_array_equal(read_pixels(packed, colour=True), DEEP[..., :3] >> 8)
+    with pytest.raises(DataError, match="holds its channels of 16 bits one after the other"):
+        read_pixels(packed, colour=True, all_bits=True)
+
+
+# The type of values that somebody states
+
+
+def test_a_stated_type_gives_values_their_sign(tmp_path: Path) -> None:
+    values = np.array([[-1000, -1], [0, 3071]], dtype=np.int16)
+    path = saved(tmp_path / "x.png", values.view(np.uint16))
+    np.testing.assert_array_equal(read_pixels(path, dtype="int16"), values)
+    assert read_pixels(path, dtype="int16").dtype == np.int16
+    traits = look_at(path, "int16")
+    assert (traits.kind, traits.extent) == ("signed pixels of 16 bits", (-1000, 3071))
+    signed = tiff(tmp_path / "x.tif", values, 2)
+    np.testing.assert_array_equal(read_pixels(signed, dtype="uint16"), values.view(np.uint16))
+    assert look_at(signed, "uint16").values.tolist() == [0, 3071, 64536, 65535]
+    small = saved(tmp_path / "y.png", GREY)
+    np.testing.assert_array_equal(read_pixels(small, dtype="int8"), GREY.view(np.int8))
+    assert look_at(small, "int8").kind == "signed pixels of 8 bits"
+
+
+@pytest.mark.parametrize(
+    ("stored", "dtype"),
+    [("uint8", "uint16"), ("uint16", "uint8"), ("uint16", "int32"), ("float32", "int32"), ("uint32", "float32")],
+)
+def test_files_of_another_type_than_is_stated_are_refused(tmp_path: Path, stored: str, dtype: PixelType) -> None:
+    path = tiff(tmp_path / "x.tif", GREY.astype(stored), {"f": 3, "u": 1, "i": 2}[np.dtype(stored).kind])
+    assert read_pixels(path, dtype=cast(PixelType, stored)).dtype == stored
+    for read in (partial(read_pixels, dtype=dtype), partial(look_at, dtype=dtype)):
+        with pytest.raises(
+            DataError, match=f"x.tif is grey with values of {stored}, and the card says `dtype: {dtype}`"
+        ):
+            read(path)
+
+
+def test_colour_has_no_other_sign(tmp_path: Path) -> None:
+    path = saved(tmp_path / "x.png", GREY, "RGB")
+    assert read_pixels(path, colour=True, dtype="uint8").dtype == np.uint8
+    with pytest.raises(DataError, match=r"x.png is in colour with values of uint8, and the card says `dtype: int8`"):
+        read_pixels(path, colour=True, dtype="int8")
+    deep = png16(tmp_path / "y.png", DEEP[..., :3])
+    assert read_pixels(deep, colour=True, all_bits=True, dtype="uint16").dtype == np.uint16
 
 
 @pytest.mark.filterwarnings("ignore:Corrupt EXIF")

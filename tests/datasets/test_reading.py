@@ -16,6 +16,8 @@ from miasbench.datasets import facts, image_reader
 from miasbench.datasets.folder import FolderDataset, open_folder
 from miasbench.harness.api import SPLITS, BrokenDatasetError, DataError
 
+from ..support.deep_images import png16, tiff16
+
 Saver = Callable[[np.ndarray, Path], Any]
 SIDE = 64
 
@@ -381,7 +383,7 @@ def test_what_all_files_hold_is_looked_for_once(tmp_path: Path, monkeypatch: pyt
     expected = open_folder(root).notes()
     seen: list[Path] = []
     real = facts.look_at
-    monkeypatch.setattr(facts, "look_at", lambda path: (seen.append(path), real(path))[1])
+    monkeypatch.setattr(facts, "look_at", lambda path, dtype: (seen.append(path), real(path, dtype))[1])
     again = open_folder(root)
     again.load(again.cases("train")[0])
     assert again.notes() == expected
@@ -391,7 +393,7 @@ def test_what_all_files_hold_is_looked_for_once(tmp_path: Path, monkeypatch: pyt
 
 
 def test_nothing_is_looked_for_where_images_have_8_bits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(facts, "look_at", lambda path: pytest.fail("it was"))
+    monkeypatch.setattr(facts, "look_at", lambda *_: pytest.fail("it was"))
     dataset = open_folder(made(tmp_path / "d"))
     for split in SPLITS:
         for case in dataset.cases(split):
@@ -596,10 +598,74 @@ def test_an_offset_that_takes_the_grey_levels_is_told(tmp_path: Path, corners: b
     assert np.unique(dataset.load(dataset.cases("train")[0]).image).size > 150
 
 
-def test_negative_numbers_that_lost_their_sign_are_told(tmp_path: Path) -> None:
-    _, note = open_folder(made(tmp_path / "d", save_image=unsigned(0))).notes()
+@pytest.mark.parametrize("said", ["", "intensity: [0, 500]"])
+def test_negative_numbers_that_lost_their_sign_are_told_and_got_back(tmp_path: Path, said: str) -> None:
+    root = made(tmp_path / "d", save_image=unsigned(0))
+    _, note = (carded(root, said) if said else open_folder(root)).notes()
     assert note.startswith("11 images (such as ")
     assert "negative numbers have that were saved without their sign" in note
+    assert "`dtype: int16`" in note
+    dataset = carded(root, "dtype: int16\nintensity: [-500, 500]")
+    (note,) = dataset.notes()
+    assert note.startswith("In all images, -500 and what is below become black, 500 and what is above white")
+    stored = 8 * scan(0).astype(float) - 1000
+    expected = np.round((stored.clip(-500, 500) + 500) / (1000 / 255))
+    np.testing.assert_array_equal(dataset.load(dataset.cases("train")[0]).image, expected)
+
+
+def test_a_sign_alone_does_not_say_what_is_black(tmp_path: Path) -> None:
+    problem = problems(carded(made(tmp_path / "d", save_image=unsigned(0)), "dtype: int16"))
+    assert re.search(r"have signed pixels of 16 bits, with values from -\d{3} to \d{3}, and which of them", problem)
+    assert re.search(r"say so on the card, such as `intensity: \[-\d{3}, \d{3}\]`", problem)
+
+
+def test_a_stated_type_is_held_against_all_files(tmp_path: Path) -> None:
+    root = made(tmp_path / "d", save_image=deep(12))
+    plain = carded(root, "bits: 12").fingerprint
+    stated = carded(root, "bits: 12\ndtype: uint16")
+    assert stated.notes() == carded(root, "bits: 12").notes()
+    assert stated.fingerprint != plain
+    png(scan(0), root / "train/good/img/traingood0_0.png")
+    problem = problems(carded(root, "dtype: uint16"))
+    assert "traingood0_0.png is grey with values of uint8, and the card says `dtype: uint16`." in problem
+    with pytest.raises(DataError, match="dtype should be the type of the images' values, one of uint8, int8, uint16"):
+        carded(root, "dtype: uint12")
+
+
+# Colour of 16 bits
+
+
+def stained(write: Callable[[Path, np.ndarray], Path], ending: str) -> Saver:
+    """Colour of 12 bits in 16."""
+
+    def save(image: np.ndarray, path: Path) -> None:
+        pixels = image.astype(np.uint16)[..., None] * np.array([16, 12, 10], dtype=np.uint16)
+        write(path.with_suffix(ending), pixels)
+
+    return save
+
+
+@pytest.mark.parametrize("save", [stained(png16, ".png"), stained(tiff16, ".tif")])
+@pytest.mark.parametrize("channels", ["grey", "rgb"])
+def test_colour_of_16_bits_is_scaled_as_grey_is(tmp_path: Path, save: Saver, channels: str) -> None:
+    root = made(tmp_path / "d", save_image=save)
+    notes = carded(root, f"channels: {channels}").notes()
+    assert notes[0].startswith("11 images (such as ")
+    assert "16 bits in each channel of colour, with values up to " in notes[0]
+    (line,) = re.findall("`(intensity: .+?)`", notes[0])
+    dataset = carded(root, f"channels: {channels}\n{line}")
+    assert "upper 8" not in " ".join(dataset.notes())
+    high = float(line.rpartition(", ")[2].rstrip("]"))
+    stored = scan(0).astype(float)[..., None] * [16, 12, 10]
+    image = dataset.load(dataset.cases("train")[0]).image
+    if channels == "grey":
+        stored = np.floor(stored @ [19595, 38470, 7471] / 2**16 + 0.5)
+    np.testing.assert_array_equal(image, np.round(stored.clip(0, high) * 255 / high))
+    assert np.unique(image).size > 100
+    percentiles = carded(root, f"channels: {channels}\npercentiles: [0, 100]")
+    assert max(percentiles.load(case).image.max() for case in percentiles.cases("train")) == 255
+    outside = problems(carded(root, "intensity: [5000, 6000]"))
+    assert "shows nothing of the images: their values are 0 to " in outside
 
 
 @pytest.mark.parametrize("bits", [12, 16])
