@@ -1,6 +1,7 @@
 """DICOM series: which files of a folder make one, and the volume that they are."""
 
 from collections.abc import Sequence
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -36,16 +37,28 @@ class Series(NamedTuple):
 
 
 class _Slice(NamedTuple):
+    """What the header of a file says.
+
+    Attributes:
+        path: The file.
+        size: Pixels along its axes, of which there are two or three.
+        direction: Of its axes, one behind the other.
+        spacing: The size of a pixel in mm.
+        origin: Where its first pixel is, mm, in DICOM's axes.
+        tags: What it says of the series, the patient and the scan.
+    """
+
     path: Path
-    reader: Any
+    size: tuple[int, ...]
+    direction: tuple[float, ...]
+    spacing: tuple[float, ...]
+    origin: tuple[float, ...]
+    tags: dict[str, str]
 
     @property
     def corner(self) -> np.ndarray:
-        """Where its first pixel is, mm, float64 (3,), in DICOM's axes."""
-        return np.asarray(self.reader.GetOrigin(), dtype=np.float64)
-
-    def told(self, tag: str) -> str:
-        return self.reader.GetMetaData(tag).strip() if self.reader.HasMetaDataKey(tag) else ""
+        """Where its first pixel is, float64 (3,)."""
+        return np.asarray(self.origin, dtype=np.float64)
 
 
 def is_dicom(path: Path) -> bool:
@@ -72,9 +85,9 @@ def series_in(folder: Path) -> list[Series]:
     for path in sorted(folder.iterdir()):
         if not path.name.startswith(".") and path.is_file() and is_dicom(path):
             read = _read_header(path)
-            found.setdefault(read.told(_UID), []).append(read)
+            found.setdefault(read.tags[_UID], []).append(read)
     return [
-        Series(tuple(each.path for each in slices), slices[0].told(_PATIENT), slices[0].told(_DESCRIPTION))
+        Series(tuple(each.path for each in slices), slices[0].tags[_PATIENT], slices[0].tags[_DESCRIPTION])
         for slices in found.values()
     ]
 
@@ -95,18 +108,17 @@ def load_series(path: Path) -> Any:
     from nibabel import Nifti1Image
 
     first = _read_header(path)
-    if first.reader.GetDimension() == 3 and first.reader.GetSize()[2] > 1:  # all slices are in one file
+    if first.size[2:] > (1,):  # all slices are in one file
         affine = _affine(first)
         is_placed = not np.array_equal(affine, _TO_RAS)  # ITK takes this where the file says nothing
-        return Nifti1Image(_Voxels((path,), tuple(first.reader.GetSize())), affine if is_placed else None)
-    uid = first.told(_UID)
+        return Nifti1Image(_Voxels((path,), first.size), affine if is_placed else None)
     others = (_read_header(each) for each in sorted(path.parent.iterdir()) if each.is_file() and is_dicom(each))
-    slices = _stacked([each for each in others if each.told(_UID) == uid])
+    slices = _stacked([each for each in others if each.tags[_UID] == first.tags[_UID]])
     affine = _affine(first)
     if len(slices) > 1:
         affine[:3, 2] = (_TO_RAS[:3, :3] @ (slices[-1].corner - slices[0].corner)) / (len(slices) - 1)
     affine[:3, 3] = _TO_RAS[:3, :3] @ slices[0].corner
-    shape = (*first.reader.GetSize()[:2], len(slices))
+    shape = (*first.size[:2], len(slices))
     return Nifti1Image(_Voxels(tuple(each.path for each in slices), shape), affine)
 
 
@@ -139,15 +151,15 @@ def _stacked(slices: Sequence[_Slice]) -> list[_Slice]:
     """
     first = slices[0]
     for each in slices:
-        for what, value in (("size", lambda one: one.GetSize()), ("direction", lambda one: one.GetDirection())):
-            if not np.allclose(value(each.reader), value(first.reader), atol=1e-3):
+        for what, its, other in (("size", each.size, first.size), ("direction", each.direction, first.direction)):
+            if not np.allclose(its, other, atol=1e-3):
                 raise DataError(
                     f"{first.path} and {each.path} are of one DICOM series and differ in their {what}: it is no stack "
                     "of slices, as a localizer. Take it out, or put the files of each stack into a folder of their own."
                 )
     if len(slices) == 1:
         return list(slices)
-    normal = np.asarray(first.reader.GetDirection()).reshape(3, 3)[:, 2]
+    normal = np.asarray(first.direction).reshape(3, 3)[:, 2]
     ordered = sorted(slices, key=lambda one: float(one.corner @ normal))
     corners = np.stack([each.corner for each in ordered])
     gaps = np.diff(corners @ normal)
@@ -177,26 +189,37 @@ def _stacked(slices: Sequence[_Slice]) -> list[_Slice]:
 def _affine(one: _Slice) -> np.ndarray:
     """The affine of a file's own grid, from indices to millimetres towards right, anterior and superior."""
     affine = np.eye(4)
-    affine[:3, :3] = np.asarray(one.reader.GetDirection()).reshape(3, 3) * np.asarray(one.reader.GetSpacing())
+    affine[:3, :3] = np.asarray(one.direction).reshape(3, 3) * np.asarray(one.spacing)
     affine[:3, 3] = one.corner
     return _TO_RAS @ affine
 
 
 def _read_header(path: Path) -> _Slice:
+    try:
+        state = path.stat()
+    except OSError as error:
+        raise _unreadable(path) from error
+    return _header_of(path, (state.st_size, state.st_mtime_ns, state.st_ctime_ns))
+
+
+@lru_cache(maxsize=2**16)
+def _header_of(path: Path, state: tuple[int, ...]) -> _Slice:
+    """Reads the header of a file in that state: a series is looked at several times before its slices are written."""
     reader = _reader(path)
     try:
         reader.ReadImageInformation()
     except RuntimeError as error:
         raise _unreadable(path) from error
-    read = _Slice(path, reader)
-    if read.told(_MODALITY) == "SEG":
+    tags = (_UID, _PATIENT, _DESCRIPTION, _MODALITY)
+    told = {tag: reader.GetMetaData(tag).strip() if reader.HasMetaDataKey(tag) else "" for tag in tags}
+    if told[_MODALITY] == "SEG":
         raise DataError(
             f"{path} is a DICOM segmentation (SEG), which is not read: make NIfTI of it (segimage2itkimage, of dcmqi, "
             "does)."
         )
     if reader.GetNumberOfComponents() != 1:
         raise DataError(f"{path} holds {reader.GetNumberOfComponents()} values for each pixel. Scans have one.")
-    return read
+    return _Slice(path, reader.GetSize(), reader.GetDirection(), reader.GetSpacing(), reader.GetOrigin(), told)
 
 
 def _read(path: Path) -> Any:

@@ -102,8 +102,9 @@ def slice_volumes(
         for done, (name, (path, mask)) in enumerate(pairs.items(), start=1):
             progress("slicing volumes", done, len(pairs))
             split = dealt[patients[name]]
-            written = _write(inside / split, name, _slices(path, mask, slicing), split == "train")
-            geometry[name] = VolumeGeometry.of(Volume(path), slicing.axis, split, written)
+            volume = Volume(path)
+            written = _write(inside / split, name, _slices(volume, mask, slicing), split == "train")
+            geometry[name] = VolumeGeometry.of(volume, slicing.axis, split, written)
         labels = f"Labels found: {_listed(survey.labels)}."
         of_splits = _counts(dealt.values())
         for needed, why in (
@@ -242,11 +243,10 @@ def _check_lesion(labels: Mapping[int, int], lesion: tuple[int, ...], masks: str
         raise DataError(f"No mask volume in {masks} holds a label above 0, so there is no lesion. {found}")
 
 
-def _slices(path: Path, mask: Path | None, slicing: Slicing) -> Iterator[tuple[int, np.ndarray, np.ndarray]]:
+def _slices(volume: Volume, mask: Path | None, slicing: Slicing) -> Iterator[tuple[int, np.ndarray, np.ndarray]]:
     """The number, the image, uint8 (H, W), and the mask, bool (H, W), of each slice."""
     from nibabel.orientations import apply_orientation
 
-    volume = Volume(path)
     grey = _grey(volume, slicing.window)
     lesion = np.zeros(grey.shape, dtype=bool)
     if mask:

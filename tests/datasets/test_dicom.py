@@ -1,5 +1,6 @@
 """DICOM series: read with their geometry, paired with masks, and refused where they are no even stack."""
 
+from collections import Counter
 from pathlib import Path
 
 import nibabel
@@ -30,6 +31,20 @@ def values(seed: int = 0) -> np.ndarray:
 def right_handed(affine: np.ndarray) -> np.ndarray:
     """DICOM has the direction of rows and of columns; slices are stacked along their cross product."""
     return affine if np.linalg.det(affine[:3, :3]) > 0 else FLIPPED
+
+
+@pytest.fixture
+def headers_read(monkeypatch: pytest.MonkeyPatch) -> Counter[str]:
+    """How often the header of each file is read."""
+    counted: Counter[str] = Counter()
+
+    class Counting(sitk.ImageFileReader):
+        def ReadImageInformation(self) -> None:
+            counted[self.GetFileName()] += 1
+            super().ReadImageInformation()
+
+    monkeypatch.setattr(sitk, "ImageFileReader", Counting)
+    return counted
 
 
 def labels(seed: int = 0) -> np.ndarray:
@@ -150,6 +165,23 @@ def test_series_become_slices_with_masks_and_a_grid(tmp_path: Path, dicom_masks:
     np.testing.assert_allclose(back.affine, source.affine, atol=1e-6)
     turned = nibabel.orientations.apply_orientation(expected.labels()[0], expected.orientation_in(source))
     np.testing.assert_array_equal(np.asarray(back.dataobj) > 0, turned > 0)
+
+
+def test_the_header_of_a_file_is_read_once(tmp_path: Path, headers_read: Counter[str]) -> None:
+    write_patients(tmp_path, dicom_masks=True)
+    add_dataset("made", tmp_path / "images", tmp_path / "data", volumes=found(tmp_path))
+    assert len(headers_read) == 2 * 10 * SHAPE[2]
+    assert set(headers_read.values()) == {1}
+
+
+def test_the_header_of_a_file_that_was_replaced_is_read_again(tmp_path: Path) -> None:
+    files = write_series(tmp_path, values(), UPRIGHT)
+    before = Volume(files[0])
+    for file in files:
+        file.unlink()
+    other = write_series(tmp_path, values()[:, :6], OBLIQUE)
+    assert other[0] == files[0]
+    assert Volume(files[0]).shape != before.shape
 
 
 class TestPairing:
