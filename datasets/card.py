@@ -14,7 +14,7 @@ from pydantic import BaseModel, Field, ValidationError, field_validator, model_v
 from ..harness.api import SPLITS, Card, DataError
 from ..harness.paths import expanded
 from ..harness.safe_files import write_whole
-from ..harness.yaml_files import read_yaml
+from ..harness.yaml_files import explain_yaml, read_yaml
 from .foreground_files import NAME
 from .image_files import IMAGE_ENDINGS
 from .images import PixelType
@@ -284,8 +284,10 @@ class CardFile(Keys):
             told = (_explain(each["loc"], each["type"], each["msg"]) for each in error.errors())
             wrong = "; ".join(dict.fromkeys(told))
             raise DataError(f"The card {path} is not right: {wrong}.") from error
-        except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        except OSError as error:
             raise DataError(f"The card {path} cannot be read: {' '.join(str(error).split())}.") from error
+        except (UnicodeDecodeError, yaml.YAMLError) as error:
+            raise DataError(f"The card {path} is not YAML: {explain_yaml(error, path)}.") from error
 
     def write(self, path: Path, comment: Sequence[str] = (), told: Set[str] = frozenset()) -> None:
         """Writes a card to a file, which is not there before all of it is.

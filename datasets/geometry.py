@@ -115,6 +115,12 @@ class VolumeGeometry(BaseModel, VolumeGrid):
     def to_slices(self, voxels: np.ndarray, affine: np.ndarray | None = None) -> dict[int, np.ndarray]:
         if affine is not None and self.placed and voxels.ndim == 3:
             voxels = self._turned(voxels, affine)
+        if voxels.ndim != len(self.shape):
+            raise DataError(
+                f"It has {voxels.ndim} dimensions, {self._size(voxels.shape)}, and not the "
+                f"{len(self.shape)} of the volume {self.source}, {self._size(self.shape)}: one value for each voxel. "
+                "Save the map or the mask alone, without channels or time."
+            )
         if voxels.shape != self.shape:
             raise DataError(
                 f"The volume {self.source} has {self._size(self.shape)} voxels, and what is to be cut like it has "

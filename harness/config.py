@@ -42,7 +42,7 @@ from .specs import (
     suggest,
 )
 from .texts import redacted
-from .yaml_files import Lines, read_text_yaml
+from .yaml_files import Lines, explain_yaml, read_text_yaml
 
 COMMAND_LINE = "on the command line"
 _ON_THE_COMMAND_LINE_ONLY = ("config", "force")
@@ -53,15 +53,6 @@ _ONE_TEXT = (
     "a name and its options are one text, such as name[option=value]; where a blank follows a colon, YAML reads a key "
     "and its value"
 )
-_HINTS = {
-    r"but got '\['": 'within [ ], a name with options needs quotes, as in ["mias_sam[gamma=3]"]',
-    r"mapping values are not allowed": "where a blank follows a colon, YAML reads a key and its value; leave out the "
-    "blank, or put the text in quotes",
-    r"but found ','": "several texts in quotes need [ ] around them",
-    r"'\\t' that cannot start": "blanks should stand before an option, not tabs",
-    r"that cannot start any token": "a text that begins so needs quotes",
-}
-"""What a user may have meant where YAML fails, by a part of what it says."""
 _THOUSANDS = {"k": 1000, "M": 1_000_000}
 _EXAMPLES = {
     "methods": "for example --methods mias_sam,patchcore; bench list methods shows what there is",
@@ -491,24 +482,11 @@ def read_config(path: Path) -> RunFile:
         content, lines = read_text_yaml(path)
     except OSError as error:
         raise UsageError(f"The run file cannot be read. {explain(error, '--config')}") from error
-    except UnicodeDecodeError as error:
-        raise UsageError(f"The run file {path} cannot be read: it is not UTF-8. Save it as UTF-8.") from error
-    except yaml.YAMLError as error:
-        raise UsageError(f"The run file {path} is not YAML{_told(error, path)}") from error
+    except (UnicodeDecodeError, yaml.YAMLError) as error:
+        raise UsageError(f"The run file {path} is not YAML: {explain_yaml(error, path, 'option')}.") from error
     if not isinstance(content, dict):
         raise UsageError(f"The run file {path} should hold options such as `methods: [mias_sam]`.")
     return RunFile(content, lines)
-
-
-def _told(error: yaml.YAMLError, path: Path) -> str:
-    """What is wrong, in which line and at which option, as the end of a sentence."""
-    problem, mark = str(getattr(error, "problem", "")), getattr(error, "problem_mark", None)
-    hint = next((told for pattern, told in _HINTS.items() if re.search(pattern, problem)), "")
-    if not (hint and mark):
-        return f": {' '.join(str(error).split())}"
-    before = path.read_text(encoding="utf-8").splitlines()[: mark.line + 1]
-    option = next((match[1] for line in reversed(before) if (match := re.match(r"([\w-]+)\s*:", line))), "")
-    return f", line {mark.line + 1}{f', option {option}' if option else ''}: {hint}."
 
 
 def make_config(

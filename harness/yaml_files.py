@@ -1,6 +1,7 @@
 """The YAML that users write: cards and run files."""
 
 import io
+import re
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -10,6 +11,28 @@ import yaml
 
 Lines = Mapping[tuple[str, ...], int]
 """The line, from 1, of everything in a file, by the keys that lead there; an item of a list is named by its place."""
+
+_MEANT = {
+    r"but got '\['": 'within [ ], a name with options needs quotes, as in ["mias_sam[gamma=3]"]',
+    r"mapping values are not allowed": "where a blank follows a colon, YAML reads a key and its value; leave out the "
+    "blank, or put the text in quotes; a key of the same level stands as far to the right as those above it",
+    r"but found ','": "several texts in quotes need [ ] around them",
+    r"'\\t' that cannot start": "blanks should stand before a key, not tabs",
+    r"that cannot start any token": "a text that begins so needs quotes",
+    r"found '<stream end>'": "the file ends where a text is expected, such as behind a [ or { that is not closed",
+    r"expected ',' or '\]'": "the [ that opens here is not closed by ]",
+    r"expected ',' or '}'": "the { that opens here is not closed by }",
+    r"unexpected end of stream": "the quote that opens here is not closed",
+    r"undefined alias": "a text that begins with * needs quotes",
+    r"expected alphabetic": "a text that begins with & or * needs quotes",
+    r"unknown escape character": "in double quotes a backslash has a meaning of its own; take single quotes",
+    r"found another document": "a file holds one document; take --- away",
+    r"could not determine a constructor": "a text that begins with ! needs quotes",
+    r"expected <block end>, but found '<scalar>'": "behind a text in quotes nothing else may stand in the line",
+    r"expected <block end>": "keys of the same level stand equally far to the right, and a list has - before each item",
+    r"could not find expected ':'": "each line is a key, a colon, a blank and a value, as in `name: my_data`",
+}
+"""What a user may have meant where YAML fails, by a part of what it says."""
 
 _LONGEST = 2**18  # characters of a file: reading takes seconds for each 100,000
 _MOST = 2**20  # characters with what aliases repeat: a few lines of them would hold billions
@@ -71,6 +94,30 @@ def read_text_yaml(path: Path) -> tuple[Any, Lines]:
         OSError: As `read_yaml`; likewise the other two.
     """
     return _read(path, _LoaderOfText)
+
+
+def explain_yaml(error: yaml.YAMLError | UnicodeDecodeError, path: Path, what: str = "key") -> str:
+    """What is wrong with a file: line, column and key, and how to write it.
+
+    Args:
+        error: Raised by the two functions above.
+        path: The file.
+        what: What its keys are called.
+
+    Returns:
+        The end of a sentence, as in `line 2, column 7, key maps: a text that begins so needs quotes`.
+    """
+    if isinstance(error, UnicodeDecodeError):
+        return "it holds bytes that are not UTF-8. Save it as UTF-8"
+    problem, mark = str(getattr(error, "problem", "")), getattr(error, "problem_mark", None)
+    if mark is None:
+        return " ".join(str(error).split())
+    meant = next((told for pattern, told in _MEANT.items() if re.search(pattern, problem)), problem)
+    if "opens here" in meant:
+        mark = getattr(error, "context_mark", None) or mark
+    before = path.read_text(encoding="utf-8").splitlines()[: mark.line + 1]
+    key = next((match[1] for line in reversed(before) if (match := re.match(r"([\w-]+)\s*:", line))), "")
+    return f"line {mark.line + 1}, column {mark.column + 1}{f', {what} {key}' if key else ''}: {meant}"
 
 
 def _read(path: Path, kind: type[_Loader]) -> tuple[Any, Lines]:

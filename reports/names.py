@@ -6,6 +6,7 @@ from collections.abc import Iterable
 
 import pandas as pd
 
+from ..results.metrics import METRICS
 from ..results.tables import with_post, without_post
 
 _WITH_OPTIONS = re.compile(r"[^:]+:\w+=[^,]*(,\w+=[^,]*)*")
@@ -32,15 +33,20 @@ def policy_title(policy: str) -> str:
 
 
 def left_out_notes(rows: pd.DataFrame) -> list[str]:
-    """A sentence for each reason why policies, or chains of post-processing, were left out.
+    """A sentence for each reason why policies, chains of post-processing or metrics were left out.
 
     Args:
         rows: Rows of the table `scores` whose note says why.
     """
-    return [
-        f"{', '.join(str(policy).removeprefix('none ') for policy in own.unique())} {note}."
-        for note, own in rows.groupby("note", sort=False)["policy"]
-    ]
+    rows = rows.assign(what=[_left_out(policy, metric) for policy, metric in rows[["policy", "metric"]].to_numpy()])
+    return [f"{', '.join(own.unique())} {note}." for note, own in rows.groupby("note", sort=False)["what"]]
+
+
+def _left_out(policy: str, metric: str) -> str:
+    name, chain = without_post(policy)
+    if name != "none":
+        return policy
+    return f"post-processing {chain}" if chain else METRICS[metric].title
 
 
 def short_names(datasets: Iterable[str]) -> dict[str, str]:

@@ -34,7 +34,8 @@ NIfTI volumes, maps/SPLIT/VOLUME.nii.gz is cut as its volume was. docs/exchange.
 @click.option(
     "--seen",
     metavar="WHAT",
-    help="What the method has learned from, or was chosen on: normal, labels, anomalous, test, text, with commas.",
+    help="What the method has learned from, or was chosen on: normal, labels, anomalous, test, text, with commas, or "
+    "nothing.",
 )
 @click.option("--partial", is_flag=True, help="Take a set in which a tenth of the cases, or more, is missing.")
 @click.option("--check", is_flag=True, help="Only look at the predictions, and say what is odd about them.")

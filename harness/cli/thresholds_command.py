@@ -82,6 +82,7 @@ def command(
     from ...reports.validation_sizes import sizes_figure, sizes_report
     from ...results.extent import extents
     from ...results.files import ResultsError
+    from ...results.metrics import METRICS
     from ...results.store import find_run
     from ..analysis.recorded import moved_datasets
     from ..analysis.stored_cells import StoredRun
@@ -123,7 +124,7 @@ def command(
                 tables["validation_sizes"] = validation_sizes(stored, counts, draws, seed)
     noted = scores[scores["note"].str.startswith("left out")]
     measured = extents([store.read()], store.cases(), scores)
-    left_out = noted[["policy", "note"]].drop_duplicates()
+    left_out = noted[noted["metric"].isin(list(METRICS))]
     console.print(threshold_report(with_labels(tables["thresholds"], scores), left_out, measured, promises(scores)))
     console.print(regret_report(tables["thresholds"]))
     for name, render in (("threshold_shift", shift_report), ("validation_sizes", sizes_report)):

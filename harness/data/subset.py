@@ -17,10 +17,13 @@ class Subset(Dataset):
     Args:
         dataset: The whole.
         limit: Cases per split, 1 or more.
+
+    Attributes:
+        whole: The whole.
     """
 
     def __init__(self, dataset: Dataset, limit: int) -> None:
-        self._dataset = dataset
+        self.whole = dataset
         self._limit = limit
         self.name = dataset.name
         self.card = dataset.card
@@ -29,10 +32,10 @@ class Subset(Dataset):
 
     @property
     def fingerprint(self) -> str:
-        return hashlib.sha256(f"{self._dataset.fingerprint} limit={self._limit}".encode()).hexdigest()
+        return hashlib.sha256(f"{self.whole.fingerprint} limit={self._limit}".encode()).hexdigest()
 
     def cases(self, split: Split) -> Sequence[Case]:
-        cases = self._dataset.cases(split)
+        cases = self.whole.cases(split)
         if len(cases) <= self._limit:
             return cases
         anomalous = [case for case in cases if case.label]
@@ -44,17 +47,22 @@ class Subset(Dataset):
         return [case for case in cases if id(case) in chosen]
 
     def load(self, case: Case) -> Sample:
-        return self._dataset.load(case)
+        return self.whole.load(case)
 
     def foreground(self, case: Case) -> np.ndarray | None:
-        return self._dataset.foreground(case)
+        return self.whole.foreground(case)
 
     def grid(self, volume: str) -> VolumeGrid | None:
-        return self._dataset.grid(volume)
+        return self.whole.grid(volume)
 
     def notes(self) -> tuple[str, ...]:
         """Those on the whole."""
-        return self._dataset.notes()
+        return self.whole.notes()
+
+
+def whole_of(dataset: Dataset) -> Dataset:
+    """The dataset that a subset is of; any other one itself."""
+    return dataset.whole if isinstance(dataset, Subset) else dataset
 
 
 def _spread(cases: Sequence[Case], count: int) -> list[Case]:

@@ -11,6 +11,8 @@ from PIL import Image
 from ..api import DataError, UsageError, VolumeGrid
 
 NIFTI = (".nii.gz", ".nii")
+LOSSY = (".jpg", ".jpeg", ".webp")
+"""Formats whose compression changes values."""
 ENDINGS = (".npy", ".npz", ".png", ".tif", ".tiff", *NIFTI)
 _ARRAY_NAMES = ("anomaly_map", "map", "mask")
 _MOST_VOXELS = 2**29  # of 512 x 512 x 2,048
@@ -129,7 +131,11 @@ def _read(path: Path) -> np.ndarray:
     if flat.ndim == 1 and array.ndim >= 2:  # an image of one row or column
         flat = array.reshape(array.shape[:2])
     if flat.ndim != 2 or not flat.size:
-        raise DataError(f"{path} has the shape {array.shape}: one image has the shape (H, W).")
+        more = " A volume of all slices has the name of the volume." if path.name.lower().endswith(NIFTI) else ""
+        raise DataError(
+            f"{path} has {array.ndim} dimensions, {' x '.join(map(str, array.shape))}. Expected are two, height x "
+            f"width: one value for each pixel of the image.{more}"
+        )
     return flat
 
 

@@ -11,6 +11,7 @@ from ..api import DataError, Dataset, Progress
 from .arrays import ArrayFile, ArrayReader
 from .folder import PREDICTED, Found
 from .manifest import Manifest
+from .problems import Problems
 
 _SHOWN = 10
 _ENOUGH = 5  # maps, below which what all have in common says little
@@ -66,8 +67,9 @@ def check_maps(dataset: Dataset, found: Found, manifest: Manifest, progress: Pro
         manifest: What the folder says of itself.
         progress: Told about progress.
     """
-    problems: list[str] = []
+    problems = Problems()
     seen: list[_Seen] = []
+    broken_slices: dict[Path, list[ArrayFile]] = {}
     shapes: list[_Shapes] = []
     reader, broken = ArrayReader(), set[Path]()
     total = sum(len(found.cases[split]) for split in PREDICTED)
@@ -82,7 +84,7 @@ def check_maps(dataset: Dataset, found: Found, manifest: Manifest, progress: Pro
                 try:
                     array = read(file)
                 except DataError as error:
-                    problems.append(str(error))
+                    problems.add(file.path, str(error))
                     broken.add(file.path)  # the next slices of a volume need not say it again
                     continue
                 shapes.append(_Shapes(array.shape, image, file))
@@ -91,26 +93,32 @@ def check_maps(dataset: Dataset, found: Found, manifest: Manifest, progress: Pro
                 if np.isfinite(array).all():
                     seen.append(_seen(array))
                 else:
-                    problems.append(f"{file} holds NaN or infinity, which cannot be ranked.")
+                    broken_slices.setdefault(file.path, []).append(file)
+    for path, slices in broken_slices.items():
+        several = f" in {len(slices)} of its slices" if len(slices) > 1 else ""
+        problems.add(
+            path, f"{slices[0] if not several else path} holds NaN or infinity{several}, which cannot be ranked."
+        )
     geometry = manifest.geometry or _geometry(shapes, problems)
     others = [one for one in shapes if one.array != one.image] if geometry == "image" else []
     if others and 2 * len(others) < len(shapes):
-        problems += [
-            f"{one.file} has {_size(one.array)} values and its image {_size(one.image)} pixels, while most files have "
-            "the size of their image: it seems to be of another one."
-            for one in others
-        ]
+        for one in others:
+            problems.add(
+                one.file,
+                f"{one.file} has {_size(one.array)} values and its image {_size(one.image)} pixels, while most files "
+                "have the size of their image: it seems to be of another one.",
+            )
     for shape, image, file in shapes:
         if geometry == "frame" and shape[0] != shape[1]:
-            problems.append(f"{file} has {shape[0]} x {shape[1]} values: with `geometry: frame` it must be a square.")
+            problems.add("square", f"{file} has {_size(shape)} values: with `geometry: frame` it must be a square.")
         if geometry == "image" and shape == image[::-1] != image:
-            problems.append(f"{file} has {shape[0]} x {shape[1]} values, its image turned: transpose the array.")
+            problems.add("turned", f"{file} has {_size(shape)} values, its image turned: transpose the array.")
     notes = list(_notes(seen, manifest))
     if others:
         notes.append(
             f"{len(others)} of {len(shapes)} maps and masks have another size than their image: stretched to it."
         )
-    return MapFindings(problems, notes, geometry)
+    return MapFindings(problems.sentences(), notes, geometry)
 
 
 def _size(shape: tuple[int, ...]) -> str:
@@ -123,17 +131,18 @@ def _seen(anomaly_map: np.ndarray) -> _Seen:
     return _Seen(float(anomaly_map.min()), float(anomaly_map.max()), values)
 
 
-def _geometry(shapes: Sequence[_Shapes], problems: list[str]) -> Geometry:
+def _geometry(shapes: Sequence[_Shapes], problems: Problems) -> Geometry:
     """What maps and masks cover, where their sizes leave one answer only."""
     if all(one.array == one.image for one in shapes):
         return "image"
     if all(shape[0] == shape[1] for one in shapes for shape in (one.array, one.image)):
         return "frame"  # of square images, which no padding changes, both are the same
     shape, image, file = next(one for one in shapes if one.array != one.image)
-    problems.append(
-        f"{file} has {shape[0]} x {shape[1]} values and its image {image[0]} x {image[1]} pixels (height x width). If "
-        "maps cover the image, and are to be stretched to it, say `geometry: image` in predictions.yaml; if they cover "
-        "the square that the image was padded to, `geometry: frame`."
+    problems.add(
+        "geometry",
+        f"{file} has {_size(shape)} values and its image {_size(image)} pixels (height x width). If maps cover the "
+        "image, and are to be stretched to it, say `geometry: image` in predictions.yaml; if they cover the square "
+        "that the image was padded to, `geometry: frame`.",
     )
     return "image"
 

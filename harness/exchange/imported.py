@@ -11,12 +11,13 @@ import numpy as np
 
 from ..api import Case, DataError, Dataset, Method, Prediction, Progress, Split, UsageError
 from ..data.frame import frame_map
+from ..data.subset import whole_of
 from ..paths import absolute, expanded
 from ..safe_files import read_bytes
 from .arrays import ArrayReader
 from .checking import check_maps, refuse
-from .folder import PREDICTED, CaseFiles, Found, find_files
-from .manifest import MANIFEST, SEEN, Manifest
+from .folder import PREDICTED, CaseFiles, Found, find_files, nearest_name, path_by
+from .manifest import MANIFEST, NOTHING, SEEN, SEEN_EXPLAINED, Manifest
 
 
 @dataclass(frozen=True)
@@ -99,7 +100,8 @@ class Imported(Method):
         path: The folder.
         name: The method's name in the tables; by default the one in `predictions.yaml`, or the folder's.
         higher_is: `anomalous` or `normal`, where `predictions.yaml` does not say it.
-        seen: What the method has seen, joined by `+` as in `normal+text`, where `predictions.yaml` does not say it.
+        seen: What the method has seen, joined by `+` as in `normal+text`, or `nothing`, where `predictions.yaml` does
+            not say it.
         partial: Whether to take a set in which a tenth of a split's cases, or more, is missing.
     """
 
@@ -127,7 +129,7 @@ class Imported(Method):
         if not self.folder.is_dir():
             raise DataError(f"There is no folder of predictions at {self.folder}.")
         said: dict[str, Any] = {"method": self.name, "higher_is": self.higher_is, "seen": self._seen()}
-        return Manifest.read(self.folder, {key: value for key, value in said.items() if value})
+        return Manifest.read(self.folder, {key: value for key, value in said.items() if value or value == ()})
 
     @property
     def label(self) -> str:
@@ -137,8 +139,8 @@ class Imported(Method):
     def is_for(self, dataset: Dataset) -> bool:
         """Whether the predictions are of this dataset, as far as the manifest names one."""
         manifest = self.manifest
-        if manifest.dataset_fingerprint:
-            return manifest.dataset_fingerprint == dataset.fingerprint
+        if manifest.dataset_fingerprint:  # a run with --limit takes some of the cases
+            return manifest.dataset_fingerprint in (dataset.fingerprint, whole_of(dataset).fingerprint)
         return manifest.dataset in ("", dataset.name)
 
     def hold_against(self, dataset: Dataset, size: int, progress: Progress = lambda *_: None) -> Import:
@@ -165,24 +167,30 @@ class Imported(Method):
             given = (*given, "scores")
         return Import(manifest, found, given, maps.geometry, _hash(found), notes)
 
-    def _seen(self) -> tuple[str, ...]:
+    def _seen(self) -> tuple[str, ...] | None:
+        """What is said here that the method has seen; `None` where nothing is said."""
         named = tuple(filter(None, self.seen.replace(" ", "").split("+")))
+        if named == (NOTHING,):
+            return ()
         if unknown := [one for one in named if one not in SEEN]:
-            raise UsageError(f"seen: {unknown[0]!r} is unknown. Known: {', '.join(SEEN)}; several are joined by +.")
-        return named
+            raise UsageError(f"seen: {unknown[0]!r} is unknown. {SEEN_EXPLAINED}.")
+        return named or None
 
     def _given(self, found: Found, cases: dict[Split, Sequence[Case]]) -> tuple[str, ...]:
         """What there is of every case that is there; anything else is refused, as is what lacks too many cases."""
         kinds = [set(files.given) for split in PREDICTED for files in found.cases[split].values()]
         if not found.cases["test"]:
             first = cases["test"][0].id if cases["test"] else "CASE"
+            expected = path_by(self.manifest.maps, "test", first)
             passed = ""
             if found.passed_over:
-                passed = f" {len(found.passed_over)} files there belong to no case, such as {found.passed_over[0]}."
+                nearest = nearest_name(expected, found.passed_over)
+                passed = f" {len(found.passed_over)} files there belong to no case, such as {nearest}."
+            mask = path_by(self.manifest.masks, "test", first, ".png")
             raise DataError(
-                f"{self.folder} has no prediction for any test case.{passed} Expected is, for example, "
-                f"maps/test/{first}.npy, masks/test/{first}.png, or {first} in scores.csv; "
-                f"{MANIFEST} can say other places (`maps: …/{{split}}/{{case}}_map.npy`)."
+                f"{self.folder} has no prediction for any test case.{passed} Expected is, for example, {expected}, "
+                f"{mask}, or {first} in {self.manifest.scores}; {MANIFEST} can say other places "
+                "(`maps: …/{split}/{case}_map.npy`)."
             )
         everywhere = tuple(name for name in ("maps", "masks", "scores") if all(name in kind for kind in kinds))
         for name in sorted(set().union(*kinds) - set(everywhere)):
@@ -207,10 +215,10 @@ class Imported(Method):
 
     def _ask(self, manifest: Manifest, given: Sequence[str]) -> None:
         """Refuses to guess what only the author knows."""
-        if not manifest.seen:
+        if manifest.seen is None:
             raise DataError(
-                f"{self.folder} does not say what the method has seen. Write it into {MANIFEST}, such as "
-                f"`seen: [normal]`, or give --seen; known are {', '.join(SEEN)}."
+                f"{self.folder} does not say what the method has seen, that is, learned from or been chosen on. Write "
+                f"it into {MANIFEST}, such as `seen: [normal]`, or give --seen normal. {SEEN_EXPLAINED}."
             )
         if manifest.higher_is is None and set(given) & {"maps", "scores"}:
             raise DataError(
@@ -219,10 +227,14 @@ class Imported(Method):
             )
 
     def _notes(self, found: Found, cases: dict[Split, Sequence[Case]], given: Sequence[str]) -> Iterator[str]:
+        yield from self.manifest.overruled
         for split in PREDICTED:
             missing, total = found.missing[split], len(cases[split])
             if missing and len(missing) == total:
-                yield f"there is no prediction for the {split} split, so policies that choose on it are left out."
+                yield (
+                    f"there is no prediction for the {split} split, such as "
+                    f"{path_by(self.manifest.maps, split, missing[0])}, so policies that choose on it are left out."
+                )
             elif missing:
                 yield f"{len(missing)} of {total} {split} cases are missing, such as {missing[0]}."
         files, rows = len(found.passed_over), len(found.unknown)

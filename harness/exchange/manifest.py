@@ -1,16 +1,16 @@
 """`predictions.yaml`: what a folder of predictions says of itself."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 import yaml
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PrivateAttr, ValidationError, field_validator
 
 from ..api import DataError
 from ..safe_files import write_whole
 from ..specs import suggest
-from ..yaml_files import read_yaml
+from ..yaml_files import explain_yaml, read_yaml
 
 MANIFEST = "predictions.yaml"
 
@@ -24,15 +24,21 @@ SEEN: dict[Seen, str] = {
 }
 """What a method can have learned from, and how tables call it."""
 
-UNFAIR: frozenset[Seen] = frozenset(("anomalous", "test"))
-"""What a method for normal images only may not have seen: with one of these it is not ranked among such methods."""
+NOTHING = "nothing"
+"""How the command line and tables call it where a method has learned from nothing."""
+
+SEEN_EXPLAINED = (
+    "Known are normal (normal images), labels (of whole images: which is normal, or what it shows), anomalous (images "
+    "with a lesion), test (images of the test set) and text (words, such as the prompts of a CLIP-based method); `[]`, "
+    "or --seen nothing, is for a method that has learned from nothing"
+)
 
 Direction = Literal["anomalous", "normal"]
 
 _ALLOWED = {
     "method": "a text of at most 200 characters",
     "seed": "a whole number from 0 on, below 2147483648",
-    "seen": f"one or several of {', '.join(SEEN)}, as in `seen: [normal]`",
+    "seen": f"one or several of {', '.join(SEEN)}, as in `seen: [normal]`, or `[]` for nothing",
     "higher_is": "anomalous or normal",
     "geometry": "image or frame",
     "interpolation": "bilinear or nearest",
@@ -53,7 +59,7 @@ class Manifest(BaseModel):
         url: Where it can be found.
         licence: The licence of the predictions.
         seed: The seed that it was run with.
-        seen: What it has learned from, or was chosen on.
+        seen: What it has learned from, or was chosen on; empty for nothing, and `None` where that is not said.
         higher_is: Whether a higher value of a map, and a higher image score, means `anomalous` or `normal`.
         maps: Where anomaly maps are, as a path with `{split}` and `{case}`; its ending may be left out.
         masks: The same for masks.
@@ -73,13 +79,14 @@ class Manifest(BaseModel):
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
+    _overruled: tuple[str, ...] = PrivateAttr(())
 
     method: str = Field(default="", max_length=200)
     version: Annotated[str, BeforeValidator(str)] = ""
     url: str = ""
     licence: str = ""
     seed: int = Field(default=0, ge=0, lt=2**31)
-    seen: Annotated[tuple[Seen, ...], BeforeValidator(lambda seen: [seen] if isinstance(seen, str) else seen)] = ()
+    seen: Annotated[tuple[Seen, ...] | None, BeforeValidator(lambda seen: _as_list(seen))] = None
     higher_is: Direction | None = None
     maps: str = "maps/{split}/{case}"
     masks: str = "masks/{split}/{case}"
@@ -117,11 +124,19 @@ class Manifest(BaseModel):
             content = (read_yaml(path) or {}) if path.exists() else {}
             if not isinstance(content, dict):
                 raise DataError(f"{path} is not a list of keys with values, such as `method: my_method`.")
-            return cls.model_validate(content | said)
+            manifest = cls.model_validate(content | said)
         except ValidationError as error:
             raise DataError(f"{path}: {' '.join(map(_said, error.errors()))}") from error
-        except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        except OSError as error:
             raise DataError(f"{path} cannot be read: {' '.join(str(error).split())}.") from error
+        except (UnicodeDecodeError, yaml.YAMLError) as error:
+            raise DataError(f"{path} is not YAML: {explain_yaml(error, path)}.") from error
+        manifest._overruled = tuple(
+            f"{MANIFEST} says `{name}: {_shown(content[name])}`, and the option {_shown(value)}, which is used."
+            for name, value in said.items()
+            if name in content and _plain(content[name]) != _plain(value)
+        )
+        return manifest
 
     def write(self, folder: Path) -> None:
         """Writes what was set, and nothing that is only a default."""
@@ -129,14 +144,28 @@ class Manifest(BaseModel):
         write_whole(folder / MANIFEST, yaml.safe_dump(content, sort_keys=False, allow_unicode=True))
 
     @property
-    def unfair(self) -> bool:
-        """Whether it has seen what a method for normal images only may not see."""
-        return not UNFAIR.isdisjoint(self.seen)
+    def overruled(self) -> tuple[str, ...]:
+        """What the file says otherwise than the user, a sentence each."""
+        return self._overruled
 
-    @property
-    def told(self) -> str:
-        """What it has seen, as tables say it."""
-        return ", ".join(SEEN[one] for one in self.seen)
+
+def seen_told(seen: Sequence[Seen]) -> str:
+    """What a method has seen, as tables say it."""
+    return ", ".join(SEEN[one] for one in seen) or NOTHING
+
+
+def _as_list(seen: Any) -> Any:
+    if isinstance(seen, str):
+        return [] if seen == NOTHING else [seen]
+    return seen
+
+
+def _plain(value: Any) -> list[str]:
+    return [str(one) for one in (value if isinstance(value, list | tuple) else [value])]
+
+
+def _shown(value: Any) -> str:
+    return ", ".join(_plain(value)) or NOTHING
 
 
 def _said(problem: Mapping[str, Any]) -> str:

@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 from ..api import UsageError
 from ..config import RunConfig, make_config
-from ..exchange.manifest import Seen
+from ..exchange.manifest import NOTHING, Seen
 from ..registry import IMPORTED
 from ..specs import parse_method, split_datasets
 from .runs import Run, run_config
@@ -18,7 +18,7 @@ def import_predictions(
     *,
     method: str | None = None,
     higher_is: Literal["anomalous", "normal"] | None = None,
-    seen: str | Sequence[Seen] = (),
+    seen: str | Sequence[Seen] | None = None,
     partial: bool = False,
     quiet: bool = False,
     **options: Any,
@@ -31,7 +31,7 @@ def import_predictions(
         dataset: The dataset that was predicted: a name, a folder, or a card (`.yaml`).
         method: The method's name in the tables; by default the one in `predictions.yaml`, or the folder's.
         higher_is: What a higher value means, where `predictions.yaml` does not say it.
-        seen: What the method has learned from, where `predictions.yaml` does not say it.
+        seen: What the method has learned from, where `predictions.yaml` does not say it; `[]` for nothing.
         partial: Whether to take a set in which a tenth of a split's cases, or more, is missing.
         quiet: Whether to print nothing.
         options: Those of a run that concern scoring, such as `size=128` or `thresholds="valid_dice"`.
@@ -48,7 +48,7 @@ def import_predictions(
         >>> run.scores[run.scores["metric"] == "pixel_auroc"]
     """
     given = options | {"dataset": [str(dataset)]}
-    named = seen if isinstance(seen, str) else ",".join(seen)
+    named = seen if seen is None or isinstance(seen, str) else ",".join(seen) or NOTHING
     config = import_config(Path(folder), method, higher_is, named, partial, given)
     return run_config(config, quiet=quiet)
 
@@ -67,7 +67,7 @@ def import_config(
         folder: The folder of predictions.
         method: The method's name in the tables.
         higher_is: What a higher value means.
-        seen: What the method has learned from, with commas.
+        seen: What the method has learned from, with commas, or `nothing`.
         partial: Whether cases may be missing.
         options: Those of a run.
 

@@ -17,7 +17,7 @@ from ..api import BenchError
 from ..code_version import scoring_version
 from ..config import RunConfig, ScoreConfig
 from ..exchange.folder import PREDICTED
-from ..exchange.manifest import SEEN
+from ..exchange.manifest import seen_told
 from ..files import explain, path_text
 from ..texts import redacted
 from .device import is_out_of_memory
@@ -118,7 +118,7 @@ def identity(cell: Cell) -> dict[str, Any]:
         "size": cell.size,
         "transductive": cell.transductive,
         "external": _external(cell),
-        "seen": ", ".join(SEEN[one] for one in cell.options["seen"]) if cell.external else "",
+        "seen": seen_told(cell.options["seen"]) if cell.external else "",
         "cell": cell.name,
     }
 

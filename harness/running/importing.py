@@ -102,7 +102,7 @@ def import_cell(
         device=EXTERNAL,
         maps="float16" if config.maps == "float16" else "float32",
         code=cell_version(method, dataset),
-        transductive="test" in held.manifest.seen,
+        transductive="test" in (held.manifest.seen or ()),
     )
     return cell, tuple(f"{method.label}, made elsewhere: {note}" for note in held.notes)
 

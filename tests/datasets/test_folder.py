@@ -675,9 +675,12 @@ def test_a_card_may_leave_the_layout_to_be_recognised(tmp_path: Path, make_bmad:
     [
         ("", "name is missing"),
         ("- a list", "it is not a list of keys with values"),
-        ("name: [", "cannot be read"),
-        ("name: x\nbits: 12\nroot: .\nbits: 16", 'bits is given twice in "{path}", line 4, column 1.'),
-        ("name: x\ncounts:\n  train: 1\n  train: 2\n  test: 3", 'train is given twice in "{path}", line 4, column 3.'),
+        ("name: [", "is not YAML: line 1, column 8, key name: the file ends where a text is expected"),
+        ("name: x\nbits: 12\nroot: .\nbits: 16", "is not YAML: line 4, column 1, key bits: bits is given twice."),
+        (
+            "name: x\ncounts:\n  train: 1\n  train: 2\n  test: 3",
+            "is not YAML: line 4, column 3, key counts: train is given twice.",
+        ),
         ("name: x\nlicense: y", "license is not a key of a card; did you mean 'licence'? known are name, title"),
         ("name: x\nzzzzzz: y", "zzzzzz is not a key of a card; known are"),
         ("name: x\nsplits: {train: {nromal: a}, test: {anomalous: a, masks: b}}", "did you mean 'normal'?"),

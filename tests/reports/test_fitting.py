@@ -88,7 +88,7 @@ def quoted() -> RenderableType:
 
 TABLES: dict[str, Callable[[], RenderableType]] = {
     "run": lambda: run_tables(scores()),
-    "thresholds": lambda: threshold_report(threshold_table(scores()), scores()[:0][["policy", "note"]]),
+    "thresholds": lambda: threshold_report(threshold_table(scores()), scores()[:0]),
     "stats": compared,
     "compare_with_published": differing,
     "changes": lambda: change_table([(f"{DATASETS[0]} · {METHODS[1]}", "option sigma", "1.5", "2.25")]),

@@ -94,7 +94,7 @@ def test_a_short_title_has_the_whole_name_and_how_much_was_measured_below() -> N
     named = threshold_table(scores().assign(dataset=spec))
     out = io.StringIO()
     extent = Extent(spec, 5, 2, 3, 2, 64, 0, (0,), ("colour was made grey",))
-    Console(file=out, width=160).print(threshold_report(named, scores()[:0][["policy", "note"]], {spec: extent}))
+    Console(file=out, width=160).print(threshold_report(named, scores()[:0], {spec: extent}))
     lines = out.getvalue().splitlines()
     assert lines[:3] == ["phantom: where each policy landed", spec, f"{extent}."]
     assert f"{spec}: colour was made grey" in lines
@@ -102,7 +102,7 @@ def test_a_short_title_has_the_whole_name_and_how_much_was_measured_below() -> N
 
 def test_the_report_shows_how_the_ranking_changes() -> None:
     out = io.StringIO()
-    noted = scores().query("note != ''")[["policy", "note"]]
+    noted = scores().query("note != ''")
     Console(file=out, width=160).print(threshold_report(threshold_table(scores()), noted))
     text = out.getvalue()
     assert "valid_f1 left out: no lesion." in text
@@ -164,7 +164,7 @@ def test_without_an_oracle_nothing_is_said_of_regret() -> None:
     found = scores()
     legal = found[~found["oracle"] & (found["metric"] != "regret")]
     console = Console(file=io.StringIO(), width=160)
-    console.print(threshold_report(threshold_table(legal), legal[legal["note"] != ""][["policy", "note"]]))
+    console.print(threshold_report(threshold_table(legal), legal[legal["note"] != ""]))
     shown = console.file.getvalue()  # type: ignore[attr-defined]
     assert "regret: DICE of oracle_dice" not in shown
     assert "where each policy landed" in shown

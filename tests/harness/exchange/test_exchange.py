@@ -284,11 +284,15 @@ def test_masks_alone_are_scored_as_masks(made: miasbench.Run, theirs: Path, tmp_
     (theirs / "masks" / "test").mkdir(parents=True)
     for one in made.predictions():
         Image.fromarray(one.truth).save(theirs / "masks" / "test" / f"{one.case}.png")
-    scores = taken_in(theirs, tmp_path).scores.set_index(["policy", "metric"])["value"]
+    again = taken_in(theirs, tmp_path)
+    scores = again.scores.set_index(["policy", "metric"])["value"]
     assert scores["own", "dice"] == 1
     assert np.isnan(scores["none", "pixel_auroc"])
     assert np.isnan(scores["none", "image_auroc"])
     assert set(scores.index.get_level_values("policy")) == {"own", "none"}
+    told = " ".join(again.table().split())
+    assert "pixel AUROC, " in told
+    assert "none left out" not in told
 
 
 def test_image_scores_alone_are_scored_as_such(made: miasbench.Run, theirs: Path, tmp_path: Path) -> None:
@@ -338,6 +342,22 @@ def _nan(folder: Path) -> None:
 
 def _three(folder: Path) -> None:
     np.save(_first(folder), np.zeros((SIZE, SIZE, 3), np.float32))
+
+
+def _lossy(folder: Path) -> None:
+    (folder / "files.csv").unlink()
+    Image.fromarray(np.eye(SIZE, dtype=np.uint8)).save(_first(folder).with_suffix(".jpg"))
+    _first(folder).unlink()
+
+
+def _turned_maps(folder: Path) -> None:
+    for path in folder.glob("maps/*/*.npy"):
+        np.save(path, np.load(path)[:, : SIZE // 2])
+
+
+def _no_numbers(folder: Path) -> None:
+    table = pd.read_csv(folder / "scores.csv")
+    table.assign(score="nan").to_csv(folder / "scores.csv", index=False)
 
 
 def _damaged(folder: Path) -> None:
@@ -420,7 +440,15 @@ def _fine(folder: Path) -> None:
         (lambda folder: said(folder, maps="maps/{split}"), "the path needs {case}"),
         (lambda folder: said(folder, dataset_fingerprint="0" * 64), "are of other images of phantom_brain_mri"),
         (_nan, "holds NaN or infinity"),
-        (_three, "has the shape (64, 64, 3)"),
+        (_three, "has 3 dimensions, 64 x 64 x 3. Expected are two, height x width: one value for each pixel"),
+        (_lossy, ".jpg is compressed with loss (.jpg): its values are not those that the method gave"),
+        (_turned_maps, "has 64 x 32 values: with `geometry: frame` it must be a square. The same is true of 9 others."),
+        (_no_numbers, "line 2: the score 'nan' of "),
+        (
+            lambda folder: said(folder, files="list.csv"),
+            "predictions.yaml says `files: list.csv`, but ",
+        ),
+        (lambda folder: said(folder, scores="all.csv"), "says `scores: all.csv`, but "),
         (_damaged, "cannot be read"),
         (_other_size, "has 64 x 65 values and its image 64 x 64 pixels"),
         (_one_of_another_size, "has 64 x 32 values and its image 64 x 64 pixels, while most files have the size"),
@@ -440,6 +468,59 @@ def test_what_is_wrong_is_said_in_one_sentence(
         taken_in(theirs, tmp_path)
     assert told in str(raised.value)
     assert str(theirs) in str(raised.value), "and where"
+
+
+def test_one_cause_is_one_line_with_a_count(theirs: Path, tmp_path: Path) -> None:
+    _no_numbers(theirs)
+    with pytest.raises(DataError, match=r"1 problem:\n- .*line 2: .* number\. The same is true of 9 others\.$"):
+        taken_in(theirs, tmp_path)
+
+
+def test_a_pattern_that_no_file_fits_is_named_with_a_file_that_is_there(theirs: Path, tmp_path: Path) -> None:
+    (theirs / "files.csv").unlink()
+    first = _first(theirs).stem
+    said(theirs, maps="maps/{split}/{case}_map.npy", masks="segmented/{case}")
+    with pytest.raises(DataError) as raised:
+        taken_in(theirs, tmp_path)
+    for pattern, expected in (
+        ("maps: maps/{split}/{case}_map.npy", f"maps/test/{first}_map.npy"),
+        ("masks: segmented/{case}", f"segmented/{first}.png"),
+    ):
+        assert (
+            f"predictions.yaml says `{pattern}`, but no file in {theirs} has such a name. For the case {first} it is "
+            f"{expected}; there is maps/test/{first}.npy."
+        ) in str(raised.value)
+
+
+def test_a_method_may_have_learned_from_nothing(theirs: Path, tmp_path: Path) -> None:
+    said(theirs, seen=[])
+    assert set(taken_in(theirs, tmp_path).scores["seen"]) == {"nothing"}
+    said(theirs, seen=None)
+    assert set(taken_in(theirs, tmp_path, seen=[]).scores["seen"]) == {"nothing"}
+    assert set(taken_in(theirs, tmp_path, seen="nothing").scores["seen"]) == {"nothing"}
+    with pytest.raises(DataError, match=r"labels \(of whole images: .*text \(words, .*--seen nothing, is for a method"):
+        taken_in(theirs, tmp_path)
+
+
+def test_an_option_that_wins_over_the_manifest_is_told(theirs: Path, tmp_path: Path) -> None:
+    said(theirs, method="theirs", higher_is="normal", seen=["normal"])
+    again = taken_in(theirs, tmp_path, higher_is="anomalous", seen=["normal", "text"])
+    notes = " ".join(next(iter(again.store.read().datasets.values())).notes)
+    assert "predictions.yaml says `higher_is: normal`, and the option anomalous, which is used." in notes
+    assert "predictions.yaml says `seen: normal`, and the option normal, text, which is used." in notes
+    assert "`method" not in notes, "both say the same"
+
+
+def test_files_of_cases_that_a_limit_leaves_out_belong_to_them(theirs: Path, tmp_path: Path) -> None:
+    (theirs / "notes.txt").write_text("ours")
+    again = miasbench.run(
+        f"imported[path={theirs},name=theirs]", TINY, limit=2, size=SIZE, results=tmp_path, quiet=True, device="cpu"
+    )
+    assert again.cases["case"].nunique() == 2
+    notes = next(iter(again.store.read().datasets.values())).notes
+    assert [note for note in notes if "belong" in note] == [
+        "theirs, made elsewhere: 1 file belongs to no case, such as notes.txt."
+    ]
 
 
 def test_a_set_that_lacks_a_tenth_of_the_cases_is_taken_only_when_asked_for(theirs: Path, tmp_path: Path) -> None:

@@ -260,6 +260,10 @@ def holding_nan(path: Path) -> None:
     nibabel.save(nibabel.Nifti1Image(voxels, image.affine), path)
 
 
+def full_of_nan(path: Path) -> None:
+    nibabel.save(nibabel.Nifti1Image(np.full(load(path).shape, np.nan, np.float32), load(path).affine), path)
+
+
 def twice(path: Path) -> None:
     nibabel.save(load(path), path.with_name(path.name.removesuffix(".gz")))
 
@@ -270,8 +274,12 @@ def twice(path: Path) -> None:
         (shifted, ("lies elsewhere than the volume", "its first voxel is at", "the volume's (")),
         (without_header, ("lies elsewhere than the volume", "voxels are 1 x 1 x 1 mm, the volume's 5 x 0.7 x 0.65 mm")),
         (resampled, ("has 6 x 27 x 32 voxels", "6 x 14 x 32", "Resample it onto the volume's grid")),
-        (of_two_channels, ("has 6 x 27 x 32 voxels", "6 x 27 x 32 x 2")),
-        (holding_nan, ("Slice 4 of ", "holds NaN or infinity")),
+        (
+            of_two_channels,
+            ("has 4 dimensions, 6 x 27 x 32 x 2, and not the 3 of the volume", ", 6 x 27 x 32: one value"),
+        ),
+        (holding_nan, ("Slice 4 of ", "holds NaN or infinity, which")),
+        (full_of_nan, ("holds NaN or infinity in ", " of its slices, which cannot")),
         (twice, ("Both ", ".nii.gz and ", " belong to the volume ", "remove one")),
         (lambda path: path.write_bytes(b"no volume"), ("cannot be read", "Write it again")),
     ],
