@@ -162,7 +162,8 @@ class CardFile(Keys):
             in all volumes.
         stack: Whether a volume is a stack of slices that somebody chose, and not all slices of a scan.
         foreground: Which pixels are of the body: a rule such as `otsu` or `all`, or where masks of it are, relative to
-            each image's folder, as in `../brain/{name}.png`.
+            each image's folder, as in `../brain/{name}.png`. One rule is for all splits: by default `all` or, with
+            `train_from`, that of the other dataset.
     """
 
     name: str
@@ -190,12 +191,12 @@ class CardFile(Keys):
     slices: str | None = None
     spacing: tuple[Millimetres, Millimetres, Millimetres] | None = None
     stack: bool = False
-    foreground: str = "all"
+    foreground: str | None = None
 
     @field_validator("foreground")
     @classmethod
-    def _is_rule_or_pattern(cls, foreground: str) -> str:
-        if "/" in foreground and NAME not in foreground:
+    def _is_rule_or_pattern(cls, foreground: str | None) -> str | None:
+        if foreground is not None and "/" in foreground and NAME not in foreground:
             raise ValueError(f"{foreground!r} is no rule; a pattern of files has {NAME}, as in ../brain/{NAME}.png")
         return foreground
 
@@ -323,7 +324,8 @@ class CardFile(Keys):
         """
         kept: dict[str, Any] = self.model_dump(include={field.name for field in dataclasses.fields(Card)})
         kept["title"], kept["channels"] = self.title or self.name, channels
-        kept["foreground"] = "masks" if NAME in self.foreground else self.foreground
+        foreground = self.foreground or "all"
+        kept["foreground"] = "masks" if NAME in foreground else foreground
         return Card(**kept)
 
 

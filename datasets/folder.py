@@ -9,6 +9,7 @@ import numpy as np
 
 from ..harness.api import SPLITS, BrokenDatasetError, Case, DataError, Dataset, Sample, Split, VolumeGrid
 from ..harness.files import path_text
+from .borrowing import notes_on_base, problems_of_base
 from .card import CardFile
 from .foreground_files import ForegroundFiles
 from .found import FoundImage
@@ -71,17 +72,14 @@ class FolderDataset(Dataset):
             for split in SPLITS
         }
         problems += self._places.problems(self._own)
-        self._foregrounds = ForegroundFiles(card.foreground)
+        if base and card.foreground is None and base.card.foreground != "masks":
+            card = card.model_copy(update={"foreground": base.card.foreground})
+        self._foregrounds = ForegroundFiles(card.foreground or "all")
         problems += self._foregrounds.problems(self._own)
         masks = [mask for of_image in self._masks.values() for mask in of_image]
         self._reading = Reading(card, self._own, masks, self._found.spare, None if carded else self._root)
         self.card = card.card(self._reading.channels)
-        if base and base.card.channels != self.card.channels:
-            problems.append(
-                f"The images of {self.name} are read with channels {self.card.channels}, and those of {base.name}, "
-                f"from which it takes train and validation, with {base.card.channels}. Write the same channels on both "
-                "cards."
-            )
+        problems += problems_of_base(self, base) if base else ()
         self._raise(problems)
 
     @property
@@ -163,16 +161,8 @@ class FolderDataset(Dataset):
         places = self._places.notes(self._own)
         of_files = (*self._reading.notes(), *self._united(), *self._passed_over())
         notes = (*volumes, *of_files, *self._numbers(), *patients, *places)
-        return (*self._notes_of_base(), *notes, *self._linked())
-
-    def _notes_of_base(self) -> Iterator[str]:
-        if self._base:
-            card = self._base.card
-            yield (
-                f"The train and validation splits are those of {card.name} ({self._base.root}; origin {card.origin}, "
-                f"licence {card.licence}). Its test split is not used."
-            )
-            yield from (f"{card.name}: {note}" for note in self._base.notes())
+        of_base = notes_on_base(self, self._base, self._base.root) if self._base else ()
+        return (*of_base, *notes, *self._linked())
 
     def _contradictions(self) -> Iterator[str]:
         """What a table says of an image, and the mask that it names there says otherwise."""

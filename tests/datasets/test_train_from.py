@@ -13,7 +13,7 @@ from miasbench.datasets.card import CardFile
 from miasbench.datasets.folder import FolderDataset, open_folder
 from miasbench.datasets.splitting import TEST_ONLY, SplitRule
 from miasbench.datasets.volume_files import pair_volumes
-from miasbench.harness.api import SPLITS, BrokenDatasetError, DataError, UsageError
+from miasbench.harness.api import SPLITS, BrokenDatasetError, DataError, Split, UsageError
 from miasbench.harness.data.leaks import shared_patients
 from miasbench.harness.data.verifying import verify_dataset
 
@@ -98,6 +98,41 @@ def test_what_is_wrong_with_either_is_found(scans: Path, base: Path) -> None:
     shutil.rmtree(scans.parent / "scans/test/Ungood/anomaly_mask")
     with pytest.raises(BrokenDatasetError, match="there is no"):
         open_folder(scans)
+
+
+@pytest.mark.parametrize(
+    ("theirs", "own", "rule"),
+    [("otsu", None, "otsu"), (None, "otsu", "otsu"), ("otsu", "all", "all"), ("otsu", "otsu", "otsu")],
+)
+def test_one_rule_is_the_foreground_of_all_splits(
+    tmp_path: Path, base: Path, make_bmad: Maker, theirs: str | None, own: str | None, rule: str
+) -> None:
+    make_bmad(tmp_path / "own")
+    CardFile(name="slices", foreground=theirs).write(base / "card.yaml")
+    CardFile(name="mine", root="own", train_from="slices", foreground=own).write(tmp_path / "mine.yaml")
+    dataset = open_folder(tmp_path / "mine.yaml")
+    assert dataset.card.foreground == rule
+    said = [note for note in dataset.notes() if "foreground" in note]
+    differ = f"The foreground of all splits is {rule}, as the card of mine says; that of slices says {theirs or 'all'}."
+    assert said == ([differ] if (theirs or "all") != rule else [])
+
+
+def test_masks_of_the_foreground_are_each_datasets_own(tmp_path: Path, base: Path, make_bmad: Maker) -> None:
+    own, pattern = make_bmad(tmp_path / "own"), "{name}.png"
+    CardFile(name="mine", root="own", train_from="slices", foreground=pattern).write(tmp_path / "mine.yaml")
+    with pytest.raises(BrokenDatasetError, match="The foreground of mine is masks, and slices, from which it takes"):
+        open_folder(tmp_path / "mine.yaml")
+    CardFile(name="slices", foreground=pattern).write(base / "card.yaml")
+    dataset = open_folder(tmp_path / "mine.yaml")
+    places: tuple[tuple[Split, Path], ...] = (("valid", base), ("test", own))
+    for split, folder in places:
+        case = dataset.cases(split)[0]
+        found = dataset.foreground(case)
+        assert found is not None
+        assert (found == (dataset.load(case).image > 0)).all()
+        assert Path(case.image).is_relative_to(folder)
+    CardFile(name="mine", root="own", train_from="slices").write(tmp_path / "mine.yaml")
+    assert open_folder(tmp_path / "mine.yaml").card.foreground == "all"
 
 
 def test_paths_are_relative_to_the_card(tmp_path: Path, base: Path, make_bmad: Maker) -> None:
