@@ -88,6 +88,11 @@ class FolderDataset(Dataset):
         return self._root
 
     @property
+    def is_coloured(self) -> bool:
+        """Whether half of its images or more are in colour; all of them are looked at."""
+        return 2 * self._reading.facts.coloured.count >= len(self._own)
+
+    @property
     def fingerprint(self) -> str:
         """A SHA-256 over the split, label, id, patient and files of every case, but not over where the files are.
 

@@ -6,12 +6,12 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import get_args
+from typing import Any, get_args
 
 from ..harness.api import SPLITS, BrokenDatasetError, DataError, Split
 from ..harness.files import path_text
 from .card import CardFile, SplitCounts
-from .folder import FolderDataset, open_card
+from .folder import FolderDataset
 from .hints import entries, holding, subfolder
 from .image_files import IMAGE_ENDINGS
 from .layouts import NORMAL, SPLIT_NAMES, Layout, NoLayoutError, recognise
@@ -82,7 +82,7 @@ def propose_card(folder: Path, file: Path, where: Mapping[str, str] | None = Non
         suffix, masks_beside = _suffix(layout)
         card = card.model_copy(update={"root": _relative(layout.root, file), "mask_suffix": suffix or None})
         looked = card if not masks_beside else card.model_copy(update={"splits": _splits(layout, masks_beside)})
-        written = {"splits": _splits(layout, masks_beside)}
+        written: dict[str, Any] = {"splits": _splits(layout, masks_beside)}
         beliefs = list(_layout_beliefs(folder, layout, suffix))
     else:
         looked = card.model_copy(update={"table": table})
@@ -91,6 +91,10 @@ def propose_card(folder: Path, file: Path, where: Mapping[str, str] | None = Non
     dataset, problems = _opened(looked, file)
     if not (dataset.cases("train") and dataset.cases("test")):
         raise DataError(f"{problems[0]} Name folders or a table on a card yourself, or sort the images into a layout.")
+    if dataset.is_coloured:
+        written |= {"channels": "rgb"}
+        beliefs.append("A guess: `channels: rgb`, because images are in colour. Methods that take colour get it.")
+        dataset, problems = _opened(looked.model_copy(update={"channels": "rgb"}), file)
     patient, told = _patients(dataset, looked)
     counts = SplitCounts(**{split: len(dataset.cases(split)) for split in SPLITS})
     try:
@@ -116,8 +120,9 @@ def _name_of(root: Path, folder: Path, where: Mapping[str, str]) -> str:
 
 
 def _opened(card: CardFile, file: Path) -> tuple[FolderDataset, tuple[str, ...]]:
+    """The dataset of a card that is going to be written, and what is wrong with it."""
     try:
-        return open_card(card, file), ()
+        return FolderDataset(card, card.folder(file)), ()
     except BrokenDatasetError as error:
         assert isinstance(error.dataset, FolderDataset)
         return error.dataset, error.problems
@@ -252,7 +257,9 @@ def _not_understood(folder: Path, tables: Mapping[Path, Mapping[TableColumn, str
             lacking = [column for column in LISTING if column not in columns]
             return (
                 f"{table} lists images in its column {columns['image']}, but has no column {' and '.join(lacking)}. "
-                "Add what is missing: split is train, valid or test, and label is 0 or 1."
+                "Add what is missing: split is train, valid or test, and label is 0 or 1. A column that is "
+                "called otherwise is told on a card: "
+                f"`table: {{file: {table.relative_to(folder).as_posix()}, columns: {{{lacking[0]}: NAME}}}}`."
             )
         if len(columns_of(table)) == 1:
             read_table(table, LISTING)  # says that it is not separated by commas
@@ -294,8 +301,8 @@ def _patients(dataset: FolderDataset, card: CardFile) -> tuple[str | None, str]:
     guess = guess_patients(cases)
     if guess:
         return guess.pattern, f"A guess: `patient: '{guess.pattern}'`. {guess.why}."
-    if count == len(cases):
+    names = {case.id: case.id.rpartition("/")[2] for case in cases}
+    example = next((case for case in cases if case.patient not in (case.id, names[case.id])), None)
+    if example is None:
         return None, "A guess: each image is of a patient of its own. If not, say with `patient` who they are."
-    example = next((case for case in cases if case.patient != case.id), cases[0])
-    name = example.id.rpartition("/")[2]
-    return None, f"A guess: {count:,} patients, by file names: {name} is of {example.patient}."
+    return None, f"A guess: {count:,} patients, by file names: {names[example.id]} is of {example.patient}."

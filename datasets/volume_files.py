@@ -139,7 +139,9 @@ def explain_volumes(folder: Path) -> str:
         )
     said = "bench data add NAME IMAGES --masks MASKS cuts NIfTI volumes into slices."
     if place.parts[0].lower().startswith("image"):  # as nnU-Net's imagesTr, beside labelsTr
-        said += f" Here, IMAGES is {folder / place.parts[0]}."
+        masks = place.parts[0].lower().replace("images", "labels")
+        there = next((path for path in folder.iterdir() if path.name.lower() == masks and path.is_dir()), None)
+        said += f" Here, IMAGES is {folder / place.parts[0]}{f' and MASKS {there}' if there else ''}."
     elif len(place.parts) > 1:
         said += (
             f" {place} is in a subfolder: say with two patterns which files are volumes and which are masks, such as "

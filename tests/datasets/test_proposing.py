@@ -68,6 +68,7 @@ def test_the_layout_of_mvtec_is_told(tmp_path: Path, write: Maker) -> None:
     found = proposed(tmp_path)
     assert found.beliefs[:2] == (f"{tmp_path} looks like MVTec's layout.", "Kinds of anomaly: oedema, tumour.")
     assert found.beliefs[2].startswith("A guess: the name of a mask is that of its image with _mask behind it")
+    assert found.beliefs[-1].startswith("A guess: each image is of a patient of its own.")
     assert found.card.mask_suffix == "_mask"
     assert found.notes[0].startswith("1 image is passed over")
     assert [case.id for case in open_folder(tmp_path).cases("test")] == ["000", "oedema/000", "tumour/000"]
@@ -228,6 +229,28 @@ def test_an_object_of_mvtec_gives_its_name(tmp_path: Path, write: Maker) -> None
     assert names == {"bottle", "cable"}
 
 
+@pytest.mark.parametrize(("coloured", "channels"), [(0, None), (1, None), (4, "rgb")])
+def test_colour_is_kept_where_most_images_have_it(
+    tmp_path: Path, write: Maker, coloured: int, channels: str | None
+) -> None:
+    folder = tmp_path / "tissue"
+    places = ("train/good/a_0", "train/good/a_1", "test/good/b_0", "test/broken/c_0")
+    for number, place in enumerate(places):
+        image = Image.open(write(folder / f"{place}.png", 10 * number)).convert("RGB")
+        image.putpixel((0, 0), (200, 10, 90) if number < coloured else (9, 9, 9))
+        image.save(folder / f"{place}.png")
+    write(folder / "ground_truth/broken/c_0_mask.png")
+    found = proposed(folder)
+    assert found.card.channels == channels
+    assert [belief for belief in found.beliefs if "`channels: rgb`" in belief] == [
+        "A guess: `channels: rgb`, because images are in colour. Methods that take colour get it."
+    ] * (channels == "rgb")
+    told = [note for note in found.notes if "colour" in note]
+    assert len(told) == bool(coloured)
+    assert "card.yaml in" not in "".join(told), "the card is about to be written"
+    assert open_folder(folder).card.channels == (channels or "grey")
+
+
 def test_patients_in_names_are_guessed(tmp_path: Path, make_bmad: Maker) -> None:
     for number, path in enumerate(sorted(make_bmad(tmp_path).rglob("img/*.png"))):
         name = f"Patient{number // 3:02}Slice{number % 3}.png"
@@ -302,9 +325,9 @@ def test_what_is_not_understood_is_one_sentence_on_what_was_seen(tmp_path: Path,
     assert text.startswith(f"{tmp_path} holds 3 images (2 in images, 1 in masks), but no folder and no table says")
     assert "or write a table, images.csv, with the columns image, mask, label, patient, split." in text
     (tmp_path / "list.csv").write_text("image,mask\nimages/a.png,masks/a.png\n")
-    assert f"{tmp_path}/list.csv lists images in its column image, but has no column split and label." in refusal(
-        tmp_path
-    )
+    text = refusal(tmp_path)
+    assert f"{tmp_path}/list.csv lists images in its column image, but has no column split and label." in text
+    assert "called otherwise is told on a card: `table: {file: list.csv, columns: {split: NAME}}`." in text
     (tmp_path / "list.csv").write_text("image;split;label\n")
     assert "list.csv is separated by semicolons." in refusal(tmp_path)
     for name in ("list.csv", "more.csv"):

@@ -529,7 +529,7 @@ class TestVolumes:
             (tmp_path / "Task01" / folder / "case.nii.gz").touch()
         code, _, err = bench("data", "add", "mine", "Task01")
         assert code == 2
-        assert f"Here, IMAGES is {tmp_path}/Task01/imagesTr." in err
+        assert f"Here, IMAGES is {tmp_path}/Task01/imagesTr and MASKS {tmp_path}/Task01/labelsTr." in err
 
     @pytest.mark.parametrize(("ending", "said"), [("nrrd", "SimpleITK"), ("mha", "SimpleITK")])
     def test_other_formats_say_what_to_do(self, bench: Bench, tmp_path: Path, ending: str, said: str) -> None:
