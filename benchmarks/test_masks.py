@@ -12,7 +12,7 @@ from monai.metrics.surface_distance import compute_average_surface_distance
 from scipy.ndimage import gaussian_filter
 
 from miasbench.harness.scoring.functions import OF_MASK
-from miasbench.harness.scoring.masks import Lesions, MaskScores, surface_distances
+from miasbench.harness.scoring.masks import Lesions, MaskScores
 
 Benchmark = Callable[..., Any]
 Pairs = list[tuple[np.ndarray, np.ndarray]]
@@ -41,7 +41,7 @@ def test_ours(benchmark: Benchmark, pairs: Pairs) -> None:
         lambda: [
             (distances.hd95, distances.assd)
             for (predicted, _), truth in zip(pairs, truths, strict=True)
-            for distances in [surface_distances(predicted, truth)]
+            for distances in [MaskScores(predicted, truth).distances()]
         ]
     )
     np.testing.assert_allclose(ours, _monai(pairs), atol=1e-4)

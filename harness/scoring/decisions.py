@@ -23,6 +23,7 @@ from ..api import (
     ValidationPolicy,
 )
 from ..specs import Spec
+from .histograms import HistogramPolicy
 from .policies import Fixed, require_normal
 from .scanning import Scanned
 from .tally import rounded_up
@@ -149,6 +150,11 @@ def _check_validation(policy: ThresholdPolicy, valid: Scanned) -> None:
 def _choose(policy: ThresholdPolicy, scanned: Mapping[Split, Scanned]) -> Mapping[Split, np.ndarray]:
     """Hands a policy what its type may see, and no more, and takes a threshold for each image."""
     match policy:
+        case HistogramPolicy():
+            thresholds = {
+                split: [policy.of_histogram(histogram) for histogram in one.histograms]
+                for split, one in scanned.items()
+            }
         case ImagePolicy():
             thresholds = _for_each(policy, scanned)
         case CalibratedPolicy():

@@ -59,13 +59,20 @@ class DiceTally:
         self._changes = None if limit is None else Tally(limit)
         self._binned_images = 0
 
-    def add(self, anomaly_map: np.ndarray, truth: np.ndarray) -> None:
-        """Adds an image; arguments and errors are those of `PixelTally.add`."""
+    def add(self, anomaly_map: np.ndarray, truth: np.ndarray, rising: np.ndarray | None = None) -> None:
+        """Adds an image; arguments and errors are those of `PixelTally.add`.
+
+        Args:
+            anomaly_map: float32 (H, W).
+            truth: bool (H, W).
+            rising: The map's values, sorted, where they are at hand.
+        """
         values = checked_map(anomaly_map, truth)
         if not truth.any():
             return
         if self._changes is None:
-            self._images.append(_ImageDice(np.sort(values, axis=None), np.sort(values[truth])))
+            rising = np.sort(values, axis=None) if rising is None else rising
+            self._images.append(_ImageDice(rising, np.sort(values[truth])))
         else:
             # Walking down the values of all images together, each pixel changes the DICE of its own image only.
             distinct, pixels = np.unique(values, return_counts=True)

@@ -27,13 +27,12 @@ def lesion_counts(scores: MaskScores) -> dict[str, float]:
         `predicted_lesions`; `matched_lesions`, how many of them match a lesion; `matched_iou`, the sum of their IoU.
     """
     labels, predicted = scores.components
-    both = scores.predicted & scores.truth.mask
-    if not both.any():
+    if not scores.overlap.intersection:
         return {"predicted_lesions": predicted, "matched_lesions": 0, "matched_iou": 0.0}
-    lesions = scores.truth.labels
+    both, lesions = scores.both, scores.truth.labels[scores.box]
     pairs, shared = np.unique(lesions[both].astype(np.int64) * (predicted + 1) + labels[both], return_counts=True)
     lesion, found = np.divmod(pairs, predicted + 1)
-    union = np.bincount(lesions[scores.truth.mask])[lesion] + np.bincount(labels[scores.predicted])[found] - shared
+    union = scores.truth.sizes[lesion] + np.bincount(labels.ravel())[found] - shared
     matched = 2 * shared > union
     iou = float((shared[matched] / union[matched]).sum())
     return {"predicted_lesions": predicted, "matched_lesions": int(matched.sum()), "matched_iou": iou}

@@ -241,6 +241,21 @@ def rank_pixels(maps: Iterable[np.ndarray], truths: Iterable[np.ndarray], limit:
     return tally.ranking()
 
 
+def rank_image(anomaly_map: np.ndarray, truth: np.ndarray, rising: np.ndarray) -> PixelRanking:
+    """Ranks the pixels of one image, as `rank_pixels` does.
+
+    Args:
+        anomaly_map: float32 (H, W), finite.
+        truth: bool (H, W).
+        rising: The map's values, sorted.
+    """
+    values, shares, regions = _lesion_pixels(anomaly_map, truth)
+    lesions = Tally(None)
+    lesions.add(values, np.ones(len(shares), np.int64), shares)
+    lesions.join()
+    return PixelRanking(lesions, SortedValues([rising]), regions)
+
+
 def _lesion_pixels(values: np.ndarray, truth: np.ndarray) -> tuple[np.ndarray, np.ndarray, int]:
     """Values of lesion pixels, one over the size of the 8-connected lesion of each, and the number of lesions."""
     rows, columns = np.flatnonzero(truth.any(axis=1)), np.flatnonzero(truth.any(axis=0))

@@ -12,8 +12,9 @@ from ..config import ScoreConfig
 from ..data.foreground import ALL, PackedMask, foregrounds, rule_of
 from ..data.frame import Rectangle, Truth, frame_mask, frame_spacing, image_rectangle
 from .dice_curve import DiceCurve, DiceTally, dice_curve
+from .histograms import MapHistogram
 from .masks import Lesions
-from .ranking import PixelRanking, PixelTally, rank_pixels
+from .ranking import PixelRanking, PixelTally, rank_image, rank_pixels
 from .volumes import VolumeSlices, group_slices
 
 
@@ -161,6 +162,7 @@ class Scanned(LabelledMaps):
         dice: Mean DICE over the images with a lesion.
         images: The scores of each image's map by itself: `pixel_auroc`, `pixel_ap`, `aupro` and `best_dice`, NaN for a
             normal image.
+        histograms: Of each image's map.
         own_masks: Whether the method has made a mask of every image.
         slices: The volumes that the cases are slices of.
         limit: How many different map values are told apart; `None` for all of them.
@@ -177,6 +179,7 @@ class Scanned(LabelledMaps):
     pooled: PixelRanking
     dice: DiceCurve
     images: list[dict[str, float]]
+    histograms: list[MapHistogram]
     own_masks: bool
     slices: Sequence[VolumeSlices]
     limit: int | None
@@ -266,7 +269,7 @@ def scan(truths: SplitTruths, stored: Sequence[StoredPrediction], limit: int | N
         ScoringError: A map holds NaN or infinity.
     """
     graded = any(truth.graded for truth in truths.masks)
-    pixels, dice, images, own = PixelTally(limit, 1 + graded), DiceTally(limit), [], 0
+    pixels, dice, images, histograms, own = PixelTally(limit, 1 + graded), DiceTally(limit), [], [], 0
     for index, (case, truth) in enumerate(zip(truths.cases, truths.masks, strict=True)):
         prediction = stored[index].prediction
         try:
@@ -274,8 +277,10 @@ def scan(truths: SplitTruths, stored: Sequence[StoredPrediction], limit: int | N
             pixels.add(prediction.anomaly_map, truth.ranking, *[truth.overlap] * graded, foreground=foreground)
         except ValueError as error:
             raise ScoringError(f"The stored prediction of the case {case.id} ({case.split}): {error}.") from error
-        dice.add(prediction.anomaly_map, truth.overlap)
-        images.append(_of_image(prediction.anomaly_map, truth))
+        rising = np.sort(prediction.anomaly_map, axis=None)
+        histograms.append(MapHistogram.of(rising))
+        dice.add(prediction.anomaly_map, truth.overlap, rising)
+        images.append(_of_image(prediction.anomaly_map, truth, rising))
         own += prediction.mask is not None
     overlaps = [truth.overlap for truth in truths.masks]
     rankings = pixels.rankings()
@@ -288,6 +293,7 @@ def scan(truths: SplitTruths, stored: Sequence[StoredPrediction], limit: int | N
         rankings[-1],
         dice.curve(),
         images,
+        histograms,
         own_masks,
         truths.volumes,
         limit,
@@ -298,12 +304,12 @@ def scan(truths: SplitTruths, stored: Sequence[StoredPrediction], limit: int | N
     )
 
 
-def _of_image(anomaly_map: np.ndarray, truth: Truth) -> dict[str, float]:
-    """The scores of one image's map by itself; NaN for an image without a lesion."""
+def _of_image(anomaly_map: np.ndarray, truth: Truth, rising: np.ndarray) -> dict[str, float]:
+    """The scores of one image's map by itself, given its values sorted too; NaN for an image without a lesion."""
     if not truth.overlap.any():
         return dict.fromkeys(("pixel_auroc", "pixel_ap", "aupro", "best_dice"), float("nan"))
-    overlap = rank_pixels([anomaly_map], [truth.overlap])
-    ranking = rank_pixels([anomaly_map], [truth.ranking]) if truth.graded else overlap
+    overlap = rank_image(anomaly_map, truth.overlap, rising)
+    ranking = rank_image(anomaly_map, truth.ranking, rising) if truth.graded else overlap
     scores = {"pixel_auroc": ranking.auroc, "pixel_ap": ranking.average_precision, "aupro": ranking.aupro()}
     return scores | {"best_dice": overlap.best_f1()[1]}
 
@@ -314,6 +320,8 @@ def where_scored(stored: Sequence[StoredPrediction], rectangles: Sequence[Rectan
     def read(position: int) -> StoredPrediction:
         one, rectangle = stored[position], rectangles[position]
         anomaly_map, mask = one.prediction.anomaly_map[rectangle], one.prediction.mask
+        if anomaly_map.shape == one.prediction.anomaly_map.shape:
+            return one
         cut = replace(one.prediction, anomaly_map=anomaly_map, mask=None if mask is None else mask[rectangle])
         return replace(one, prediction=cut)
 

@@ -42,7 +42,7 @@ class SortedValues:
 
     def around(self, rising: np.ndarray) -> np.ndarray:
         """How many lie below each of rising thresholds, and below or at it, int (2, K)."""
-        counts = _side_by_side(lambda part: _around(part, rising), self.parts)
+        counts = _side_by_side(lambda part: _around(part, rising), self.parts, self.total)
         return sum(counts, start=np.zeros((2, len(rising)), int))
 
 
@@ -90,7 +90,7 @@ class KeptValues:
         if self._used:
             self._close()
             parts = [self._parts[first::THREADS] for first in range(min(THREADS, len(self._parts)))]
-            self._parts = _side_by_side(_sorted_together, parts)
+            self._parts = _side_by_side(_sorted_together, parts, sum(map(len, self._parts)))
         return SortedValues(self._parts)
 
     def _close(self) -> None:
@@ -150,7 +150,7 @@ class Tally:
         """Sorts, rounds down as far as the limit asks for, and joins what is equal."""
         if sums:
             # Sorted together with their places: several times faster than by argsort.
-            packed = _sortable(values)
+            packed = sortable(values)
             packed |= np.arange(len(values), dtype=np.uint64)
             packed.sort()
             values, order = _values(packed), packed.astype(np.uint32)
@@ -208,9 +208,9 @@ def zero_first(curve: np.ndarray) -> np.ndarray:
     return np.concatenate([np.zeros(1, curve.dtype), curve])
 
 
-def _side_by_side(work: Callable[[Any], np.ndarray], parts: Sequence[Any]) -> list[np.ndarray]:
-    """Works on each part in a thread of its own."""
-    if len(parts) < 2:
+def _side_by_side(work: Callable[[Any], np.ndarray], parts: Sequence[Any], pixels: int) -> list[np.ndarray]:
+    """Works on each part in a thread of its own, where there are so many pixels that it pays."""
+    if len(parts) < 2 or pixels < ROOM:
         return [work(part) for part in parts]
     with ThreadPoolExecutor(len(parts)) as pool:
         return list(pool.map(work, parts))
@@ -241,8 +241,15 @@ def _rounded_down(values: np.ndarray, shift: int) -> np.ndarray:
     return np.where(values < 0, bits | low, bits & ~low).view(np.float32)
 
 
-def _sortable(values: np.ndarray) -> np.ndarray:
-    """Integers in the order of float32 values, which leave the lower 32 bits free, uint64 (N,)."""
+def sortable(values: np.ndarray) -> np.ndarray:
+    """Integers in the order of float32 values, negative zero before zero; they leave the lower 32 bits free.
+
+    Args:
+        values: float32 (N,).
+
+    Returns:
+        uint64 (N,).
+    """
     bits = values.view(np.int32)
     return (bits ^ ((bits >> 31) | np.int32(-(2**31)))).view(np.uint32).astype(np.uint64) << np.uint64(32)
 

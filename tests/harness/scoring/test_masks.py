@@ -9,7 +9,7 @@ from scipy.ndimage import binary_erosion
 from skimage.measure import label as label_regions
 from sklearn.metrics import f1_score, jaccard_score, precision_score, recall_score
 
-from miasbench.harness.scoring.masks import Lesions, MaskScores, Overlap, lesion_size, surface_distances
+from miasbench.harness.scoring.masks import Lesions, MaskScores, Overlap, lesion_size
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*always_return_as_numpy:FutureWarning")
 
@@ -110,7 +110,7 @@ class TestOverlap:
 
 
 def hd95_and_assd(predicted: np.ndarray, truth: Lesions) -> tuple[float, float]:
-    distances = surface_distances(predicted, truth)
+    distances = MaskScores(predicted, truth).distances()
     return distances.hd95, distances.assd
 
 

@@ -27,7 +27,7 @@ from miasbench.harness.cli import main
 from miasbench.harness.config import ScoreConfig
 from miasbench.harness.data.frame import Truth, frame_spacing
 from miasbench.harness.scoring.cell_scores import score_cell
-from miasbench.harness.scoring.masks import Lesions, MaskScores, surface_distances
+from miasbench.harness.scoring.masks import Lesions, MaskScores
 from miasbench.harness.scoring.scanning import SplitTruths
 from miasbench.results.metrics import metrics_of
 from miasbench.results.predictions import StoredPrediction
@@ -105,7 +105,7 @@ class TestOneVolume:
         theirs = surface_distance.compute_surface_distances(TRUTH, PREDICTED, SPACING)
         scores = MaskScores(PREDICTED, Lesions(TRUTH, SPACING))
         assert scores.overlap.dice == pytest.approx(surface_distance.compute_dice_coefficient(TRUTH, PREDICTED))
-        ours = surface_distances(PREDICTED, Lesions(TRUTH, SPACING), in_mm=True)
+        ours = MaskScores(PREDICTED, Lesions(TRUTH, SPACING)).distances(in_mm=True)
         farthest = max(ours.to_truth.max(), ours.to_predicted.max())
         assert farthest == pytest.approx(surface_distance.compute_robust_hausdorff(theirs, 100))
         one, moved = boxes((2, 5, 5, 4, 9, 9)), boxes((4, 5, 5, 4, 9, 9))
@@ -122,7 +122,7 @@ class TestOneVolume:
         scores = MaskScores(PREDICTED, Lesions(TRUTH, SPACING))
         assert scores.overlap.dice == pytest.approx(0.42105263157894735, abs=1e-12)
         assert (scores.lesions, scores.lesions_hit, scores.false_lesions) == (4, 2, 3), "its tp + fn, tp and fp"
-        ours = surface_distances(PREDICTED, Lesions(TRUTH, SPACING), in_mm=True)
+        ours = MaskScores(PREDICTED, Lesions(TRUTH, SPACING)).distances(in_mm=True)
         both = np.concatenate([ours.to_truth, ours.to_predicted])
         means = (ours.to_truth.mean(dtype=float) + ours.to_predicted.mean()) / 2
         assert means == pytest.approx(3.200363880923483, abs=1e-6)
