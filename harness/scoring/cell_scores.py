@@ -6,7 +6,7 @@ policies have chosen, once for the masks.
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -28,18 +28,16 @@ from ...results.tables import (
 )
 from ..api import Diagnostic, Split
 from ..config import ScoreConfig
-from .budgets import Budgets
 from .decisions import NO_POLICY, Decision, decide
-from .map_rows import budget_rows, foreground_rows, image_score_rows, map_rows, map_rows_behind
-from .mask_rows import cross_validation_rows, mask_rows, measured_mask, note_on_volumes, volume_ap_row, volume_rows
-from .masks import MaskScores
-from .normal_rates import foreground_counts, normal_fpr
-from .patient_tally import PatientTally, spread_thresholds
+from .map_rows import image_score_rows, map_rows, map_rows_behind
+from .mask_rows import cross_validation_rows, mask_rows, note_on_volumes, volume_ap_row, volume_rows
+from .normal_rates import normal_fpr
+from .patient_tally import spread_thresholds
 from .post_choice import decide_behind_chains, mean_dice
-from .ranking import PixelRanking, PixelTally, rank_pixels
 from .scanning import Predictions, Scanned, SplitTruths, Truths, scan, where_scored
 from .score_rows import NAN, score_row, values_of, without_value
-from .volume_scores import measure_volumes
+from .second_pass import Measured, measure_test
+from .volume_scores import MeasuredVolume, measure_volumes
 
 EXACT_PIXELS = 2**26
 """So many test pixels are ranked exactly by default; where there are more, up to `BINNED_VALUES` different values."""
@@ -75,12 +73,9 @@ def score_cell(
     """
     predictions = {split: where_scored(predictions[split], of_split.rectangles) for split, of_split in truths.items()}
     test, stored = truths["test"], predictions["test"]
-    costs = {one.name: getattr(measured, one.name, None) for one in metrics_of("cost")}
-    of_method = [score_row(NO_POLICY, name, value, 1) for name, value in costs.items() if value is not None]
-    of_method += map(_diagnostic, measured.diagnostics)
+    of_images = [*image_score_rows(truths, predictions, lacking), *_rows_of_method(measured)]
     if not test.has_masks or ("maps" in lacking and stored[0].prediction.mask is None):
-        rows = [*image_score_rows(truths, predictions, lacking), *of_method]
-        return empty_tables()._replace(scores=_scores_table(identity, rows, config, test.foreground))
+        return empty_tables()._replace(scores=_scores_table(identity, of_images, config, test.foreground))
     if "maps" in lacking:
         config = config.model_copy(update={"thresholds": (), "fixed_threshold": None})
     limit = values_limit(config, test)
@@ -88,67 +83,66 @@ def score_cell(
     plain, left_out = decide(scanned, config.thresholds, config.fixed_threshold)
     chains, chosen, without = decide_behind_chains(truths, predictions, scanned, plain, config)
     decisions = [*plain, *(one for chain in chains for one in chain.decisions), *chosen]
-    left_out += without
-    masks: list[list[dict[str, Any]]] = [[] for _ in decisions]
-    ranked = pooled = PatientTally(test.patients, scanned["test"].ranking)
-    ranking = scanned["test"].inside
-    inside = None if ranking is None else PatientTally(test.patients, ranking)
-    if scanned["test"].graded:
-        pooled = PatientTally(test.patients, scanned["test"].pooled)
-    budgets = Budgets([truth.ranking.size for truth, label in zip(test.masks, test.labels, strict=True) if not label])
-    for index, (truth, lesions) in enumerate(zip(test.masks, test.lesions, strict=True)):
-        prediction = stored[index].prediction
-        foreground = None if test.foregrounds is None else test.foregrounds[index]
-        budgets.add(prediction.anomaly_map, truth.ranking, test.cases[index].label, foreground)
-        pixels = PixelTally()
-        pixels.add(prediction.anomaly_map, truth.ranking, foreground=foreground)
-        ranked.add(index, pixels.ranking())
-        if inside is not None:
-            inside.add(index, cast(PixelRanking, pixels.foreground_ranking()))
-        if pooled is not ranked:
-            pooled.add(index, rank_pixels([prediction.anomaly_map], [truth.overlap]))
-        for decision, of_policy in zip(decisions, masks, strict=True):
-            mask = decision.mask("test", index, prediction)
-            of_policy.append(measured_mask(MaskScores(mask, lesions)) | foreground_counts(mask, foreground))
+    passed = measure_test(test, stored, scanned["test"], decisions)
     volumes = measure_volumes(test, stored, decisions, config.surface_tolerance)
-    rows = map_rows(test, stored, scanned["test"], ranked, pooled)
-    if inside is not None and ranking is not None:
-        rows += foreground_rows(test, ranking, inside)
-    aupimo = budgets.aupimo()
-    rows += budget_rows(test, budgets, aupimo)
-    scanned["test"] = _with(scanned["test"], "aupimo", aupimo)
+    rows = map_rows(test, scanned["test"], passed)
     if volumes:
         rows.append(volume_ap_row(volumes))
+    scanned["test"] = _with(scanned["test"], "aupimo", passed.budgets.aupimo())
     if "maps" in lacking:
         rows = [without_value(row, "there are no anomaly maps") for row in rows]
         volumes = [replace(one, average_precision=NAN) for one in volumes]
         scanned = {
             split: replace(one, images=[_nothing(image) for image in one.images]) for split, one in scanned.items()
         }
-    rows += [*image_score_rows(truths, predictions, lacking), *of_method]
-    if "maps" not in lacking:
-        rows += [row for chain in chains if chain.chain.of_maps for row in map_rows_behind(chain, test)]
-    rows += [score_row(columns, "dice", NAN, 0) | {"note": f"left out: {why}"} for columns, why in left_out]
-    cases: list[dict[str, Any]] = []
-    dice = {decision.columns.policy: values_of(one, "dice") for decision, one in zip(decisions, masks, strict=True)}
-    for index, (decision, of_policy) in enumerate(zip(decisions, masks, strict=True)):
-        _, chain = without_post(decision.columns.policy)
-        rows += mask_rows(decision, test, of_policy, dice.get(with_post("oracle_dice", chain)))
-        rows += volume_rows(decision, volumes, index)
-        rows += cross_validation_rows(decision, scanned["valid"])
-        rows.append(_valid_dice(decision, truths["valid"], predictions["valid"], scanned["valid"].own_masks))
-        cases += _case_rows(decision, test, stored, scanned["test"], of_policy)
-    drawn = {} if "maps" in lacking else scanned
-    curves = [row for split, one in drawn.items() for row in _curve_rows(split, one, plain)]
-    told = {"convention": curve_convention(config.mask_edges, config.padding)}
+    else:
+        of_images += [row for chain in chains if chain.chain.of_maps for row in map_rows_behind(chain, test)]
+    rows += of_images
+    rows += [
+        score_row(columns, "dice", NAN, 0) | {"note": f"left out: {why}"} for columns, why in [*left_out, *without]
+    ]
+    rows += _rows_of_decisions(decisions, truths, predictions, scanned, passed, volumes)
     note = note_on_volumes(test)
     rows = [row | {"note": note} if row["level"] == "volume" and not row["note"] else row for row in rows]
+    cases = [
+        row for number, one in enumerate(decisions) for row in _case_rows(one, number, test, scanned["test"], passed)
+    ]
+    curves = [row for split, one in scanned.items() if "maps" not in lacking for row in _curve_rows(split, one, plain)]
+    told = {"convention": curve_convention(config.mask_edges, config.padding)}
     return CellTables(
         table([identity | row for row in cases], CASES),
         _scores_table(identity, rows, config, test.foreground, decisions),
         table([identity | row | told for row in curves], CURVES),
         table([identity | row for volume in volumes for row in volume.rows(decisions)], VOLUMES),
     )
+
+
+def _rows_of_method(measured: Measurements) -> Iterator[dict[str, Any]]:
+    """What was measured while the method ran, and what it says of itself."""
+    for one in metrics_of("cost"):
+        value = getattr(measured, one.name, None)
+        if value is not None:
+            yield score_row(NO_POLICY, one.name, value, 1)
+    yield from map(_diagnostic, measured.diagnostics)
+
+
+def _rows_of_decisions(
+    decisions: Sequence[Decision],
+    truths: Truths,
+    predictions: Predictions,
+    scanned: Mapping[Split, Scanned],
+    passed: Measured,
+    volumes: Sequence[MeasuredVolume],
+) -> Iterator[dict[str, Any]]:
+    """The scores of all policies' masks."""
+    names = [decision.columns.policy for decision in decisions]
+    dice = {name: values_of(masks, "dice") for name, masks in zip(names, passed.masks, strict=True)}
+    for index, (decision, masks) in enumerate(zip(decisions, passed.masks, strict=True)):
+        _, chain = without_post(decision.columns.policy)
+        yield from mask_rows(decision, truths["test"], masks, dice.get(with_post("oracle_dice", chain)))
+        yield from volume_rows(decision, volumes, index)
+        yield from cross_validation_rows(decision, scanned["valid"])
+        yield _valid_dice(decision, truths["valid"], predictions["valid"], scanned["valid"].own_masks)
 
 
 def _scores_table(
@@ -204,27 +198,22 @@ def _diagnostic(one: Diagnostic) -> dict[str, Any]:
 
 
 def _case_rows(
-    decision: Decision,
-    test: SplitTruths,
-    stored: Sequence[StoredPrediction],
-    scanned: Scanned,
-    masks: Sequence[dict[str, Any]],
+    decision: Decision, number: int, test: SplitTruths, scanned: Scanned, passed: Measured
 ) -> Iterator[dict[str, Any]]:
-    """A row for each test case."""
-    for index, (case, numbers) in enumerate(zip(test.cases, masks, strict=True)):
-        prediction = stored[index].prediction
+    """A row for each test case, by the decision of this number."""
+    for index, (case, told) in enumerate(zip(test.cases, passed.told, strict=True)):
         yield (
             decision.columns._asdict()
             | scanned.images[index]
-            | numbers
+            | passed.masks[number][index]
             | {
                 "threshold": decision.threshold("test", index),
                 "case": case.id,
                 "patient": case.patient,
                 "label": case.label,
-                "image_score": prediction.image_score,
-                "predict_ms": 1000 * stored[index].seconds,
-                "note": "; ".join(filter(None, [prediction.note, test.notes[index]])),
+                "image_score": told.image_score,
+                "predict_ms": 1000 * told.seconds,
+                "note": "; ".join(filter(None, [told.note, test.notes[index]])),
             }
         )
 

@@ -1,6 +1,6 @@
 """Threshold policies at work: each is handed what its type may see, and chooses."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple, cast
 
@@ -80,6 +80,10 @@ class Decision:
             return cast(np.ndarray, prediction.mask)
         return prediction.anomaly_map >= self.thresholds[split][index]
 
+    def of_mask(self, split: Split, index: int) -> Hashable:
+        """What an image's mask depends on: decisions for which it is equal make the same one."""
+        return self.columns.post, self.threshold(split, index)  # NaN, of an own mask, is like no other
+
 
 def decide(
     scanned: Mapping[Split, Scanned], asked: Iterable[Spec], fixed_threshold: float | None
@@ -151,7 +155,7 @@ def _choose(policy: ThresholdPolicy, scanned: Mapping[Split, Scanned]) -> Mappin
     """Hands a policy what its type may see, and no more, and takes a threshold for each image."""
     match policy:
         case HistogramPolicy():
-            thresholds = {
+            thresholds: dict[Split, list[float]] = {
                 split: [policy.of_histogram(histogram) for histogram in one.histograms]
                 for split, one in scanned.items()
             }

@@ -16,29 +16,45 @@ from .functions import OF_FOREGROUND, OF_PIXELS
 from .intervals import auroc_interval, ratio_interval
 from .patient_tally import PatientTally
 from .post import Behind
-from .ranking import PixelRanking, Ranking, rank_pixels
+from .ranking import PixelRanking, Ranking
 from .scanning import Predictions, Scanned, SplitTruths, Truths
 from .score_rows import NAN, mean_row, score_row, without_value
+from .second_pass import Measured, measure_test
 
 
-def map_rows(
-    test: SplitTruths,
-    stored: Sequence[StoredPrediction],
-    scanned: Scanned,
-    ranked: PatientTally,
-    pooled: PatientTally,
-) -> list[dict[str, Any]]:
-    """Scores that need no threshold."""
+def map_rows(test: SplitTruths, scanned: Scanned, passed: Measured) -> list[dict[str, Any]]:
+    """Scores of maps, which need no threshold.
+
+    Args:
+        test: Cases and masks.
+        scanned: The first pass over the maps.
+        passed: The second one.
+    """
+    rows = _pixel_rows(test, scanned, passed)
+    if scanned.inside is not None and passed.inside is not None:
+        rows += _foreground_rows(test, scanned.inside, passed.inside)
+    return rows + _budget_rows(test, passed.budgets)
+
+
+def map_rows_behind(behind: Behind, test: SplitTruths) -> list[dict[str, Any]]:
+    """Scores of the maps that a chain has changed."""
+    named = {"policy": with_post(NO_POLICY.policy, behind.chain.text), "post": behind.chain.text}
+    rows = map_rows(test, behind.scanned, measure_test(test, behind.stored, behind.scanned))
+    return [row | named for row in rows]
+
+
+def _pixel_rows(test: SplitTruths, scanned: Scanned, passed: Measured) -> list[dict[str, Any]]:
+    """Scores of all pixels of all maps."""
     ranking, of_masks = scanned.ranking, scanned.pooled
     values = {
         name: float(OF_PIXELS[name](chosen.counts)) if chosen.positives else NAN
         for name in OF_PIXELS
         for chosen in [of_masks if METRICS[name].edges == "lesion" else ranking]
     }
-    intervals = ranked.intervals(values)
-    if pooled is not ranked:
+    intervals = passed.ranked.intervals(values)
+    if passed.pooled is not passed.ranked:
         against_masks = {name: value for name, value in values.items() if METRICS[name].edges == "lesion"}
-        intervals |= pooled.intervals(against_masks)
+        intervals |= passed.pooled.intervals(against_masks)
     bounds = ranking.error_bounds()
     errors = {
         "pixel_auroc": bounds.auroc,
@@ -48,7 +64,7 @@ def map_rows(
     }
     rows = []
     for name, value in values.items():
-        row = score_row(NO_POLICY, name, value, len(stored), intervals[name])
+        row = score_row(NO_POLICY, name, value, len(test.cases), intervals[name])
         if ranking.binned:
             row["note"] = f"binned: exact to {errors[name]:.1e}" if name in errors else "binned"
         if METRICS[name].oracle:
@@ -57,22 +73,7 @@ def map_rows(
     return rows
 
 
-def map_rows_behind(behind: Behind, test: SplitTruths) -> list[dict[str, Any]]:
-    """Scores of the maps that a chain has changed."""
-    stored, scanned = behind.stored, behind.scanned
-    ranked = pooled = PatientTally(test.patients, scanned.ranking)
-    if scanned.graded:
-        pooled = PatientTally(test.patients, scanned.pooled)
-    for index, truth in enumerate(test.masks):
-        anomaly_map = stored[index].prediction.anomaly_map
-        ranked.add(index, rank_pixels([anomaly_map], [truth.ranking]))
-        if pooled is not ranked:
-            pooled.add(index, rank_pixels([anomaly_map], [truth.overlap]))
-    named = {"policy": with_post(NO_POLICY.policy, behind.chain.text), "post": behind.chain.text}
-    return [row | named for row in map_rows(test, stored, scanned, ranked, pooled)]
-
-
-def foreground_rows(test: SplitTruths, ranking: PixelRanking, inside: PatientTally) -> list[dict[str, Any]]:
+def _foreground_rows(test: SplitTruths, ranking: PixelRanking, inside: PatientTally) -> list[dict[str, Any]]:
     """Scores that need no threshold, of the pixels of the foreground."""
     values = {name: float(of(ranking.counts)) if ranking.positives else NAN for name, of in OF_FOREGROUND.items()}
     intervals, bounds = inside.intervals(values), ranking.error_bounds()
@@ -83,7 +84,7 @@ def foreground_rows(test: SplitTruths, ranking: PixelRanking, inside: PatientTal
     return rows
 
 
-def budget_rows(test: SplitTruths, budgets: Budgets, aupimo: np.ndarray) -> list[dict[str, Any]]:
+def _budget_rows(test: SplitTruths, budgets: Budgets) -> list[dict[str, Any]]:
     """Scores within a budget of false positives on normal test images."""
     found, lesions = budgets.found()
     kept = (lesions > 0) & ~np.isnan(found)
@@ -91,7 +92,7 @@ def budget_rows(test: SplitTruths, budgets: Budgets, aupimo: np.ndarray) -> list
     value = float(found[kept].sum() / lesions[kept].sum()) if kept.any() else NAN
     interval = ratio_interval(found[kept], lesions[kept], owners) if kept.any() else None
     sensitivity = score_row(NO_POLICY, "sensitivity_at_fpr", value, int(kept.sum()), interval)
-    rows = [mean_row(NO_POLICY, "aupimo", aupimo, test.patients), sensitivity]
+    rows = [mean_row(NO_POLICY, "aupimo", budgets.aupimo(), test.patients), sensitivity]
     if not budgets.pixels:
         return [without_value(row, "the test split has no normal image") for row in rows]
     if budgets.pixels * AUPIMO_RATES[0] < 1:

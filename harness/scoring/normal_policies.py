@@ -199,9 +199,12 @@ def _exceeded_by(values: np.ndarray, rate: float) -> float:
 
 def _outweighed_by(values: np.ndarray, weights: np.ndarray, budget: float) -> float:
     """The lowest float32 that values of at most this weight reach."""
-    order = np.argsort(values)[::-1]
+    # Only the highest can be needed: so many of the lightest already weigh more than the budget.
+    count = min(len(values), int((budget + _ROUNDING) / weights.min()) + 2)
+    highest = np.argpartition(values, -count)[-count:]
+    order = highest[np.argsort(values[highest])[::-1]]
     allowed = int(np.searchsorted(np.cumsum(weights[order]), budget + _ROUNDING, "right"))
-    return _next(values[order[min(allowed, len(values) - 1)]])
+    return _next(values[order[min(allowed, count - 1)]])
 
 
 def _next(value: np.ndarray) -> float:

@@ -4,7 +4,7 @@ Operations on maps come first: a policy chooses its threshold on what they make 
 the threshold, and change a method's own masks too.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -198,6 +198,11 @@ class PostDecision(Decision):
         if split not in self.latest or self.latest[split][0] is not volume:
             self.latest[split] = volume, processed.masks(self.before, split, volume)
         return self.latest[split][1][volume.indices.index(index)]
+
+    def of_mask(self, split: Split, index: int) -> Hashable:
+        processed = self.processed[split]
+        slices = processed.volume(index).indices if processed.chain.of_volumes else (index,)
+        return self.columns.post, *(self.threshold(split, one) for one in slices)
 
 
 @dataclass(frozen=True)

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from math import hypot
 from typing import cast
 
 import numpy as np
@@ -153,7 +154,7 @@ def inner_border(mask: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
         mask: bool, the part of the mask in a box, beyond which is outside.
         shape: Height and width of the image.
     """
-    distance = max(1, round(BORDER_SHARE * float(np.hypot(*shape))))
+    distance = max(1, round(BORDER_SHARE * hypot(*shape)))
     inside = np.pad(mask, distance)
     for _ in range(mask.ndim):  # each axis once, the first one always in front
         width = 1  # so many pixels in a row are inside; shifts that double are faster than a filter

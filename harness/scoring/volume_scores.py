@@ -1,6 +1,6 @@
 """Scores of volumes: the masks and maps of a volume's slices as one mask and one map, one volume after the other."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Hashable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -71,9 +71,14 @@ def _measure(
     lesions = Lesions(volume.put_together([one.overlap for one in masks]), volume.spacing)
     ranking = rank_pixels([one.anomaly_map for one in predictions], [one.ranking for one in masks])
     measured = []
+    known: dict[Hashable, dict[str, float]] = {}
     for decision in decisions:
-        predicted = [decision.mask("test", index, one) for index, one in zip(volume.indices, predictions, strict=True)]
-        measured.append(_numbers(MaskScores(volume.put_together(predicted), lesions, tolerance)))
+        key = tuple(decision.of_mask("test", index) for index in volume.indices)
+        if key not in known:
+            indexed = zip(volume.indices, predictions, strict=True)
+            predicted = [decision.mask("test", index, one) for index, one in indexed]
+            known[key] = _numbers(MaskScores(volume.put_together(predicted), lesions, tolerance))
+        measured.append(known[key])
     return MeasuredVolume(
         volume,
         max(truths.cases[index].label for index in volume.indices),

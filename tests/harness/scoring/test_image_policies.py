@@ -5,11 +5,12 @@ import pytest
 import SimpleITK as sitk
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from scipy.ndimage import gaussian_filter, grey_erosion, label
-from skimage.filters import threshold_triangle
+from scipy.ndimage import gaussian_filter, label, minimum_filter
+from skimage.filters import threshold_otsu, threshold_triangle
 
 from miasbench.harness.api import CalibratedPolicy, ImagePolicy
 from miasbench.harness.conformance.policies import check_policy
+from miasbench.harness.scoring.histograms import MapHistogram
 from miasbench.harness.scoring.image_policies import Entropy, MeBin, Otsu, Triangle
 
 SEEDS = st.integers(0, 2**32 - 1)
@@ -74,6 +75,27 @@ def test_triangle_is_that_of_scikit_image(seed: int) -> None:
     np.testing.assert_array_equal(masks(Triangle(), [anomaly_map])[0], wide > threshold_triangle(wide))
 
 
+@given(SEEDS)
+@settings(max_examples=40)
+def test_otsu_is_that_of_scikit_image(seed: int) -> None:
+    anomaly_map = long_tail(seed)
+    wide = anomaly_map.astype(np.float64)
+    unit = (wide - wide.min()) / np.ptp(wide)
+    np.testing.assert_array_equal(masks(Otsu(), [anomaly_map])[0], unit > threshold_otsu(unit))
+
+
+@given(SEEDS)
+@settings(max_examples=40)
+def test_a_histogram_is_numpys(seed: int) -> None:
+    wide = long_tail(seed).astype(np.float64)
+    unit = (wide - wide.min()) / np.ptp(wide)
+    histogram = MapHistogram.of(np.sort(wide, axis=None))
+    counts, edges = np.histogram(unit, 256, (0.0, 1.0))
+    np.testing.assert_array_equal(histogram.counts, counts)
+    middles = (edges[1:] + edges[:-1]) / 2
+    np.testing.assert_array_equal(histogram.above, [wide[unit > one].min(initial=np.inf) for one in middles])
+
+
 @pytest.mark.parametrize("policy", [Otsu(), Entropy(), Triangle()])
 @given(seed=SEEDS, factor=st.sampled_from([2.0**-20, 8.0]), shift=st.sampled_from([0.0, 64.0]))
 @settings(max_examples=20)
@@ -100,7 +122,7 @@ def test_nothing_stands_out_of_a_constant_map(value: float) -> None:
         assert not masks(policy, [constant])[0].any()
 
 
-@given(SEEDS, st.sampled_from([1, 3]))
+@given(SEEDS, st.sampled_from([1, 3, 6]))
 @settings(max_examples=30)
 def test_mebin_takes_the_end_of_the_longest_run_of_one_number_of_components(seed: int, erosion: int) -> None:
     """Word by word: 64 thresholds, each mask eroded and its components counted by scipy."""
@@ -109,7 +131,7 @@ def test_mebin_takes_the_end_of_the_longest_run_of_one_number_of_components(seed
     falling = min(peaks) + (max(peaks) - min(peaks)) * (255 - 4 * np.arange(STEPS)) / 255
     policy = MeBin(erosion=erosion).calibrate(maps)
     for one in maps:
-        eroded = grey_erosion(one, erosion, mode="constant", cval=np.inf)
+        eroded = minimum_filter(one, erosion, mode="constant", cval=np.inf)
         counts = [label(eroded > threshold, np.ones((3, 3)))[1] for threshold in falling]
         runs = [
             (end - start + 1, -start, end)

@@ -87,7 +87,11 @@ def test_thresholds_are_chosen_on_the_maps_behind_the_chain() -> None:
         assert threshold == value(expected, policy, column="threshold")
         masks = [cleaned(one >= np.float32(threshold)) for one in smooth]
         assert value(scores, f"{policy} + {MEDIAN}") == pytest.approx(mean_dice(masks, TEST[1]))
-    assert value(scores, f"none + {MEDIAN}", "pixel_auroc") == value(expected, "none", "pixel_auroc")
+    of_maps = expected.loc[expected["policy"] == "none", "metric"]
+    behind = set(scores.loc[scores["policy"] == f"none + {MEDIAN}", "metric"])
+    assert behind == {"pixel_auroc", "pixel_ap", "aupro", "best_f1", "aupimo", "sensitivity_at_fpr"} & set(of_maps)
+    for metric in behind:
+        assert value(scores, f"none + {MEDIAN}", metric) == value(expected, "none", metric), metric
     assert f"none + {HOLES}" not in set(score(HOLES)["policy"]), "it changes no map"
 
 
@@ -257,6 +261,23 @@ def test_components_of_volumes_are_in_three_dimensions(chain: str, pixels: list[
         assert of_policy["predicted_px"].tolist() == pixels
         whole = tables.volumes[tables.volumes["policy"] == f"{policy} + {chain}"]
         assert whole["predicted_ml"].item() == pytest.approx(0.005 * sum(pixels))
+
+
+def test_policies_that_agree_on_one_slice_only_keep_their_masks_behind_a_chain_of_volumes() -> None:
+    """What is left of a slice depends on the thresholds of the others."""
+    chain = "largest[of=volume]"
+    truths, stored = volumes("test")
+    maps = [np.zeros((8, 8), np.float32) for _ in stored]
+    maps[0][0, 0] = 5  # where both put their threshold
+    maps[1][4:, 4:] = 3  # which is as high as Otsu's there
+    told = [replace(one, prediction=Prediction(content, 1.0)) for one, content in zip(stored, maps, strict=True)]
+    config = make_score_config({"post": chain, "thresholds": "otsu", "fixed_threshold": 5}, "here")
+    identity = dict.fromkeys(IDENTITY, "") | {"seed": 0, "size": 8, "transductive": False}
+    split: dict[Split, SplitTruths] = {"valid": truths, "test": truths}
+    cases = score_cell(identity, split, {"valid": told, "test": told}, config, Measurements()).cases
+    pixels = {policy: rows["predicted_px"].tolist() for policy, rows in cases.groupby("policy")}
+    assert pixels[f"fixed + {chain}"] == [1, 0, 0]
+    assert pixels[f"otsu + {chain}"] == [0, 16, 0]
 
 
 def test_a_chain_of_volumes_says_of_which_images_the_volume_is_not_known() -> None:
