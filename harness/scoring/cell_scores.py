@@ -36,7 +36,7 @@ from .patient_tally import spread_thresholds
 from .post_choice import decide_behind_chains, mean_dice
 from .scanning import Predictions, Scanned, SplitTruths, Truths, scan, where_scored
 from .score_rows import NAN, score_row, values_of, without_value
-from .second_pass import Measured, measure_test
+from .second_pass import SecondPass, measure_test
 from .volume_scores import MeasuredVolume, measure_volumes
 
 EXACT_PIXELS = 2**26
@@ -131,7 +131,7 @@ def _rows_of_decisions(
     truths: Truths,
     predictions: Predictions,
     scanned: Mapping[Split, Scanned],
-    passed: Measured,
+    passed: SecondPass,
     volumes: Sequence[MeasuredVolume],
 ) -> Iterator[dict[str, Any]]:
     """The scores of all policies' masks."""
@@ -198,7 +198,7 @@ def _diagnostic(one: Diagnostic) -> dict[str, Any]:
 
 
 def _case_rows(
-    decision: Decision, number: int, test: SplitTruths, scanned: Scanned, passed: Measured
+    decision: Decision, number: int, test: SplitTruths, scanned: Scanned, passed: SecondPass
 ) -> Iterator[dict[str, Any]]:
     """A row for each test case, by the decision of this number."""
     for index, (case, told) in enumerate(zip(test.cases, passed.told, strict=True)):

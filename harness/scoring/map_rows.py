@@ -19,10 +19,10 @@ from .post import Behind
 from .ranking import PixelRanking, Ranking
 from .scanning import Predictions, Scanned, SplitTruths, Truths
 from .score_rows import NAN, mean_row, score_row, without_value
-from .second_pass import Measured, measure_test
+from .second_pass import SecondPass, measure_test
 
 
-def map_rows(test: SplitTruths, scanned: Scanned, passed: Measured) -> list[dict[str, Any]]:
+def map_rows(test: SplitTruths, scanned: Scanned, passed: SecondPass) -> list[dict[str, Any]]:
     """Scores of maps, which need no threshold.
 
     Args:
@@ -43,7 +43,7 @@ def map_rows_behind(behind: Behind, test: SplitTruths) -> list[dict[str, Any]]:
     return [row | named for row in rows]
 
 
-def _pixel_rows(test: SplitTruths, scanned: Scanned, passed: Measured) -> list[dict[str, Any]]:
+def _pixel_rows(test: SplitTruths, scanned: Scanned, passed: SecondPass) -> list[dict[str, Any]]:
     """Scores of all pixels of all maps."""
     ranking, of_masks = scanned.ranking, scanned.pooled
     values = {

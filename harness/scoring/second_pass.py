@@ -27,7 +27,7 @@ class Told(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Measured:
+class SecondPass:
     """What the pass has measured.
 
     Attributes:
@@ -49,7 +49,7 @@ class Measured:
 
 def measure_test(
     test: SplitTruths, stored: Sequence[StoredPrediction], scanned: Scanned, decisions: Sequence[Decision] = ()
-) -> Measured:
+) -> SecondPass:
     """Passes over the test split.
 
     Args:
@@ -80,7 +80,7 @@ def measure_test(
         for of_policy, numbers in zip(masks, measured, strict=True):
             of_policy.append(numbers)
         told.append(Told(one.prediction.image_score, one.seconds, one.prediction.note))
-    return Measured(ranked, pooled, inside, budgets, masks, told)
+    return SecondPass(ranked, pooled, inside, budgets, masks, told)
 
 
 def _measured_masks(
