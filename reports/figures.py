@@ -162,6 +162,7 @@ def precision_recall_figure(curves: pd.DataFrame, known: dict[str, Look], folder
 
 def cost_figure(masks: pd.DataFrame, maps: pd.DataFrame, known: dict[str, Look], folder: Path) -> list[Path]:
     """DICE over runtime and over memory, with the front of methods that none beats in both."""
+    masks = masks[masks["method"].isin(maps.loc[maps["metric"].isin(_COSTS), "method"])]
     dice = masks[masks["metric"] == "dice"].groupby(["dataset", "method"], sort=False)["value"].mean()
     datasets, methods = _names(masks, known)
     titles = [title for dataset in datasets for title in (dataset, "")]

@@ -50,4 +50,5 @@ def label_notes(rows: pd.DataFrame) -> Iterator[str]:
         yield "A method with some of the test cases only has no bold number: the others have all."
     for (method, seen), own in external.groupby(["method", "seen"], sort=False):
         if len(may_be_ranked(own)) < len(own):
-            yield f"Not ranked: {method} has seen {seen}, and the others have not."
+            more = " and ".join(what for what in _SAW if what in str(seen))
+            yield f"Not ranked: {method} has seen {more}, and the ranked methods have not."

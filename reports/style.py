@@ -81,11 +81,14 @@ def panels(
     Args:
         rows: How many rows of panels.
         columns: How many columns of panels.
-        height: The figure's height, in inches.
+        height: The figure's height, in inches, where titles have one line.
         titles: The panels' titles, which may be empty.
         width: The figure's width, in inches.
         share: Further arguments of `matplotlib.pyplot.subplots`.
     """
+    titles = [broken(title, int(width / columns / _TITLE_LETTER)) for title in titles]
+    more = [title.count("\n") for title in titles]
+    height += _LINE * sum(max(more[first : first + columns]) for first in range(0, len(more), columns))
     with sns.axes_style("whitegrid"), plt.rc_context(_FONTS):
         figure, axes = plt.subplots(
             rows, columns, figsize=(width, height), squeeze=False, layout="constrained", **share
@@ -93,7 +96,7 @@ def panels(
         figure.get_layout_engine().set(w_pad=0.02, h_pad=0.03)  # type: ignore[union-attr]
         flat = list(axes.flat)
         for axis, title in zip(flat, titles, strict=False):
-            axis.set_title(broken(title, int(width / columns / _TITLE_LETTER)))
+            axis.set_title(title)
         for axis in flat[len(titles) :]:
             axis.remove()
         for axis in flat[: len(titles)][-columns:]:
@@ -128,8 +131,11 @@ def listed_height(methods: Iterable[str], count: int) -> float:
 
 def legend_height(methods: Sequence[str]) -> float:
     """The height of a legend of methods below a figure, in inches."""
-    broken_ones = sum("\n" in broken(method) for method in methods)
-    return _LEGEND_ROW * (-(-len(methods) // _legend_columns(methods)) + min(broken_ones, 2))
+    lines = [broken(method).count("\n") + 1 for method in methods]
+    down = -(-len(methods) // _legend_columns(methods))  # it is filled column by column
+    return _LEGEND_ROW * max(
+        (sum(lines[first : first + down]) for first in range(0, len(lines), max(down, 1))), default=0
+    )
 
 
 def legend(

@@ -9,7 +9,7 @@ from rich.text import Text
 from ..results.extent import Extent
 from ..results.metrics import METRICS, Metric, metrics_of
 from ..results.seeds import OverSeeds, over_seeds
-from ..results.tables import HEADLINE, by_chain, headline, without_post
+from ..results.tables import HEADLINE, by_chain, headline, masks_by, without_post
 from .fitting import Column, FittedTable
 from .marks import label, label_notes
 from .names import left_out_notes, policy_title, short_names
@@ -34,6 +34,29 @@ def ordered_policies(table: pd.DataFrame) -> list[str]:
     oracles = dict(zip(table["policy"], table["oracle"], strict=True))
     base = {policy: without_post(policy)[0].partition("[")[0] for policy in oracles}
     return sorted(oracles, key=lambda one: (oracles[one], known.get(base[one], len(known)), base[one]))
+
+
+def default_policy(masks: pd.DataFrame) -> tuple[str, str]:
+    """Whose masks to report where nobody has said it: each method's own, or those of `valid_dice`.
+
+    Where no method has either, as without a validation image with a lesion, it is the first policy in the order of the
+    tables among those that most methods have. No score is looked at: the choice would be one on the test set.
+
+    Args:
+        masks: Rows of the table `scores` or `cases` that have masks, of policies that are no oracles; at least one.
+
+    Returns:
+        The policy, and a sentence on why it is another one than `HEADLINE`, or an empty text.
+    """
+    if not masks_by(masks, HEADLINE).empty:
+        return HEADLINE, ""
+    plain = by_chain(masks)[""]
+    having = plain[["dataset", "method", "policy"]].drop_duplicates()["policy"].value_counts()
+    chosen = next(one for one in ordered_policies(plain) if having[one] == having.max())
+    return chosen, (
+        f"Masks are those of {chosen}: no method has a mask of its own or of valid_dice, which needs validation images "
+        "with a lesion. --policy takes others."
+    )
 
 
 def run_tables(scores: pd.DataFrame, measured: Mapping[str, Extent] | None = None) -> RenderableType:

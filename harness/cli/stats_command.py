@@ -38,6 +38,7 @@ def command(run: str, results: UPath, policy: str | None, methods: str | None, p
     """
     from ...reports.marks import label_notes, with_labels
     from ...reports.ranks import comparison_tables, regret_tables
+    from ...reports.tables import default_policy
     from ...results.extent import extents
     from ...results.store import find_run
     from ...results.tables import HEADLINE
@@ -46,7 +47,7 @@ def command(run: str, results: UPath, policy: str | None, methods: str | None, p
     from ..specs import split_list, suggest
     from .console import console, print_unfinished
 
-    store, wanted = find_run(run, results), policy or HEADLINE
+    store = find_run(run, results)
     ranks, comparisons, cases = store.ranks(), store.comparisons(), store.cases()
     if methods:
         chosen = split_list(methods)
@@ -57,6 +58,9 @@ def command(run: str, results: UPath, policy: str | None, methods: str | None, p
             )
         cases = cases[cases["method"].isin(chosen)]
         comparisons, ranks = compare_methods(cases)
+    masks = cases[~cases["oracle"] & cases["dice"].notna()]
+    wanted, why = (policy, "") if policy or masks.empty else default_policy(masks)
+    wanted = wanted or HEADLINE
     policies = {HEADLINE, *cases.loc[~cases["oracle"], "policy"]}
     if wanted not in policies:
         raise UsageError(f"The run {store.name} has no masks by {wanted!r} to compare. {suggest(wanted, policies)}")
@@ -84,7 +88,7 @@ def command(run: str, results: UPath, policy: str | None, methods: str | None, p
     else:
         ranks, comparisons = with_labels(ranks, cases), with_labels(comparisons, cases)
         console.print(comparison_tables(ranks, comparisons, wanted, pairs=pairs, measured=measured))
-    for note in label_notes(cases):
+    for note in filter(None, [why, *label_notes(cases)]):
         console.print(note, style="dim", soft_wrap=True)
     print_unfinished([store])
     console.print(f"Run {store.name}: ranks.csv and comparisons.csv in {store.folder.resolve()}", soft_wrap=True)

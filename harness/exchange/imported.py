@@ -215,16 +215,19 @@ class Imported(Method):
 
     def _ask(self, manifest: Manifest, given: Sequence[str]) -> None:
         """Refuses to guess what only the author knows."""
+        asked = []
         if manifest.seen is None:
-            raise DataError(
+            asked.append(
                 f"{self.folder} does not say what the method has seen, that is, learned from or been chosen on. Write "
                 f"it into {MANIFEST}, such as `seen: [normal]`, or give --seen normal. {SEEN_EXPLAINED}."
             )
         if manifest.higher_is is None and set(given) & {"maps", "scores"}:
-            raise DataError(
+            asked.append(
                 f"{self.folder} does not say whether higher values mean anomalous or normal. Write it into {MANIFEST}, "
-                "such as `higher_is: anomalous`, or give --higher-is."
+                "such as `higher_is: anomalous`, or give --higher-is anomalous."
             )
+        if asked:
+            raise DataError("\n".join(asked))
 
     def _notes(self, found: Found, cases: dict[Split, Sequence[Case]], given: Sequence[str]) -> Iterator[str]:
         yield from self.manifest.overruled
@@ -251,7 +254,8 @@ class Imported(Method):
         if "maps" in lacking:
             yield "there are no anomaly maps, so pixels are not ranked and no threshold is chosen."
         if "scores" in lacking:
-            yield "there are no image scores, so there is no image AUROC."
+            hint = f" `image_score: max` in {MANIFEST} makes them of the maps." if "maps" in given else ""
+            yield f"there are no image scores, so there is no image AUROC.{hint}"
 
     def fit(self, images: Sequence[np.ndarray]) -> None:
         raise UsageError(f"{self.label} was made elsewhere: it can be scored, but not fitted or asked.")

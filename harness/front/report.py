@@ -17,12 +17,13 @@ from ...reports.paper_files import write_tables
 from ...reports.paper_tables import paper_tables
 from ...reports.published import compare_with_published
 from ...reports.regret import regret_figure
+from ...reports.tables import default_policy
 from ...reports.thresholds import threshold_figure, threshold_table
 from ...results.extent import extents, unfinished
 from ...results.joining import join_runs
 from ...results.published_numbers import published as read_published
 from ...results.store import RunStore
-from ...results.tables import HEADLINE, masks_by
+from ...results.tables import masks_by
 from ..analysis.case_images import FramedImages, framed_images
 from ..analysis.post_masks import CaseMasks
 from ..analysis.ranks import compare_methods
@@ -74,11 +75,11 @@ def write_report(
         ResultsError: A table is missing or damaged.
         OSError: The files cannot be written.
     """
-    wanted, figures = policy or HEADLINE, below(out, "figures")
+    figures = below(out, "figures")
     progress("reading", 0, 0)
     joined = join_runs(runs, preferred)
     cases, scores, curves, volumes = (table.drop(columns="run") for table in joined)
-    _check_policy(runs, scores, wanted)
+    wanted, why = _policy(runs, scores, policy)
     progress("finding images", 0, 0)
     images, missing = _images(runs, moved)
     progress("comparing methods", 0, 0)
@@ -87,7 +88,7 @@ def write_report(
     quoted = _quoted(joined.scores, runs) if published else None
     measured = extents([run.read() for run in runs], cases, scores)
     short = short_names(scores["dataset"])
-    remarks = [f"{sentence}." for sentence in unfinished(runs)]
+    remarks = [*(f"{sentence}." for sentence in unfinished(runs)), *filter(None, [why])]
     progress("writing tables", 0, 0)
     tables = paper_tables(scores, ranks, wanted, quoted, measured, remarks)
     files = write_tables(tables, below(out, "tables"), quoted)
@@ -114,7 +115,7 @@ def write_report(
     page = out / "report.html"
     embedded = [file for file in files if file.suffix == ".png"]
     write_html(page, runs, joined, comparison, wanted, embedded, images, measured, remarks, masks)
-    advice = [font_advice([*short, *scores["method"].unique()])]
+    advice = [why, font_advice([*short, *scores["method"].unique()])]
     if quoted is not None and quoted.empty:
         advice.append("No published numbers are known of what was measured.")
     return WrittenReport(
@@ -142,19 +143,24 @@ def _foregrounds(
     return files, missing
 
 
-def _check_policy(runs: Sequence[RunStore], scores: pd.DataFrame, wanted: str) -> None:
+def _policy(runs: Sequence[RunStore], scores: pd.DataFrame, asked: str | None) -> tuple[str, str]:
+    """Whose masks are reported, and why, where that is not what the reader expects."""
     dice = scores[(scores["metric"] == "dice") & scores["value"].notna()]
-    legal = dice.loc[~dice["oracle"], "policy"].unique()
-    if not len(legal):
+    legal = dice[~dice["oracle"]]
+    if legal.empty:
         raise UsageError(
             f"No cell of {', '.join(run.name for run in runs)} on a dataset with lesion masks has finished: nothing to "
             "report."
         )
-    if masks_by(dice, wanted).empty:
+    if asked is None:
+        return default_policy(legal)
+    if masks_by(legal, asked).empty:
+        policies = legal["policy"].unique()
         raise UsageError(
-            f"No method has masks by {wanted!r}, or they are an oracle's. Choose whose masks are reported, such as "
-            f"--policy {legal[0]}. {suggest(wanted, legal)}"
+            f"No method has masks by {asked!r}, or they are an oracle's. Choose whose masks are reported, such as "
+            f"--policy {policies[0]}. {suggest(asked, policies)}"
         )
+    return asked, ""
 
 
 def _images(

@@ -5,9 +5,9 @@ import pandas as pd
 from rich.console import Console
 
 from miasbench.reports.names import policy_title
-from miasbench.reports.tables import POLICY_ORDER, ordered_policies, run_tables
+from miasbench.reports.tables import POLICY_ORDER, default_policy, ordered_policies, run_tables
 from miasbench.results.extent import Extent
-from miasbench.results.tables import SCORES, failed_cell, table
+from miasbench.results.tables import HEADLINE, SCORES, failed_cell, table
 
 SHOWN = (*POLICY_ORDER, "of_a_plugin", "oracle_dice")
 CELL: dict[str, Any] = {
@@ -59,6 +59,20 @@ def test_one_seed_has_an_interval_and_several_a_deviation() -> None:
     assert "0.450 ± 0.071" in both
     assert "0.00–1.00" in both, "over seeds and patients together"
     assert "0.33–0.52‡" in text(row("dice", 0.4256, "own", ci_low=0.33, ci_high=0.52, patients=3))
+
+
+def test_the_policy_to_report_is_never_chosen_by_its_score() -> None:
+    def chosen(*rows: dict[str, Any]) -> tuple[str, str]:
+        return default_policy(table(rows, SCORES))
+
+    own = row("dice", 0.1, "own")
+    assert chosen(own, row("dice", 0.9, "otsu")) == (HEADLINE, "")
+    assert chosen(row("dice", 0.1, "valid_dice"), row("dice", 0.9, "otsu")) == (HEADLINE, "")
+    better = row("dice", 0.9, "otsu"), row("dice", 0.1, "normal_quantile"), row("dice", 0.9, "otsu + largest")
+    policy, why = chosen(*better)
+    assert policy == "normal_quantile"
+    assert "Masks are those of normal_quantile" in why
+    assert chosen(*better, row("dice", 0.2, "otsu", method="patchcore"))[0] == "otsu", "which all methods have"
 
 
 def test_what_was_not_measured_is_a_dash() -> None:

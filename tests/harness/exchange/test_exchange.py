@@ -137,21 +137,22 @@ def test_what_has_seen_more_is_never_ranked(
     methods = ["intensity", "intensity[sigma=1]", f"imported[path={theirs}]"]
     both = miasbench.run(methods, TINY, size=SIZE, results=tmp_path, quiet=True, device="cpu")
     label = f"theirs (imported; {mark}"
+    what = {"anomalous": "anomalous images", "test": "the test set"}[seen]
     assert set(both.ranks["method"]) == {"intensity", "intensity[sigma=1]"}
     assert "theirs" not in {*both.comparisons["method_a"], *both.comparisons["method_b"]}
     table = both.table()
     assert not [line for line in table.splitlines() if "theirs  " in line], "in every table, also of promises"
     assert table.count("theirs (imported;") >= 3
-    assert "Not ranked: theirs has seen normal images, " in table
+    assert f"Not ranked: theirs has seen {what}, and the ranked methods have not." in table
     page = both.report(tmp_path / "paper").read_text(encoding="utf-8")
     assert page.count(label) > 10
-    assert "Not ranked: theirs has seen normal images, " in page
+    assert f"Not ranked: theirs has seen {what}, and the ranked methods have not." in page
     capsys.readouterr()
     with pytest.raises(SystemExit):
         main(["thresholds", str(both.store.folder)])
     printed = " ".join(capsys.readouterr().out.split())
     assert label in printed
-    assert "Not ranked: theirs has seen normal images, " in printed
+    assert f"Not ranked: theirs has seen {what}, and the ranked methods have not." in printed
     assert label in drawn
     assert all(label in text for text in drawn if "theirs" in text)
     ranks = pd.read_csv(str(both.store.folder / "figures" / "thresholds.csv")).groupby("method")["rank"].max()
@@ -550,6 +551,29 @@ def test_without_a_validation_split_policies_that_need_it_say_so(theirs: Path, t
     assert dice["value"].notna().sum() == 4
     reasons = set(dice.loc[dice["note"].str.startswith("left out: "), "note"])
     assert reasons == {"left out: the imported predictions have no map of a validation image"}
+
+
+@pytest.mark.usefixtures("undrawn")
+def test_a_report_without_validation_masks_takes_a_policy_that_there_is(
+    theirs: Path, tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    shutil.rmtree(theirs / "maps" / "valid")
+    (theirs / "files.csv").unlink()
+    (theirs / "scores.csv").unlink()
+    other = Path(shutil.copytree(theirs, tmp_path / "other"))
+    for path in other.glob("maps/test/*.npy"):
+        np.save(path, np.load(path) ** 2)
+    methods = [f"imported[path={theirs},name=theirs]", f"imported[path={other},name=other]"]
+    made = miasbench.run(methods, TINY, size=SIZE, results=tmp_path / "results", quiet=True, device="cpu")
+    told = "Masks are those of otsu: no method has a mask of its own or of valid_dice, which needs validation images"
+    page = made.report(tmp_path / "paper").read_text(encoding="utf-8")
+    assert told in page
+    assert "Masks are those of otsu" in (tmp_path / "paper" / "tables" / "tables.md").read_text(encoding="utf-8")
+    for command in (["report", "--out", str(tmp_path / "again")], ["stats"]):
+        with pytest.raises(SystemExit) as ended:
+            main([command[0], str(made.store.folder), *command[1:]])
+        assert ended.value.code in (0, None)
+        assert told in " ".join(capsys.readouterr().out.split())
 
 
 def test_a_policy_says_that_the_import_lacks_the_lesions_and_not_the_dataset(theirs: Path, tmp_path: Path) -> None:
