@@ -51,6 +51,10 @@ class LazySequence(Sequence[Item]):
             return LazySequence(len(positions), lambda position: self._read(positions[position]))
         return self._read(self._positions[index])
 
+    def many(self, positions: Sequence[int]) -> list[Item]:
+        """The items at these positions, in their order; a run reads several images at once, by threads."""
+        return [self[position] for position in positions]
+
 
 class BenchError(Exception):
     """A problem that the user can mend; its text says what is wrong, where, and what to do."""
@@ -213,7 +217,7 @@ class Dataset(ABC):
         name: Short, used in tables.
         card: Origin, licence and citation.
         of_files: Whether images and masks are files that people made: then a run looks at all of them once, for what
-            is odd about them and concerns a number.
+            is odd about them and concerns a number; and several threads may call `load` at the same time.
         guesses_patients: Whether patients are read off the names of files by rule of thumb, because nobody said who
             they are. Then a low number, as in `train/good/000.png`, is not taken for a patient's.
     """

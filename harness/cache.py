@@ -16,6 +16,7 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
+from typing import BinaryIO, cast
 
 import platformdirs
 
@@ -116,6 +117,21 @@ class Cache:
                     _flush(file)
                 path.rename(self._folder / key)  # fails where another process was faster with a folder
             self._trim()
+
+    def scratch(self, size: int) -> BinaryIO | None:
+        """Makes a file without a name on the cache's disk, which is gone when nobody has it open.
+
+        Args:
+            size: Bytes that will be written.
+
+        Returns:
+            The file; `None` where so much is more than the cache may take, or than a half of what is free.
+        """
+        with suppress(OSError):
+            self._folder.mkdir(parents=True, exist_ok=True)
+            if size <= min(self._limit, shutil.disk_usage(self._folder).free // 2):
+                return cast(BinaryIO, tempfile.TemporaryFile(dir=self._folder))
+        return None
 
     def _other_file(self) -> str:
         """The name of something in a folder without the tag that no cache has; empty where there is none."""

@@ -14,8 +14,9 @@ from torch import nn
 from torch.nn import functional
 
 from ..harness.api import Prediction
+from .loading import KeptImages, PreparedBatches
 from .pixels import channels_first
-from .training import PreparedImages, Schedule, TrainedMethod
+from .training import Schedule, TrainedMethod
 
 WIDTHS = (16, 32, 64, 128, 128)  # channels after each halving
 _HALVED = 2 ** len(WIDTHS)
@@ -43,7 +44,8 @@ class Autoencoder(TrainedMethod):
         """Trains the network on normal images."""
         torch.manual_seed(self.seed)  # of the first weights
         self._network = Network(self.code, 1 if images[0].ndim == 2 else 3)
-        self.train(self._network, images, PreparedImages(images, _prepare))
+        kept = KeptImages(images, self.schedule.epochs, _with_body)
+        self.train(self._network, kept, PreparedBatches(kept, _prepare, self.device))
         self._network.to(self.device).eval()
 
     @torch.inference_mode()
@@ -52,9 +54,8 @@ class Autoencoder(TrainedMethod):
 
         In colour it is the mean over the channels.
         """
-        pixels, body = _prepare(image)
-        restored = self._network(pixels[None].to(self.device))[0].cpu()
-        residual = ((pixels - restored).abs() * body).mean(dim=0).numpy()
+        pixels, body = _prepare(torch.from_numpy(_with_body(image))[None].to(self.device))
+        residual = ((pixels - self._network(pixels)).abs() * body).mean(dim=1)[0].cpu().numpy()
         anomaly_map = gaussian_filter(residual, self.sigma)
         return Prediction(anomaly_map, float(anomaly_map.max()))
 
@@ -81,7 +82,7 @@ class Network(LightningModule):
         padded = functional.pad(images, (0, -width % _HALVED, 0, -height % _HALVED))
         return self.layers(padded)[..., :height, :width]
 
-    def training_step(self, batch: list[torch.Tensor], batch_idx: int) -> torch.Tensor:
+    def training_step(self, batch: tuple[torch.Tensor, torch.Tensor], batch_idx: int) -> torch.Tensor:
         images, body = batch
         return body_loss(images, self(images), body)
 
@@ -103,11 +104,15 @@ def body_loss(images: torch.Tensor, restored: torch.Tensor, body: torch.Tensor) 
     return ((images - restored).square() * body).sum() / (images.shape[1] * body.sum()).clamp(min=1)
 
 
-def _prepare(image: np.ndarray) -> tuple[torch.Tensor, torch.Tensor]:
-    """The values, 0 to 1, float32 (1 or 3, H, W), and where the body is: what is not black, and what it encloses."""
+def _with_body(image: np.ndarray) -> np.ndarray:
+    """Pixels, and where the body is: what is not black, and what it encloses; uint8 (1 + 1 or 3 + 1, H, W)."""
     pixels = channels_first(image)
-    body = binary_fill_holes(pixels.any(dim=0).numpy())
-    return pixels.float() / 255, torch.from_numpy(np.asarray(body))[None]
+    return np.concatenate([pixels, binary_fill_holes(pixels.any(axis=0))[None]])  # type: ignore[index]
+
+
+def _prepare(with_body: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Values from 0 to 1, float32 (N, 1 or 3, H, W), and where the body is, bool (N, 1, H, W)."""
+    return with_body[:, :-1].float() / 255, with_body[:, -1:] > 0
 
 
 def _halve(before: int, after: int) -> nn.Sequential:

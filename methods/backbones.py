@@ -4,12 +4,10 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
 import torch
 from safetensors.torch import load_file
 
 from ..harness.api import Weights
-from .pixels import channels_first
 from .weights import EFFICIENTNET_LITE0, describe_weights, timm_file
 
 # EfficientNet-Lite0 has seven stages of so many blocks; the package numbers its blocks from 0 to 15.
@@ -64,10 +62,10 @@ class Backbone:
             state = load_file(path)
         network.load_state_dict({name: state[name] for name in network.state_dict()})
 
-    def normalise(self, image: np.ndarray) -> torch.Tensor:
-        """Makes the network's input, float32 (1, 3, H, W), of an image, uint8 (H, W) or RGB (H, W, 3)."""
-        mean, std = torch.tensor(self.mean)[:, None, None], torch.tensor(self.std)[:, None, None]
-        return ((channels_first(image).float() / 255 - mean) / std)[None]
+    def normalise(self, pixels: torch.Tensor) -> torch.Tensor:
+        """Makes the network's input, float32 (N, 3, H, W), of images, uint8 (N, 1 or 3, H, W), on their device."""
+        mean, std = (torch.tensor(values, device=pixels.device)[:, None, None] for values in (self.mean, self.std))
+        return pixels.float().div_(255).sub(mean).div_(std)
 
 
 BACKBONES = {

@@ -13,6 +13,7 @@ from ..harness.api import Method, Prediction, Weights
 from .backbones import BACKBONES
 from .coreset import Coreset
 from .memory import require_memory
+from .pixels import as_batch
 
 
 @dataclass(kw_only=True)
@@ -51,7 +52,7 @@ class Patchcore(Method):
         store = self._model.embedding_store
         generator = torch.Generator().manual_seed(self.seed)
         for done, image in enumerate(images, start=1):
-            self._model(self._backbone.normalise(image).to(self.device))
+            self._model(self._backbone.normalise(as_batch([image], self.device)))
             if self.sample < 1:
                 kept = max(1, round(self.sample * len(store[-1])))
                 store[-1] = store[-1][torch.randperm(len(store[-1]), generator=generator)[:kept]]
@@ -77,6 +78,6 @@ class Patchcore(Method):
     @torch.inference_mode()
     def predict(self, image: np.ndarray) -> Prediction:
         """The map is in feature distances, 0 or more, smoothed as anomalib does."""
-        output = self._model(self._backbone.normalise(image).to(self.device))
+        output = self._model(self._backbone.normalise(as_batch([image], self.device)))
         anomaly_map = output.anomaly_map.reshape(image.shape[:2]).float().cpu().numpy()
         return Prediction(anomaly_map, float(output.pred_score.reshape(-1)[0]))

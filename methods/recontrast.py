@@ -15,8 +15,10 @@ from torch.nn import functional
 
 from ..harness.api import Prediction, Weights
 from .backbones import BACKBONES, Backbone
+from .loading import KeptImages, PreparedBatches
+from .pixels import as_batch
 from .reverse import Bottleneck, Outputs, Trunk
-from .training import PreparedImages, Schedule, TrainedMethod
+from .training import Schedule, TrainedMethod
 
 SMOOTHING = 4.0
 WARM_UP = 0.1  # share of the training in which the hardness limit rises
@@ -50,13 +52,14 @@ class ReContrast(TrainedMethod):
         self._backbone = BACKBONES[self.weights]
         torch.manual_seed(self.seed)  # of the first weights
         self._network = Reconstruction(self._backbone, self.batchnorm).train()
-        self.train(self._network, images, PreparedImages(images, lambda image: self._backbone.normalise(image)[0]))
+        kept = KeptImages(images, self.schedule.epochs)
+        self.train(self._network, kept, PreparedBatches(kept, self._backbone.normalise, self.device))
         self._network.to(self.device).eval()
 
     @torch.inference_mode()
     def predict(self, image: np.ndarray) -> Prediction:
         """The map is the smoothed sum of six cosine distances (Eq. 1), 0 to 12; the image score is its maximum."""
-        encoded, decoded = self._network(self._backbone.normalise(image).to(self.device))
+        encoded, decoded = self._network(self._backbone.normalise(as_batch([image], self.device)))
         anomaly_map = torch.zeros(image.shape[:2])
         for one, other in zip(encoded, decoded, strict=True):
             distance = 1 - functional.cosine_similarity(one, other)

@@ -12,10 +12,11 @@ from pydantic import Field
 from scipy.ndimage import gaussian_filter
 from torch import nn
 from torch.nn import functional
-from torch.utils.data import Dataset
 
 from ..harness.api import Prediction, Weights
 from .backbones import BACKBONES, Backbone
+from .loading import Batches
+from .pixels import as_batch
 from .training import Schedule, TrainedMethod
 
 MARGIN = 0.5  # th+ and -th- of Eq. 7
@@ -59,13 +60,13 @@ class SimpleNet(TrainedMethod):
         self._extractor = FeatureExtractor(BACKBONES[self.weights], self.dimension).to(self.device).eval()
         torch.manual_seed(self.seed)  # of the first weights
         self._network = FeatureDiscriminator(self._extractor.dimension, self.noise or NOISE[self.weights])
-        self.train(self._network, images, _Features(images, self._extractor))
+        self.train(self._network, images, _Features(images, self._extractor, self.device))
         self._network.to(self.device).eval()
 
     @torch.inference_mode()
     def predict(self, image: np.ndarray) -> Prediction:
         """The map is the enlarged, smoothed patch scores (Eq. 10); the image score is the largest of them (Eq. 11)."""
-        features = self._extractor(self._extractor.backbone.normalise(image).to(self.device))
+        features = self._extractor.of(image, self.device)
         scores = self._network(features)
         anomaly_map = functional.interpolate(scores[:, None], image.shape[:2], mode="bilinear")[0, 0].cpu().numpy()
         return Prediction(gaussian_filter(anomaly_map, SMOOTHING), float(scores.max()))
@@ -104,6 +105,10 @@ class FeatureExtractor(nn.Module):
         # concatenation, to the dimension.
         both = torch.cat([self._average(fine), self._average(coarse)], dim=-1)
         return functional.adaptive_avg_pool1d(both.flatten(1, 2), self.dimension).unflatten(1, both.shape[1:3])
+
+    def of(self, image: np.ndarray, device: str) -> torch.Tensor:
+        """Makes the features of an image, uint8 (H, W) or (H, W, 3), on a device."""
+        return self(self.backbone.normalise(as_batch([image], device)))
 
     def _neighbourhoods(self, level: torch.Tensor) -> torch.Tensor:
         """Lists the values around each place (Eq. 1): (N, C, h, w) becomes (N, 9 C, h, w), zeros beyond the border."""
@@ -173,23 +178,25 @@ def truncated_l1(normal: torch.Tensor, anomalous: torch.Tensor) -> torch.Tensor:
     return functional.relu(MARGIN - normal).mean() + functional.relu(MARGIN + anomalous).mean()
 
 
-class _Features(Dataset[torch.Tensor]):
+class _Features(Batches):
     """The frozen features of images, each (h, w, D): computed once, and kept in memory as far as that goes."""
 
-    def __init__(self, images: Sequence[np.ndarray], extractor: FeatureExtractor) -> None:
+    def __init__(self, images: Sequence[np.ndarray], extractor: FeatureExtractor, device: str) -> None:
         self._images = images
         self._extractor = extractor
+        self._device = device
         self._kept: dict[int, torch.Tensor] = {}
 
     def __len__(self) -> int:
         return len(self._images)
 
-    def __getitem__(self, index: int) -> torch.Tensor:
-        if index in self._kept:
-            return self._kept[index]
-        image = self._extractor.backbone.normalise(self._images[index])
-        device = next(self._extractor.parameters()).device
-        features = self._extractor(image.to(device))[0].cpu()
+    def __getitems__(self, positions: Sequence[int]) -> torch.Tensor:
+        return torch.stack([self._features(position) for position in positions]).to(self._device)
+
+    def _features(self, position: int) -> torch.Tensor:
+        if position in self._kept:
+            return self._kept[position]
+        features = self._extractor.of(self._images[position], self._device)[0].cpu()
         if (len(self._kept) + 1) * features.nbytes <= _FEATURES_KEPT:
-            self._kept[index] = features
+            self._kept[position] = features
         return features

@@ -8,7 +8,7 @@ import signal
 import threading
 import time
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -19,10 +19,11 @@ import torch
 from lightning.pytorch import LightningDataModule, LightningModule, Trainer
 from lightning.pytorch.callbacks import Checkpoint
 from pydantic import Field
-from torch.utils.data import DataLoader, Dataset, Sampler
+from torch.utils.data import DataLoader, Sampler
 
 from ..harness.api import BenchError, Method, Progress
 from ..harness.cache import Cache, cache_key
+from .loading import Batches
 
 # A training that is interrupted loses at most so much, and writing checkpoints never takes a large part of the time.
 _SECONDS_BETWEEN_CHECKPOINTS = 30.0
@@ -51,14 +52,13 @@ class Schedule:
 
 def train(
     module: LightningModule,
-    data: Dataset[Any],
+    data: Batches,
     schedule: Schedule,
     *,
     seed: int,
     device: str,
     progress: Progress,
     key: str,
-    collate: Callable[[list[Any]], Any] | None = None,
     clip: float = 0.0,
 ) -> float:
     """Trains a module in place; it stays in training mode, on its device.
@@ -69,13 +69,12 @@ def train(
     Args:
         module: Its `training_step` returns the loss. `trainer.datamodule` has `train_dataloader()`, `train_data` and
             `train_batch_size`.
-        data: The training items; its length must be known.
+        data: The training data.
         schedule: How long.
         seed: The seed of everything random in the training; the module's first weights are drawn before.
         device: A torch device.
         progress: Told about epochs, the mean loss of the epoch before, and steps.
         key: Names all that the training depends on besides `schedule`, `seed` and `module`, such as the images.
-        collate: Makes a batch of a list of items; torch's default where it is not given.
         clip: The largest norm that a gradient may have; 0 for any.
 
     Returns:
@@ -84,13 +83,9 @@ def train(
     Raises:
         TrainingError: The loss is not a finite number.
     """
-    batches = _Batches(len(data), schedule.batch_size, seed)  # type: ignore[arg-type]
-    loader = DataLoader(
-        data,
-        batch_sampler=batches,
-        collate_fn=collate,
-        generator=torch.Generator().manual_seed(0),  # a loader without one draws from the global generator
-    )
+    batches = _Order(len(data), schedule.batch_size, seed)
+    # A loader without a generator draws from the global one.
+    loader = data.loader(batch_sampler=batches, generator=torch.Generator().manual_seed(0))
     total = min(schedule.epochs * len(batches), schedule.steps or math.inf)
     key = cache_key("training", key, repr(schedule), str(seed), torch.__version__, *_identity(module))
     epochs = _Epochs(replace(schedule, steps=int(total)), batches, progress, key)
@@ -141,8 +136,7 @@ class LoopedMethod(Method):
         self,
         module: LightningModule,
         images: Sequence[np.ndarray],
-        data: Dataset[Any],
-        collate: Callable[[list[Any]], Any] | None = None,
+        data: Batches,
         clip: float = 0.0,
     ) -> None:
         """Trains a module with the method's schedule, seed and device, resuming where an earlier run was interrupted.
@@ -150,12 +144,11 @@ class LoopedMethod(Method):
         Args:
             module: See `train`.
             images: The normal images that the data are made of.
-            data: The training items.
-            collate: See `train`.
+            data: The training data.
             clip: See `train`.
         """
         weights = (used.sha256 for used in self.weights_used())
-        # A single epoch is never taken up again, so its images need not be read for a name.
+        # A single epoch is never taken up again, so its images need no name.
         names = (cache_key(image.tobytes()) for image in images) if self.schedule.epochs > 1 else ()
         self.saved_seconds += train(
             module,
@@ -165,7 +158,6 @@ class LoopedMethod(Method):
             device=self.device,
             progress=self.progress,
             key=cache_key(repr(self.options()), *weights, *names),
-            collate=collate,
             clip=clip,
         )
 
@@ -189,20 +181,6 @@ class TrainedMethod(LoopedMethod):
         return replace(schedule, epochs=self.epochs, steps=0) if self.epochs else schedule
 
 
-class PreparedImages(Dataset[Any]):
-    """Images as a method's `prepare` returns them, each prepared when it is asked for."""
-
-    def __init__(self, images: Sequence[np.ndarray], prepare: Callable[[np.ndarray], Any]) -> None:
-        self._images = images
-        self._prepare = prepare
-
-    def __len__(self) -> int:
-        return len(self._images)
-
-    def __getitem__(self, index: int) -> Any:
-        return self._prepare(self._images[index])
-
-
 def seed_from(*seeds: int) -> None:
     """Seeds Python's, numpy's and torch's global generators with a number that follows from all the seeds."""
     number = int(np.random.SeedSequence(seeds).generate_state(1)[0])
@@ -211,7 +189,7 @@ def seed_from(*seeds: int) -> None:
     torch.manual_seed(number)
 
 
-class _Batches(Sampler[list[int]]):
+class _Order(Sampler[list[int]]):
     """Positions of shuffled images, batch by batch, in an order that follows from the seed and the epoch.
 
     A single image is left out where it would be a batch of its own among larger ones: BatchNorm cannot train on it.
@@ -236,7 +214,7 @@ class _Batches(Sampler[list[int]]):
 class _Data(LightningDataModule):
     """The attributes that modules expect at `trainer.datamodule`."""
 
-    def __init__(self, data: Dataset[Any], loader: DataLoader[Any], train_batch_size: int) -> None:
+    def __init__(self, data: Batches, loader: DataLoader[Any], train_batch_size: int) -> None:
         super().__init__()
         self.train_data = data
         self.train_batch_size = train_batch_size
@@ -257,7 +235,7 @@ class _Epochs(Checkpoint):
         keeping: Seconds that writing checkpoints took.
     """
 
-    def __init__(self, schedule: Schedule, batches: _Batches, progress: Progress, key: str) -> None:
+    def __init__(self, schedule: Schedule, batches: _Order, progress: Progress, key: str) -> None:
         self.cache = Cache.from_environment()
         self.spared = 0.0
         self.keeping = 0.0

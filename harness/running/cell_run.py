@@ -2,10 +2,10 @@
 
 import gc
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 
@@ -17,6 +17,7 @@ from ..analysis.stored_cells import kept_predictions
 from ..api import BenchError, Case, Dataset, Diagnostic, LazySequence, Method, Prediction, Split
 from ..contract import diagnostics_problem, prediction_problem
 from ..data.frame import frame_for
+from ..data.reading import ParallelImages
 from ..exchange.folder import PREDICTED
 from ..scoring.cell_scores import score_cell
 from ..scoring.scanning import Truths, load_truths
@@ -25,7 +26,9 @@ from .cells import CellProgress, CellTask, Outcome, fail_cell, identity, now, sc
 from .device import PeakMemory, calibrate, seed_everything, synchronize
 from .importing import take_in
 from .planning import build_run_method
-from .provenance import environment
+from .provenance import environment, usable_cores
+
+_Read = TypeVar("_Read")
 
 
 class PredictionError(BenchError):
@@ -111,7 +114,7 @@ class CellRun:
         seed_everything(cell.seed)
         method = build_run_method(self.task.config, parse_method(cell.method), cell.device, cell.seed)
         method.progress = self._progress
-        clock = _Clock(method)
+        clock = self._clock(method)
         train = clock.images(self.dataset, self.dataset.cases("train"), cell.size)
         self._progress("fit", 0, 0)
         start = clock.now()
@@ -161,7 +164,7 @@ class CellRun:
             PredictionError: A prediction breaks the contract.
             Exception: Whatever the method raises.
         """
-        cell, clock = self.task.cell, _Clock(method)
+        cell, clock = self.task.cell, self._clock(method)
         predictions = iter(method.predict_many(clock.images(self.dataset, cases, cell.size)))
         taken = 0.0
         for done, case in enumerate(cases, start=total - len(cases) + 1):
@@ -179,6 +182,9 @@ class CellRun:
             self.task.store.write_prediction(case.split, case.id, stored, cell.maps)
             self._progress(f"predict {case.split}", done, total)
         return taken
+
+    def _clock(self, method: Method) -> "_Clock":
+        return _Clock(method, usable_cores() // self.task.at_once)
 
     def median_ms(self, split: Split) -> float:
         """The median of the milliseconds that the stored predictions of a split took; NaN without any."""
@@ -258,25 +264,51 @@ class CellRun:
 
 
 class _Clock:
-    """Seconds that count as a method's work: without those for reading images, with those that its cache spared."""
+    """Seconds that count as a method's work: without those for reading images, with those that its cache spared.
 
-    def __init__(self, method: Method) -> None:
+    Args:
+        method: The method.
+        threads: How many threads may read images.
+    """
+
+    def __init__(self, method: Method, threads: int) -> None:
         self._method = method
-        self._reading = 0.0
+        self._threads = threads
+        self._read: list[_TimedImages] = []
 
     def now(self) -> float:
-        return time.perf_counter() - self._reading + self._method.saved_seconds
+        return time.perf_counter() - sum(images.seconds for images in self._read) + self._method.saved_seconds
 
     def images(self, dataset: Dataset, cases: Sequence[Case], size: int) -> Sequence[np.ndarray]:
         """Images of cases in the run's frame; the time that reading them takes does not count."""
 
         def read(position: int) -> np.ndarray:
-            start = time.perf_counter()
-            image = frame_for(self._method, dataset.load(cases[position]).image, size)
-            self._reading += time.perf_counter() - start
-            return image
+            return frame_for(self._method, dataset.load(cases[position]).image, size)
 
-        return LazySequence(len(cases), read)
+        # Of what is not read from files, only its author knows whether several threads may ask for it at once.
+        parallel = dataset.of_files and self._threads > 1
+        images = ParallelImages(len(cases), read, self._threads) if parallel else LazySequence(len(cases), read)
+        self._read.append(_TimedImages(images))
+        return self._read[-1]
+
+
+class _TimedImages(LazySequence[np.ndarray]):
+    """Images, and the seconds that were spent on reading them."""
+
+    def __init__(self, images: LazySequence[np.ndarray]) -> None:
+        super().__init__(len(images), lambda position: self._timed(lambda: images[position]))
+        self._images = images
+        self.seconds = 0.0
+
+    def many(self, positions: Sequence[int]) -> list[np.ndarray]:
+        return self._timed(lambda: self._images.many([self._positions[position] for position in positions]))
+
+    def _timed(self, read: Callable[[], _Read]) -> _Read:
+        start = time.perf_counter()
+        try:
+            return read()
+        finally:
+            self.seconds += time.perf_counter() - start
 
 
 def _check(prediction: Prediction, cell: Cell, case: Case) -> Prediction:

@@ -18,7 +18,7 @@ from typing import Annotated, Any, ClassVar, Union, get_args, get_origin, get_ty
 import numpy as np
 import torch
 import yaml
-from anomalib.data import ImageBatch, ImageItem
+from anomalib.data import ImageBatch
 from anomalib.metrics import Evaluator
 from anomalib.models.components import AnomalibModule, MemoryBankMixin
 from anomalib.models.image import EfficientAd
@@ -27,14 +27,14 @@ from anomalib.pre_processing import PreProcessor
 from anomalib.utils.path import get_datasets_dir
 from anomalib.visualization import Visualizer
 from pydantic import Field, TypeAdapter
-from torch.utils.data import DataLoader
 from torchvision.transforms import v2
 from torchvision.tv_tensors import Image, Mask
 
 from ...harness.api import Prediction, UsageError, Weights
+from ..loading import KeptImages, PreparedBatches
 from ..memory import require_memory
-from ..pixels import channels_first
-from ..training import LoopedMethod, PreparedImages, Schedule, TrainedMethod, seed_from
+from ..pixels import as_batch
+from ..training import LoopedMethod, Schedule, TrainedMethod, seed_from
 from . import networks
 
 # Options of a constructor that the adapter sets itself: the parts of anomalib's engine; whether networks are
@@ -93,21 +93,21 @@ class AnomalibMethod(LoopedMethod):
         seed_from(self.seed)
         self._transform = self._make_transform()
         module = self._build(len(images))
-        data = PreparedImages(images, lambda image: _item(self._transform(image)))
+        kept = KeptImages(images, self.schedule.epochs)
+        data = PreparedBatches(kept, lambda pixels: _batch(self._transform(pixels)), self.device)
         self._check_memory(module, images)
         clip = float(module.trainer_arguments.get("gradient_clip_val") or 0)
-        self.train(module, images, data, ImageBatch.collate, clip)
+        self.train(module, kept, data, clip)
         self._model: Any = module.model.eval()
         if isinstance(module, EfficientAd):
             # The published quantiles are of held-out normal images; here all are trained on.
-            loader = DataLoader(data, collate_fn=ImageBatch.collate)
             with _silence():
-                self._model.quantiles.update(module.map_norm_quantiles(loader))
+                self._model.quantiles.update(module.map_norm_quantiles(data.loader()))
 
     @torch.inference_mode()
     def predict(self, image: np.ndarray) -> Prediction:
         """The map is the model's own, in its own units, bilinearly resized to the image's size."""
-        output = self._model(self._transform(image)[None].to(self.device))
+        output = self._model(self._transform(as_batch([image], self.device)))
         raw = output.anomaly_map
         if raw is None:
             raise UsageError(f"{self._name} makes no anomaly map with these options.")
@@ -175,7 +175,7 @@ class AnomalibMethod(LoopedMethod):
         if bank:
             module.to(self.device)
             with torch.no_grad():
-                model(self._transform(images[0])[None].to(self.device))
+                model(self._transform(as_batch(images[:1], self.device)))
             stored = getattr(model, bank)
             needed = _COPIES_OF_A_BANK * count * sum(part.nbytes for part in stored)
             if self._name == "Padim":
@@ -207,7 +207,7 @@ _REMEDIES = {
 
 
 class _Transform:
-    """An image, uint8 (S, S) or RGB (S, S, 3), as a model's input, float32 (3, H, W).
+    """Images, uint8 (N, 1 or 3, S, S), as a model's input, float32 (N, 3, H, W).
 
     It does what anomalib's default for the model does, with another size and the normalisation of the weights; it never
     crops, because the map must cover the whole image.
@@ -224,15 +224,15 @@ class _Transform:
                 steps.append(v2.Normalize(list(norm.mean), list(norm.std)))
         self.steps = v2.Compose(steps)
 
-    def __call__(self, image: np.ndarray) -> torch.Tensor:
-        pixels = channels_first(image).float() / 255
-        return self.steps(pixels.expand(3, -1, -1))
+    def __call__(self, pixels: torch.Tensor) -> torch.Tensor:
+        return self.steps((pixels.float() / 255).expand(-1, 3, -1, -1))
 
 
-def _item(image: torch.Tensor) -> ImageItem:
-    """A normal image, transformed, as anomalib's item."""
-    mask = Mask(torch.zeros(image.shape[-2:], dtype=torch.bool))
-    return ImageItem(image=Image(image), gt_label=torch.tensor(0), gt_mask=mask)
+def _batch(images: torch.Tensor) -> ImageBatch:
+    """Normal images, transformed, as anomalib's batch."""
+    labels = torch.zeros(len(images), dtype=torch.long, device=images.device)
+    masks = torch.zeros((len(images), *images.shape[-2:]), dtype=torch.bool, device=images.device)
+    return ImageBatch(image=Image(images), gt_label=labels, gt_mask=Mask(masks))
 
 
 @cache

@@ -14,7 +14,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load, save
 
 from ...harness.cache import Cache, cache_key
-from ..pixels import channels_first
+from ..pixels import as_batch
 from ..weights import checksum
 
 Precision = Literal["float32", "bfloat16"]
@@ -99,7 +99,7 @@ class Sam:
 
     @torch.inference_mode()
     def _encode(self, image: np.ndarray) -> torch.Tensor:
-        rgb = channels_first(image).to(self._device).expand(3, -1, -1)
+        rgb = as_batch([image], self._device)[0].expand(3, -1, -1)
         return self._network.image_encoder(self._preprocess(rgb))
 
     @torch.inference_mode()

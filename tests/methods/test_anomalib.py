@@ -31,6 +31,7 @@ from miasbench.harness.download import fetching
 from miasbench.harness.registry import build_method
 from miasbench.methods import training
 from miasbench.methods.anomalib import networks
+from miasbench.methods.pixels import as_batch
 
 SIZE = 64
 FIELD = np.hypot(*(np.mgrid[:SIZE, :SIZE] - SIZE / 2))
@@ -251,14 +252,14 @@ def test_the_map_lies_where_the_lesion_is() -> None:
 
 def test_the_input_is_normalised_as_the_weights_want_it() -> None:
     method: Any = fitted("padim[n_features=10]")
-    black, white = (method._transform(np.full((SIZE, SIZE), grey, np.uint8)) for grey in (0, 255))
+    black, white = (method._transform(torch.full((1, 1, SIZE, SIZE), grey, dtype=torch.uint8)) for grey in (0, 255))
     torch.testing.assert_close(black, torch.full_like(black, -1))
     torch.testing.assert_close(white, torch.full_like(white, 1))
 
 
 def test_embedded_features_have_the_scale_that_the_models_expect() -> None:
     method: Any = fitted("padim[n_features=10]", input_size=128)
-    maps = method._model.feature_extractor(torch.stack([method._transform(image) for image in TRAIN]))
+    maps = method._model.feature_extractor(method._transform(as_batch(TRAIN, "cpu")))
     assert [value.shape[1] for value in maps.values()] == [24, 40, 112]
     for value in maps.values():
         assert 0.1 < value.std() < 1.5

@@ -14,6 +14,7 @@ from miasbench.harness.registry import build_method
 from miasbench.harness.running.device import seed_everything
 from miasbench.methods.backbones import BACKBONES
 from miasbench.methods.coreset import Coreset
+from miasbench.methods.pixels import as_batch
 
 
 @pytest.fixture(scope="module")
@@ -97,7 +98,7 @@ def test_embedded_statistics_are_those_of_the_activations(images: dict[str, list
 
             module.register_forward_hook(keep)
     with torch.inference_mode():
-        network(backbone.normalise(images["test"][0]))
+        network(backbone.normalise(as_batch(images["test"][:1], "cpu")))
     assert len(spread) == 49
     assert min(spread) > 0.1
     assert max(spread) < 10

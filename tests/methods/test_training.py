@@ -1,4 +1,4 @@
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +9,7 @@ from lightning.pytorch import LightningModule
 
 from miasbench.harness.api import BenchError
 from miasbench.methods import training
+from miasbench.methods.loading import Batches
 from miasbench.methods.training import Schedule, train
 
 from ..support.kept import cache_entries
@@ -58,7 +59,20 @@ class ByHand(Network):
         return [torch.optim.Adam(self.layers[index].parameters(), lr=0.1) for index in (0, 3)]
 
 
-DATA: Any = torch.from_numpy(np.random.default_rng(0).normal(size=(11, 4)).astype(np.float32))
+class Rows(Batches):
+    """Some rows of numbers."""
+
+    def __init__(self) -> None:
+        self._rows = torch.from_numpy(np.random.default_rng(0).normal(size=(11, 4)).astype(np.float32))
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def __getitems__(self, positions: Sequence[int]) -> torch.Tensor:
+        return self._rows[list(positions)]
+
+
+DATA = Rows()
 
 
 def trained(module: Network, schedule: Schedule, **options: Any) -> tuple[Network, float]:
