@@ -225,7 +225,7 @@ class _Transform:
         self.steps = v2.Compose(steps)
 
     def __call__(self, pixels: torch.Tensor) -> torch.Tensor:
-        return self.steps((pixels.float() / 255).expand(-1, 3, -1, -1))
+        return self.steps(pixels.float() / 255).expand(-1, 3, -1, -1)  # grey is normalised for three channels
 
 
 def _batch(images: torch.Tensor) -> ImageBatch:
