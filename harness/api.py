@@ -358,6 +358,9 @@ class Method(ABC):
         lacks_weights: Why it does not know the other one, as the end of a sentence that begins with its name.
         colour: Whether it takes RGB images. Then it gets those of an RGB dataset as uint8 (S, S, 3), and those of
             others as (S, S). A method that does not say so always gets (S, S), made by `as_grey`.
+        batches: Whether `predict_many` predicts `batch` images at a time, so that the first of them takes the time of
+            all. The runner then divides that time among them.
+        batch: How many images that is, decided by the runner: what fits on a GPU, and a single one on the CPU.
     """
 
     spec: str = ""
@@ -369,6 +372,8 @@ class Method(ABC):
     uses_weights: ClassVar[tuple[str, ...]] = ()
     lacks_weights: ClassVar[str] = ""
     colour: ClassVar[bool] = False
+    batches: ClassVar[bool] = False
+    batch: int = 1
 
     @property
     def report(self) -> Progress:

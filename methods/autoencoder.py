@@ -49,15 +49,16 @@ class Autoencoder(TrainedMethod):
         self._network.to(self.device).eval()
 
     @torch.inference_mode()
-    def predict(self, image: np.ndarray) -> Prediction:
+    def predict_batch(self, images: Sequence[np.ndarray]) -> list[Prediction]:
         """The map is the absolute residual, 0 to 1 of the range and 0 outside the body; the score its maximum.
 
         In colour it is the mean over the channels.
         """
-        pixels, body = _prepare(torch.from_numpy(_with_body(image))[None].to(self.device))
-        residual = ((pixels - self._network(pixels)).abs() * body).mean(dim=1)[0].cpu().numpy()
-        anomaly_map = gaussian_filter(residual, self.sigma)
-        return Prediction(anomaly_map, float(anomaly_map.max()))
+        with_body = np.stack([_with_body(image) for image in images])
+        pixels, body = _prepare(torch.from_numpy(with_body).to(self.device))
+        residuals = ((pixels - self._network(pixels)).abs() * body).mean(dim=1).cpu().numpy()
+        maps = [gaussian_filter(residual, self.sigma) for residual in residuals]
+        return [Prediction(one, float(one.max())) for one in maps]
 
 
 class Network(LightningModule):

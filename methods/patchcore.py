@@ -9,15 +9,16 @@ import torch
 from anomalib.models.image.patchcore.torch_model import PatchcoreModel
 from pydantic import Field
 
-from ..harness.api import Method, Prediction, Weights
+from ..harness.api import Prediction, Weights
 from .backbones import BACKBONES
+from .batched import BatchedMethod
 from .coreset import Coreset
 from .memory import require_memory
 from .pixels import as_batch
 
 
 @dataclass(kw_only=True)
-class Patchcore(Method):
+class Patchcore(BatchedMethod):
     """A memory bank of CNN patches, thinned to a coreset; the map is the distance to the nearest one.
 
     anomalib's network is driven directly: its engine would rescale maps by the validation range and clip them to 0 to
@@ -76,8 +77,8 @@ class Patchcore(Method):
         require_memory((2 + self.coreset) * bank, self.device, "PatchCore's memory bank and its coreset", remedy)
 
     @torch.inference_mode()
-    def predict(self, image: np.ndarray) -> Prediction:
+    def predict_batch(self, images: Sequence[np.ndarray]) -> list[Prediction]:
         """The map is in feature distances, 0 or more, smoothed as anomalib does."""
-        output = self._model(self._backbone.normalise(as_batch([image], self.device)))
-        anomaly_map = output.anomaly_map.reshape(image.shape[:2]).float().cpu().numpy()
-        return Prediction(anomaly_map, float(output.pred_score.reshape(-1)[0]))
+        output = self._model(self._backbone.normalise(as_batch(images, self.device)))
+        maps = output.anomaly_map.reshape(len(images), *images[0].shape[:2]).float().cpu().numpy()
+        return [Prediction(*one) for one in zip(maps, output.pred_score.reshape(len(images)).tolist(), strict=True)]

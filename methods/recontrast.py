@@ -57,16 +57,17 @@ class ReContrast(TrainedMethod):
         self._network.to(self.device).eval()
 
     @torch.inference_mode()
-    def predict(self, image: np.ndarray) -> Prediction:
+    def predict_batch(self, images: Sequence[np.ndarray]) -> list[Prediction]:
         """The map is the smoothed sum of six cosine distances (Eq. 1), 0 to 12; the image score is its maximum."""
-        encoded, decoded = self._network(self._backbone.normalise(as_batch([image], self.device)))
-        anomaly_map = torch.zeros(image.shape[:2])
+        encoded, decoded = self._network(self._backbone.normalise(as_batch(images, self.device)))
+        shape = images[0].shape[:2]
+        total = torch.zeros(len(images), *shape)
         for one, other in zip(encoded, decoded, strict=True):
             distance = 1 - functional.cosine_similarity(one, other)
-            enlarged = functional.interpolate(distance[None], image.shape[:2], mode="bilinear", align_corners=True)
-            anomaly_map += enlarged[0, 0].cpu()
-        smooth = gaussian_filter(anomaly_map.numpy(), SMOOTHING)
-        return Prediction(smooth, float(smooth.max()))
+            enlarged = functional.interpolate(distance[:, None], shape, mode="bilinear", align_corners=True)
+            total += enlarged[:, 0].cpu()
+        maps = [gaussian_filter(one, SMOOTHING) for one in total.numpy()]
+        return [Prediction(one, float(one.max())) for one in maps]
 
 
 class Reconstruction(LightningModule):

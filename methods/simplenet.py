@@ -64,12 +64,12 @@ class SimpleNet(TrainedMethod):
         self._network.to(self.device).eval()
 
     @torch.inference_mode()
-    def predict(self, image: np.ndarray) -> Prediction:
+    def predict_batch(self, images: Sequence[np.ndarray]) -> list[Prediction]:
         """The map is the enlarged, smoothed patch scores (Eq. 10); the image score is the largest of them (Eq. 11)."""
-        features = self._extractor.of(image, self.device)
-        scores = self._network(features)
-        anomaly_map = functional.interpolate(scores[:, None], image.shape[:2], mode="bilinear")[0, 0].cpu().numpy()
-        return Prediction(gaussian_filter(anomaly_map, SMOOTHING), float(scores.max()))
+        scores = self._network(self._extractor.of(images, self.device))
+        maps = functional.interpolate(scores[:, None], images[0].shape[:2], mode="bilinear")[:, 0].cpu().numpy()
+        largest = scores.amax(dim=(1, 2)).tolist()
+        return [Prediction(gaussian_filter(one, SMOOTHING), best) for one, best in zip(maps, largest, strict=True)]
 
 
 class FeatureExtractor(nn.Module):
@@ -106,9 +106,9 @@ class FeatureExtractor(nn.Module):
         both = torch.cat([self._average(fine), self._average(coarse)], dim=-1)
         return functional.adaptive_avg_pool1d(both.flatten(1, 2), self.dimension).unflatten(1, both.shape[1:3])
 
-    def of(self, image: np.ndarray, device: str) -> torch.Tensor:
-        """Makes the features of an image, uint8 (H, W) or (H, W, 3), on a device."""
-        return self(self.backbone.normalise(as_batch([image], device)))
+    def of(self, images: Sequence[np.ndarray], device: str) -> torch.Tensor:
+        """Makes the features of images, uint8 (H, W) or (H, W, 3), on a device."""
+        return self(self.backbone.normalise(as_batch(images, device)))
 
     def _neighbourhoods(self, level: torch.Tensor) -> torch.Tensor:
         """Lists the values around each place (Eq. 1): (N, C, h, w) becomes (N, 9 C, h, w), zeros beyond the border."""
@@ -196,7 +196,7 @@ class _Features(Batches):
     def _features(self, position: int) -> torch.Tensor:
         if position in self._kept:
             return self._kept[position]
-        features = self._extractor.of(self._images[position], self._device)[0].cpu()
+        features = self._extractor.of([self._images[position]], self._device)[0].cpu()
         if (len(self._kept) + 1) * features.nbytes <= _FEATURES_KEPT:
             self._kept[position] = features
         return features

@@ -21,8 +21,9 @@ from lightning.pytorch.callbacks import Checkpoint
 from pydantic import Field
 from torch.utils.data import DataLoader, Sampler
 
-from ..harness.api import BenchError, Method, Progress
+from ..harness.api import BenchError, Progress
 from ..harness.cache import Cache, cache_key
+from .batched import BatchedMethod
 from .loading import Batches
 
 # A training that is interrupted loses at most so much, and writing checkpoints never takes a large part of the time.
@@ -111,7 +112,7 @@ def train(
 
 
 @dataclass(kw_only=True)
-class LoopedMethod(Method):
+class LoopedMethod(BatchedMethod):
     """A method that is fitted with `train`; a subclass says for how long in `published`.
 
     Attributes:

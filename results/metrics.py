@@ -615,8 +615,8 @@ _ALL = (
         name="predict_ms",
         title="ms/image",
         kind="cost",
-        convention="median over test images after a warm-up, mean if transductive; reading and scoring left out; "
-        "with the time that a cache saved",
+        convention="median over test images after a warm-up, mean if transductive; of a batch, its time over its "
+        "images; reading and scoring left out; with the time that a cache saved",
         direction="neither",
         unit="milliseconds",
         digits=0,

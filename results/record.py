@@ -115,6 +115,7 @@ class Measurements(Record):
         calibration_ms: Milliseconds that a fixed piece of work took on the same machine.
         peak_memory_mib: The most memory, in MiB.
         peak_gpu_memory_mib: The most memory of the GPU, in MiB; NaN on the CPU.
+        batch: How many images were predicted at a time, which the time for an image is an average of.
         diagnostics: What the method measured of itself.
     """
 
@@ -123,6 +124,7 @@ class Measurements(Record):
     calibration_ms: _Measured = None
     peak_memory_mib: _Measured = None
     peak_gpu_memory_mib: _Measured = None
+    batch: int | None = None
     diagnostics: tuple[Diagnostic, ...] = ()
 
 

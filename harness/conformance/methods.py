@@ -186,7 +186,7 @@ class _Images(LazySequence[np.ndarray]):
 
 def _options(trial: _MethodTrial) -> str:
     method = trial.make()
-    taken = {"spec", "weights", "device", "seed", "progress", "report", "saved_seconds", "colour"}
+    taken = {"spec", "weights", "device", "seed", "progress", "report", "saved_seconds", "colour", "batches", "batch"}
     shadowed = sorted(taken & set(option_types(type(method))))
     if shadowed:
         return f"the option {shadowed[0]} has the name of an attribute that the harness sets; give it another name."

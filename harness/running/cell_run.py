@@ -2,10 +2,11 @@
 
 import gc
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import replace
 from functools import partial
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -23,12 +24,10 @@ from ..scoring.cell_scores import score_cell
 from ..scoring.scanning import Truths, load_truths
 from ..specs import parse_method
 from .cells import CellProgress, CellTask, Outcome, fail_cell, identity, now, scored_by
-from .device import PeakMemory, calibrate, seed_everything, synchronize
+from .device import PeakMemory, calibrate, images_at_once, seed_everything, synchronize
 from .importing import take_in
 from .planning import build_run_method
 from .provenance import environment, usable_cores
-
-_Read = TypeVar("_Read")
 
 
 class PredictionError(BenchError):
@@ -123,14 +122,23 @@ class CellRun:
         seconds = clock.now() - start
         diagnostics = _check_diagnostics(method.diagnostics(), cell)
         self.warm_up(method)
-        measured = Measurements(fit_seconds=seconds, calibration_ms=calibrate(cell.device), diagnostics=diagnostics)
+        measured = Measurements(
+            fit_seconds=seconds,
+            calibration_ms=calibrate(cell.device),
+            batch=method.batch,
+            diagnostics=diagnostics,
+        )
         return Fitted(method, measured)
 
     def warm_up(self, method: Method) -> None:
-        """Predicts an image for nothing: the first one pays for what later ones find ready."""
-        if not method.transductive:
-            first = self.dataset.load(self.dataset.cases("train")[0]).image
-            method.predict(frame_for(method, first, self.task.cell.size))
+        """Predicts an image for nothing: the first one pays for what later ones find ready; sizes the batches."""
+        if method.transductive:
+            return
+        cell = self.task.cell
+        first = frame_for(method, self.dataset.load(self.dataset.cases("train")[0]).image, cell.size)
+        method.predict(first)
+        if method.batches:
+            method.batch = images_at_once(cell.device, lambda: method.predict(first))
 
     def predict_missing(self, method: Method, split: Split) -> float:
         """Predicts the cases of a split that have no undamaged prediction yet.
@@ -167,21 +175,28 @@ class CellRun:
         cell, clock = self.task.cell, self._clock(method)
         predictions = iter(method.predict_many(clock.images(self.dataset, cases, cell.size)))
         taken = 0.0
-        for done, case in enumerate(cases, start=total - len(cases) + 1):
-            start = clock.now()
-            prediction = next(predictions, None)
+        done = total - len(cases)
+        for start in range(0, len(cases), method.batch):
+            batch = cases[start : start + method.batch]
+            began = clock.now()
+            predicted = [next(predictions, None) for _ in batch]
             synchronize(cell.device)
-            seconds = clock.now() - start
+            seconds = clock.now() - began
             taken += seconds
-            if prediction is None:
-                raise PredictionError(
-                    f"{cell.method} made no prediction for the case {case.id} ({case.split}) and those behind it."
-                )
-            checked = _check(prediction, cell, case)
-            stored = StoredPrediction(checked, float("nan") if method.transductive else seconds)
-            self.task.store.write_prediction(case.split, case.id, stored, cell.maps)
-            self._progress(f"predict {case.split}", done, total)
+            for case, prediction in zip(batch, predicted, strict=True):
+                self._keep(case, prediction, float("nan") if method.transductive else seconds / len(batch))
+                done += 1
+                self._progress(f"predict {case.split}", done, total)
         return taken
+
+    def _keep(self, case: Case, prediction: Prediction | None, seconds: float) -> None:
+        cell = self.task.cell
+        if prediction is None:
+            raise PredictionError(
+                f"{cell.method} made no prediction for the case {case.id} ({case.split}) and those behind it."
+            )
+        stored = StoredPrediction(_check(prediction, cell, case), seconds)
+        self.task.store.write_prediction(case.split, case.id, stored, cell.maps)
 
     def _clock(self, method: Method) -> "_Clock":
         return _Clock(method, usable_cores() // self.task.at_once)
@@ -274,10 +289,10 @@ class _Clock:
     def __init__(self, method: Method, threads: int) -> None:
         self._method = method
         self._threads = threads
-        self._read: list[_TimedImages] = []
+        self._reading = 0.0
 
     def now(self) -> float:
-        return time.perf_counter() - sum(images.seconds for images in self._read) + self._method.saved_seconds
+        return time.perf_counter() - self._reading + self._method.saved_seconds
 
     def images(self, dataset: Dataset, cases: Sequence[Case], size: int) -> Sequence[np.ndarray]:
         """Images of cases in the run's frame; the time that reading them takes does not count."""
@@ -288,27 +303,32 @@ class _Clock:
         # Of what is not read from files, only its author knows whether several threads may ask for it at once.
         parallel = dataset.of_files and self._threads > 1
         images = ParallelImages(len(cases), read, self._threads) if parallel else LazySequence(len(cases), read)
-        self._read.append(_TimedImages(images))
-        return self._read[-1]
+        return _TimedImages(images, self._stopped)
+
+    @contextmanager
+    def _stopped(self) -> Iterator[None]:
+        start = time.perf_counter()
+        try:
+            yield
+        finally:
+            self._reading += time.perf_counter() - start
 
 
 class _TimedImages(LazySequence[np.ndarray]):
-    """Images, and the seconds that were spent on reading them."""
+    """Images, while whose reading a clock is stopped."""
 
-    def __init__(self, images: LazySequence[np.ndarray]) -> None:
-        super().__init__(len(images), lambda position: self._timed(lambda: images[position]))
+    def __init__(self, images: LazySequence[np.ndarray], stopped: Callable[[], AbstractContextManager[None]]) -> None:
+        super().__init__(len(images), self._one)
         self._images = images
-        self.seconds = 0.0
+        self._stopped = stopped
 
     def many(self, positions: Sequence[int]) -> list[np.ndarray]:
-        return self._timed(lambda: self._images.many([self._positions[position] for position in positions]))
+        with self._stopped():
+            return self._images.many([self._positions[position] for position in positions])
 
-    def _timed(self, read: Callable[[], _Read]) -> _Read:
-        start = time.perf_counter()
-        try:
-            return read()
-        finally:
-            self.seconds += time.perf_counter() - start
+    def _one(self, position: int) -> np.ndarray:
+        with self._stopped():
+            return self._images[position]
 
 
 def _check(prediction: Prediction, cell: Cell, case: Case) -> Prediction:

@@ -48,6 +48,9 @@ _SCALARS = {bool, int, float, str, NoneType}
 _PASSES = {"MHPatchcore": 3}
 # For a model that is asked for by its class's name: anomalib leaves this to its trainer.
 _EPOCHS = 100
+# What a prediction of these depends on beside its image: Cflow divides by the largest likelihood of a batch, and DSR's
+# codes may change with the last digit of a sum.
+_ONE_BY_ONE = ("Cflow", "Dsr")
 # A training set that was vertically stacked and centred exists three times.
 _COPIES_OF_A_BANK = 3
 
@@ -105,16 +108,16 @@ class AnomalibMethod(LoopedMethod):
                 self._model.quantiles.update(module.map_norm_quantiles(data.loader()))
 
     @torch.inference_mode()
-    def predict(self, image: np.ndarray) -> Prediction:
+    def predict_batch(self, images: Sequence[np.ndarray]) -> list[Prediction]:
         """The map is the model's own, in its own units, bilinearly resized to the image's size."""
-        output = self._model(self._transform(as_batch([image], self.device)))
+        output = self._model(self._transform(as_batch(images, self.device)))
         raw = output.anomaly_map
         if raw is None:
             raise UsageError(f"{self._name} makes no anomaly map with these options.")
-        raw = raw.reshape(1, 1, *raw.shape[-2:]).float()
-        resized = torch.nn.functional.interpolate(raw, image.shape[:2], mode="bilinear", align_corners=False)[0, 0]
-        score = raw.max() if output.pred_score is None else output.pred_score.reshape(-1)[0]
-        return Prediction(resized.cpu().numpy(), float(score))
+        raw = raw.reshape(len(images), 1, *raw.shape[-2:]).float()
+        resized = torch.nn.functional.interpolate(raw, images[0].shape[:2], mode="bilinear", align_corners=False)[:, 0]
+        scores = raw.amax(dim=(1, 2, 3)) if output.pred_score is None else output.pred_score.reshape(len(images))
+        return [Prediction(*one) for one in zip(resized.cpu().numpy(), scores.tolist(), strict=True)]
 
     def _arguments(self) -> dict[str, Any]:
         """All arguments of the model's constructor but the parts of anomalib's engine."""
@@ -264,6 +267,7 @@ def method_class_of(name: str) -> type[AnomalibMethod]:
             "model_class": model_class,
             "published": Schedule(**card.get("schedule", {"epochs": passes, "batch_size": 32})),
             "fixed": fixed,
+            "batches": model not in _ONE_BY_ONE,
             "uses_weights": () if model in networks.UNTRAINED else ("published", *embedded),
             "lacks_weights": networks.FIXED.get(model, "is not known to work with another network"),
         },

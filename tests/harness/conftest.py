@@ -35,6 +35,7 @@ def plugins(monkeypatch: pytest.MonkeyPatch) -> Iterator[ModuleType]:
         "Failing",
         "Wrong",
         "Together",
+        "InBatches",
     )
     for name in names:
         entry = Entry(f"{spec.name}:{name}", "for a test")

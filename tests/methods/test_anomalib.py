@@ -26,7 +26,7 @@ from PIL import Image
 from safetensors.torch import save_file
 from torchvision.models.resnet import Bottleneck, ResNet
 
-from miasbench.harness.api import Method, UsageError, Weights, WeightsError
+from miasbench.harness.api import Method, Prediction, UsageError, Weights, WeightsError
 from miasbench.harness.download import fetching
 from miasbench.harness.registry import build_method
 from miasbench.methods import training
@@ -78,6 +78,16 @@ def check(method: Method) -> None:
         assert np.isfinite(prediction.image_score)
     assert not np.array_equal(lesion.anomaly_map, normal.anomaly_map)
     np.testing.assert_array_equal(method.predict(LESION).anomaly_map, lesion.anomaly_map)
+    method.batch = 2 if method.batches else 1
+    for one, of_batch in zip((lesion, normal, lesion), method.predict_many([LESION, NORMAL, LESION]), strict=True):
+        assert_alike(one, of_batch)
+
+
+def assert_alike(one: Prediction, of_batch: Prediction) -> None:
+    """In a batch sums may be rounded otherwise."""
+    largest = float(np.abs(one.anomaly_map).max())
+    np.testing.assert_allclose(of_batch.anomaly_map, one.anomaly_map, rtol=0, atol=1e-5 * largest)
+    assert of_batch.image_score == pytest.approx(one.image_score, rel=1e-5, abs=1e-5 * largest)
 
 
 @pytest.fixture(autouse=True)

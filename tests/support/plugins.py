@@ -3,6 +3,7 @@
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 
@@ -126,6 +127,24 @@ class Cached(Scripted):
     def predict(self, image: np.ndarray) -> Prediction:
         self.saved_seconds += 100
         return super().predict(image)
+
+
+@dataclass(kw_only=True)
+class InBatches(Method):
+    """Predicts `batch` images at a time, and saves 120 seconds each time."""
+
+    batches: ClassVar[bool] = True
+
+    def fit(self, images: Sequence[np.ndarray]) -> None:
+        pass
+
+    def predict(self, image: np.ndarray) -> Prediction:
+        return Prediction(image.astype(np.float32), float(image.mean()))
+
+    def predict_many(self, images: Sequence[np.ndarray]) -> Iterator[Prediction]:
+        for start in range(0, len(images), self.batch):
+            self.saved_seconds += 120
+            yield from [self.predict(image) for image in images[start : start + self.batch]]
 
 
 @dataclass(kw_only=True)

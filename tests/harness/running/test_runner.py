@@ -22,7 +22,7 @@ from miasbench.harness.api import (
 )
 from miasbench.harness.config import ScoreConfig, find_config, make_config, read_config
 from miasbench.harness.registry import Entry
-from miasbench.harness.running import cells
+from miasbench.harness.running import cell_run, cells
 from miasbench.harness.running.planning import make_plan
 from miasbench.harness.running.runner import execute, rescore
 from miasbench.results.files import ResultsError
@@ -339,6 +339,25 @@ class TestCachedWork:
         conventions = store.scores().set_index("metric")["convention"]
         for metric in ("fit_seconds", "predict_ms"):
             assert "with the time that a cache saved" in conventions[metric]
+
+
+class TestBatches:
+    def test_each_image_has_its_share_of_a_batchs_time(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(cell_run, "images_at_once", lambda device, predict_one: 4)
+        store, outcomes = run(tmp_path, "inbatches")
+        assert outcomes[0].error == ""
+        of_policy = [times.to_numpy() for _, times in store.cases().groupby("policy")["predict_ms"]]
+        expected = [30_000] * 4 + [60_000] * 2  # of six test images, four are in the first batch
+        assert all(times == pytest.approx(expected, rel=0.01) for times in of_policy)
+        end = store.cell(store.scores()["cell"].iloc[0]).read()
+        assert end is not None
+        assert end.batch == 4
+
+    def test_they_do_not_move_scores(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        one_by_one, _ = run(tmp_path / "one", "inbatches")
+        monkeypatch.setattr(cell_run, "images_at_once", lambda device, predict_one: 4)
+        in_batches, _ = run(tmp_path / "four", "inbatches")
+        assert_equal_runs(one_by_one, in_batches)
 
 
 class TestControls:
