@@ -161,7 +161,8 @@ def _as_list(seen: Any) -> Any:
 
 
 def _plain(value: Any) -> list[str]:
-    return [str(one) for one in (value if isinstance(value, list | tuple) else [value])]
+    listed = _as_list(value)
+    return [str(one) for one in (listed if isinstance(listed, list | tuple) else [listed])]
 
 
 def _shown(value: Any) -> str:

@@ -5,7 +5,7 @@ class Problems:
     """Sentences on what is wrong, of which the first of each cause is told, with the number of the others."""
 
     def __init__(self) -> None:
-        self._found: dict[object, list[str]] = {}
+        self._found: dict[object, dict[str, None]] = {}
 
     def add(self, cause: object, sentence: str) -> None:
         """Adds a sentence.
@@ -14,9 +14,7 @@ class Problems:
             cause: Equal for what one line can tell, such as a file and the kind of mistake in it.
             sentence: What is wrong, where, and what to do.
         """
-        of_cause = self._found.setdefault(cause, [])
-        if sentence not in of_cause:
-            of_cause.append(sentence)
+        self._found.setdefault(cause, {})[sentence] = None
 
     def sentences(self) -> list[str]:
         """One for each cause, in the order in which they were found."""

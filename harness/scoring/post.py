@@ -16,7 +16,7 @@ from ..config import ScoreConfig
 from ..specs import Spec, chain_text, check_complete, check_options, option_types, suggest
 from .decisions import Decision, decide
 from .operations import OPERATIONS, ForegroundOperation, MapOperation, MaskOperation, Operation
-from .scanning import Predictions, Scanned, SplitTruths, Truths, scan
+from .scanning import IMAGES_OF, Predictions, Scanned, SplitTruths, Truths, scan
 from .volumes import VolumeSlices
 
 VALID = (Spec("valid"),)
@@ -304,6 +304,7 @@ def _check(
 def _unknown(truths: SplitTruths, without: Sequence[int], what: str) -> str:
     """Says of how many images the dataset does not say something."""
     first, total = truths.cases[without[0]], len(truths.cases)
+    image = IMAGES_OF[first.split]
     if len(without) == total:
-        return f"the dataset does not say {what} of any {first.split} image"
-    return f"the dataset does not say {what} of {len(without)} of {total} {first.split} images, such as {first.id}"
+        return f"the dataset does not say {what} of any {image}"
+    return f"the dataset does not say {what} of {len(without)} of {total} {image}s, such as {first.id}"

@@ -17,6 +17,9 @@ from .masks import Lesions
 from .ranking import PixelRanking, PixelTally, rank_image, rank_pixels
 from .volumes import VolumeSlices, group_slices
 
+IMAGES_OF: Mapping[Split, str] = {"train": "training image", "valid": "validation image", "test": "test image"}
+"""How an image of a split is called in sentences."""
+
 
 class ScoringError(BenchError):
     """A stored prediction that cannot be scored; the text names the case."""
@@ -201,9 +204,9 @@ class Scanned(LabelledMaps):
     def volumes(self) -> LabelledMaps:
         if self.slices or not self.cases:
             return self._volumes
-        split = self.cases[0].split
         raise PolicyUnavailableError(
-            "; ".join(self.slices_left_out) or f"of no {split} image is it known which volume it is a slice of"
+            "; ".join(self.slices_left_out)
+            or f"the dataset does not say of any {IMAGES_OF[self.cases[0].split]} which volume it is a slice of"
         )
 
     @cached_property

@@ -345,7 +345,7 @@ class TestPoliciesOfVolumes:
         cases = [replace(case, volume=None, position=None) for case in truths.cases]
         scores = scored(replace(truths, cases=cases), stored, thresholds=["oracle_dice[level=volume]"]).scores
         (note,) = scores.loc[scores["policy"] == "oracle_dice[level=volume]", "note"]
-        assert note == "left out: of no test image is it known which volume it is a slice of"
+        assert note == "left out: the dataset does not say of any test image which volume it is a slice of"
 
 
 TILTED = np.array([[-0.68, 0.12, 0.3, 40], [-0.1, -0.66, 1.1, 55], [0.11, -0.15, 2.86, -20], [0, 0, 0, 1]])
