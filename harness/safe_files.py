@@ -11,7 +11,6 @@ import os
 import re
 import secrets
 import stat
-import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -27,6 +26,7 @@ _NO_LINK = getattr(os, "O_NOFOLLOW", 0)  # Windows has neither; `below` looks fo
 _NO_WAITING = getattr(os, "O_NONBLOCK", 0)  # for somebody to write to a pipe
 _BINARY = getattr(os, "O_BINARY", 0)
 
+_LARGEST = 2**30  # bytes of a file that is read at once, where nothing says less
 _TEMPORARY = re.compile(r"\.[0-9a-f]{16}\.tmp")
 
 _AnyPath = TypeVar("_AnyPath", Path, "UPath")
@@ -51,7 +51,7 @@ def below(folder: _AnyPath, *names: str) -> _AnyPath:
     return folder
 
 
-def read_bytes(path: "Path | UPath", *, follow: bool = False, most: int = sys.maxsize) -> bytes:
+def read_bytes(path: "Path | UPath", *, follow: bool = False, most: int = _LARGEST) -> bytes:
     """Reads a file that is neither a link, nor a pipe or device, which might never end.
 
     Args:

@@ -3,9 +3,12 @@
 import hashlib
 import io
 import json
+import os
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import pandas as pd
 from upath import UPath
@@ -13,13 +16,15 @@ from upath import UPath
 from ..harness.api import BenchError
 from ..harness.files import PLAIN
 from ..harness.paths import DEVICES
-from ..harness.safe_files import read_bytes, write_whole
+from ..harness.safe_files import open_plain, read_bytes, write_whole
 
 _LONGEST = 80  # characters of a slug
 _DIGITS = 10  # of its hash
 _DEEPEST = 50  # levels of a record
 _LARGEST_RECORD = 2**25  # bytes, of more than 10,000 cells
 _LARGEST_TABLE = 2**30  # bytes in memory, of what compresses better than tables do
+_LARGEST_FILE = 2**33  # bytes of a table
+_LONGEST_REASON = 300  # characters of what a library says of a damaged file
 _GROWTH = 200  # times that a table may become larger in memory than its file is
 _SAFE = re.compile(r"[a-z0-9_+=]([a-z0-9_.+=-]*[a-z0-9_+=-])?")
 _HASHED = re.compile(rf"-[0-9a-f]{{{_DIGITS}}}$")  # as another text's slug may end
@@ -116,27 +121,48 @@ def to_csv(table: pd.DataFrame) -> bytes:
     return table.to_csv(index=False).encode(errors=PLAIN)
 
 
-def read_parquet(path: UPath) -> pd.DataFrame:
+def read_parquet(path: Path | UPath) -> pd.DataFrame:
     """Reads a table of a run or a cell.
 
     Raises:
         ResultsError: It is damaged; the text names the file.
         OSError: It is a link, or cannot be read.
     """
-    from pyarrow import BufferReader, parquet
+    from pyarrow import parquet
 
-    content = read_bytes(path)
-    try:
-        reader = BufferReader(content)
-        _require_sane_size(reader, max(_LARGEST_TABLE, _GROWTH * len(content)))
-        # Threads of pyarrow that are left when Python ends can abort the process after its work is done, so there are
-        # none (github.com/apache/arrow/issues/33975); pandas.read_parquet starts one in any case.
-        file = parquet.ParquetFile(reader, pre_buffer=False)
-        return file.read(use_threads=False).to_pandas(use_threads=False)
-    except Exception as error:  # damaged bytes make pyarrow raise several kinds
-        raise ResultsError(
-            f"The table {path} cannot be read ({error}). bench score computes it again from the predictions."
-        ) from error
+    with _opened(path) as (file, size):
+        try:
+            _require_sane_size(file, max(_LARGEST_TABLE, _GROWTH * size))
+            # Threads of pyarrow that are left when Python ends can abort the process after its work is done, so there
+            # are none (github.com/apache/arrow/issues/33975); pandas.read_parquet starts one in any case.
+            table = parquet.ParquetFile(file, pre_buffer=False).read(use_threads=False)
+            return table.to_pandas(use_threads=False, ignore_metadata=True)
+        except Exception as error:  # damaged bytes make pyarrow raise several kinds
+            why = " ".join(str(error).split())[:_LONGEST_REASON] or type(error).__name__
+            raise ResultsError(
+                f"The table {path} cannot be read ({why}). bench score computes it again from the predictions."
+            ) from error
+
+
+@contextmanager
+def _opened(path: Path | UPath) -> Iterator[tuple[BinaryIO, int]]:
+    """A file, which is read as far as is needed, and its size."""
+    if isinstance(path, Path):
+        with open_plain(path, os.O_RDONLY) as file:
+            yield file, os.fstat(file.fileno()).st_size
+    else:
+        content = path.read_bytes()
+        yield io.BytesIO(content), len(content)
+
+
+def checksum_of(path: Path | UPath) -> str:
+    """The SHA-256 (hex) of a file of tables; of one that is larger than any is, none that fits.
+
+    Raises:
+        OSError: It is a link, or cannot be read.
+    """
+    with _opened(path) as (file, size):
+        return hashlib.file_digest(file, "sha256").hexdigest() if size <= _LARGEST_FILE else ""
 
 
 def _require_sane_size(content: Any, most: int) -> None:

@@ -10,6 +10,7 @@ from .record import ScoreRecord
 from .store import RunStore
 
 _WAYS = "--mask-edges, --padding, --fixed-threshold, --surface-tolerance or --foreground"
+_WHOSE = ["dataset", "method", "seed"]
 _ASKED = ["dataset_fingerprint", "method", "seed", "size"]
 
 
@@ -38,9 +39,12 @@ def join_runs(runs: Sequence[RunStore], prefer: RunStore | None = None) -> Joine
         raise ResultsError(f"The run {twice} is named twice, or two runs have this name: rename one's folder.")
     if prefer and prefer.folder.resolve() not in [run.folder.resolve() for run in runs]:
         raise ResultsError(f"The preferred run {prefer.name} is none of those to join: {', '.join(names)}.")
+    of_each = [(run.cases(), run.scores(), run.curves(), run.volumes()) for run in runs]
+    for run, (cases, scores, curves, volumes) in zip(runs, of_each, strict=True):
+        _check_one_piece(run, scores, {"cases": cases, "curves": curves, "volumes": volumes})
     tables = [
         pd.concat([table.assign(run=run.name) for run, table in zip(runs, of_runs, strict=True)], ignore_index=True)
-        for of_runs in zip(*((run.cases(), run.scores(), run.curves(), run.volumes()) for run in runs), strict=True)
+        for of_runs in zip(*of_each, strict=True)
     ]
     joined = JoinedRuns(*tables)
     cells = joined.scores[["run", "dataset", *_ASKED]].drop_duplicates(["run", *_ASKED])
@@ -56,6 +60,20 @@ def join_runs(runs: Sequence[RunStore], prefer: RunStore | None = None) -> Joine
         )
     _check_same(joined.scores, {run.name: run.read().config.score for run in runs})
     return joined
+
+
+def _check_one_piece(run: RunStore, scores: pd.DataFrame, others: dict[str, pd.DataFrame]) -> None:
+    """Raises where a table has rows of what has no scores."""
+    scored = pd.MultiIndex.from_frame(scores[_WHOSE])
+    for name, rows in others.items():
+        whose = rows[_WHOSE].drop_duplicates()
+        strange = whose[~pd.MultiIndex.from_frame(whose).isin(scored)]
+        if len(strange):
+            dataset, method, seed = strange.iloc[0]
+            raise ResultsError(
+                f"The table {name}.parquet of {run.name} is damaged: it has {dataset} · {method} · seed {seed}, "
+                f"which has no scores. bench score {run.folder} makes the tables again from the predictions."
+            )
 
 
 def _check_repeated(repeated: pd.DataFrame, prefer: RunStore | None) -> None:

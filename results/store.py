@@ -36,10 +36,22 @@ from ..harness.api import LazySequence
 from ..harness.files import Lock
 from ..harness.paths import expanded
 from ..harness.safe_files import below, is_unfinished, plain_files, read_bytes
-from .files import ResultsError, hash_of, read_json, read_parquet, slug, to_csv, to_parquet, write_file, write_json
+from .damage import known_columns
+from .files import (
+    ResultsError,
+    checksum_of,
+    hash_of,
+    read_json,
+    read_parquet,
+    slug,
+    to_csv,
+    to_parquet,
+    write_file,
+    write_json,
+)
 from .predictions import StoredPrediction, decode, encode, is_sealed
 from .record import CellRecord, RunRecord
-from .tables import CASES, COLUMNS, CURVES, SCORES, VOLUMES, CellTables, damage, table, with_columns
+from .tables import COLUMNS, VOLUMES, CellTables, table
 
 _KEPT_PIXELS = 2**27  # of anomaly maps, half a gigabyte
 
@@ -190,12 +202,18 @@ class CellStore:
             write_file(self._file(f"{name}.parquet"), to_parquet(content))
 
     def read_tables(self) -> CellTables:
-        """The cell's tables; one that an older version did not write yet is empty."""
-        tables = []
-        for name, columns in COLUMNS.items():
-            file = self._file(f"{name}.parquet")
-            tables.append(with_columns(read_parquet(file) if file.exists() else table([], columns), columns))
-        return CellTables(*tables)
+        """The cell's tables; one that an older version did not write yet is empty.
+
+        Raises:
+            ResultsError: One is damaged.
+        """
+        files = {name: self._file(f"{name}.parquet") for name in COLUMNS}
+        return CellTables(
+            *(
+                _known(read_parquet(file), name, file) if file.exists() else table([], COLUMNS[name])
+                for name, file in files.items()
+            )
+        )
 
     def _places(self, split: str, case_id: str) -> tuple[UPath, UPath]:
         """Where a prediction is written, and where version 0.1.0 wrote it, which is still read."""
@@ -331,7 +349,7 @@ class RunStore:
 
     def _checksum(self, file: str) -> str:
         path = self._file(file)
-        return hashlib.sha256(read_bytes(path)).hexdigest() if path.exists() else ""
+        return checksum_of(path) if path.exists() else ""
 
     def _write_sealed(self, record: dict[str, Any]) -> None:
         record = {name: value for name, value in record.items() if name != "seal"}
@@ -339,44 +357,37 @@ class RunStore:
 
     def cases(self) -> pd.DataFrame:
         """A row per cell, threshold policy and test case."""
-        return self._known("cases", CASES)
+        return self._known("cases")
 
     def scores(self) -> pd.DataFrame:
         """A row per cell, threshold policy and metric."""
-        return self._known("scores", SCORES)
+        return self._known("scores")
 
     def curves(self) -> pd.DataFrame:
         """A row per cell, split and threshold."""
-        return self._known("curves", CURVES)
+        return self._known("curves")
 
     def volumes(self) -> pd.DataFrame:
         """A row per cell, threshold policy and test volume; none in a run of an older version."""
         if not self._file("volumes.parquet").exists():
             return table([], VOLUMES)
-        return self._known("volumes", VOLUMES)
+        return self._known("volumes")
 
     def comparisons(self) -> pd.DataFrame:
         """A row per dataset, threshold policy and pair of methods."""
-        return self.table("comparisons")
+        return self._known("comparisons")
 
     def ranks(self) -> pd.DataFrame:
         """A row per dataset, threshold policy and method."""
-        return self.table("ranks")
+        return self._known("ranks")
 
-    def _known(self, name: str, columns: dict[str, str]) -> pd.DataFrame:
+    def _known(self, name: str) -> pd.DataFrame:
         """A table with the columns that it has by now.
 
         Raises:
-            ResultsError: It is missing or damaged, or has not the columns that every version wrote.
+            ResultsError: It is missing, or damaged in its columns, types or values.
         """
-        rows = with_columns(self.table(name), columns)
-        problem = damage(rows, columns)
-        if problem:
-            raise ResultsError(
-                f"The table {self.folder / name}.parquet is damaged: {problem}. bench score {self.folder} makes it "
-                "again from the predictions."
-            )
-        return rows
+        return _known(self.table(name), name, self._file(f"{name}.parquet"))
 
     def table(self, name: str) -> pd.DataFrame:
         """A table as it is on disk.
@@ -393,6 +404,15 @@ class RunStore:
                 remedy = f"the run is {state}. The same command goes on where it stopped"
             raise ResultsError(f"The run {self.folder} has no table {path.name}: {remedy}.")
         return read_parquet(path)
+
+
+def _known(rows: pd.DataFrame, name: str, path: UPath) -> pd.DataFrame:
+    try:
+        return known_columns(rows, name)
+    except ValueError as error:
+        raise ResultsError(
+            f"The table {path} is damaged: {error}. bench score makes it again from the predictions."
+        ) from error
 
 
 def find_runs(results: Path | UPath) -> list[RunStore]:

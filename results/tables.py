@@ -272,24 +272,18 @@ def with_columns(rows: pd.DataFrame, columns: dict[str, str]) -> pd.DataFrame:
     return rows.assign(**missing)[[name for name in columns if name in rows or name in missing]] if missing else rows
 
 
-def damage(rows: pd.DataFrame, columns: dict[str, str]) -> str:
-    """What is wrong with the columns of a table that was read; empty where nothing is.
-
-    Args:
-        rows: The table.
-        columns: All that it has by now, such as `SCORES`. Metrics came with time, and are not missed.
-    """
-    needed = {name: kind for name, kind in columns.items() if name not in {*METRICS, "convention"}}
-    lacking = [name for name in needed if name not in rows]
-    if lacking:
-        return f"it has no column {lacking[0]}"
-    numbers = [name for name, kind in needed.items() if kind in ("int64", "float64")]
-    words = [name for name in numbers if not pd.api.types.is_numeric_dtype(rows[name])]
-    return f"the column {words[0]} does not hold numbers" if words else ""
-
-
 COLUMNS = {"cases": CASES, "scores": SCORES, "curves": CURVES, "volumes": VOLUMES}
 """The columns of each table of a cell."""
+
+KEYS = {
+    "cases": ("cell", "policy", "case"),
+    "scores": ("cell", "policy", "metric"),
+    "curves": ("cell", "split", "threshold"),
+    "volumes": ("cell", "policy", "volume"),
+    "comparisons": ("dataset", "policy", "method_a", "method_b"),
+    "ranks": ("dataset", "policy", "method"),
+}
+"""The columns that tell a row of a table from all others."""
 
 
 class CellTables(NamedTuple):

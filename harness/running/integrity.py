@@ -12,10 +12,11 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from ...results.damage import known_columns
 from ...results.files import ResultsError
 from ...results.record import Cell, CellRecord, RunRecord
 from ...results.store import CellStore, RunStore
-from ...results.tables import concatenate
+from ...results.tables import KEYS, concatenate
 from ..analysis.doubts import alike, first, said, same, scores_against_cases, scores_against_volumes
 from ..analysis.ranks import compare_methods
 from ..analysis.recorded import NOWHERE_ELSE, recorded_config, recorded_datasets
@@ -25,23 +26,6 @@ from ..safe_files import read_bytes
 from ..scoring.scanning import Truths
 from .cell_run import CellRun
 from .cells import PREDICTED, CellProgress, CellTask, scored_by
-
-_KEYS = {
-    "cases": ["cell", "policy", "case"],
-    "scores": ["cell", "policy", "metric"],
-    "curves": ["cell", "split", "threshold"],
-    "volumes": ["cell", "policy", "volume"],
-    "comparisons": ["dataset", "policy", "method_a", "method_b"],
-    "ranks": ["dataset", "policy", "method"],
-}
-_NEEDED = {
-    "cases": (
-        *("dataset", "label", "dice", "iou", "precision", "recall", "hd95_px", "assd_px"),
-        *("lesion_size", "lesions", "lesions_hit"),
-        *("false_lesions", "intersection_px", "predicted_px", "truth_px", "image_px", "image_score", "predict_ms"),
-    ),
-    "scores": ("value", "error"),
-}
 
 
 @dataclass(frozen=True)
@@ -157,7 +141,7 @@ def _verify_tables(store: RunStore, record: RunRecord, found: Verification) -> d
     else:
         found.unchecked.append("tables by their checksums: an older version wrote run.json without them")
     tables = {}
-    for name in _KEYS:
+    for name in KEYS:
         if name == "volumes" and "volumes.parquet" not in checksums and not (store.folder / "volumes.parquet").exists():
             found.unchecked.append("volumes.parquet: an older version wrote none")
             continue
@@ -166,14 +150,14 @@ def _verify_tables(store: RunStore, record: RunRecord, found: Verification) -> d
         except ResultsError as error:
             found.problems.append(str(error))
             continue
-        lacking = [column for column in (*_KEYS[name], *_NEEDED.get(name, ())) if column not in table]
-        if lacking:
-            found.problems.append(f"{name}.parquet: it has no column {lacking[0]}.")
+        try:
+            tables[name] = known_columns(table, name)
+        except ValueError as error:
+            found.problems.append(f"{name}.parquet: {error}.")
             continue
-        tables[name] = table
         path = store.folder / f"{name}.csv"
         if path.exists():
-            found.problems.extend(first(_csv_against(name, read_bytes(path), tables[name])))
+            found.problems.extend(first(_csv_against(name, read_bytes(path), table)))
         else:
             found.problems.append(f"{name}.csv: it is gone.")
     found.checked.append("CSV against Parquet")
@@ -323,7 +307,7 @@ def _verify_scores(
 
 def _differences(name: str, found: pd.DataFrame, expected: pd.DataFrame, source: str) -> Iterator[str]:
     """How a table differs from what it should be, a sentence for each value."""
-    file, keys = f"{name}.parquet", _KEYS[name]
+    file, keys = f"{name}.parquet", KEYS[name]
     one, other = (_indexed(table, keys) for table in (found, expected))
     for where in other.index.difference(one.index):
         yield f"{file}: the row {_row(where)} is missing, which {source.removesuffix(' give')} have."

@@ -200,13 +200,13 @@ def test_a_table(tmp_path: Path, columns: Callable[[], dict[str, object]], monke
     monkeypatch.setattr(files, "_LARGEST_TABLE", 2**26)
     parquet.write_table(pyarrow.table(columns()), tmp_path / "a.parquet")
     with refused(ResultsError, "it would take .* GiB of memory"):
-        read_parquet(tmp_path / "a.parquet")  # type: ignore[arg-type]
+        read_parquet(tmp_path / "a.parquet")
 
 
 def test_a_table_that_repeats_its_texts_as_runs_do_is_read(tmp_path: Path) -> None:
     table = pd.DataFrame({"options": ["x" * 300] * 1000, "value": range(1000), "lists": [[0.5, 1.0]] * 1000})
     (tmp_path / "a.parquet").write_bytes(to_parquet(table))
-    read = read_parquet(tmp_path / "a.parquet")  # type: ignore[arg-type]
+    read = read_parquet(tmp_path / "a.parquet")
     pd.testing.assert_frame_equal(read.drop(columns="lists"), table.drop(columns="lists"))
 
 

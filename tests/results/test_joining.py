@@ -15,7 +15,8 @@ EMPTY = {"str": "", "int64": 0, "float64": float("nan"), "bool": False}
 
 
 def row(columns: dict[str, str], **values: Any) -> dict[str, Any]:
-    return {name: EMPTY[kind] for name, kind in columns.items()} | values
+    known = {"level": "image"} if "level" in columns else {}
+    return {name: EMPTY[kind] for name, kind in columns.items()} | known | values
 
 
 def run(folder: Path, *cells: tuple[str, str], score: dict[str, Any] | None = None, **values: Any) -> RunStore:
@@ -25,8 +26,13 @@ def run(folder: Path, *cells: tuple[str, str], score: dict[str, Any] | None = No
     for name, columns in (("cases", CASES), ("scores", SCORES), ("curves", CURVES), ("volumes", VOLUMES)):
         known = {key: value for key, value in values.items() if key in columns}
         rows = [
-            row(columns, **{"dataset": dataset, "method": method, "dataset_fingerprint": dataset, "size": 256} | known)
-            for dataset, method in cells
+            row(
+                columns,
+                **{"dataset": dataset, "method": method, "dataset_fingerprint": dataset, "size": 256}
+                | {"cell": f"{number}"}
+                | known,
+            )
+            for number, (dataset, method) in enumerate(cells)
         ]
         store.write_tables({name: table(rows, columns)})
     return store

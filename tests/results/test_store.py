@@ -388,6 +388,8 @@ CELL: dict[str, Any] = {
     "seed": 0,
     "size": 64,
     "transductive": False,
+    "external": "",
+    "seen": "",
     "cell": "intensity-seed0",
 }
 
@@ -404,7 +406,12 @@ def full_table(columns: dict[str, str]) -> pd.DataFrame:
         "bool": lambda: bool(rng.random() < 0.5),
         "float64": lambda: float(rng.choice([rng.normal() * 1e-9, 1 / 3, float("nan")])),
     }
-    return table([{name: values[kind]() for name, kind in columns.items()} for _ in range(20)], columns)
+    known = {"level": lambda number: "image", **dict.fromkeys(("case", "metric", "method_a"), "{}, of ”all”".format)}
+    rows = [
+        {name: known[name](number) if name in known else values[kind]() for name, kind in columns.items()}
+        for number in range(20)
+    ]
+    return table(rows, columns)
 
 
 class TestRun:
