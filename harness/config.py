@@ -46,6 +46,7 @@ from .yaml_files import Lines, explain_yaml, read_text_yaml
 
 COMMAND_LINE = "on the command line"
 _ON_THE_COMMAND_LINE_ONLY = ("config", "force")
+_ONLY_TYPED = {"address": "--address or $RAY_ADDRESS", "results": "--results or $MIASBENCH_RESULTS"}
 _OF_WHO_RAN_IT = ("results", "executor", "address")
 _MOST_SEEDS = 1000
 _SHOWN = 300  # characters of a wrong value
@@ -85,6 +86,11 @@ def default_results() -> UPath:
 
 def _default_executor() -> Any:
     return os.environ.get("MIASBENCH_EXECUTOR") or "local"
+
+
+def _is_address(text: str) -> bool:
+    """Whether it is for a file system of fsspec's, `s3://…` or `reference::…`, and not a path of this machine."""
+    return re.match(r"[A-Za-z][\w+.-]*(://|::)", text) is not None
 
 
 def results_folder(text: Any) -> UPath:
@@ -476,7 +482,7 @@ def read_config(path: Path) -> RunFile:
     """Reads a run file.
 
     Raises:
-        UsageError: It cannot be read, is not YAML, or is not a mapping.
+        UsageError: It cannot be read, is not YAML, is not a mapping, or holds an address to connect to.
     """
     try:
         content, lines = read_text_yaml(path)
@@ -486,6 +492,12 @@ def read_config(path: Path) -> RunFile:
         raise UsageError(f"The run file {path} is not YAML: {explain_yaml(error, path, 'option')}.") from error
     if not isinstance(content, dict):
         raise UsageError(f"The run file {path} should hold options such as `methods: [mias_sam]`.")
+    for name, remedy in _ONLY_TYPED.items():
+        if name in content and (name == "address" or _is_address(str(content[name]))):
+            raise UsageError(
+                f"Option {name} in {path}: an address is not taken from a run file, which may be somebody else's, so "
+                f"that no file connects you to anywhere. Give {remedy}."
+            )
     return RunFile(content, lines)
 
 

@@ -530,3 +530,24 @@ def test_thresholds_survive_the_record_of_a_run() -> None:
     assert make_config(record, WHERE) == config
     del record["score"]["thresholds"]
     assert make_config(record, WHERE).score.thresholds == [Spec("all")], "as version 0.1.0 wrote it"
+
+
+@pytest.mark.parametrize(
+    ("line", "remedy"),
+    [
+        ("address: ray://127.0.0.1:9", "Give --address or"),
+        ("address: auto", "Give --address or"),
+        ("results: ftp://127.0.0.1:9/x", "Give --results or"),
+        ("results: reference::http://127.0.0.1:9/x.json", "Give --results or"),
+        ("results: file:///tmp/x", "Give --results or"),
+    ],
+)
+def test_a_run_file_connects_to_nowhere(line: str, remedy: str, tmp_path: Path) -> None:
+    (tmp_path / "run.yaml").write_text(f"methods: [intensity]\ndataset: [x]\nexecutor: ray\n{line}\n")
+    with pytest.raises(UsageError, match=f"an address is not taken from a run file.*{re.escape(remedy)}"):
+        read_config(tmp_path / "run.yaml")
+
+
+def test_a_run_file_says_in_which_folder_results_are_kept(tmp_path: Path) -> None:
+    (tmp_path / "run.yaml").write_text("methods: [intensity]\nexecutor: ray\nresults: ~/runs\n")
+    assert read_config(tmp_path / "run.yaml") == {"methods": ["intensity"], "executor": "ray", "results": "~/runs"}
