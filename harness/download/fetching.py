@@ -26,7 +26,9 @@ _ATTEMPTS = 5  # in a row without one byte more, once any has come; before that,
 PAUSE = 0.5
 """Seconds before the next attempt, when bytes came; before each further one, twice as many."""
 _TIMEOUT = (10, 60)  # seconds: to connect, and between two pieces
-_PIECE = 2**16  # bytes; what came of a piece is lost when the connection breaks
+_PIECE = 2**16  # bytes
+_LARGEST = 2**36  # bytes of a file whose server does not say how large it is
+_SPAN, _LEAST = 120.0, 2**17  # in so many seconds, so many bytes come, or the server is not waited for
 _VERSION = re.compile(r'"[!#-~]{0,200}"|[A-Z][a-z]{2}, [0-9A-Za-z: ]{10,40}')  # an ETag, or a date
 
 
@@ -144,6 +146,7 @@ def _continue(url: str, part: Path, progress: Callable[[int, int], None]) -> Non
         if answer.status_code >= 500 or answer.status_code == requests.codes.too_many_requests:
             raise _BrokenOffError(f"the server answers {answer.status_code} {answer.reason}")
         answer.raise_for_status()
+        _require_plain(url, answer)
         goes_on = answer.headers.get("Content-Range", "").startswith(f"bytes {have}-")
         if answer.status_code != requests.codes.partial_content or not goes_on:
             have = 0
@@ -153,15 +156,45 @@ def _continue(url: str, part: Path, progress: Callable[[int, int], None]) -> Non
         write_whole(_tag(part), next((one for one in names if _VERSION.fullmatch(one)), ""))
         total = have + length if length else 0
         with open_plain(part, os.O_WRONLY | os.O_CREAT | (os.O_APPEND if have else os.O_TRUNC)) as file:
-            try:
-                for piece in answer.iter_content(_PIECE):
-                    file.write(piece)
-                    have += len(piece)
-                    progress(have, total)
-            except requests.exceptions.ChunkedEncodingError as error:  # how a broken connection shows itself here
-                raise _BrokenOffError("the connection broke off") from error
+            for piece in _pieces(url, answer):
+                have += len(piece)
+                if have > (total or _LARGEST):
+                    raise FetchError(f"{url} is not downloaded: it is larger than {total or _LARGEST:,} bytes.")
+                file.write(piece)
+                progress(have, total)
     if have < total:
         raise _BrokenOffError(f"{have:,} of {total:,} bytes came")
+
+
+def _require_plain(url: str, answer: requests.Response) -> None:
+    """Refuses what a server was not asked for: a compressed body, which may be a bomb, or one that came unprotected."""
+    if answer.headers.get("Content-Encoding", "identity") != "identity":
+        raise FetchError(f"{url} cannot be downloaded: the server compresses it, though it was asked not to.")
+    if url.startswith("https:") and not answer.url.startswith("https:"):
+        raise FetchError(f"{url} cannot be downloaded: the server sends on to an address that is not https.")
+
+
+def _pieces(url: str, answer: requests.Response) -> Iterator[bytes]:
+    """What comes, as it comes.
+
+    Raises:
+        _BrokenOffError: The connection ended.
+        FetchError: Less comes than can be waited for.
+    """
+    since, came = time.monotonic(), 0
+    try:
+        while piece := answer.raw.read1(_PIECE, decode_content=False):
+            came += len(piece)
+            yield piece
+            if time.monotonic() - since > _SPAN:
+                if came < _LEAST:
+                    raise FetchError(
+                        f"{url} cannot be downloaded: the server sends {came:,} bytes in {_SPAN:.0f} s. What came is "
+                        "kept, and the same command goes on from there."
+                    )
+                since, came = time.monotonic(), 0
+    except requests.exceptions.BaseHTTPError as error:  # urllib3's, such as that of a connection that broke off
+        raise _BrokenOffError("the connection broke off") from error
 
 
 def _prove(part: Path, url: str, checksum: str) -> None:

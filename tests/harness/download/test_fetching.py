@@ -1,5 +1,6 @@
 """Downloads from a server that is slow, breaks off, lies and changes its mind."""
 
+import contextlib
 import hashlib
 import http.server
 import threading
@@ -26,6 +27,7 @@ class Server(http.server.ThreadingHTTPServer):
         self.script = ["whole"]
         self.content = CONTENT
         self.asked: list[str] = []
+        self.logins: list[bool] = []
 
     @property
     def url(self) -> str:
@@ -43,6 +45,7 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         word = server.script.pop(0) if len(server.script) > 1 else server.script[0]
         asked = self.headers.get("Range", "")
         server.asked.append(asked)
+        server.logins.append("Authorization" in self.headers)
         if word.isdecimal():
             self.send_error(int(word))
             return
@@ -54,14 +57,28 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         if self.headers.get("If-Range") != tag or word == "ignore":
             start = 0
         body = server.content[start:]
+        if word.startswith("to "):
+            self.send_response(302)
+            self.send_header("Location", word.removeprefix("to "))
+            self.end_headers()
+            return
         self.send_response(206 if start else 200)
+        if word == "endless":
+            self._endless()
+            return
         self.send_header("Content-Length", str(len(body) + (2**50 if word == "huge" else 0)))
+        if word == "bomb":
+            self.send_header("Content-Encoding", "gzip")
         if word != "untagged":
             self.send_header("ETag", tag)
         if start:
             self.send_header("Content-Range", f"bytes {start}-{len(server.content) - 1}/{len(server.content)}")
         self.end_headers()
-        if word == "slow":
+        if word == "drip":
+            for at in range(len(body)):
+                self.wfile.write(body[at : at + 1])
+                time.sleep(0.02)
+        elif word == "slow":
             for at in range(0, len(body), 2**17):
                 self.wfile.write(body[at : at + 2**17])
                 time.sleep(0.05)
@@ -69,6 +86,12 @@ class _Handler(http.server.BaseHTTPRequestHandler):
             self.wfile.write(body[: len(body) // 2] if word in ("cut", "untagged", "change") else body)
         if word == "change":
             server.content = OTHER
+
+    def _endless(self) -> None:
+        self.end_headers()
+        with contextlib.suppress(OSError):
+            while True:
+                self.wfile.write(bytes(2**16))
 
 
 @pytest.fixture
@@ -254,3 +277,47 @@ def test_nothing_but_the_version_of_a_file_is_sent_to_the_server(
         fetch(server.url, tmp_path / "file.bin", sha256(CONTENT))
     assert "password" not in "".join(sent)
     assert (tmp_path / "secret").read_text() == "password"
+
+
+class TestHostileServers:
+    """What a server sends that nobody has asked for: a sentence, soon, and no file."""
+
+    @pytest.fixture(autouse=True)
+    def _little(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(fetching, "_LARGEST", 2**20)
+        monkeypatch.setattr(fetching, "_SPAN", 0.2)
+
+    @pytest.mark.parametrize(
+        ("word", "says"),
+        [
+            ("endless", "it is larger than 1,048,576 bytes"),
+            ("drip", "the server sends [0-9]+ bytes in"),
+            ("bomb", "the server compresses it"),
+            ("to file:///etc/passwd", "InvalidSchema"),
+            ("to ftp://127.0.0.1:9/x", "InvalidSchema"),
+            ("to /again", "TooManyRedirects"),
+            ("huge", "needs .* GB more"),
+        ],
+    )
+    def test_is_refused(self, tmp_path: Path, server: Server, word: str, says: str) -> None:
+        server.script, begin = [word], time.monotonic()
+        with pytest.raises(FetchError, match=says):
+            fetch(server.url, tmp_path / "file.bin", sha256(CONTENT))
+        assert time.monotonic() - begin < 10
+        assert "file.bin" not in clean(tmp_path)
+        assert sum(path.stat().st_size for path in tmp_path.iterdir()) <= 2**20
+
+    def test_a_protected_address_is_not_left_for_an_open_one(self) -> None:
+        answer = requests.Response()
+        answer.url = "http://127.0.0.1/file.bin"
+        with pytest.raises(FetchError, match="an address that is not https"):
+            fetching._require_plain("https://127.0.0.1/file.bin", answer)
+
+    def test_no_login_goes_to_another_host(
+        self, tmp_path: Path, server: Server, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        (tmp_path / "netrc").write_text("machine localhost login me password secret\n")
+        monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))
+        server.script = [f"to http://127.0.0.1:{server.server_port}/there", "whole"]
+        fetch(server.url.replace("127.0.0.1", "localhost"), tmp_path / "new" / "file.bin", sha256(CONTENT))
+        assert server.logins == [True, False]
