@@ -5,10 +5,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from safetensors.torch import load_file
 
 from ..harness.api import Weights
-from .weights import EFFICIENTNET_LITE0, describe_weights, timm_file
+from .weights import EFFICIENTNET_LITE0, describe_weights, load_weights, timm_file
 
 # EfficientNet-Lite0 has seven stages of so many blocks; the package numbers its blocks from 0 to 15.
 _LITE0_STAGES = (1, 2, 2, 3, 3, 4, 1)
@@ -56,10 +55,9 @@ class Backbone:
     def load_into(self, network: torch.nn.Module) -> None:
         """Gives a timm network of this architecture its weights; it may lack the classification head."""
         path = self.fetch()
+        state = load_weights(path)
         if self.kind == "embedded":
-            state = _rename_lite0(torch.load(path, map_location="cpu", weights_only=True))
-        else:
-            state = load_file(path)
+            state = _rename_lite0(state)
         network.load_state_dict({name: state[name] for name in network.state_dict()})
 
     def normalise(self, pixels: torch.Tensor) -> torch.Tensor:

@@ -1,10 +1,13 @@
 """Model weights: where each file comes from, and the proof that it is the right one."""
 
+import hashlib
 import importlib.resources
 import json
+import os
 from dataclasses import dataclass
+from io import BufferedReader
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal, cast
 
 import platformdirs
 
@@ -13,7 +16,12 @@ from ..harness.download.fetching import FetchError, fetch, file_checksum
 from ..harness.files import Lock
 from ..harness.network import OFFLINE, is_offline
 from ..harness.paths import folder_of
-from ..harness.safe_files import write_whole
+from ..harness.safe_files import open_plain, write_whole
+
+if TYPE_CHECKING:
+    import torch
+
+_LONGEST_REASON = 200  # characters of what a library says of a damaged file
 
 
 def weights_folder() -> Path:
@@ -265,3 +273,38 @@ def describe_weights(name: str, kind: Literal["published", "embedded"], path: Pa
 
 
 checksum = file_checksum
+
+
+def load_weights(path: Path) -> "dict[str, torch.Tensor]":
+    """Reads a verified file of tensors, `.safetensors` or what `torch.save` writes; it runs no code.
+
+    The file is opened once: what is read is what has the checksum that results carry, also where somebody replaces the
+    file meanwhile.
+
+    Raises:
+        WeightsError: The file holds anything but tensors by name, or is not what it was when it was verified.
+    """
+    import torch
+    from safetensors.torch import load
+
+    with open_plain(path, os.O_RDONLY, follow=True) as file:
+        before, expected = os.fstat(file.fileno()), checksum(path)
+        found = hashlib.file_digest(cast("BufferedReader", file), "sha256").hexdigest()
+        file.seek(0)
+        try:
+            if path.suffix == ".safetensors":
+                state = load(file.read())
+            else:
+                state = torch.load(file, map_location="cpu", weights_only=True)
+        except Exception as error:  # damaged or hostile bytes make pickle, zipfile, torch and safetensors raise any
+            why = str(error).strip().partition("\n")[0][:_LONGEST_REASON] or type(error).__name__
+            raise WeightsError(
+                f"{path} cannot be loaded, because it holds something else than weights ({why}). Delete the file and "
+                "run again to fetch it."
+            ) from error
+        after = os.fstat(file.fileno())
+    if found != expected or (before.st_size, before.st_ctime_ns) != (after.st_size, after.st_ctime_ns):
+        raise WeightsError(f"{path} was replaced while it was read. Run again, when nobody writes there.")
+    if not isinstance(state, dict) or not all(isinstance(value, torch.Tensor) for value in state.values()):
+        raise WeightsError(f"{path} does not hold tensors by name. Delete the file and run again to fetch it.")
+    return state

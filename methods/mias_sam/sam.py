@@ -14,8 +14,9 @@ from safetensors import SafetensorError
 from safetensors.torch import load, save
 
 from ...harness.cache import Cache, cache_key
+from ...harness.safe_files import read_bytes
 from ..pixels import as_batch
-from ..weights import checksum
+from ..weights import checksum, load_weights
 
 Precision = Literal["float32", "bfloat16"]
 
@@ -82,7 +83,7 @@ class Sam:
         path = self._cache.find(key)
         if path is not None:
             try:
-                kept = load(path.read_bytes())
+                kept = load(read_bytes(path))
                 features = kept["features"].to(self._device)
                 self.saved_seconds += float(kept["seconds"]) - (time.perf_counter() - start)
                 return features
@@ -176,7 +177,7 @@ def load_sam(
 
         network = sam_model_registry["vit_b" if encoder == "medsam" else encoder](checkpoint=None)
         preprocess = partial(_standardise, size=input_size)
-    network.load_state_dict(torch.load(path, map_location="cpu", weights_only=True))
+    network.load_state_dict(load_weights(path))
     if encoder == "lite_medsam":
         from .tiny_vit import FastTinyViT
 

@@ -1,6 +1,7 @@
 import ast
 import hashlib
 import http.server
+import json
 import os
 import pickle
 import threading
@@ -11,6 +12,7 @@ from typing import Any, ClassVar
 import pytest
 import torch
 from huggingface_hub import constants
+from safetensors.torch import save_file
 
 from miasbench.harness.api import WeightsError
 from miasbench.methods import weights
@@ -22,11 +24,18 @@ from miasbench.methods.weights import (
     checksum,
     describe_weights,
     first_uses,
+    load_weights,
     timm_file,
 )
 
 CONTENT = b"weights" * 100_000
 SHA256 = hashlib.sha256(CONTENT).hexdigest()
+
+
+def safetensors_of(header: dict[str, Any]) -> bytes:
+    """A file of safetensors with this header and no tensors behind it."""
+    content = json.dumps(header).encode()
+    return len(content).to_bytes(8, "little") + content
 
 
 @pytest.fixture
@@ -258,3 +267,80 @@ def test_a_checksum_is_computed_once_while_the_file_stays_as_it_is(
     path.write_bytes(CONTENT + b"x")
     os.utime(path, ns=(before, before))
     assert checksum(path) == hashlib.sha256(CONTENT + b"x").hexdigest(), "of the same time, but larger"
+
+
+class Harmful:
+    """What unpickling would run."""
+
+    def __init__(self, mark: Path) -> None:
+        self.mark = mark
+
+    def __reduce__(self) -> tuple[Callable[..., Any], tuple[Any, ...]]:
+        return os.system, (f"touch {self.mark}",)
+
+
+class TestLoading:
+    """Files of weights that somebody else has made: nothing in them runs, and what is loaded is what was verified."""
+
+    def test_tensors_come_back(self, tmp_path: Path) -> None:
+        state = {"a": torch.arange(6.0).reshape(2, 3), "b": torch.ones(1)}
+        torch.save(state, tmp_path / "a.pth")
+        save_file(state, tmp_path / "a.safetensors")
+        for name in ("a.pth", "a.safetensors"):
+            loaded = load_weights(tmp_path / name)
+            assert loaded.keys() == state.keys()
+            assert all(torch.equal(loaded[one], state[one]) for one in state)
+
+    @pytest.mark.parametrize("legacy", [True, False])
+    @pytest.mark.parametrize("nested", [True, False])
+    def test_no_pickle_runs_code(self, legacy: bool, nested: bool, tmp_path: Path) -> None:
+        mark, harmful = tmp_path / "mark", Harmful(tmp_path / "mark")
+        content = {"a": torch.ones(1), "b": harmful} if nested else harmful
+        torch.save(content, tmp_path / "a.pth", _use_new_zipfile_serialization=not legacy)
+        with pytest.raises(WeightsError, match=r"a.pth cannot be loaded, because it holds something else than weights"):
+            load_weights(tmp_path / "a.pth")
+        assert not mark.exists()
+
+    def test_nor_does_a_plain_pickle(self, tmp_path: Path) -> None:
+        (tmp_path / "a.pth").write_bytes(pickle.dumps(Harmful(tmp_path / "mark")))
+        with pytest.raises(WeightsError, match="cannot be loaded"):
+            load_weights(tmp_path / "a.pth")
+        assert not (tmp_path / "mark").exists()
+
+    @pytest.mark.parametrize(
+        "content",
+        [
+            (2**63).to_bytes(8, "little") + b"{}",
+            (2**30).to_bytes(8, "little") + b"{}",
+            (2).to_bytes(8, "little") + b"{]",
+            b"",
+            safetensors_of({"a": {"dtype": "F32", "shape": [2**40], "data_offsets": [0, 2**42]}}),
+            safetensors_of({"a": {"dtype": "F32", "shape": [2**62, 8], "data_offsets": [0, 0]}}),
+            safetensors_of({"a": {"dtype": "F32", "shape": [1], "data_offsets": [8, 4]}}),
+        ],
+        ids=["endless header", "long header", "no JSON", "empty", "more than there is", "overflow", "backwards"],
+    )
+    def test_a_header_that_lies(self, content: bytes, tmp_path: Path) -> None:
+        (tmp_path / "a.safetensors").write_bytes(content)
+        with pytest.raises(WeightsError, match=r"a.safetensors cannot be loaded"):
+            load_weights(tmp_path / "a.safetensors")
+
+    @pytest.mark.parametrize("content", [[torch.ones(1)], {"a": 1}, torch.ones(1)])
+    def test_anything_but_tensors_by_name(self, content: Any, tmp_path: Path) -> None:
+        torch.save(content, tmp_path / "a.pth")
+        with pytest.raises(WeightsError, match="does not hold tensors by name"):
+            load_weights(tmp_path / "a.pth")
+
+    @pytest.mark.parametrize("way", ["replaced", "rewritten"])
+    def test_a_file_that_is_another_one_than_was_verified(self, way: str, tmp_path: Path) -> None:
+        path = tmp_path / "a.pth"
+        torch.save({"a": torch.zeros(1)}, path)
+        checksum(path)
+        before = path.stat()
+        other = path if way == "rewritten" else tmp_path / "b.pth"
+        torch.save({"a": torch.ones(1)}, other)
+        other.write_bytes(other.read_bytes()[: before.st_size].ljust(before.st_size, b"\0"))
+        os.utime(other, ns=(before.st_atime_ns, before.st_mtime_ns))
+        other.replace(path)
+        with pytest.raises(WeightsError, match="was replaced while it was read"):
+            load_weights(path)
