@@ -1,5 +1,6 @@
 """DICOM series: which files of a folder make one, and the volume that they are."""
 
+import math
 from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path
@@ -8,11 +9,16 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ..harness.api import BenchError, DataError
+from .dicom_nesting import require_flat
 
 DICOM_ENDINGS = (".dcm", ".ima")
 SLICE_TOLERANCE = 0.02
 """How far a slice may be from its place in an even stack, in distances of slices."""
 
+MOST_VOXELS = 2**29
+"""Of a volume: more than any scan has."""
+
+_WIDEST = 2**15 - 1  # pixels of a side, and slices: what NIfTI can hold
 _PREAMBLE, _MAGIC = 128, b"DICM"
 _TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])  # DICOM's axes point to the left and to posterior
 _UID, _PATIENT, _DESCRIPTION, _MODALITY = "0020|000e", "0010|0020", "0008|103e", "0008|0060"
@@ -119,6 +125,8 @@ def load_series(path: Path) -> Any:
         affine[:3, 2] = (_TO_RAS[:3, :3] @ (slices[-1].corner - slices[0].corner)) / (len(slices) - 1)
     affine[:3, 3] = _TO_RAS[:3, :3] @ slices[0].corner
     shape = (*first.size[:2], len(slices))
+    if math.prod(shape) > MOST_VOXELS:
+        raise DataError(f"{path.parent} is refused: its series has {math.prod(shape):,} voxels, which no scan has.")
     return Nifti1Image(_Voxels(tuple(each.path for each in slices), shape), affine)
 
 
@@ -206,6 +214,7 @@ def _read_header(path: Path) -> _Slice:
 def _header_of(path: Path, state: tuple[int, ...]) -> _Slice:
     """Reads the header of a file in that state: a series is looked at several times before its slices are written."""
     reader = _reader(path)
+    require_flat(path)
     try:
         reader.ReadImageInformation()
     except RuntimeError as error:
@@ -217,6 +226,8 @@ def _header_of(path: Path, state: tuple[int, ...]) -> _Slice:
             f"{path} is a DICOM segmentation (SEG), which is not read: make NIfTI of it (segimage2itkimage, of dcmqi, "
             "does)."
         )
+    if (pixels := math.prod(reader.GetSize())) > MOST_VOXELS or max(reader.GetSize()) > _WIDEST:
+        raise DataError(f"{path} is refused: its header announces {pixels:,} pixels, which no scan has.")
     if reader.GetNumberOfComponents() != 1:
         raise DataError(f"{path} holds {reader.GetNumberOfComponents()} values for each pixel. Scans have one.")
     return _Slice(path, reader.GetSize(), reader.GetDirection(), reader.GetSpacing(), reader.GetOrigin(), told)

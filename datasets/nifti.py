@@ -8,15 +8,13 @@ from typing import Any
 import numpy as np
 
 from ..harness.api import BenchError, DataError
-from .dicom import is_dicom, load_series
+from .dicom import MOST_VOXELS, is_dicom, load_series
 
 LABEL_TOLERANCE = 0.01
 """How far a label may be from a whole number; scaled and float labels are rounded within it, and refused beyond."""
 GRID_TOLERANCE = 0.1
 """How far a voxel of a mask may be from its volume's, in voxels of the volume."""
 
-MOST_VOXELS = 2**29
-"""Those of 512 x 512 x 2,048."""
 _MOST_HEADER = 2**24  # bytes before the voxels
 _ENDS = {"L": "left", "R": "right", "P": "posterior", "A": "anterior", "I": "inferior", "S": "superior"}
 _SHOWN = 5  # values of a wrong label volume

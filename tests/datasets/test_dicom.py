@@ -1,5 +1,6 @@
 """DICOM series: read with their geometry, paired with masks, and refused where they are no even stack."""
 
+import struct
 from collections import Counter
 from pathlib import Path
 
@@ -221,3 +222,78 @@ class TestPairing:
         (tmp_path / "empty").mkdir()
         with pytest.raises(DataError, match="holds no masks"):
             find_volumes(tmp_path / "images", masks=tmp_path / "empty")
+
+
+def element(group: int, number: int, kind: str, content: bytes) -> bytes:
+    """A data element, little endian, with its kind."""
+    long = kind in ("OW", "SQ")
+    head = struct.pack("<HH2s", group, number, kind.encode())
+    return head + struct.pack("<xxI" if long else "<H", len(content)) + content
+
+
+def image_file(
+    rows: int = 8,
+    columns: int = 8,
+    frames: bytes = b"",
+    sequences: bytes = b"",
+    pixels: bytes = bytes(128),
+    syntax: bytes = b"1.2.840.10008.1.2.1\0",
+) -> bytes:
+    """A DICOM file, of which no part needs to be true."""
+    ct = b"1.2.840.10008.5.1.4.1.1.2\0"
+    meta = element(2, 2, "UI", ct) + element(2, 3, "UI", b"1.2.3\0") + element(2, 0x10, "UI", syntax)
+    numbers = {2: 1, 0x10: rows, 0x11: columns, 0x100: 16, 0x101: 16, 0x102: 15, 0x103: 0}
+    parts = {number: element(0x28, number, "US", struct.pack("<H", value)) for number, value in numbers.items()}
+    parts |= {4: element(0x28, 4, "CS", b"MONOCHROME2 ")} | ({8: element(0x28, 8, "IS", frames)} if frames else {})
+    begin = bytes(128) + b"DICM" + element(2, 0, "UL", struct.pack("<I", len(meta))) + meta
+    begin += element(8, 0x16, "UI", ct) + element(8, 0x18, "UI", b"1.2.3\0") + sequences
+    begin += element(0x20, 0xE, "UI", b"1.2.4\0")
+    return begin + b"".join(parts[number] for number in sorted(parts)) + element(0x7FE0, 0x10, "OW", pixels)
+
+
+def nested(levels: int, endless: bool) -> bytes:
+    """A sequence in a sequence, and so on."""
+    content, none = b"", 0xFFFFFFFF
+    if endless:
+        begin = struct.pack("<HH2sxxI", 8, 0x1140, b"SQ", none) + struct.pack("<HHI", 0xFFFE, 0xE000, none)
+        return begin * levels + struct.pack("<HHIHHI", 0xFFFE, 0xE00D, 0, 0xFFFE, 0xE0DD, 0) * levels
+    for _ in range(levels):
+        content = element(8, 0x1140, "SQ", struct.pack("<HHI", 0xFFFE, 0xE000, len(content)) + content)
+    return content
+
+
+class TestHostile:
+    """Files that somebody has made up: a sentence, before memory is taken or GDCM ends the process."""
+
+    @pytest.mark.parametrize("endless", [True, False])
+    @pytest.mark.parametrize("levels", [101, 20_000])
+    def test_sequences_in_sequences(self, levels: int, endless: bool, tmp_path: Path) -> None:
+        (tmp_path / "a.dcm").write_bytes(image_file(sequences=nested(levels if endless else 101, endless)))
+        with pytest.raises(DataError, match="nested deeper than 100 levels"):
+            Volume(tmp_path / "a.dcm")
+
+    @pytest.mark.parametrize("endless", [True, False])
+    def test_as_deep_as_devices_write_is_read(self, endless: bool, tmp_path: Path) -> None:
+        siblings = 500 * nested(1, endless)
+        (tmp_path / "a.dcm").write_bytes(image_file(sequences=nested(20, endless) + siblings))
+        assert Volume(tmp_path / "a.dcm").shape[:2] == (8, 8)
+
+    @pytest.mark.parametrize(
+        "content",
+        [
+            image_file(65535, 65535),
+            image_file(frames=b"2147483646"),
+            image_file(4096, 4096, frames=b"4000"),
+            image_file(32768, 2),
+        ],
+        ids=["wide", "frames", "both", "side"],
+    )
+    def test_a_header_that_announces_more_than_any_scan_has(self, content: bytes, tmp_path: Path) -> None:
+        (tmp_path / "a.dcm").write_bytes(content)
+        with pytest.raises(DataError, match="which no scan has"):
+            Volume(tmp_path / "a.dcm")
+
+    def test_what_is_deflated_as_a_whole(self, tmp_path: Path) -> None:
+        (tmp_path / "a.dcm").write_bytes(image_file(syntax=b"1.2.840.10008.1.2.1.99"))
+        with pytest.raises(DataError, match="all of it is deflated"):
+            Volume(tmp_path / "a.dcm")
