@@ -493,7 +493,7 @@ def read_config(path: Path) -> RunFile:
     if not isinstance(content, dict):
         raise UsageError(f"The run file {path} should hold options such as `methods: [mias_sam]`.")
     for name, remedy in _ONLY_TYPED.items():
-        if name in content and (name == "address" or _is_address(str(content[name]))):
+        if content.get(name) and (name == "address" or _is_address(str(content[name]))):
             raise UsageError(
                 f"Option {name} in {path}: an address is not taken from a run file, which may be somebody else's, so "
                 f"that no file connects you to anywhere. Give {remedy}."

@@ -51,6 +51,7 @@ class BaselineFile(pytest.File):
         from .analysis.gate import check, measure
         from .api import BenchError
         from .config import default_results, results_folder
+        from .files import explain
         from .texts import shown
 
         try:
@@ -58,8 +59,8 @@ class BaselineFile(pytest.File):
             results = results_folder(self.config.getoption("--bench-results") or default_results())
             store = find_run(str(self.config.getoption("--bench-run")), results)
             findings = check(baseline, measure(store, baseline.tolerance))
-        except BenchError as error:
-            raise self.CollectError(shown(str(error))) from error
+        except (BenchError, OSError) as error:
+            raise self.CollectError(shown(explain(error) if isinstance(error, OSError) else str(error))) from error
         for (dataset, method), of_cell in groupby(findings, lambda one: (one.dataset, one.method)):
             name = shown(f"{dataset} · {method}").replace("\n", r"\n")
             yield CellItem.from_parent(self, name=name, findings=list(of_cell))

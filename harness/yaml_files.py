@@ -5,9 +5,11 @@ import re
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 import yaml
+
+from .safe_files import open_text
 
 Lines = Mapping[tuple[str, ...], int]
 """The line, from 1, of everything in a file, by the keys that lead there; an item of a list is named by its place."""
@@ -81,7 +83,8 @@ def read_yaml(path: Path) -> Any:
         UnicodeDecodeError: It is not UTF-8.
         yaml.YAMLError: It is not YAML, or gives a key twice; the text says in which line.
     """
-    return _read(path, _Loader)[0]
+    with open_text(path) as file:
+        return _read(path, file, _Loader)[0]
 
 
 def read_text_yaml(path: Path) -> tuple[Any, Lines]:
@@ -93,7 +96,8 @@ def read_text_yaml(path: Path) -> tuple[Any, Lines]:
     Raises:
         OSError: As `read_yaml`; likewise the other two.
     """
-    return _read(path, _LoaderOfText)
+    with path.open(encoding="utf-8") as file:  # which a shell may have made a pipe of, as `<(…)` does
+        return _read(path, file, _LoaderOfText)
 
 
 def explain_yaml(error: yaml.YAMLError | UnicodeDecodeError, path: Path, what: str = "key") -> str:
@@ -120,8 +124,8 @@ def explain_yaml(error: yaml.YAMLError | UnicodeDecodeError, path: Path, what: s
     return f"line {mark.line + 1}, column {mark.column + 1}{f', {what} {key}' if key else ''}: {meant}"
 
 
-def _read(path: Path, kind: type[_Loader]) -> tuple[Any, Lines]:
-    with path.open(encoding="utf-8") as file, _as_yaml_errors():
+def _read(path: Path, file: TextIO, kind: type[_Loader]) -> tuple[Any, Lines]:
+    with _as_yaml_errors():
         text = file.read(_LONGEST + 1)
         if len(text) > _LONGEST:
             raise yaml.YAMLError(f"it has more than {_LONGEST:,} characters")

@@ -449,8 +449,12 @@ def find_run(name: str, results: Path | UPath) -> RunStore:
 
 
 def _shared(folder: Path | UPath) -> UPath:
-    """A folder that other machines write to as well: what an object store once listed there is not remembered."""
+    """A folder that other machines write to as well: what an object store once listed there is not remembered.
+
+    An address of this machine, `file://…`, is the path itself, below which no link is followed.
+    """
     path = UPath(folder)
+    path = UPath(path.path) if path.protocol in ("file", "local") else path
     path.fs.dircache.use_listings_cache = False
     return path
 

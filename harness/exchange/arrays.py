@@ -15,6 +15,7 @@ LOSSY = (".jpg", ".jpeg", ".webp")
 """Formats whose compression changes values."""
 ENDINGS = (".npy", ".npz", ".png", ".tif", ".tiff", *NIFTI)
 _ARRAY_NAMES = ("anomaly_map", "map", "mask")
+_MOST_PIXELS = 2**26
 _MOST_VOXELS = 2**29  # of 512 x 512 x 2,048
 _KEPT = 0.99  # of the different values of a map
 _DEEP = ("L", "1", "F", "I;16", "I;16B", "I;16L", "I")
@@ -142,9 +143,9 @@ def _read(path: Path) -> np.ndarray:
 def _readable(path: Path, read: Callable[[Path], Any]) -> Any:
     try:
         return read(path)
-    except (DataError, UsageError, MemoryError):
+    except (DataError, UsageError):
         raise
-    except Exception as error:  # damaged bytes make the readers raise half a dozen kinds
+    except Exception as error:  # damaged bytes make the readers raise half a dozen kinds, MemoryError among them
         raise DataError(f"{path} cannot be read ({error}). Write it again.") from error
 
 
@@ -153,7 +154,7 @@ def _decoded(path: Path) -> np.ndarray:
     if not path.is_file() or path.stat().st_size > _LARGEST:
         raise DataError(f"{path} is no file, or one of more than {_LARGEST:,} bytes, which no map has.")
     if name.endswith(".npy"):
-        return np.load(path, allow_pickle=False)
+        return np.array(np.load(path, mmap_mode="r", allow_pickle=False))  # mapped, no header can announce more
     if name.endswith(".npz"):
         with np.load(path, allow_pickle=False) as arrays:
             known = [one for one in _ARRAY_NAMES if one in arrays.files]
@@ -167,7 +168,9 @@ def _decoded(path: Path) -> np.ndarray:
             return arrays[chosen]
     if name.endswith(NIFTI):
         return np.asarray(_nifti(path).dataobj)
-    with Image.open(path) as image:
+    with Image.open(path, formats=("PNG", "TIFF")) as image:  # others run programs, as that of PostScript does
+        if image.width * image.height > _MOST_PIXELS:
+            raise DataError(f"{path} has {image.width:,} x {image.height:,} pixels, which no map has.")
         if image.mode not in _DEEP:
             raise DataError(f"{path} is in colour ({image.mode}). Save the values, in grey of 8 or 16 bits.")
         return np.asarray(image)

@@ -12,8 +12,8 @@ import numpy as np
 from ..api import Case, DataError, Dataset, Method, Prediction, Progress, Split, UsageError
 from ..data.frame import frame_map
 from ..data.subset import whole_of
+from ..download.fetching import file_checksum
 from ..paths import absolute, expanded
-from ..safe_files import read_bytes
 from .arrays import ArrayReader
 from .checking import check_maps, refuse
 from .folder import PREDICTED, CaseFiles, Found, find_files, nearest_name, path_by
@@ -267,7 +267,7 @@ class Imported(Method):
 def _hash(found: Found) -> str:
     digest = hashlib.sha256()
     for path in found.files():
-        digest.update(hashlib.sha256(read_bytes(path, follow=True)).digest())
+        digest.update(bytes.fromhex(file_checksum(path)))
     scores = [(split, case, files.score) for split in PREDICTED for case, files in found.cases[split].items()]
     digest.update(repr(scores).encode(errors="surrogatepass"))
     return digest.hexdigest()

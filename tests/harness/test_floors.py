@@ -20,9 +20,9 @@ GROUND = {
     )
 }
 FLOORS = (
-    ("api", "files", "network", "texts", "yaml_files"),
+    ("api", "files", "network", "texts"),
     ("safe_files",),
-    ("paths", "cache", "streams", "download", "contract", "specs"),
+    ("paths", "cache", "streams", "download", "contract", "specs", "yaml_files"),
     ("registry", "distributions", "config", "code_version"),
     ("data",),
     ("exchange",),

@@ -1,6 +1,8 @@
 """pytest as a user runs it, with the plugin and without its option."""
 
 import os
+import re
+import shutil
 import subprocess
 import sys
 import tomllib
@@ -113,3 +115,30 @@ def test_without_the_option_nothing_is_loaded_or_collected(tmp_path: Path, kept:
 def test_is_declared_to_pytest() -> None:
     project = tomllib.loads((Path(__file__).parents[2] / "pyproject.toml").read_text())["project"]
     assert list(project["entry-points"]["pytest11"].values()) == [PLUGIN]
+
+
+STEERS = "x\x1b]52;c;cm0=\x07\x1b[2J\n::error file=a.py::broken\n[red]x[/red]"
+
+
+def test_names_of_a_baseline_steer_neither_the_terminal_nor_ci(tmp_path: Path, kept: tuple[Path, Baseline]) -> None:
+    results, baseline = kept
+    cells = [replace(baseline.cells[0], method=STEERS), replace(baseline.cells[0], dataset=STEERS)]
+    write_baseline(tmp_path / "b.json", replace(baseline, run=STEERS, cells=(*baseline.cells, *cells)))
+    code, out = run_pytest(tmp_path, "--bench-baseline", "b.json", "--bench-results", str(results))
+    assert code == 1
+    assert "2 failed, 2 passed" in out
+    assert "\x1b" not in out and "\x07" not in out
+    assert not re.search(r"^\s*::", out, re.MULTILINE)
+
+
+def test_a_link_in_a_received_run_is_a_sentence(tmp_path: Path, kept: tuple[Path, Baseline]) -> None:
+    results, baseline = kept
+    write_baseline(tmp_path / "b.json", baseline)
+    shutil.copytree(results, tmp_path / "results")
+    (run,) = (tmp_path / "results").iterdir()
+    (run / "scores.parquet").unlink()
+    (run / "scores.parquet").symlink_to("/etc/passwd")
+    code, out = run_pytest(tmp_path, "--bench-baseline", "b.json", "--bench-results", "results")
+    assert code == 2
+    assert "it is a link where none is followed" in out
+    assert "Traceback" not in out

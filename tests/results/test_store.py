@@ -349,6 +349,34 @@ class TestCell:
         cell.clear()
         assert files(cell.folder) == []
 
+    def test_drop_predictions_follows_no_link(self, cell: CellStore, tmp_path: Path) -> None:
+        (tmp_path / "mine").mkdir()
+        (tmp_path / "mine" / "a.npz").write_text("mine")
+        folder = Path(str(cell.folder))
+        (folder / "valid").mkdir(parents=True)
+        (folder / "valid" / "linked").symlink_to(tmp_path / "mine")
+        (folder / "valid" / "a.npz").symlink_to(tmp_path / "mine" / "a.npz")
+        (folder / "valid" / "notes.txt").write_text("mine")
+        (folder / "valid" / "b.npz").write_text("a prediction")
+        cell.drop_predictions()
+        assert sorted(path.name for path in (folder / "valid").iterdir()) == ["a.npz", "linked", "notes.txt"]
+        (folder / "test").symlink_to(tmp_path / "mine")
+        with pytest.raises(OSError, match="symbolic links"):
+            cell.drop_predictions()
+        assert (tmp_path / "mine" / "a.npz").read_text() == "mine"
+
+    def test_a_sweep_takes_only_what_was_being_written(self, cell: CellStore, tmp_path: Path) -> None:
+        folder = Path(str(cell.folder))
+        (tmp_path / "mine" / "test").mkdir(parents=True)
+        (folder / "test").mkdir(parents=True)
+        left = ".0123456789abcdef.tmp"
+        for path in (tmp_path / "mine" / left, folder / "test" / left, folder / "mine.tmp", folder / ".a.tmp"):
+            path.write_text("x")
+        (folder / "valid").symlink_to(tmp_path / "mine")
+        cell.sweep()
+        assert (tmp_path / "mine" / left).exists()
+        assert sorted(path.name for path in folder.rglob("*")) == [".a.tmp", "mine.tmp", "test", "valid"]
+
     def test_drop_predictions_keeps_the_rest(self, cell: CellStore) -> None:
         cell.write_prediction("test", "a", stored(), "float32")
         cell.write_tables(failed_cell(CELL, "why"))
@@ -572,3 +600,15 @@ def test_reading_a_table_starts_no_threads_that_the_end_of_python_could_meet(tmp
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == "0\n"
+
+
+@pytest.mark.parametrize("protocol", ["file", "local"])
+def test_no_link_is_followed_at_an_address_of_this_machine_either(protocol: str, tmp_path: Path) -> None:
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "it").mkdir()
+    (tmp_path / "it" / "cells").symlink_to(tmp_path / "mine")
+    run = RunStore(UPath(f"{protocol}://{tmp_path}/it"))
+    assert isinstance(run.folder, Path)
+    with pytest.raises(OSError, match="symbolic links"):
+        run.cell("one").write_error("x")
+    assert not [*(tmp_path / "mine").iterdir()]

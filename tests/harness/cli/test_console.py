@@ -9,7 +9,7 @@ import pytest
 from rich.console import Console
 
 from miasbench.harness.cli import console as output
-from miasbench.harness.cli.console import CellBars, stage_status
+from miasbench.harness.cli.console import CellBars, SafeConsole, stage_status
 
 CELL = "brain_flair_lgg · mias_sam[prompt=centroid_box] · seed 0"
 
@@ -90,3 +90,22 @@ def test_labels_are_cut_and_numbers_are_not(width: int, monkeypatch: pytest.Monk
     assert re.search(r"\d:\d\d:\d\d.* left", shown)
     assert ("predict test" in shown) == (width == 140)
     assert "brain_fl" in shown
+
+
+@pytest.mark.parametrize("live", [True, False])
+def test_a_name_is_no_markup_and_steers_nothing(live: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    name = "[red]x[/red][link=http://a]y[/link]\x1b]52;c;cm0=\x07\x1b[2J\n::error::z"
+    out = io.StringIO()
+    console = SafeConsole(file=out, width=300, force_terminal=live)
+    monkeypatch.setattr(output, "console", console)
+    monkeypatch.setattr(output, "_live", live)
+    with stage_status(at_once=True) as progress:
+        progress(f"stage {name}", 1, 3)
+        time.sleep(0.2 * live)  # it is drawn now and then
+    with CellBars(1) as cells:
+        cells.show(name, f"stage {name}", 1, 3)
+    told = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", out.getvalue().replace("\x1b[2J", "CLEARED"))
+    assert "[red]x[/red][link=http://a]y[/link]" in told, "as it is written"
+    assert not {"\x1b", "\x07"} & set(told)
+    assert "CLEARED" not in told
+    assert not re.search(r"^\s*::", told, re.MULTILINE)
