@@ -7,8 +7,9 @@ import os
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
+from io import BufferedReader
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, cast
 
 import pandas as pd
 from upath import UPath
@@ -162,7 +163,7 @@ def checksum_of(path: Path | UPath) -> str:
         OSError: It is a link, or cannot be read.
     """
     with _opened(path) as (file, size):
-        return hashlib.file_digest(file, "sha256").hexdigest() if size <= _LARGEST_FILE else ""
+        return hashlib.file_digest(cast("BufferedReader", file), "sha256").hexdigest() if size <= _LARGEST_FILE else ""
 
 
 def _require_sane_size(content: Any, most: int) -> None:

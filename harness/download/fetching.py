@@ -182,19 +182,22 @@ def _pieces(url: str, answer: requests.Response) -> Iterator[bytes]:
         FetchError: Less comes than can be waited for.
     """
     since, came = time.monotonic(), 0
-    try:
-        while piece := answer.raw.read1(_PIECE, decode_content=False):
-            came += len(piece)
-            yield piece
-            if time.monotonic() - since > _SPAN:
-                if came < _LEAST:
-                    raise FetchError(
-                        f"{url} cannot be downloaded: the server sends {came:,} bytes in {_SPAN:.0f} s. What came is "
-                        "kept, and the same command goes on from there."
-                    )
-                since, came = time.monotonic(), 0
-    except requests.exceptions.BaseHTTPError as error:  # urllib3's, such as that of a connection that broke off
-        raise _BrokenOffError("the connection broke off") from error
+    while True:
+        try:
+            piece = answer.raw.read1(_PIECE, decode_content=False)
+        except Exception as error:  # urllib3 has errors of its own for each way in which a connection breaks off
+            raise _BrokenOffError("the connection broke off") from error
+        if not piece:
+            return
+        came += len(piece)
+        yield piece
+        if time.monotonic() - since > _SPAN:
+            if came < _LEAST:
+                raise FetchError(
+                    f"{url} cannot be downloaded: the server sends {came:,} bytes in {_SPAN:.0f} s. What came is kept, "
+                    "and the same command goes on from there."
+                )
+            since, came = time.monotonic(), 0
 
 
 def _prove(part: Path, url: str, checksum: str) -> None:
