@@ -11,6 +11,7 @@ from .tables import COLUMNS, COMPARISONS, KEYS, RANKS, with_columns
 
 _ALL = COLUMNS | {"comparisons": COMPARISONS, "ranks": RANKS}
 _WORDS = {"int64": "whole numbers", "float64": "numbers", "bool": "true and false", "str": "texts", "object": "lists"}
+_FROM_THE_FIRST = {"dice", "iou", "precision", "recall", "hd95_px", "assd_px", "false_lesions"}  # version 0.1.0 on
 _ENDLESS = {"threshold"}  # where nothing is predicted
 _LEVELS = ("image", "volume")
 _LARGEST = 2**53  # of a whole number: beyond, floats do not tell one from the next
@@ -31,8 +32,9 @@ def known_columns(rows: pd.DataFrame, name: str) -> pd.DataFrame:
     if not rows.columns.is_unique:
         raise ValueError(f"it has two columns {rows.columns[rows.columns.duplicated()][0]}")
     rows = with_columns(rows, columns)
-    # Metrics came with time, and are not missed.
-    lacking = [column for column in columns if column not in rows and column not in {*METRICS, "convention"}]
+    # Most metrics came with time, and are not missed.
+    later = {*METRICS, "convention"} - _FROM_THE_FIRST
+    lacking = [column for column in columns if column not in rows and column not in later]
     if lacking:
         raise ValueError(f"it has no column {lacking[0]}")
     rows = rows[[column for column in columns if column in rows]]

@@ -17,7 +17,20 @@ EXTERNAL = "external"
 """The device of a cell whose predictions were made elsewhere."""
 
 
-_Kept = Annotated[dict[str, Any], AfterValidator(redacted_in)]  # a command line and versions, without secrets
+_KINDS = {"command": str, "packages": dict, "plugins": dict, "threads": int}  # of what is read of an environment
+
+
+def _of_its_kinds(environment: dict[str, Any]) -> dict[str, Any]:
+    wrong = [name for name, kind in _KINDS.items() if not isinstance(environment.get(name, kind()), kind)]
+    plugins = {} if wrong else environment.get("plugins", {})
+    wrong += [name for name, one in plugins.items() if not isinstance(one, dict)]
+    if wrong:
+        raise ValueError(f"the entry {wrong[0]!r} is not of its kind")
+    return environment
+
+
+# A command line and versions, without secrets.
+_Kept = Annotated[dict[str, Any], AfterValidator(_of_its_kinds), AfterValidator(redacted_in)]
 _Address = Annotated[str | None, AfterValidator(redacted_in)]
 _HOW_READ = ("seen", "given", "higher_is", "geometry", "interpolation", "image_score")
 

@@ -478,7 +478,7 @@ def _runtime(rows: pd.DataFrame, device: str, ends: Sequence[CellRecord | None])
     predict, calibration = (
         float(rows.loc[rows["metric"] == name, "value"].mean()) for name in ("predict_ms", "calibration_ms")
     )
-    threads = [end.environment["threads"] for end in ends if end and end.environment]
+    threads = [end.environment["threads"] for end in ends if end and "threads" in end.environment]
     if np.isnan(predict) or np.isnan(calibration) or not threads:
         return None
     return Runtime(device, threads[0], round(predict, 3), round(calibration, 3))

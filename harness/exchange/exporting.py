@@ -86,7 +86,10 @@ def _facts(cell: Cell, end: CellRecord) -> dict[str, Any]:
         known = {name: cell.options[name] for name in ("version", "url", "licence", "seen") if name in cell.options}
     else:
         seen: tuple[Seen, ...] = ("normal", "test") if cell.transductive else ("normal",)
-        known = {"seen": seen, "version": f"miasbench {end.environment['packages']['miasbench']}"}
+        known = {
+            "seen": seen,
+            "version": f"miasbench {end.environment.get('packages', {}).get('miasbench', 'unknown')}",
+        }
     costs = {"predict_ms": end.predict_ms, "peak_memory_mib": end.peak_memory_mib}
     told = {name: value for name, value in costs.items() if value is not None and np.isfinite(value)}
     return {

@@ -173,3 +173,10 @@ def test_a_table_without_its_columns_is_damage(
     store.write_tables({name: rows})
     with pytest.raises(ResultsError, match=f"{said}. bench score makes it again"):
         getattr(store, name)()
+
+
+@pytest.mark.parametrize("environment", [{"plugins": "x"}, {"plugins": {"a": "x"}}, {"packages": []}, {"threads": "2"}])
+def test_an_environment_of_other_kinds_is_damage(environment: dict[str, Any], tmp_path: Path) -> None:
+    write_json(tmp_path / "run.json", RUN | {"environment": environment})
+    with pytest.raises(ResultsError, match=r"run.json is damaged .environment: .* is not of its kind"):
+        RunStore(tmp_path).read()

@@ -54,8 +54,10 @@ class Hostile(NamedTuple):
 
 def runs(run: Path) -> Iterator[Hostile]:
     """Changes of a copy of this run."""
-    files = sorted(str(path.relative_to(run)) for path in run.rglob("*") if path.is_file())
-    folders = sorted(str(path.relative_to(run)) for path in run.rglob("*") if path.is_dir())
+    others = tuple(sorted(f"cells/{cell.name}" for cell in (run / "cells").iterdir())[1:])
+    inside = sorted(path for path in run.rglob("*") if not str(path.relative_to(run)).startswith(others))
+    files = [str(path.relative_to(run)) for path in inside if path.is_file()]
+    folders = [str(path.relative_to(run)) for path in inside if path.is_dir()]
     shown = [file for file in files if not file.endswith((".npz", ".csv"))]
     shown += [next(file for file in files if file.endswith(end)) for end in (".npz", ".csv")]
     for file in [*shown, ".lock", "figures/thresholds.csv"]:
@@ -113,7 +115,7 @@ def _set(path: Path, place: tuple[Any, ...], value: Any) -> None:
 
 
 def _tables(run: Path) -> Iterator[Hostile]:
-    for table in ("cases", "scores", "curves"):
+    for table in ("cases", "scores", "curves", "comparisons", "ranks"):
         for column, kind in pd.read_parquet(run / f"{table}.parquet").dtypes.items():
             numeric = pd.api.types.is_numeric_dtype(kind)
             for value in (float("inf"),) if numeric else (STEERS, "/etc/passwd"):

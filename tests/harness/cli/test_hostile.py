@@ -7,13 +7,17 @@ import signal
 import socket
 import sys
 import time
-from collections.abc import Sequence
-from itertools import cycle, islice
+from collections import deque
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial
+from itertools import cycle
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import psutil
 import pytest
+from matplotlib.figure import Figure
+from PIL import Image
 
 from miasbench.harness.cli import main
 
@@ -21,10 +25,13 @@ from ...support import hostile
 
 pytestmark = [pytest.mark.soak, pytest.mark.skipif(sys.platform != "linux", reason="it forks, and asks Linux")]
 
-RUN = "run --methods intensity --dataset phantom_brain_mri:train=2,valid=2,test=4,size=64 --size 64 --name it --results"
+DATASET = "phantom_brain_mri:train=2,valid=2,test=4,size=64"
+RUN = f"run --methods intensity,intensity[sigma=2] --dataset {DATASET} --size 64 --name it --results"
 SECONDS, GIB = 20, 1.0
 _PATIENCE = 5  # times as long may it take where others compute beside it
+_DRAWN = 20  # one command of so many draws its figures, which is most of the time that it takes
 FINE = (0, 1, 2, 3, 4, 5)
+SIGNS = ("Traceback", "That should not happen", "CONNECTED", "\x1b", "\n::")
 
 
 @pytest.fixture(scope="module")
@@ -35,7 +42,8 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
         *(f"{RUN} {root}", f"score {root / 'it'}", f"verify {root / 'it'}", f"thresholds {root / 'it'}"),
         *(f"report {root / 'it'} --out {root / 'report'}", f"export {root / 'it'} --out {root / 'export'}"),
         *(f"baseline {root / 'it'} --out {root / 'b.json'}", f"check {root / 'it'} --baseline {root / 'b.json'}"),
-        *("data verify phantom_brain_mri:train=2,valid=2,test=4,size=64", f"list runs --results {root}"),
+        *(f"data verify {DATASET}", f"list runs --results {root}", f"stats {root / 'it'}"),
+        *(f"{RUN.replace('name it', 'name other')} {root}", f"compare {root / 'it'} {root / 'other'}"),
     ):
         with pytest.raises(SystemExit) as end:
             main(arguments.split())
@@ -43,50 +51,53 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root / "it"
 
 
-@pytest.fixture
-def outside(tmp_path: Path) -> Path:
-    folder = tmp_path / "outside"
-    (folder / "test").mkdir(parents=True)
-    for name in ("mine.txt", "error.txt", "cell.json", ".0123456789abcdef.tmp", "test/mine.npz"):
-        (folder / name).write_text(f"mine: {name}")
-    return folder
+class Child(NamedTuple):
+    """A command in a process of its own, which has been forked off this one."""
+
+    process: int
+    begin: float
+    memory: int
+    log: Path
 
 
-def content_of(folder: Path) -> dict[str, bytes]:
-    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+def start(arguments: Sequence[str], log: Path, *, drawn: bool = True) -> Child:
+    child = Child(0, time.monotonic(), psutil.Process().memory_info().rss, log)
+    process = os.fork()
+    if not process:
+        _run(arguments, log, drawn)
+    return child._replace(process=process)
 
 
-def problem(arguments: Sequence[str], log: Path) -> str:
-    """What a command does that it should not, in a process of its own; empty where that is nothing."""
-    begin, before = time.monotonic(), psutil.Process().memory_info().rss
-    child = os.fork()
-    if not child:
-        _run(arguments, log)
+def problem(child: Child) -> str:
+    """Waits for a command, and says what it has done that it should not; empty where that is nothing."""
     while True:
-        ended, status, used = os.wait4(child, os.WNOHANG)
+        ended, status, used = os.wait4(child.process, os.WNOHANG)
         if ended:
             break
-        if time.monotonic() - begin > _PATIENCE * SECONDS:
-            os.kill(child, signal.SIGKILL)
-            os.wait4(child, 0)
+        if time.monotonic() - child.begin > _PATIENCE * SECONDS:
+            os.kill(child.process, signal.SIGKILL)
+            os.wait4(child.process, 0)
             return f"it takes more than {_PATIENCE * SECONDS} s"
         time.sleep(0.005)
-    told = log.read_text(errors="backslashreplace")
+    told = child.log.read_text(errors="backslashreplace")
     code = os.waitstatus_to_exitcode(status)
     if used.ru_utime + used.ru_stime > SECONDS:
         return f"it computes for {used.ru_utime + used.ru_stime:.0f} s"
-    if used.ru_maxrss * 1024 - before > GIB * 2**30:
-        return f"it takes {(used.ru_maxrss * 1024 - before) / 2**30:.1f} GiB"
-    for sign in ("Traceback", "CONNECTED", "\x1b", "\n::"):
+    if used.ru_maxrss * 1024 - child.memory > GIB * 2**30:
+        return f"it takes {(used.ru_maxrss * 1024 - child.memory) / 2**30:.1f} GiB"
+    for sign in SIGNS:
         if sign in told:
             return f"it says {sign!r}: {told[-600:]!r}"
     return "" if code in FINE else f"it ends with {code}: {told[-600:]!r}"
 
 
-def _run(arguments: Sequence[str], log: Path) -> None:
+def _run(arguments: Sequence[str], log: Path, drawn: bool) -> None:
     def refuse(*asked: Any, **_: Any) -> Any:
         print("CONNECTED", asked)
         raise OSError("refused")
+
+    def save(_figure: Figure, to: Any, **_: object) -> None:
+        Image.new("L", (1, 1)).save(to, "PNG")
 
     code = 99
     try:
@@ -99,6 +110,8 @@ def _run(arguments: Sequence[str], log: Path) -> None:
             setattr(socket.socket, name, refuse)
         for name in ("getaddrinfo", "gethostbyname", "create_connection"):
             setattr(socket, name, refuse)
+        if not drawn:
+            Figure.savefig = save  # type: ignore[method-assign]
         main(list(arguments))
     except SystemExit as end:
         code = int(end.code or 0)
@@ -107,63 +120,113 @@ def _run(arguments: Sequence[str], log: Path) -> None:
         os._exit(code)
 
 
-def test_runs(whole: Path, outside: Path, tmp_path: Path) -> None:
-    before, found = content_of(outside), []
-    at, out = tmp_path / "results" / "it", tmp_path / "out"
-    others = cycle(
-        [
-            *(
-                ["show", str(at)],
-                ["score", str(at)],
-                ["verify", str(at)],
-                ["thresholds", str(at)],
-                ["report", str(at), "--out", str(out)],
-            ),
-            *(["export", str(at), "--out", str(out)], ["baseline", str(at), "--out", str(out / "b.json")]),
-            *(
-                ["check", str(at), "--baseline", str(whole.parent / "b.json")],
-                ["list", "runs", "--results", str(at.parent)],
-            ),
-            [*RUN.split(), str(at.parent), "--force", "--maps", "none"],
-        ]
-    )
-    count = 0
-    for one in islice(hostile.runs(whole), 0, None, 2):  # some of each kind; all take a quarter of an hour
-        shutil.rmtree(at.parent, ignore_errors=True)
-        shutil.copytree(whole, at)
-        one.make(at, outside)
-        count += 1
-        arguments = next(others)
-        if wrong := problem(arguments, tmp_path / "log"):
-            found.append(f"{one.kind}, {one.name}, bench {arguments[0]}: {wrong}")
-        if content_of(outside) != before:
-            found.append(f"{one.kind}, {one.name}, bench {arguments[0]}: it has touched what is outside")
-            shutil.rmtree(outside)
-            for name, content in before.items():
-                hostile.put(outside / name, content)
-    assert not found, "\n".join([f"{len(found)} of {count}", *found[:40]])
-    assert count > 300
+class Place:
+    """A folder for one hostile folder at a time, and one of the user's beside it, which must stay as it is."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder, self.outside, self.log = folder, folder / "outside", folder / "log"
+        self.at = folder / "results" / "it"
+        self._mine = {
+            name: f"mine: {name}".encode()
+            for name in ("mine.txt", "error.txt", "cell.json", ".0123456789abcdef.tmp", "test/mine.npz")
+        }
+        self._make()
+
+    def _make(self) -> None:
+        for name, content in self._mine.items():
+            hostile.put(self.outside / name, content)
+
+    def empty(self) -> None:
+        for path in self.folder.iterdir():
+            if path != self.outside:
+                hostile.away(path)
+
+    def touched(self) -> str:
+        """Says so where the user's folder is not as it was, and makes it anew; empty where it is."""
+        found = {
+            str(path.relative_to(self.outside)): path.read_bytes() for path in self.outside.rglob("*") if path.is_file()
+        }
+        if found == self._mine:
+            return ""
+        shutil.rmtree(self.outside)
+        self._make()
+        return "it has touched what is outside"
 
 
-def test_datasets_and_archives(whole: Path, outside: Path, tmp_path: Path) -> None:
-    before, found = content_of(outside), []
+COMMANDS = (
+    *("show {run}", "score {run}", "verify {run}", "stats {run}", "thresholds {run}", "report {run} --out {out}"),
+    *("compare {run} {other}", "export {run} --out {out}", "baseline {run} --out {out}.json"),
+    *("check {run} --baseline {baseline}", "list runs --results {results}", f"{RUN} {{results}} --force --maps none"),
+)
+
+
+def on_run(number: int, whole: Path, place: Place) -> list[str]:
+    """One of the things that are done with a received run."""
+    names = {"run": place.at, "results": place.at.parent, "out": place.folder / "out"}
+    return COMMANDS[number].format(**names, other=whole.parent / "other", baseline=whole.parent / "b.json").split()
+
+
+Task = tuple[hostile.Hostile, Callable[[Place], list[str]]]
+
+
+def soak(tasks: Iterable[Task], folder: Path, begin: Callable[[Place], object]) -> tuple[int, list[str]]:
+    """Runs a command on each hostile folder, on each core one at a time.
+
+    Args:
+        tasks: Hostile folders, each with what to do there.
+        folder: Where they are made.
+        begin: Makes what a hostile folder is made of.
+
+    Returns:
+        How many there were, and what was wrong.
+    """
+    free = deque(Place(folder / str(number)) for number in range(min(4, os.cpu_count() or 1)))
+    running: deque[tuple[str, Place, Child]] = deque()
+    found: list[str] = []
     count = 0
-    for one in [*hostile.datasets(), *hostile.archives()]:
-        at, data = tmp_path / "d", tmp_path / "data"
-        for folder in (at, data):
-            shutil.rmtree(folder, ignore_errors=True)
-        one.make(at, outside)
-        count += 1
-        card = at / "card.yaml"
-        if card.exists():
-            commands = [["data", "verify", str(card)], [*RUN.split(), str(tmp_path / "r"), "--dataset", str(card)]]
-        else:
-            (archive,) = at.iterdir()
-            commands = [["data", "add", "new", str(archive), "--data-root", str(data)]]
-        for arguments in commands:
-            if wrong := problem(arguments, tmp_path / "log"):
-                found.append(f"{one.kind}, {one.name}, bench {' '.join(arguments[:2])}: {wrong}")
-        if content_of(outside) != before:
-            found.append(f"{one.kind}, {one.name}: it has touched what is outside")
+
+    def end() -> None:
+        label, place, child = running.popleft()
+        found.extend(f"{label}: {wrong}" for wrong in (problem(child), place.touched()) if wrong)
+        free.append(place)
+
+    for count, (one, command) in enumerate(tasks, 1):
+        if not free:
+            end()
+        place = free.popleft()
+        place.empty()
+        begin(place)
+        one.make(place.at, place.outside)
+        arguments = command(place)
+        child = start(arguments, place.log, drawn=count % _DRAWN == 0)
+        running.append((f"{one.kind}, {one.name}, bench {' '.join(arguments[:2])}", place, child))
+    while running:
+        end()
+    return count, found
+
+
+def test_runs(whole: Path, tmp_path: Path) -> None:
+    numbers = cycle(range(len(COMMANDS)))
+    tasks = ((one, partial(on_run, next(numbers), whole)) for one in hostile.runs(whole))
+    count, found = soak(tasks, tmp_path, lambda place: shutil.copytree(whole, place.at))
     assert not found, "\n".join([f"{len(found)} of {count}", *found[:40]])
-    assert count > 60
+    assert count > 800
+
+
+@pytest.mark.usefixtures("whole")
+def test_datasets_and_archives(tmp_path: Path) -> None:
+    verified = [(one, lambda place: ["data", "verify", str(place.at / "card.yaml")]) for one in hostile.datasets()]
+    measured = [(one, measure) for one in hostile.datasets()]
+    archives = [(one, add) for one in hostile.archives()]
+    count, found = soak([*verified, *measured, *archives], tmp_path, lambda _: None)
+    assert not found, "\n".join([f"{len(found)} of {count}", *found[:40]])
+    assert count > 110
+
+
+def measure(place: Place) -> list[str]:
+    return [*RUN.split(), str(place.folder / "r"), "--dataset", str(place.at / "card.yaml")]
+
+
+def add(place: Place) -> list[str]:
+    (archive,) = place.at.iterdir()
+    return ["data", "add", "new", str(archive), "--data-root", str(place.folder / "data")]
