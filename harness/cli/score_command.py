@@ -25,7 +25,13 @@ Examples:
 @RESULTS
 @MOVED
 @with_options(ScoreConfig, default="as in the run")
-def command(run: str, results: UPath, moved: tuple[str, ...], **options: Any) -> None:
+@click.option(
+    "--workers",
+    type=click.IntRange(min=1),
+    metavar="N",
+    help="At most N cells at once, in a process each.  [default: as in the run, or as cores allow]",
+)
+def command(run: str, results: UPath, moved: tuple[str, ...], workers: int | None, **options: Any) -> None:
     """Compute thresholds and metrics of RUN again, from its stored predictions.
 
     RUN is a run's folder, its name, the beginning of its name, or `latest`. A run from before the option --padding
@@ -33,7 +39,7 @@ def command(run: str, results: UPath, moved: tuple[str, ...], **options: Any) ->
     """
     from ...results.store import find_run
     from ..analysis.recorded import moved_datasets, recorded_config
-    from ..running import runner
+    from ..running.rescoring import rescore
     from ..scoring.post import check_chains
     from .console import CellBars, console, print_run
 
@@ -45,7 +51,7 @@ def command(run: str, results: UPath, moved: tuple[str, ...], **options: Any) ->
     check_chains(score.post)
     places = moved_datasets(moved, record.datasets)
     with CellBars(len(record.cells)) as bars:
-        unchanged = runner.rescore(store, score, bars.show, places)
+        unchanged = rescore(store, score, bars.show, places, workers)
     print_run(store)
     if unchanged:
         told = "1 cell keeps its old scores" if len(unchanged) == 1 else f"{len(unchanged)} cells keep their old scores"

@@ -1,28 +1,23 @@
 """From a plan to predictions on disk and scored tables: every cell once, nothing finished is lost."""
 
-from collections.abc import Callable, Generator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Generator, Sequence
 from contextlib import closing
 from dataclasses import asdict, replace
-from functools import partial
 
 from ...results.files import ResultsError
-from ...results.record import Cell, ConfigRecord, DatasetRecord, RunRecord, ScoreRecord
+from ...results.record import ConfigRecord, DatasetRecord, RunRecord
 from ...results.store import RunStore
 from ...results.tables import concatenate
 from ..analysis.ranks import compare_methods
-from ..analysis.recorded import NOWHERE_ELSE, all_recorded_datasets, recorded_config
-from ..api import SPLITS, UsageError
-from ..config import ScoreConfig
+from ..api import SPLITS
 from ..data.leaks import shared_patients
 from ..files import explain
-from ..scoring.scanning import Truths, load_truths
+from ..scoring.scanning import Truths
 from .cell_run import CellRun
-from .cells import PREDICTED, CellProgress, CellTask, Outcome, now
+from .cells import CellProgress, Outcome, now
 from .claims import Claims
 from .growing import grown
 from .planning import Plan
-from .provenance import usable_cores
 
 Executor = Callable[[Plan, Claims, CellProgress], Generator[Outcome]]
 """Takes cells from the claims until there are none, runs them, releases each, and yields how it ended."""
@@ -109,63 +104,6 @@ def _kept(store: RunStore, record: RunRecord) -> RunRecord:
     except ResultsError:  # there is none, or it is damaged: its cells are still in the folder
         return record
     return grown(record, earlier, str(store.folder))
-
-
-def rescore(
-    store: RunStore,
-    score: ScoreConfig | None = None,
-    progress: CellProgress = lambda *_: None,
-    moved: Mapping[str, str] = NOWHERE_ELSE,
-) -> list[str]:
-    """Computes thresholds and metrics of a run again, from its stored predictions.
-
-    Args:
-        store: The run.
-        score: How to score; by default as the run did.
-        progress: Told about progress.
-        moved: Where datasets are now, by name; the others are looked for where the run found them.
-
-    Returns:
-        The names of cells that keep their old scores, because their predictions were not kept.
-
-    Raises:
-        UsageError: A dataset in `moved` is not the one of the run; or the scores should be others, and a cell kept no
-            predictions that they could be made of.
-        DataError: A dataset is missing, or no longer the one of the run.
-        ResultsError: A prediction is damaged.
-    """
-    record, config = store.read(), recorded_config(store)
-    before = config.score
-    config = config.model_copy(update={"score": score or before})
-    datasets = all_recorded_datasets(store, moved)
-    ends = {cell.name: end for cell in record.cells if (end := store.cell(cell.name).read()) is not None}
-    finished = [cell for cell in record.cells if cell.name in ends and ends[cell.name].status == "finished"]
-    kept = [cell for cell in finished if ends[cell.name].finished_whole]
-    gone = [cell for cell in finished if cell not in kept]
-    if gone and score not in (None, before):
-        raise UsageError(
-            f"{gone[0].name} of {store.name} kept no maps (--maps none), so it cannot be scored in another way than it "
-            "was. Run it again with --maps float32 and these options, or leave the options out."
-        )
-
-    def score_again(cell: Cell, truths: dict[str, Truths]) -> str:
-        task = CellTask(config, cell, store.folder, record.environment.get("command", ""))
-        CellRun(task, datasets[cell.dataset], truths, lambda *_: None).rescore(ends[cell.name])
-        return str(cell)
-
-    # Sorting pixels and reading files, which take most of the time, run side by side in threads.
-    with ThreadPoolExecutor(usable_cores()) as pool:
-        for name, dataset in datasets.items():
-            of_dataset = [cell for cell in kept if cell.dataset == name]
-            progress(name, "reading lesion masks", 0, 0)
-            truths = {name: load_truths(dataset, PREDICTED, config.size, config.score)}
-            for scored in pool.map(partial(score_again, truths=truths), of_dataset):
-                progress(scored, "finished", 1, 1)
-    write_run_tables(store, [cell.name for cell in record.cells])
-    scored = ScoreRecord.model_validate(config.score.model_dump())
-    asked = record.config.model_copy(update={"score": scored})
-    store.write(record.model_copy(update={"config": asked}))
-    return [cell.name for cell in gone]
 
 
 def write_run_tables(store: RunStore, cells: Sequence[str]) -> None:

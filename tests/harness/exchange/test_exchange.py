@@ -21,7 +21,7 @@ from miasbench.harness.cli import main
 from miasbench.harness.exchange.exporting import coco, run_lengths, write_overlay
 from miasbench.harness.exchange.manifest import Manifest
 from miasbench.harness.running.integrity import verify_run
-from miasbench.harness.running.runner import rescore
+from miasbench.harness.running.rescoring import rescore
 
 from ...support.running import COSTS, TINY, config, run
 

@@ -22,7 +22,8 @@ from miasbench.harness.api import UsageError
 from miasbench.harness.config import results_folder
 from miasbench.harness.running.cluster import cluster
 from miasbench.harness.running.planning import make_plan
-from miasbench.harness.running.runner import execute, rescore
+from miasbench.harness.running.rescoring import rescore
+from miasbench.harness.running.runner import execute
 from miasbench.results.files import ResultsError
 from miasbench.results.record import CellRecord
 from miasbench.results.store import RunStore, find_run, find_runs

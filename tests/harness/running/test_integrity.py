@@ -16,7 +16,7 @@ from miasbench.harness.analysis.recorded import moved_datasets, recorded_config,
 from miasbench.harness.analysis.run_difference import compare_runs
 from miasbench.harness.api import DataError, UsageError
 from miasbench.harness.running.integrity import Verification, verify_run
-from miasbench.harness.running.runner import rescore
+from miasbench.harness.running.rescoring import rescore
 from miasbench.results.predictions import StoredPrediction
 from miasbench.results.store import RunStore
 

@@ -24,7 +24,8 @@ from miasbench.harness.config import ScoreConfig, find_config, make_config, read
 from miasbench.harness.registry import Entry
 from miasbench.harness.running import cell_run, cells
 from miasbench.harness.running.planning import make_plan
-from miasbench.harness.running.runner import execute, rescore
+from miasbench.harness.running.rescoring import rescore
+from miasbench.harness.running.runner import execute
 from miasbench.results.files import ResultsError
 from miasbench.results.published_numbers import published
 from miasbench.results.record import CellRecord
