@@ -40,10 +40,12 @@ class FittedTable:
         title: Stands above it.
         columns: With the labels first.
         caption: Stands below the title, such as how much was measured.
+        turned: What all columns but the first are, such as `policy`: then they are printed as rows, and the rows as
+            columns, where that takes fewer parts.
     """
 
-    def __init__(self, title: str, columns: Sequence[Column], caption: str = "") -> None:
-        self._title, self._caption = title, caption
+    def __init__(self, title: str, columns: Sequence[Column], caption: str = "", turned: str = "") -> None:
+        self._title, self._caption, self._turned = title, caption, turned
         self._columns = columns
         self._rows: list[tuple[tuple[Text, ...], str, bool]] = []
 
@@ -58,8 +60,18 @@ class FittedTable:
         if self._caption:
             yield Text(self._caption, style="dim")
         room = options.max_width - 1
-        for shown in self._parts(room):
-            yield self._table(shown, room)
+        other = self._other_way() if self._turned else self
+        table = other if len([*other._parts(room)]) < len([*self._parts(room)]) else self
+        for shown in table._parts(room):
+            yield table._table(shown, room)
+
+    def _other_way(self) -> "FittedTable":
+        """Its columns as rows, and its rows as columns."""
+        rows = [Column(cells[0].plain, style=style) for cells, style, _ in self._rows]
+        table = FittedTable(self._title, [Column(self._turned, "label"), *rows], self._caption)
+        for index, column in enumerate(self._columns[1:], start=1):
+            table.add_row(column.title, *(cells[index] for cells, *_ in self._rows), style=column.style)
+        return table
 
     def _parts(self, room: int) -> Iterator[list[int]]:
         """The columns of each part: all labels, and as many of the others as there is room for."""

@@ -8,7 +8,7 @@ import unicodedata
 from collections.abc import Iterator, Sequence
 from math import isfinite
 
-from .paper_tables import PaperCell, PaperColumn, PaperRow, PaperTable
+from .paper_table import PaperCell, PaperColumn, PaperRow, PaperTable
 
 PACKAGES = ("booktabs", "siunitx", "xcolor")
 _SPECIAL = {
@@ -92,12 +92,12 @@ def _lines(table: PaperTable) -> Iterator[str]:
 
 
 def _row(row: PaperRow, columns: Sequence[PaperColumn]) -> Iterator[str]:
-    """One line of numbers and, where a method's have any, one of deviations and one of intervals."""
+    """One line of numbers and, where a method's have any, one of deviations, one of intervals and one of verdicts."""
     grey = row.kind == "oracle"
     label = f"{_colour(grey)}{{}}{escape_latex(row.label)}" if grey else escape_latex(row.label)
     pairs = list(zip(row.cells, columns, strict=True))
     numbers = [_number(cell, column, grey=grey or column.oracle) for cell, column in pairs]
-    spreads = [cell.spreads(column.digits) if cell and not grey else ("", "") for cell, column in pairs]
+    spreads = [cell.beside(column.digits) if cell and not grey else ("",) * 3 for cell, column in pairs]
     below = [kind for kind in zip(*spreads, strict=True) if any(kind)]
     yield _line(label, numbers) + ("[-1pt]" if below else "")
     for index, kind in enumerate(below):

@@ -3,7 +3,7 @@
 import re
 from collections.abc import Iterator
 
-from .paper_tables import PaperCell, PaperColumn, PaperTable
+from .paper_table import PaperCell, PaperColumn, PaperTable
 
 _SPECIAL = re.compile(r"[\\`*_{}\[\]<>|#~]")
 _ACTIVE = re.compile(r"(?<![\w])@(?=\w)|:(?=//)|(?<=\bwww)\.", re.IGNORECASE)
@@ -46,6 +46,6 @@ def _cell(cell: PaperCell | None, column: PaperColumn, *, apart: bool) -> str:
         text = f"**{text}**"
     elif cell.mark == "second":
         text = f"<ins>{text}</ins>"
-    spread = ", ".join(filter(None, cell.spreads(column.digits)))
+    spread = ", ".join(filter(None, cell.beside(column.digits)))
     text = f"{text}{'†' if cell.tied else ''}{f' ({spread})' if spread else ''}"
     return f"*{text}*" if apart else text

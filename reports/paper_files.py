@@ -8,7 +8,7 @@ import pandas as pd
 from ..results.files import slug, write_file
 from .latex import document, latex
 from .markdown import markdown
-from .paper_tables import PaperTable, tidy
+from .paper_table import PaperTable, tidy
 
 
 def write_tables(tables: Sequence[PaperTable], folder: Path, published: pd.DataFrame | None = None) -> list[Path]:

@@ -1,74 +1,24 @@
-"""The tables of a paper, as data: what stands in which row and column, what is best, second and tied.
+"""The tables of a paper: what stands in which row and column, what is best, second and tied.
 
-`latex.py` and `markdown.py` render them. An oracle's and a paper's rows stand apart and are never marked as best.
+An oracle's and a paper's rows stand apart and are never marked as best.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from math import isfinite, nan
 
 import pandas as pd
 
 from ..results.extent import Extent
-from ..results.metrics import METRICS, Direction, Metric, metrics_of
+from ..results.metrics import METRICS, Metric, metrics_of
 from ..results.seeds import over_seeds
 from ..results.tables import HEADLINE, by_chain, masks_by, may_be_best, oracles_beside
 from .marks import label, label_notes
 from .names import policy_title, short_names
-from .spread import DEVIATION_NOTE, FEW_NOTE, INTERVAL_NOTE, deviation, interval
+from .paper_table import PaperCell, PaperColumn, PaperRow, PaperTable
+from .promises import PROMISE_DIGITS, promise_notes, promises
+from .spread import DEVIATION_NOTE, FEW_NOTE, INTERVAL_NOTE
 from .tables import ordered_policies
-
-
-@dataclass(frozen=True)
-class PaperCell:
-    """A number: its mean over seeds with their standard deviation, where there are several, and its 95 % interval."""
-
-    value: float
-    std: float = nan
-    low: float = nan
-    high: float = nan
-    few: bool = False  # patients
-    mark: str = ""  # best, second or nothing
-    tied: bool = False  # with the best, by the statistics
-
-    def spreads(self, digits: int) -> tuple[str, str]:
-        """Makes `± 0.071` and `0.33–0.52`, or nothing of either."""
-        return deviation(self.std, digits), interval(self.low, self.high, digits, few=self.few)
-
-
-@dataclass(frozen=True)
-class PaperColumn:
-    """One column of a table. Where neither a higher nor a lower value is better, methods are not ranked by it."""
-
-    title: str
-    digits: int = METRICS["dice"].digits
-    better: Direction = METRICS["dice"].direction
-    oracle: bool = False
-
-    @classmethod
-    def of(cls, metric: Metric) -> "PaperColumn":
-        """The column of a metric."""
-        return cls(metric.title, metric.digits, metric.direction)
-
-
-@dataclass(frozen=True)
-class PaperRow:
-    """One row; `kind` is `method`, `apart` (which has seen more, or lacks cases), `oracle` or `published`."""
-
-    label: str
-    kind: str
-    cells: tuple[PaperCell | None, ...]
-
-
-@dataclass(frozen=True)
-class PaperTable:
-    """A table; `name` is its file's, `notes` stand below it."""
-
-    name: str
-    caption: str
-    columns: tuple[PaperColumn, ...]
-    rows: tuple[PaperRow, ...]
-    notes: tuple[str, ...]
 
 
 def paper_tables(
@@ -79,7 +29,7 @@ def paper_tables(
     measured: Mapping[str, Extent] | None = None,
     remarks: Sequence[str] = (),
 ) -> list[PaperTable]:
-    """Makes the tables of a report: DICE of all datasets, and of each its policies, masks, and maps with cost.
+    """Makes the tables of a report: DICE of all datasets, and of each policies, promises, masks, and maps with cost.
 
     Args:
         scores: The scores of one run, or of several joined.
@@ -107,6 +57,7 @@ def paper_tables(
         volumes, mean = f"{name}: volumes, masks by {policy}", "mean DICE of anomalous test"
         of_one = [
             *_policy_tables("dice", f"policies-{dataset}", f"{name}: {mean} images", rows, ranked),
+            *_promise_tables(f"promises-{dataset}", name, rows),
             *_policy_tables("volume_dice", f"volume-policies-{dataset}", f"{name}: {mean} volumes", rows, ranked),
             _metric_table(f"masks-{dataset}", masks, rows, of_masks, policy, quoted[:0]),
             _metric_table(f"volumes-{dataset}", volumes, rows, of_volumes, policy, quoted[:0]),
@@ -125,28 +76,6 @@ def _with_extent(table: PaperTable, short: Mapping[str, str], measured: Mapping[
     full = [f"{name}: {dataset}." for dataset, name in short.items() if name != dataset]
     notes = [f"{name}: {note}" for name, extent in found.items() for note in extent.notes]
     return replace(table, caption=". ".join([table.caption, *sizes]), notes=(*table.notes, *full, *notes))
-
-
-def tidy(table: PaperTable) -> pd.DataFrame:
-    """A paper's table with a row for each number."""
-    return pd.DataFrame(
-        [
-            {
-                "row": row.label,
-                "kind": "oracle" if column.oracle else row.kind,
-                "column": column.title,
-                "value": cell.value,
-                "std": cell.std,
-                "ci_low": cell.low,
-                "ci_high": cell.high,
-                "mark": cell.mark,
-                "tied_with_best": cell.tied,
-            }
-            for row in table.rows
-            for column, cell in zip(table.columns, row.cells, strict=True)
-            if cell
-        ]
-    )
 
 
 def _dice_table(
@@ -219,6 +148,29 @@ def _policy_table(metric: str, name: str, caption: str, scores: pd.DataFrame, ra
         tuple(rows),
         tuple(_notes(scores, rows, oracle_columns=bool(oracles))),
     )
+
+
+def _promise_tables(name: str, dataset: str, scores: pd.DataFrame) -> Iterator[PaperTable]:
+    """False positives that policies promise of normal images, and those of the test set; no table without a promise."""
+    made = promises(scores)
+    if not made:
+        return
+    policies = {one.policy: f"{policy_title(one.policy)}, at most {one.promised:g}" for one in made}
+    cells = {
+        (one.method, one.policy): PaperCell(
+            *(one.realised.value, one.realised.std, one.realised.low, one.realised.high),
+            few=one.realised.few_patients,
+            verdict=one.verdict,
+        )
+        for one in made
+    }
+    methods = dict.fromkeys(one.method for one in made)
+    rows = [_row(method, scores, tuple(cells.get((method, one)) for one in policies)) for method in methods]
+    columns = tuple(PaperColumn(title, PROMISE_DIGITS + 1, better="neither") for title in policies.values())
+    caption = f"{dataset}: false positives in the foreground of normal test images, where a policy promises a rate"
+    notes = [*promise_notes(made), INTERVAL_NOTE, *label_notes(scores)]
+    notes += [FEW_NOTE] if any(cell.few for cell in cells.values()) else []
+    yield PaperTable(name, caption, columns, tuple(rows), tuple(notes))
 
 
 def _metric_table(

@@ -22,7 +22,7 @@ NOTES: dict[Verdict, str] = {
     "kept": "kept: the whole interval lies at or below the promise.",
     "open": "open: the promise lies within the interval, or there is none: too few images to tell.",
 }
-_DIGITS = 3
+PROMISE_DIGITS = 3
 
 
 @dataclass(frozen=True)
@@ -54,8 +54,12 @@ class PromiseKept:
     def text(self) -> str:
         """The rate with its interval and the verdict."""
         realised = self.realised
-        ends = interval(realised.low, realised.high, _DIGITS + 1, few=realised.few_patients)
-        parts = [f"{realised.value:.{_DIGITS}f}", deviation(realised.std, _DIGITS), f"({ends})" if ends else ""]
+        ends = interval(realised.low, realised.high, PROMISE_DIGITS + 1, few=realised.few_patients)
+        parts = [
+            f"{realised.value:.{PROMISE_DIGITS}f}",
+            deviation(realised.std, PROMISE_DIGITS),
+            f"({ends})" if ends else "",
+        ]
         return " ".join([*filter(None, parts), self.verdict])
 
 
@@ -87,6 +91,7 @@ def promise_table(dataset: str, short: str, promised: Sequence[PromiseKept]) -> 
     table = FittedTable(
         f"{short}: false positives in the foreground of normal test images, where a policy promises a rate",
         [Column("method", "label"), *map(Column, columns.values())],
+        turned="policy",
     )
     by_cell = {(one.label, one.policy): one for one in made}
     for name in dict.fromkeys(one.label for one in made):
@@ -107,11 +112,11 @@ def missed_sentences(promised: Sequence[PromiseKept]) -> Iterator[str]:
     """A sentence for each promise that does not hold on the test set."""
     for one in promised:
         if one.verdict == "missed":
-            ends = interval(one.realised.low, one.realised.high, _DIGITS + 1)
+            ends = interval(one.realised.low, one.realised.high, PROMISE_DIGITS + 1)
             yield (
                 f"{one.policy} missed its promise with {one.label} on {one.dataset}: a {METRICS[one.metric].title} of "
-                f"{one.promised:g} at most was promised, and it is {one.realised.value:.{_DIGITS}f} ({ends}) on the "
-                "normal test images."
+                f"{one.promised:g} at most was promised, and it is {one.realised.value:.{PROMISE_DIGITS}f} ({ends}) on "
+                "the normal test images."
             )
 
 

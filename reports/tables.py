@@ -159,7 +159,7 @@ def _dice_table(metric: str, title: str, rows: pd.DataFrame, caption: str = "") 
     columns = [Column("method", "label")]
     oracles = set(dice.loc[dice["oracle"], "policy"])
     columns += [Column(policy_title(one), style="dim" if one in oracles else "") for one in policies]
-    table = FittedTable(title, columns, caption)
+    table = FittedTable(title, columns, caption, turned="policy")
     for method, own in rows.groupby("method", sort=False):
         by_policy = {policy: dice[(dice["method"] == method) & (dice["policy"] == policy)] for policy in policies}
         cells = [_cell(over_seeds(by_policy[policy]), METRICS[metric].digits) for policy in policies]

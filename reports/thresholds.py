@@ -1,6 +1,6 @@
 """The cost of choosing a threshold: DICE over thresholds, where each policy landed, and how it changes the ranking."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from itertools import cycle
 from pathlib import Path
 from typing import Any
@@ -30,6 +30,12 @@ COLUMNS = 3  # of panels in a figure
 _PANEL = 2.3, 1.6  # inches
 _MARKERS = "osD^vP*X<>hp"
 _LEVEL = "-."  # of masks without one threshold
+_CROSS_VALIDATED = "dice_cv", "dice_cv_std", "threshold_cv_std"
+_FOLDS = Text(
+    "cross-validated: DICE of each fold of validation patients at the threshold that was chosen without them, mean ± "
+    "standard deviation over folds; behind a threshold, ± is how much it differs from fold to fold.",
+    style="dim",
+)
 _REGRET = Text(
     "regret: DICE of oracle_dice, which chooses its threshold on the test set's own masks, minus the policy's. "
     "Below 0, a method's own mask beats every threshold of its map. The oracle is never ranked.",
@@ -45,19 +51,26 @@ def threshold_table(scores: pd.DataFrame) -> pd.DataFrame:
 
     Returns:
         Columns `dataset`, `method`, `policy`, `looks_at`, `oracle`, `threshold`, `dice_valid`, `dice_test`, `regret`
-        (the oracle's DICE minus the policy's), `regret_low`, `regret_high` (its 95 % interval over patients, and over
-        seeds where there are several), `few_patients` (whether that is over few), `promised` (the rate of false
-        positives that the policy promises of normal images), `realised`, `realised_low`, `realised_high` (that of the
-        test set, with its interval), `promise` (`kept`, `missed` or `open`) and `rank` among methods under the same
-        policy, 1 is best; an oracle has none, nor has a method that has seen anomalous images or the test set.
+        (the oracle's DICE minus the policy's), `dice_cv`, `dice_cv_std` and `threshold_cv_std` (of policies that are
+        cross-validated over validation patients: mean DICE, and the deviations over folds), `regret_low`, `regret_high`
+        (the regret's 95 % interval over patients, and over seeds where there are several), `few_patients` (whether that
+        is over few), `promised` (the rate of false positives that the policy promises of normal images), `realised`,
+        `realised_low`, `realised_high` (that of the test set, with its interval), `promise` (`kept`, `missed` or
+        `open`) and `rank` among methods under the same policy, 1 is best; an oracle has none, nor has a method that has
+        seen anomalous images or the test set.
     """
     keys = ["dataset", "method", "policy"]
-    scored = scores[(scores["error"] == "") & scores["metric"].isin(["dice", "dice_valid", "regret"])]
+    scored = scores[
+        (scores["error"] == "") & scores["metric"].isin(["dice", "dice_valid", "regret", *_CROSS_VALIDATED])
+    ]
     scored = scored[scored["note"] == ""]
     found = scored.groupby(keys, sort=False).agg(
         looks_at=("looks_at", "first"), oracle=("oracle", "first"), threshold=("threshold", "mean")
     )
-    for metric, name in (("dice_valid", "dice_valid"), ("dice", "dice_test"), ("regret", "regret")):
+    named = {"dice_valid": "dice_valid", "dice": "dice_test", "regret": "regret"} | {
+        one: one for one in _CROSS_VALIDATED
+    }
+    for metric, name in named.items():
         found[name] = scored[scored["metric"] == metric].groupby(keys)["value"].mean()
     regrets = {key: over_seeds(rows) for key, rows in scored[scored["metric"] == "regret"].groupby(keys)}
     found["regret_low"] = [regrets[key].low if key in regrets else np.nan for key in found.index]
@@ -102,6 +115,8 @@ def threshold_report(
     parts += [Text(sentence, style="red") for sentence in missed_sentences(promised)]
     if table["few_patients"].any():
         parts.append(Text(FEW_NOTE, style="dim"))
+    if table["dice_cv"].notna().any():
+        parts.append(_FOLDS)
     if table["regret"].notna().any():
         parts.append(_REGRET)
     return Group(*parts)
@@ -181,7 +196,10 @@ def _draw(axis: Axes, curves: pd.DataFrame, policies: pd.DataFrame, colours: dic
 
 def _policy_table(dataset: str, rows: pd.DataFrame, caption: str) -> FittedTable:
     columns = [Column("method", "label"), Column("policy", "label"), Column("looks at", "text", "dim")]
-    columns += map(Column, ("threshold", "DICE valid", "DICE test", "regret", "95 % interval"))
+    folds = bool(rows["dice_cv"].notna().any())
+    columns += map(
+        Column, ("threshold", "DICE valid", *["cross-validated"] * folds, "DICE test", "regret", "95 % interval")
+    )
     table = FittedTable(f"{dataset}: where each policy landed", columns, caption)
     for method, of_method in rows.groupby("method", sort=False):
         policies = ordered_policies(of_method)
@@ -193,8 +211,12 @@ def _policy_table(dataset: str, rows: pd.DataFrame, caption: str) -> FittedTable
                 str(method) if row["policy"] == policies[0] else "",
                 row["policy"],
                 row["looks_at"],
-                "per image" if "image" in row["looks_at"] else _number(row["threshold"], "{:.4g}"),
-                *(_number(row[name], "{:.3f}") for name in ("dice_valid", "dice_test")),
+                "per image"
+                if "image" in row["looks_at"]
+                else _with_spread(row, "threshold", "threshold_cv_std", ".4g"),
+                _number(row["dice_valid"], "{:.3f}"),
+                *[_with_spread(row, "dice_cv", "dice_cv_std", ".3f")] * folds,
+                _number(row["dice_test"], "{:.3f}"),
                 _number(row["regret"], "{:+.3f}"),
                 spread,
                 style="dim" if row["oracle"] else "",
@@ -222,13 +244,19 @@ def _rank_table(dataset: str, rows: pd.DataFrame) -> FittedTable:
     """Ranks under each policy that all methods have; at the bottom, agreement with the first of them."""
     ranks, reference = policy_ranks(rows)
     columns = [Column("method", "label"), *(Column(policy_title(policy)) for policy in ranks.columns)]
-    table = FittedTable(f"{dataset}: how the ranking changes from policy to policy", columns)
+    table = FittedTable(f"{dataset}: how the ranking changes from policy to policy", columns, turned="policy")
     for method, row in ranks.iterrows():
         table.add_row(str(method), *(f"{rank:g}" for rank in row), end_section=method == ranks.index[-1])
     if len(ranks) > 2:
         taus: list[Any] = [kendalltau(ranks[reference], ranks[policy])[0] for policy in ranks.columns]
         table.add_row(f"Kendall's tau with {reference}", *(_number(tau, "{:.2f}") for tau in taus), style="dim")
     return table
+
+
+def _with_spread(row: dict[Hashable, Any], name: str, spread: str, form: str) -> str:
+    """A number, and the deviation over folds where the policy is cross-validated."""
+    number = _number(row[name], f"{{:{form}}}")
+    return f"{number} ± {row[spread]:.2g}" if pd.notna(row[spread]) else number
 
 
 def _number(value: float, form: str) -> str:

@@ -1,11 +1,17 @@
 """`bench thresholds`."""
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 from upath import UPath
 
 from .options import MOVED, RESULTS, RUN, LocalPath
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from ...results.store import RunStore
 
 
 @click.command(
@@ -71,26 +77,13 @@ def command(
 
     --threshold-from and --validation-sizes take new thresholds from the stored predictions; no method is run.
     """
-    from ...reports.false_positives import rate_figure
     from ...reports.fonts import font_advice
-    from ...reports.marks import label_notes, with_labels
     from ...reports.names import short_names
-    from ...reports.promises import promises
-    from ...reports.regret import regret_figure, regret_report
-    from ...reports.threshold_shift import shift_report
-    from ...reports.thresholds import threshold_figure, threshold_report, threshold_table
-    from ...reports.validation_sizes import sizes_figure, sizes_report
-    from ...results.extent import extents
-    from ...results.files import ResultsError
-    from ...results.metrics import METRICS
+    from ...reports.thresholds import threshold_table
     from ...results.store import find_run
-    from ..analysis.recorded import moved_datasets
-    from ..analysis.stored_cells import StoredRun
-    from ..analysis.threshold_shift import threshold_shift
-    from ..analysis.validation_sizes import validation_sizes
     from ..api import UsageError
     from ..safe_files import below, write_whole
-    from .console import console, print_unfinished, stage_status
+    from .console import console, print_unfinished
 
     counts = None if sizes is None else _counts(sizes)
     if moved and source is counts is None:
@@ -98,12 +91,8 @@ def command(
             "--dataset says where images are for --threshold-from and --validation-sizes: give one of them."
         )
     store = find_run(run, results)
-    for file in store.changed_tables(("scores.parquet", "cases.parquet", "curves.parquet")):
-        raise ResultsError(
-            f"{file} of {store.name} is not what the run wrote: its checksum is another. bench score {store.folder} "
-            "makes it again from the predictions."
-        )
-    scores, curves, folder = store.scores(), store.curves(), out or below(store.folder, "figures")
+    _require_unchanged(store)
+    scores, folder = store.scores(), out or below(store.folder, "figures")
     if not isinstance(folder, Path):
         raise UsageError(f"Figures cannot be drawn into {folder}. Name a folder of this machine with --out.")
     tables = {"thresholds": threshold_table(scores)}
@@ -112,19 +101,66 @@ def command(
             f"The run {store.name} has no finished cell on a dataset with lesion masks: there are no thresholds "
             "to show."
         )
-    short = short_names(scores["dataset"])
+    if source is not None or counts is not None:
+        tables |= _chosen_anew(store, moved, source, counts, draws, seed)
+    _print_tables(store, scores, tables)
+    print_unfinished([store])
+    if advice := font_advice([*short_names(scores["dataset"]), *scores["method"].unique()]):
+        console.print(advice, style="yellow", soft_wrap=True)
+    for figure in _draw(store, scores, tables, folder):
+        console.print(f"Figure: {figure.resolve()} (and .pdf)", soft_wrap=True)
+    for name, content in tables.items():
+        write_whole(folder / f"{name}.csv", content.to_csv(index=False))
+        console.print(f"Table: {(folder / name).resolve()}.csv", soft_wrap=True)
+
+
+def _require_unchanged(store: "RunStore") -> None:
+    from ...results.files import ResultsError
+
+    for file in store.changed_tables(("scores.parquet", "cases.parquet", "curves.parquet")):
+        raise ResultsError(
+            f"{file} of {store.name} is not what the run wrote: its checksum is another. bench score {store.folder} "
+            "makes it again from the predictions."
+        )
+
+
+def _chosen_anew(
+    store: "RunStore", moved: tuple[str, ...], source: str | None, counts: list[int] | None, draws: int, seed: int
+) -> dict[str, "pd.DataFrame"]:
+    """The tables of thresholds that are chosen on another dataset, or on fewer images."""
+    from ...reports.names import short_names
+    from ..analysis.recorded import moved_datasets
+    from ..analysis.stored_cells import StoredRun
+    from ..analysis.threshold_shift import threshold_shift
+    from ..analysis.validation_sizes import validation_sizes
+    from .console import stage_status
+
+    tables = {}
     with stage_status() as progress:
-        if source is not None or counts is not None:
-            progress("opening datasets", 0, 0)
-            stored = StoredRun(store, moved_datasets(moved, store.read().datasets), progress)
-            if source is not None:
-                whole = {name: dataset for dataset, name in short.items()}.get(source, source)
-                tables["threshold_shift"] = threshold_shift(stored, whole)
-            if counts is not None:
-                tables["validation_sizes"] = validation_sizes(stored, counts, draws, seed)
+        progress("opening datasets", 0, 0)
+        stored = StoredRun(store, moved_datasets(moved, store.read().datasets), progress)
+        if source is not None:
+            whole = {name: dataset for dataset, name in short_names(store.scores()["dataset"]).items()}
+            tables["threshold_shift"] = threshold_shift(stored, whole.get(source, source))
+        if counts is not None:
+            tables["validation_sizes"] = validation_sizes(stored, counts, draws, seed)
+    return tables
+
+
+def _print_tables(store: "RunStore", scores: "pd.DataFrame", tables: dict[str, "pd.DataFrame"]) -> None:
+    from ...reports.marks import label_notes, with_labels
+    from ...reports.promises import promises
+    from ...reports.regret import regret_report
+    from ...reports.threshold_shift import shift_report
+    from ...reports.thresholds import threshold_report
+    from ...reports.validation_sizes import sizes_report
+    from ...results.extent import extents
+    from ...results.metrics import METRICS
+    from .console import console
+
     noted = scores[scores["note"].str.startswith("left out")]
-    measured = extents([store.read()], store.cases(), scores)
     left_out = noted[noted["metric"].isin(list(METRICS))]
+    measured = extents([store.read()], store.cases(), scores)
     console.print(threshold_report(with_labels(tables["thresholds"], scores), left_out, measured, promises(scores)))
     console.print(regret_report(tables["thresholds"]))
     for name, render in (("threshold_shift", shift_report), ("validation_sizes", sizes_report)):
@@ -132,9 +168,20 @@ def command(
             console.print(render(with_labels(tables[name], scores)))
     for note in label_notes(scores):
         console.print(note, style="dim", soft_wrap=True)
-    print_unfinished([store])
-    if advice := font_advice([*short, *scores["method"].unique()]):
-        console.print(advice, style="yellow", soft_wrap=True)
+
+
+def _draw(store: "RunStore", scores: "pd.DataFrame", tables: dict[str, "pd.DataFrame"], folder: Path) -> list[Path]:
+    from ...reports.false_positives import rate_figure
+    from ...reports.marks import with_labels
+    from ...reports.names import short_names
+    from ...reports.regret import regret_figure
+    from ...reports.thresholds import threshold_figure
+    from ...reports.validation_sizes import sizes_figure
+    from ...results.extent import extents
+    from .console import stage_status
+
+    curves, short = store.curves(), short_names(scores["dataset"])
+    measured = extents([store.read()], store.cases(), scores)
     with stage_status() as progress:
         progress("drawing", 0, 0)
         titles = {dataset: f"{short[dataset]}: {measured[dataset].counts}" for dataset in curves["dataset"].unique()}
@@ -148,13 +195,9 @@ def command(
             figures.append(regret_figure(tables["thresholds"], folder)[1])
         if "validation_sizes" in tables:
             of_sizes = with_labels(tables["validation_sizes"], scores)
-            drawn = [one for one, rows in of_sizes.groupby("dataset", sort=False) if rows["images"].nunique() > 1]
+            drawn = [one for one, rows in of_sizes.groupby("dataset", sort=False) if len(set(rows["images"])) > 1]
             figures += [sizes_figure(of_sizes, str(one), folder, short[str(one)]) for one in drawn]
-    for figure in figures:
-        console.print(f"Figure: {figure.resolve()} (and .pdf)", soft_wrap=True)
-    for name, content in tables.items():
-        write_whole(folder / f"{name}.csv", content.to_csv(index=False))
-        console.print(f"Table: {(folder / name).resolve()}.csv", soft_wrap=True)
+    return figures
 
 
 def _counts(text: str) -> list[int]:

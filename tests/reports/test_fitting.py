@@ -118,7 +118,9 @@ def test_every_number_is_whole_at_every_width(name: str, width: int) -> None:
 @pytest.mark.parametrize("width", WIDTHS)
 def test_policies_can_be_told_apart(width: int) -> None:
     lines = shown(run_tables(scores()), width).splitlines()
-    words = " ".join(re.sub("[┃│]", " ", line) for line in lines if "┃" in line)
+    heads = " ".join(re.sub("[┃│]", " ", line) for line in lines if "┃" in line)
+    rows = " ".join(line.split("│")[1] for line in lines if line.startswith("│"))
+    words = heads + rows  # a policy is a column, or a row where that takes fewer parts
     assert words.count("quantile") == words.count("mean") == words.count("std") == 2
     assert "normal_mean_std" in shown(TABLES["thresholds"](), width)
 
@@ -130,6 +132,18 @@ def test_what_has_room_is_one_table() -> None:
     narrow = shown(one, 24)
     assert narrow.count("┏") == 2, "the second number goes on below"
     assert narrow.count("│ x ") == 2, "and says what it is of"
+
+
+def test_a_table_is_turned_where_its_rows_fit_and_its_columns_do_not() -> None:
+    policies = ["own", "otsu", "triangle", "entropy", "fixed"]
+    one = FittedTable("title", [Column("method", "label"), *map(Column, policies)], turned="policy")
+    for method in ("x", "y"):
+        one.add_row(method, *("0.123\n0.1–0.2" for _ in policies))
+    wide, narrow = shown(one, 100), shown(one, 40)
+    assert wide.count("┏") == narrow.count("┏") == 1
+    assert "┃ method ┃" in wide
+    assert "┃ policy   ┃" in narrow
+    assert [line.split("│")[1].strip() for line in narrow.splitlines() if "0.123" in line] == policies
 
 
 def test_a_long_name_is_broken_at_its_options() -> None:

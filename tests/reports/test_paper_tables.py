@@ -10,7 +10,8 @@ import pytest
 from miasbench.reports.latex import escape_latex, latex
 from miasbench.reports.markdown import markdown
 from miasbench.reports.paper_files import write_tables
-from miasbench.reports.paper_tables import PaperRow, PaperTable, paper_tables, tidy
+from miasbench.reports.paper_table import PaperRow, PaperTable, tidy
+from miasbench.reports.paper_tables import paper_tables
 from miasbench.results.extent import Extent
 from miasbench.results.tables import HEADLINE, RANKS, SCORES, failed_cell, table
 
@@ -76,6 +77,23 @@ def test_oracles_stand_apart_and_are_never_marked() -> None:
     assert all(not row.cells[-1].mark for row in policies.rows if row.cells[-1])
 
 
+def test_promises_and_what_came_true_are_a_table_without_a_best() -> None:
+    rate = {"metric": "normal_fpr", "promised": 0.01, "patients": 30}
+    measured = scores(
+        dice("sam", "normal_fpr", 0.004, **rate, ci_low=0.002, ci_high=0.006),
+        dice("core", "normal_fpr", 0.03, **rate, ci_low=0.02, ci_high=0.04),
+    )
+    one = made("promises-liver", measured, ranks())
+    assert [column.title for column in one.columns] == ["normal fpr, at most 0.01"]
+    assert "| sam | 0.0040 (0.002–0.006, kept) |" in markdown(one).splitlines()
+    assert "| core | 0.0300 (0.020–0.040, missed) |" in markdown(one).splitlines()
+    assert r" & {\scriptsize missed} \\" in latex(one)
+    assert tidy(one)["verdict"].tolist() == ["kept", "missed"]
+    assert not any(cell.mark for row in one.rows for cell in row.cells if cell)
+    assert any(note.startswith("missed: the whole interval") for note in one.notes)
+    assert "promises-liver" not in {table.name for table in paper_tables(scores(), ranks())}
+
+
 def test_another_policy_is_another_table() -> None:
     one = made("dice", scores(), ranks("core", policy="valid_dice"), "valid_dice")
     assert [row.cells[0].value for row in rows_of(one).values() if row.cells[0]] == [0.1, 0.5, 0.3]
@@ -88,8 +106,12 @@ def test_what_prints_the_same_is_marked_the_same() -> None:
 
 def test_one_seed_has_an_interval_and_several_a_deviation() -> None:
     one = made("dice", scores(dice("core", "valid_dice", 0.7, seed=1)), ranks("core"))
-    spreads = {label: row.cells[0].spreads(3) for label, row in rows_of(one).items() if row.cells[0]}
-    assert spreads == {"sam": ("", "0.30–0.50"), "core": ("± 0.141", "0.00–1.00"), "grey": ("", "0.20–0.40")}
+    spreads = {label: row.cells[0].beside(3) for label, row in rows_of(one).items() if row.cells[0]}
+    assert spreads == {
+        "sam": ("", "0.30–0.50", ""),
+        "core": ("± 0.141", "0.00–1.00", ""),
+        "grey": ("", "0.20–0.40", ""),
+    }
     assert "±: standard deviation over seeds." in one.notes
     assert "Ranges: 95 % intervals over patients, and over seeds where there are several." in one.notes
     assert "| core | **0.600** (± 0.141, 0.00–1.00) |" in markdown(one).splitlines()

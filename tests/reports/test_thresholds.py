@@ -75,6 +75,23 @@ def test_the_table_has_validation_test_regret_and_rank() -> None:
     assert found.xs("otsu", level="policy")["rank"].tolist() == [3, 1, 2]
 
 
+def test_the_spread_over_folds_stands_beside_what_was_chosen() -> None:
+    own = blank(SCORES) | {"method": "a", "policy": "valid_dice", "looks_at": "validation", "threshold": 2.5}
+    folds = {"dice_cv": 0.31, "dice_cv_std": 0.042, "threshold_cv_std": 0.15}
+    rows = [own | {"metric": metric, "value": value} for metric, value in folds.items()]
+    found = threshold_table(pd.concat([scores(), table(rows, SCORES)], ignore_index=True))
+    row = found.set_index(["method", "policy"]).xs(("a", "valid_dice"))
+    assert {name: row[name] for name in folds} == folds
+    out = io.StringIO()
+    Console(file=out, width=160).print(threshold_report(found, scores()[:0]))
+    (line,) = (one for one in out.getvalue().splitlines() if "2.5 ± 0.15" in one)
+    assert "0.310 ± 0.042" in line
+    assert "cross-validated: DICE of each fold" in " ".join(out.getvalue().split())
+    plain = io.StringIO()
+    Console(file=plain, width=160).print(threshold_report(threshold_table(scores()), scores()[:0]))
+    assert "cross-validated" not in plain.getvalue()
+
+
 def test_the_oracle_is_never_ranked() -> None:
     found = threshold_table(scores())
     assert found.loc[found["oracle"], "rank"].isna().all()
