@@ -76,8 +76,8 @@ def tidy(table: PaperTable) -> pd.DataFrame:
                 "ci_high": cell.high,
                 "mark": cell.mark,
                 "tied_with_best": cell.tied,
+                "verdict": cell.verdict,
             }
-            | ({"verdict": cell.verdict} if cell.verdict else {})
             for row in table.rows
             for column, cell in zip(table.columns, row.cells, strict=True)
             if cell
