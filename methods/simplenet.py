@@ -5,18 +5,15 @@ from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar
 
 import numpy as np
-import timm
 import torch
 from lightning.pytorch import LightningModule
 from pydantic import Field
-from scipy.ndimage import gaussian_filter
 from torch import nn
 from torch.nn import functional
 
 from ..harness.api import Prediction, Weights
 from .backbones import BACKBONES, Backbone
-from .loading import Batches
-from .pixels import as_batch
+from .features import KeptFeatures, PatchFeatures, enlarge
 from .training import Schedule, TrainedMethod
 
 MARGIN = 0.5  # th+ and -th- of Eq. 7
@@ -25,7 +22,6 @@ HIDDEN = 1024  # of the discriminator, as in the released code
 # The paper's noise is as good as none for EfficientNet-Lite0's features, whose standard deviation is 3.7 on FLAIR
 # slices: the discriminator then stays at chance.
 NOISE = {"published": 0.015, "embedded": 0.5}
-_FEATURES_KEPT = 4 * 2**30  # bytes
 
 
 @dataclass(kw_only=True)
@@ -60,19 +56,19 @@ class SimpleNet(TrainedMethod):
         self._extractor = FeatureExtractor(BACKBONES[self.weights], self.dimension).to(self.device).eval()
         torch.manual_seed(self.seed)  # of the first weights
         self._network = FeatureDiscriminator(self._extractor.dimension, self.noise or NOISE[self.weights])
-        self.train(self._network, images, _Features(images, self._extractor, self.device))
+        features = KeptFeatures(images, lambda some: self._extractor.of(some, self.device), self.device)
+        self.train(self._network, images, features)
         self._network.to(self.device).eval()
 
     @torch.inference_mode()
     def predict_batch(self, images: Sequence[np.ndarray]) -> list[Prediction]:
         """The map is the enlarged, smoothed patch scores (Eq. 10); the image score is the largest of them (Eq. 11)."""
         scores = self._network(self._extractor.of(images, self.device))
-        maps = functional.interpolate(scores[:, None], images[0].shape[:2], mode="bilinear")[:, 0].cpu().numpy()
-        largest = scores.amax(dim=(1, 2)).tolist()
-        return [Prediction(gaussian_filter(one, SMOOTHING), best) for one, best in zip(maps, largest, strict=True)]
+        maps = enlarge(scores, images[0].shape, SMOOTHING)
+        return [Prediction(*one) for one in zip(maps, scores.amax(dim=(1, 2)).tolist(), strict=True)]
 
 
-class FeatureExtractor(nn.Module):
+class FeatureExtractor(PatchFeatures):
     """Feature extractor with local aggregation (Eq. 4): what is around a place becomes its feature.
 
     Args:
@@ -83,15 +79,9 @@ class FeatureExtractor(nn.Module):
         dimension: The length of a feature, once it is known.
     """
 
-    PATCH = 3
-
     def __init__(self, backbone: Backbone, dimension: int) -> None:
-        super().__init__()
-        self.backbone = backbone
-        levels: Any = timm.create_model(backbone.name, features_only=True, out_indices=(2, 3))
-        backbone.load_into(levels)
-        self.levels = levels
-        self.dimension = min(dimension, sum(levels.feature_info.channels()))
+        super().__init__(backbone)
+        self.dimension = min(dimension, self.channels)
 
     @torch.no_grad()
     def forward(self, images: torch.Tensor) -> torch.Tensor:
@@ -105,10 +95,6 @@ class FeatureExtractor(nn.Module):
         # concatenation, to the dimension.
         both = torch.cat([self._average(fine), self._average(coarse)], dim=-1)
         return functional.adaptive_avg_pool1d(both.flatten(1, 2), self.dimension).unflatten(1, both.shape[1:3])
-
-    def of(self, images: Sequence[np.ndarray], device: str) -> torch.Tensor:
-        """Makes the features of images, uint8 (H, W) or (H, W, 3), on a device."""
-        return self(self.backbone.normalise(as_batch(images, device)))
 
     def _neighbourhoods(self, level: torch.Tensor) -> torch.Tensor:
         """Lists the values around each place (Eq. 1): (N, C, h, w) becomes (N, 9 C, h, w), zeros beyond the border."""
@@ -176,27 +162,3 @@ def truncated_l1(normal: torch.Tensor, anomalous: torch.Tensor) -> torch.Tensor:
         The mean loss, 0 or more.
     """
     return functional.relu(MARGIN - normal).mean() + functional.relu(MARGIN + anomalous).mean()
-
-
-class _Features(Batches):
-    """The frozen features of images, each (h, w, D): computed once, and kept in memory as far as that goes."""
-
-    def __init__(self, images: Sequence[np.ndarray], extractor: FeatureExtractor, device: str) -> None:
-        self._images = images
-        self._extractor = extractor
-        self._device = device
-        self._kept: dict[int, torch.Tensor] = {}
-
-    def __len__(self) -> int:
-        return len(self._images)
-
-    def __getitems__(self, positions: Sequence[int]) -> torch.Tensor:
-        return torch.stack([self._features(position) for position in positions]).to(self._device)
-
-    def _features(self, position: int) -> torch.Tensor:
-        if position in self._kept:
-            return self._kept[position]
-        features = self._extractor.of([self._images[position]], self._device)[0].cpu()
-        if (len(self._kept) + 1) * features.nbytes <= _FEATURES_KEPT:
-            self._kept[position] = features
-        return features

@@ -52,7 +52,7 @@ def predicted(spec: str, images: Sequence[np.ndarray], image: np.ndarray, **opti
     return fitted(spec, images, **options).predict(image)
 
 
-@pytest.mark.parametrize("spec", ["patchcore[coreset=0.2]", "padim[input_size=64]"])
+@pytest.mark.parametrize("spec", ["patchcore[coreset=0.2]", "padim[input_size=64]", "subspace", "dpmm"])
 def test_a_lesion_that_is_in_colour_alone_is_found(spec: str) -> None:
     np.testing.assert_array_equal(as_grey(ill(10)), as_grey(tissue(10)), "nothing of it is in grey")
     found = predicted(spec, [tissue(number) for number in range(6)], ill(10))
@@ -64,6 +64,8 @@ def test_a_lesion_that_is_in_colour_alone_is_found(spec: str) -> None:
     [
         ("patchcore", {}),
         ("padim", {"input_size": 64}),
+        ("subspace", {}),
+        ("dpmm", {"components": 4}),
         ("simplenet", {"epochs": 1, "dimension": 32}),
         ("recontrast", {"epochs": 1}),
         ("rd4ad", {"epochs": 1, "input_size": 64}),

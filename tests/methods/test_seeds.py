@@ -17,11 +17,13 @@ ONCE = (
     "sam_control[prompt=intensity_box]",
     "sam_refine[base=intensity]",
     "sam_refine[base=intensity,normalisation=test_set]",
+    "subspace",
 )
 SEVERAL = (
     "mias_sam",
     "patchcore",
     "ae",
+    "dpmm",
     "anomalib:Padim",
     "sam_refine[base=patchcore]",
     "sam_refine[base=intensity,normalisation=train]",

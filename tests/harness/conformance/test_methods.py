@@ -13,6 +13,7 @@ from miasbench.harness.conformance.methods import check_method
 from miasbench.harness.conformance.testing import assert_method_conforms
 
 SUPPORT = Path(__file__).parents[2] / "support"
+SLOWER = ("ae[epochs=1]", "patchcore", "subspace", "dpmm")
 
 
 @pytest.fixture
@@ -24,7 +25,7 @@ def methods(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
 
 @pytest.mark.parametrize(
     "spec",
-    ["intensity", *(pytest.param(spec, marks=pytest.mark.slow) for spec in ("ae[epochs=1]", "patchcore"))],
+    ["intensity", *(pytest.param(spec, marks=pytest.mark.slow) for spec in SLOWER)],
 )
 def test_built_in_methods_keep_the_contract(spec: str) -> None:
     assert check_method(spec) == []
