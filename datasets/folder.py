@@ -2,7 +2,7 @@
 
 import hashlib
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +14,7 @@ from .card import CardFile
 from .foreground_files import ForegroundFiles
 from .found import FoundImage
 from .hints import wrapped
-from .image_files import inspect
+from .inspecting import Inspected, inspect_all
 from .listing import ListedImages
 from .patients import patient_by_name, patients_in_names
 from .patterns import search
@@ -108,14 +108,15 @@ class FolderDataset(Dataset):
             problems: list[str] = []
             if self._base:
                 digest.update(self._base.fingerprint.encode())
-            for case in self._own:
+            files = [[Path(case.image), *self._masks.get(case.image, ())] for case in self._own]
+            found = inspect_all([path for of_case in files for path in of_case])
+            for case, of_case in zip(self._own, files, strict=True):
                 try:
-                    image, size = inspect(Path(case.image))
-                    masks = [_inspected_mask(case, mask, size) for mask in self._masks.get(case.image, ())] or [""]
+                    image, *masks = _digests(case, {path: found[path] for path in of_case})
                 except DataError as error:
                     problems.append(str(error))
                 else:
-                    told = (case.split, str(case.label), case.id, case.patient, image, *masks)
+                    told = (case.split, str(case.label), case.id, case.patient, image, *(masks or [""]))
                     digest.update("".join(f"{each}\0" for each in told).encode(errors="surrogateescape"))
             self._raise(problems)
             digest.update(self._foregrounds.hashed(self._own))
@@ -325,11 +326,17 @@ def _card_in(folder: Path) -> Path | None:
     return next((each / CARD for each in wrapped(folder) if (each / CARD).is_file()), None)
 
 
-def _inspected_mask(case: Case, path: Path, image: tuple[int, ...]) -> str:
-    """The hash of a mask that is whole and has the size of its image."""
-    digest, size = inspect(path)
-    _check_sizes(case, path, image, size)
-    return digest
+def _digests(case: Case, found: Mapping[Path, Inspected | DataError]) -> list[str]:
+    """The hashes of a case's image and of its masks, which are whole and have the size of the image."""
+    digests = []
+    size = None
+    for path, one in found.items():
+        if isinstance(one, DataError):
+            raise one
+        size = size or one.size
+        _check_sizes(case, path, size, one.size)
+        digests.append(one.digest)
+    return digests
 
 
 def _check_sizes(case: Case, path: Path, image: tuple[int, ...], mask: tuple[int, ...]) -> None:

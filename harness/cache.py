@@ -13,8 +13,8 @@ import re
 import shutil
 import tempfile
 import time
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO, cast
 
@@ -25,6 +25,7 @@ from .files import path_text
 from .paths import folder_of
 from .safe_files import below, plain_files, read_bytes, write_whole
 
+_READ_ALL = "MIASBENCH_VERIFY_DATA"
 _TAG = "CACHEDIR.TAG"
 _TAG_CONTENT = """Signature: 8a477f597d28d172789f06886806bc55
 # This folder is the cache of miasbench, which deletes the entries that were not used for longest.
@@ -34,6 +35,22 @@ _STAGING = ".new-"
 _ENTRY = re.compile(r"[0-9a-f]{64}")
 _STAGED = re.compile(rf"{re.escape(_STAGING)}\w{{8}}")
 _ABANDONED = 24 * 3600  # seconds after which what is being written belongs to a process that was killed
+
+
+@contextmanager
+def reading_all(wanted: bool = True) -> Iterator[None]:
+    """Has every file of a dataset read in it, whatever was kept of it; also in the processes that it starts."""
+    before = os.environ.get(_READ_ALL, "")
+    os.environ[_READ_ALL] = "1" if wanted else before
+    try:
+        yield
+    finally:
+        os.environ[_READ_ALL] = before
+
+
+def reads_all() -> bool:
+    """Whether this is inside `reading_all`."""
+    return bool(os.environ.get(_READ_ALL))
 
 
 def cache_key(*parts: str | bytes) -> str:

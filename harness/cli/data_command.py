@@ -8,6 +8,7 @@ import click
 from click.core import ParameterSource
 
 from ..api import SPLITS, Dataset, UsageError
+from ..cache import reading_all
 from ..config import default_data_root
 from ..safe_files import write_named, write_whole
 from ..specs import suggest
@@ -285,7 +286,7 @@ def verify(name: str, out: Path | None, data_root: Path) -> int:
     from ..registry import open_dataset
     from .console import console, stage_status
 
-    with stage_status() as progress:
+    with reading_all(), stage_status() as progress:
         dataset, findings = verify_dataset(lambda: open_dataset(name, data_root), progress)
     _print_counts(dataset)
     for kind in dict.fromkeys(finding.kind for finding in findings):

@@ -7,6 +7,7 @@ from typing import Any
 
 import click
 
+from ..cache import reading_all
 from ..config import COMMAND_LINE, RunConfig, default_results, find_config, make_config, read_config
 from ..specs import split_datasets
 from . import FAILED_CELLS, NOTHING_MEASURED, OK
@@ -40,7 +41,12 @@ The command line wins over the file. The same command again goes on where it sto
     help="A YAML file with any of these options, or the name of one that comes with miasbench: paper.",
 )
 @click.option("--force", is_flag=True, help="Run finished cells again.")
-def command(config: Path | None, force: bool, **options: Any) -> int:
+@click.option(
+    "--verify-data",
+    is_flag=True,
+    help="Read every file of the datasets, also those that have not changed since the last run by their size and times.",
+)
+def command(config: Path | None, force: bool, verify_data: bool, **options: Any) -> int:
     """Run methods on datasets, score them, and print the table."""
     given = {name: value for name, value in options.items() if value not in (None, ())}
     values = read_config(find_config(config)) if config else {}
@@ -50,7 +56,8 @@ def command(config: Path | None, force: bool, **options: Any) -> int:
 
     from .console import console, print_run, run_with_progress
 
-    plan, outcomes = run_with_progress(run_config, force=force)
+    with reading_all(verify_data):
+        plan, outcomes = run_with_progress(run_config, force=force)
     print_run(plan.store)
     if run_config.maps == "none":
         console.print("Maps were not kept (--maps none): new thresholds and metrics cannot be computed from this run.")
