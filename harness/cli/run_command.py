@@ -44,7 +44,7 @@ The command line wins over the file. The same command again goes on where it sto
 @click.option(
     "--verify-data",
     is_flag=True,
-    help="Read every file of the datasets, also those that have not changed since the last run by their size and times.",
+    help="Read every file of the datasets, also those whose size and times have not changed since the last run.",
 )
 def command(config: Path | None, force: bool, verify_data: bool, **options: Any) -> int:
     """Run methods on datasets, score them, and print the table."""
