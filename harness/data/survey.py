@@ -34,7 +34,7 @@ class Survey:
         spread: uint8 (N,): between the 1 % and the 99 % quantile of the grey levels.
         lesion: float (N,): the share of the pixels that is lesion.
         digest: str (N,): a hash of the pixels.
-        small: uint8 (N, 32, 32): the image made small.
+        alike: int (K, 2): which images of one split look the same as one of another, each behind the first of those.
     """
 
     index: np.ndarray
@@ -43,7 +43,7 @@ class Survey:
     spread: np.ndarray
     lesion: np.ndarray
     digest: np.ndarray
-    small: np.ndarray
+    alike: np.ndarray
 
 
 def all_cases(dataset: Dataset) -> list[Case]:
@@ -85,18 +85,25 @@ def look_alikes(dataset: Dataset, found: Survey) -> list[tuple[Case, Case]]:
     were compressed 0.95 at a quality of 60 and 0.92 at 40.
     """
     cases = all_cases(dataset)
-    split = np.array([SPLITS.index(cases[index].split) for index in found.index], dtype=int)
-    detail, mirrored = _detail(found.small), _detail(found.small[:, :, ::-1])
-    pairs = []
+    return [(cases[one], cases[other]) for one, other in found.alike.tolist()]
+
+
+def _alike(index: np.ndarray, split: np.ndarray, small: np.ndarray) -> Iterator[tuple[int, int]]:
+    """The pairs of `look_alikes`, by their index.
+
+    Args:
+        index: int (N,).
+        split: int (N,): the position of each image's split in `SPLITS`.
+        small: uint8 (N, 32, 32): the images made small.
+    """
+    detail, mirrored = _detail(small), _detail(small[:, :, ::-1])
     for later in range(1, len(SPLITS)):
         ours, before = np.flatnonzero(split == later), np.flatnonzero(split < later)
         for start in range(0, len(ours) if len(before) else 0, _AT_ONCE):
             part = ours[start : start + _AT_ONCE]
             alike = (detail[part] @ detail[before].T > _ALIKE) | (mirrored[part] @ detail[before].T > _ALIKE)
             for row in np.flatnonzero(alike.any(axis=1)):
-                one, other = found.index[before[alike[row].argmax()]], found.index[part[row]]
-                pairs.append((cases[one], cases[other]))
-    return pairs
+                yield index[before[alike[row].argmax()]], index[part[row]]
 
 
 def _detail(small: np.ndarray) -> np.ndarray:
@@ -120,16 +127,19 @@ def _read(dataset: Dataset, progress: Progress) -> tuple[Survey, list[str]]:
         else:
             rows.append((done - 1, *_look(image, mask)))
     columns = list(zip(*rows, strict=True)) or [()] * len(fields(Survey))
-    index, shape, grey, spread, lesion, digest, small = columns
+    indices, shape, grey, spread, lesion, digest, small = columns
+    index = np.array(indices, dtype=int)
+    split = np.array([SPLITS.index(cases[one].split) for one in indices], dtype=int)
+    pairs = _alike(index, split, np.array(small, dtype=np.uint8).reshape(len(rows), _SIDE, _SIDE))
     return (
         Survey(
-            np.array(index, dtype=int),
+            index,
             np.array(shape, dtype=int).reshape(len(rows), 2),
             np.array(grey, dtype=np.uint8).reshape(len(rows), 2),
             np.array(spread, dtype=np.uint8),
             np.array(lesion, dtype=float),
             np.array(digest, dtype=str),
-            np.array(small, dtype=np.uint8).reshape(len(rows), _SIDE, _SIDE),
+            np.array([*pairs], dtype=int).reshape(-1, 2),
         ),
         problems,
     )
