@@ -103,7 +103,7 @@ def _alike(index: np.ndarray, split: np.ndarray, small: np.ndarray) -> Iterator[
             part = ours[start : start + _AT_ONCE]
             alike = (detail[part] @ detail[before].T > _ALIKE) | (mirrored[part] @ detail[before].T > _ALIKE)
             for row in np.flatnonzero(alike.any(axis=1)):
-                yield index[before[alike[row].argmax()]], index[part[row]]
+                yield int(index[before[alike[row].argmax()]]), int(index[part[row]])
 
 
 def _detail(small: np.ndarray) -> np.ndarray:
