@@ -1,14 +1,16 @@
 """How slices lie in the volumes that they were cut from, so that what is made of slices can be put back."""
 
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, ValidationError, field_validator
 
 from ..harness.api import DataError, Split, VolumeGrid
 from ..harness.safe_files import read_bytes, write_whole
+from .dicom import MOST_VOXELS
 from .nifti import GRID_TOLERANCE, Volume, load_nibabel, placing_differences, turn_onto, wrong_affine
 
 GEOMETRY_FILE = "volumes.json"
@@ -58,6 +60,13 @@ class VolumeGeometry(BaseModel, VolumeGrid):
     positions: tuple[int, ...]
     constant: tuple[int, ...]
     lesion: tuple[int, ...]
+
+    @field_validator("shape")
+    @classmethod
+    def _fits(cls, shape: tuple[int, int, int]) -> tuple[int, int, int]:
+        if min(shape) < 1 or math.prod(shape) > MOST_VOXELS:
+            raise ValueError(f"no volume has the shape {shape}")
+        return shape
 
     @classmethod
     def of(cls, volume: Volume, axis: int, split: Split, written: Mapping[str, list[int]]) -> "VolumeGeometry":

@@ -1,5 +1,6 @@
 """What is made of slices can be put back onto the grid of their volume."""
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -154,4 +155,15 @@ def test_a_damaged_geometry_is_named(tmp_path: Path) -> None:
     sliced(write(tmp_path))
     (tmp_path / "out2" / GEOMETRY_FILE).write_text('{"volumes": {"p0": {"axis": 7}}}')
     with pytest.raises(DataError, match=r"volumes\.json, which says how slices lie in their volumes, cannot be read"):
+        open_folder(tmp_path / "made.yaml")
+
+
+@pytest.mark.parametrize("shape", [(100_000, 100_000, 100_000), (0, 4, 4), (-1, -4, 4)])
+def test_a_geometry_that_announces_more_than_a_scan_has_is_refused(tmp_path: Path, shape: tuple[int, int, int]) -> None:
+    sliced(write(tmp_path))
+    path = tmp_path / "out2" / GEOMETRY_FILE
+    content = json.loads(path.read_text())
+    next(iter(content["volumes"].values()))["shape"] = shape
+    path.write_text(json.dumps(content))
+    with pytest.raises(DataError, match="no volume has the shape"):
         open_folder(tmp_path / "made.yaml")
