@@ -16,6 +16,7 @@ from ..scoring.scanning import Truths
 from .cell_run import CellRun
 from .cells import CellProgress, Outcome, now
 from .claims import Claims
+from .disk import require_disk
 from .growing import grown
 from .planning import Plan
 
@@ -50,10 +51,12 @@ def execute(
         One outcome per cell, in the plan's order. A method that raises makes a failed cell, not an exception.
 
     Raises:
+        UsageError: The predictions will not fit on the disk.
         ResultsError: The results folder cannot be written; finished cells are kept.
     """
     store = plan.store
     try:
+        require_disk(plan)
         with store.lock():
             record = _kept(store, _record(plan))
             store.write(record)
