@@ -13,7 +13,8 @@ from miasbench.harness.conformance.methods import check_method
 from miasbench.harness.conformance.testing import assert_method_conforms
 
 SUPPORT = Path(__file__).parents[2] / "support"
-SLOWER = ("ae[epochs=1]", "patchcore", "subspace", "dpmm")
+RESTORING = ("ae[epochs=1]", "vae[epochs=1]", "ae_u[epochs=1]", "dae[epochs=1,width=8]")
+SLOWER = (*RESTORING, "patchcore", "subspace", "dpmm")
 
 
 @pytest.fixture
