@@ -18,7 +18,9 @@ _ARRAY_NAMES = ("anomaly_map", "map", "mask")
 _MOST_PIXELS = 2**26
 _MOST_VOXELS = 2**29  # of 512 x 512 x 2,048
 _KEPT = 0.99  # of the different values of a map
+_FEW = 4  # values of a mask that are named
 _DEEP = ("L", "1", "F", "I;16", "I;16B", "I;16L", "I")
+_NPY = b"\x93NUMPY"
 _LARGEST = 2**29  # bytes: 8,192 x 8,192 of eight
 _VOLUMES = 2  # kept in memory: the maps and the masks of one volume
 
@@ -108,8 +110,11 @@ def _as_map(path: Path, array: np.ndarray) -> np.ndarray:
 def _as_masks(path: Path, arrays: _Arrays) -> _Arrays:
     values = np.unique(np.concatenate([np.unique(array) for array in arrays.values()]))
     if len(values) > 2 or (len(values) == 2 and values[0] != 0):
+        several = f"{len(values)} values ({', '.join(map(str, values))})"
+        what = several if len(values) <= _FEW else f"more than {_FEW} values"
         raise DataError(
-            f"The mask {path} has {len(values)} values ({', '.join(map(str, values[:4]))}): a mask has 0 and one other."
+            f"The mask {path} has {what}: a mask has 0 and one other. Save 1 for what is anomalous and 0 for the rest; "
+            "values in between are those of a map."
         )
     return {position: array != 0 for position, array in arrays.items()}
 
@@ -131,11 +136,13 @@ def _read(path: Path) -> np.ndarray:
     flat = array.reshape([length for length in array.shape if length != 1] or [1])
     if flat.ndim == 1 and array.ndim >= 2:  # an image of one row or column
         flat = array.reshape(array.shape[:2])
-    if flat.ndim != 2 or not flat.size:
+    if not flat.size:
+        raise DataError(f"{path} holds no value. Write it again.")
+    if flat.ndim != 2:
         more = " A volume of all slices has the name of the volume." if path.name.lower().endswith(NIFTI) else ""
         raise DataError(
-            f"{path} has {array.ndim} dimensions, {' x '.join(map(str, array.shape))}. Expected are two, height x "
-            f"width: one value for each pixel of the image.{more}"
+            f"{path} has {array.ndim} dimensions, {' x '.join(map(str, array.shape)) or 'one number'}. Expected are "
+            f"two, height x width: one value for each pixel of the image.{more}"
         )
     return flat
 
@@ -154,6 +161,9 @@ def _decoded(path: Path) -> np.ndarray:
     if not path.is_file() or path.stat().st_size > _LARGEST:
         raise DataError(f"{path} is no file, or one of more than {_LARGEST:,} bytes, which no map has.")
     if name.endswith(".npy"):
+        with path.open("rb") as file:
+            if file.read(len(_NPY)) != _NPY:  # numpy's own words tell to load it as pickle, which runs programs
+                raise DataError(f"{path} is no .npy file. Write it with numpy.save.")
         return np.array(np.load(path, mmap_mode="r", allow_pickle=False))  # mapped, no header can announce more
     if name.endswith(".npz"):
         with np.load(path, allow_pickle=False) as arrays:

@@ -17,6 +17,7 @@ _SHOWN = 10
 _ENOUGH = 5  # maps, below which what all have in common says little
 _MOST = 0.9
 _FEW_VALUES = 2
+_HALF = 0.5  # of an image, and of all masks: lesions seldom cover more
 Geometry = Literal["image", "frame"]
 
 
@@ -69,6 +70,7 @@ def check_maps(dataset: Dataset, found: Found, manifest: Manifest, progress: Pro
     """
     problems = Problems()
     seen: list[_Seen] = []
+    marked: list[float] = []
     broken_slices: dict[Path, list[ArrayFile]] = {}
     shapes: list[_Shapes] = []
     reader, broken = ArrayReader(), set[Path]()
@@ -84,11 +86,13 @@ def check_maps(dataset: Dataset, found: Found, manifest: Manifest, progress: Pro
                 try:
                     array = read(file)
                 except DataError as error:
-                    problems.add(file.path, str(error))
+                    # Sentences that differ in nothing but the file have one cause.
+                    problems.add(str(error).replace(str(file.path), ""), str(error))
                     broken.add(file.path)  # the next slices of a volume need not say it again
                     continue
                 shapes.append(_Shapes(array.shape, image, file))
                 if file is not files.map:
+                    marked.append(float(array.mean()))
                     continue
                 if np.isfinite(array).all():
                     seen.append(_seen(array))
@@ -97,7 +101,9 @@ def check_maps(dataset: Dataset, found: Found, manifest: Manifest, progress: Pro
     for path, slices in broken_slices.items():
         several = f" in {len(slices)} of its slices" if len(slices) > 1 else ""
         problems.add(
-            path, f"{slices[0] if not several else path} holds NaN or infinity{several}, which cannot be ranked."
+            "finite",
+            f"{slices[0] if not several else path} holds NaN or infinity{several}, which cannot be ranked. Give such "
+            "pixels a number: where nothing was predicted, the least anomalous one.",
         )
     geometry = manifest.geometry or _geometry(shapes, problems)
     others = [one for one in shapes if one.array != one.image] if geometry == "image" else []
@@ -114,6 +120,12 @@ def check_maps(dataset: Dataset, found: Found, manifest: Manifest, progress: Pro
         if geometry == "image" and shape == image[::-1] != image:
             problems.add("turned", f"{file} has {_size(shape)} values, its image turned: transpose the array.")
     notes = list(_notes(seen, manifest))
+    large = sum(share > _HALF for share in marked)
+    if large > _HALF * len(marked):
+        notes.append(
+            f"{large} of {len(marked)} masks mark more than half of their image, as if inverted: what is not 0 counts "
+            "as anomalous."
+        )
     if others:
         notes.append(
             f"{len(others)} of {len(shapes)} maps and masks have another size than their image: stretched to it."

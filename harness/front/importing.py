@@ -82,9 +82,8 @@ def import_config(
     except UsageError:
         options_read = {}
     if options_read != {key: str(value) for key, value in said.items() if value}:
-        raise UsageError(
-            f"{folder}, or the name {method}, has a comma, a bracket or a blank that lists of options need. Rename it."
-        )
+        named = f", or the name {method}," if method else ""
+        raise UsageError(f"{folder}{named} has a comma, a bracket or a blank that lists of options need. Rename it.")
     dataset = options.get("dataset", ())
     texts = [dataset] if isinstance(dataset, str) else list(dataset)
     datasets = [one for text in texts for one in split_datasets(text)]

@@ -161,6 +161,11 @@ def test_what_has_seen_more_is_never_ranked(
     assert not any("theirs" in line and "textbf" in line for line in bold)
     marked = both.scores[both.scores["method"] == "theirs"]["transductive"]
     assert marked.all() == (seen == "test")
+    with pytest.raises(SystemExit):
+        main(["stats", str(both.store.folder), "--methods", "intensity,theirs"])
+    refused = " ".join(capsys.readouterr().err.split())
+    assert "no two methods on the same dataset with lesion masks that may be ranked: there is nothing" in refused
+    assert f"It measured intensity, {label};" in refused
 
 
 def test_maps_without_image_scores_have_no_image_auroc(theirs: Path, tmp_path: Path) -> None:
@@ -469,6 +474,84 @@ def test_what_is_wrong_is_said_in_one_sentence(
         taken_in(theirs, tmp_path)
     assert told in str(raised.value)
     assert str(theirs) in str(raised.value), "and where"
+
+
+@pytest.mark.parametrize(("name", "named"), [(None, ""), ("a,b", ", or the name a,b,")])
+def test_a_path_that_no_list_of_options_can_hold_is_told(
+    theirs: Path, tmp_path: Path, name: str | None, named: str
+) -> None:
+    folder = theirs.rename(tmp_path / "a,b [1]")
+    with pytest.raises(UsageError) as raised:
+        taken_in(folder, tmp_path, method=name)
+    assert str(raised.value).startswith(f"{folder}{named} has a comma, a bracket or a blank")
+
+
+def _no_shape(path: Path) -> None:
+    np.save(path, np.float32(3))
+
+
+def _no_values(path: Path) -> None:
+    np.save(path, np.zeros((0, 64)))
+
+
+def _no_npy(path: Path) -> None:
+    path.write_bytes(b"no array")
+
+
+def _complex(path: Path) -> None:
+    np.save(path, np.load(path) * 1j)
+
+
+def _infinite(path: Path) -> None:
+    np.save(path, np.load(path) + np.inf)
+
+
+@pytest.mark.parametrize(
+    ("spoil", "told"),
+    [
+        (_no_shape, r"has 0 dimensions, one number\. Expected are two, height x width: .*image\."),
+        (_no_values, r"holds no value\. Write it again\."),
+        (_no_npy, r"is no \.npy file\. Write it with numpy\.save\."),
+        (_complex, r"holds complex64 and not numbers\. Save the map as float32\."),
+        (_infinite, r"holds NaN or infinity, which cannot be ranked\. Give such pixels a number: .* one\."),
+    ],
+)
+def test_maps_with_one_fault_are_one_line(
+    theirs: Path, tmp_path: Path, spoil: Callable[[Path], None], told: str
+) -> None:
+    for path in theirs.glob("maps/*/*.npy"):
+        spoil(path)
+    with pytest.raises(DataError, match=rf"1 problem:\n- \S+\.npy {told} The same is true of 9 others\.$"):
+        taken_in(theirs, tmp_path)
+
+
+def _with_masks(folder: Path, mask: np.ndarray) -> None:
+    """Gives each map a mask beside it, in the places where an import looks without a table of files."""
+    (folder / "files.csv").unlink()
+    for path in folder.glob("maps/*/*.npy"):
+        beside = folder / "masks" / path.relative_to(folder / "maps")
+        beside.parent.mkdir(parents=True, exist_ok=True)
+        np.save(beside, mask)
+
+
+@pytest.mark.parametrize(
+    ("levels", "told"), [(3, r"has 3 values \(0, 1, 2\)"), (30, "has more than 4 values")], ids=["labels", "a map"]
+)
+def test_masks_of_many_values_are_one_line_that_says_what_to_save(
+    theirs: Path, tmp_path: Path, levels: int, told: str
+) -> None:
+    _with_masks(theirs, np.arange(64 * 64).reshape(64, 64) % levels)
+    with pytest.raises(DataError, match=rf"1 problem:\n- .*{told}: .*Save 1 for what is anomalous and 0 for the rest"):
+        taken_in(theirs, tmp_path)
+
+
+@pytest.mark.parametrize("inverted", [True, False])
+def test_masks_that_look_inverted_are_told(theirs: Path, tmp_path: Path, inverted: bool) -> None:
+    lesion = np.zeros((64, 64), bool)
+    lesion[20:30, 20:30] = True
+    _with_masks(theirs, lesion != inverted)
+    notes = " ".join(next(iter(taken_in(theirs, tmp_path).store.read().datasets.values())).notes)
+    assert ("10 of 10 masks mark more than half of their image, as if inverted" in notes) == inverted
 
 
 def test_one_cause_is_one_line_with_a_count(theirs: Path, tmp_path: Path) -> None:
