@@ -41,7 +41,7 @@ def command(run: str, results: UPath, policy: str | None, methods: str | None, p
     from ...reports.tables import default_policy
     from ...results.extent import extents
     from ...results.store import find_run
-    from ...results.tables import HEADLINE
+    from ...results.tables import HEADLINE, may_be_ranked
     from ..analysis.ranks import compare_methods, compare_regrets
     from ..api import UsageError
     from ..specs import split_list, suggest
@@ -65,10 +65,12 @@ def command(run: str, results: UPath, policy: str | None, methods: str | None, p
     if wanted not in policies:
         raise UsageError(f"The run {store.name} has no masks by {wanted!r} to compare. {suggest(wanted, policies)}")
     if ranks.empty:
-        measured = ", ".join(sorted(cases["method"].unique())) or "no method"
+        measured = ", ".join(sorted(with_labels(cases, cases)["method"].unique())) or "no method"
+        unranked = len(may_be_ranked(cases)) < len(cases)
         raise UsageError(
-            f"The run {store.name} has no two methods on the same dataset with lesion masks: there is nothing to "
-            f"compare. It measured {measured}; bench list runs shows the others."
+            f"The run {store.name} has no two methods on the same dataset with lesion masks"
+            f"{' that may be ranked' if unranked else ''}: there is nothing to compare. It measured {measured}; "
+            "bench list runs shows the others."
         )
     if wanted not in set(ranks["policy"]):
         raise UsageError(f"No two methods have masks by {wanted!r}. {suggest(wanted, ranks['policy'].unique())}")

@@ -119,8 +119,8 @@ def export_run(
         if wanted and rows.empty:
             legal = cases.loc[(cases["cell"] == cell.name) & ~cases["oracle"], "policy"].unique()
             raise UsageError(
-                f"{cell} has no masks by {policy or HEADLINE!r}, or they are an oracle's. There are those of: "
-                f"{', '.join(legal) or 'none'}."
+                f"{cell} has no masks by {policy or HEADLINE!r}, or they are an oracle's. "
+                + (f"Choose others with --policy: {', '.join(legal)}." if len(legal) else "It has no others.")
             )
         images = FramedImages(of_dataset, cell.size, store.read().config.score)
         masks = CaseMasks(store, images)
