@@ -117,7 +117,7 @@ def load_series(path: Path) -> Any:
     if first.size[2:] > (1,):  # all slices are in one file
         affine = _affine(first)
         is_placed = not np.array_equal(affine, _TO_RAS)  # ITK takes this where the file says nothing
-        return Nifti1Image(_Voxels((path,), first.size), affine if is_placed else None)
+        return _in_mm(Nifti1Image(_Voxels((path,), first.size), affine if is_placed else None))
     others = (_read_header(each) for each in sorted(path.parent.iterdir()) if each.is_file() and is_dicom(each))
     slices = _stacked([each for each in others if each.tags[_UID] == first.tags[_UID]])
     affine = _affine(first)
@@ -127,7 +127,13 @@ def load_series(path: Path) -> Any:
     shape = (*first.size[:2], len(slices))
     if math.prod(shape) > MOST_VOXELS:
         raise DataError(f"{path.parent} is refused: its series has {math.prod(shape):,} voxels, which no scan has.")
-    return Nifti1Image(_Voxels(tuple(each.path for each in slices), shape), affine)
+    return _in_mm(Nifti1Image(_Voxels(tuple(each.path for each in slices), shape), affine))
+
+
+def _in_mm(image: Any) -> Any:
+    """The image, whose header says that its lengths are in mm, as DICOM's are: what is exported has this header."""
+    image.header.set_xyzt_units("mm")
+    return image
 
 
 class _Voxels:

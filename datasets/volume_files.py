@@ -130,7 +130,7 @@ def explain_volumes(folder: Path) -> str:
     place = find_volume(folder)
     if place is None:
         return ""
-    if place.suffix.lower() in DICOM_ENDINGS:
+    if any(path.suffix.lower() in DICOM_ENDINGS for path in files_below(folder)):  # NIfTI volumes beside are masks
         return "bench data add NAME IMAGES --masks MASKS cuts DICOM series into slices."
     if not is_volume(place):
         return (

@@ -164,6 +164,7 @@ def test_series_become_slices_with_masks_and_a_grid(tmp_path: Path, dicom_masks:
     assert mask is not None
     source, expected = Volume(path), Volume(mask)
     np.testing.assert_allclose(back.affine, source.affine, atol=1e-6)
+    assert back.header.get_xyzt_units()[0] == "mm"
     turned = nibabel.orientations.apply_orientation(expected.labels()[0], expected.orientation_in(source))
     np.testing.assert_array_equal(np.asarray(back.dataobj) > 0, turned > 0)
 

@@ -341,6 +341,14 @@ def test_volumes_are_pointed_to_data_add(tmp_path: Path) -> None:
     assert "holds volumes and no images: bench data add NAME IMAGES --masks MASKS" in refusal(tmp_path)
 
 
+def test_dicom_series_with_masks_as_nifti_are_told_as_series(tmp_path: Path) -> None:
+    for name in ("patients/p1/ct/0.dcm", "labels/p1.nii.gz"):
+        path = tmp_path / name
+        path.parent.mkdir(parents=True)
+        path.touch()
+    assert refusal(tmp_path).endswith("bench data add NAME IMAGES --masks MASKS cuts DICOM series into slices.")
+
+
 def test_a_layout_without_images_to_test_is_told(tmp_path: Path, write: Maker) -> None:
     write(tmp_path / "train/good/a_1.png")
     for kind in ("normal", "tumour"):
