@@ -24,7 +24,7 @@ class RestorationMethod(TrainedMethod):
 
     @abstractmethod
     def make_network(self, channels: int) -> LightningModule:
-        """The network, whose `training_step` takes the two tensors of `prepare`.
+        """The network, whose `training_step` takes pixels from 0 to 1, and where the body is.
 
         Args:
             channels: Those of images: 1, or 3 in colour.
@@ -43,7 +43,7 @@ class RestorationMethod(TrainedMethod):
         torch.manual_seed(self.seed)  # of the first weights
         self._network = self.make_network(1 if images[0].ndim == 2 else 3)
         kept = KeptImages(images, self.schedule.epochs, _with_body)
-        self.train(self._network, kept, PreparedBatches(kept, prepare, self.device))
+        self.train(self._network, kept, PreparedBatches(kept, _prepare, self.device))
         self._network.to(self.device).eval()
 
     @torch.inference_mode()
@@ -53,13 +53,13 @@ class RestorationMethod(TrainedMethod):
         In colour it is the mean over the channels.
         """
         with_body = np.stack([_with_body(image) for image in images])
-        pixels, body = prepare(torch.from_numpy(with_body).to(self.device))
+        pixels, body = _prepare(torch.from_numpy(with_body).to(self.device))
         errors = (self.errors(pixels) * body).mean(dim=1).cpu().numpy()
         maps = [self.smooth(error) for error in errors]
         return [Prediction(one, float(one.max())) for one in maps]
 
 
-def prepare(with_body: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+def _prepare(with_body: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     """Values from 0 to 1, float32 (N, 1 or 3, H, W), and where the body is, bool (N, 1, H, W)."""
     return with_body[:, :-1].float() / 255, with_body[:, -1:] > 0
 
