@@ -103,10 +103,10 @@ class Network(LightningModule):
 
     def __init__(self, code: int, channels: int = 1) -> None:
         super().__init__()
-        halvings = [_halve(before, after) for before, after in pairwise((channels, *WIDTHS))]
+        halvings = [halve(before, after) for before, after in pairwise((channels, *WIDTHS))]
         self.encoder = nn.Sequential(*halvings, nn.Conv2d(WIDTHS[-1], self.encoded * code, 1))
         widen = nn.Conv2d(code, WIDTHS[-1], 1)
-        doublings = [_double(before, after) for before, after in pairwise(reversed(WIDTHS))]
+        doublings = [double(before, after) for before, after in pairwise(reversed(WIDTHS))]
         last = nn.ConvTranspose2d(WIDTHS[0], self.decoded * channels, 4, stride=2, padding=1)
         self.decoder = nn.Sequential(widen, *doublings, last)
 
@@ -187,13 +187,17 @@ def gaussian_divergence(mean: torch.Tensor, log_variance: torch.Tensor) -> torch
     return (log_variance.exp() + mean.square() - 1 - log_variance) / 2
 
 
-def _halve(before: int, after: int) -> nn.Sequential:
+def halve(before: int, after: int) -> nn.Sequential:
+    """A layer that halves height and width, rounded up."""
     return nn.Sequential(
         nn.Conv2d(before, after, 5, stride=2, padding=2, bias=False), nn.BatchNorm2d(after), nn.LeakyReLU()
     )
 
 
-def _double(before: int, after: int) -> nn.Sequential:
+def double(before: int, after: int, kernel: int = 4) -> nn.Sequential:
+    """A layer that doubles height and width; the kernel's width is even."""
     return nn.Sequential(
-        nn.ConvTranspose2d(before, after, 4, stride=2, padding=1, bias=False), nn.BatchNorm2d(after), nn.LeakyReLU()
+        nn.ConvTranspose2d(before, after, kernel, stride=2, padding=kernel // 2 - 1, bias=False),
+        nn.BatchNorm2d(after),
+        nn.LeakyReLU(),
     )

@@ -1,4 +1,4 @@
-"""Patch features of a frozen convolutional network, and maps that are made of a score for each patch."""
+"""Features of a frozen convolutional network, and maps that are made of a score for each of their places."""
 
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -17,39 +17,50 @@ from .pixels import as_batch
 _KEPT = 4 * 2**30  # bytes of features
 
 
-class PatchFeatures(nn.Module):
+class FrozenFeatures(nn.Module):
+    """Levels of a backbone with its weights; a subclass says what `forward` makes of them.
+
+    Args:
+        backbone: The backbone.
+        levels: Which of its levels; level n has the image's size divided by 2 to the power of n + 1.
+
+    Attributes:
+        channels: Those of all levels together.
+    """
+
+    def __init__(self, backbone: Backbone, levels: tuple[int, ...]) -> None:
+        super().__init__()
+        self.backbone = backbone
+        network: Any = timm.create_model(backbone.name, features_only=True, out_indices=levels)
+        backbone.load_into(network)
+        self.levels = network
+        self.channels: int = sum(network.feature_info.channels())
+
+    def of(self, images: Sequence[np.ndarray], device: str) -> torch.Tensor:
+        """Makes the features of images, uint8 (H, W) or (H, W, 3), on a device."""
+        return self(self.backbone.normalise(as_batch(images, device)))
+
+
+class PatchFeatures(FrozenFeatures):
     """PatchCore's patch features (Roth et al., CVPR 2022, Section 3.1), without its reduction of their length.
 
     Args:
         backbone: Its second and third level are used.
-
-    Attributes:
-        channels: The length of a feature.
     """
 
     PATCH = 3
 
     def __init__(self, backbone: Backbone) -> None:
-        super().__init__()
-        self.backbone = backbone
-        levels: Any = timm.create_model(backbone.name, features_only=True, out_indices=(2, 3))
-        backbone.load_into(levels)
-        self.levels = levels
-        self.channels: int = sum(levels.feature_info.channels())
+        super().__init__(backbone, (2, 3))
 
     @torch.no_grad()
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         """Makes features, float32 (N, H/8, W/8, D), of normalised images, float32 (N, 3, H, W).
 
-        Each value is the mean of 3 x 3 places. The coarser level is brought to the finer one's size.
+        Each value is the mean of 3 x 3 places.
         """
-        fine, coarse = (functional.avg_pool2d(level, self.PATCH, 1, self.PATCH // 2) for level in self.levels(images))
-        coarse = functional.interpolate(coarse, fine.shape[-2:], mode="bilinear")
-        return torch.cat([fine, coarse], dim=1).permute(0, 2, 3, 1)
-
-    def of(self, images: Sequence[np.ndarray], device: str) -> torch.Tensor:
-        """Makes the features of images, uint8 (H, W) or (H, W, 3), on a device."""
-        return self(self.backbone.normalise(as_batch(images, device)))
+        levels = [functional.avg_pool2d(level, self.PATCH, 1, self.PATCH // 2) for level in self.levels(images)]
+        return join(levels).permute(0, 2, 3, 1)
 
 
 class KeptFeatures(Batches):
@@ -84,6 +95,12 @@ class KeptFeatures(Batches):
         return features
 
 
+def join(levels: Sequence[torch.Tensor]) -> torch.Tensor:
+    """Brings levels, float32 (N, C, h, w), to the size of the first, and joins their channels."""
+    size = levels[0].shape[-2:]
+    return torch.cat([functional.interpolate(level, size, mode="bilinear") for level in levels], dim=1)
+
+
 def enlarge(scores: torch.Tensor, shape: tuple[int, ...], sigma: float) -> list[np.ndarray]:
     """Makes anomaly maps of scores of patches: bilinear, then smoothed.
 
@@ -97,3 +114,11 @@ def enlarge(scores: torch.Tensor, shape: tuple[int, ...], sigma: float) -> list[
     """
     maps = functional.interpolate(scores[:, None].float(), shape[:2], mode="bilinear")[:, 0].cpu().numpy()
     return [gaussian_filter(one, sigma) for one in maps]
+
+
+def mean_of_highest(values: np.ndarray, share: float) -> float:
+    """The mean of the highest share of values, of one of them at least; 0 where there are none."""
+    if not values.size:
+        return 0.0
+    count = max(1, round(share * values.size))
+    return float(np.partition(values.ravel(), -count)[-count:].mean())

@@ -11,7 +11,7 @@ from pydantic import Field
 from ..harness.api import Prediction, Weights
 from .backbones import BACKBONES
 from .batched import BatchedMethod
-from .features import PatchFeatures, enlarge
+from .features import PatchFeatures, enlarge, mean_of_highest
 
 _TOP = 0.01  # the share of a map whose mean is the image score, the released code's default
 
@@ -55,7 +55,7 @@ class SubspaceAD(BatchedMethod):
         """The map is in feature distances, 0 or more; the image score is the mean of its highest hundredth."""
         distances = self._subspace.distances(self._features.of(images, self.device))
         maps = enlarge(distances, images[0].shape, self.sigma)
-        return [Prediction(one, _mean_of_highest(one)) for one in maps]
+        return [Prediction(one, mean_of_highest(one, _TOP)) for one in maps]
 
 
 @dataclass(frozen=True)
@@ -123,9 +123,3 @@ class Moments:
         varying = int((variances > trace).sum())
         kept = min(kept, varying, dimensions or varying)
         return Subspace(mean.float(), axes[:kept].float())
-
-
-def _mean_of_highest(anomaly_map: np.ndarray) -> float:
-    values = anomaly_map.ravel()
-    count = max(1, round(_TOP * values.size))
-    return float(np.partition(values, -count)[-count:].mean())

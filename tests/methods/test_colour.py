@@ -66,6 +66,7 @@ def test_a_lesion_that_is_in_colour_alone_is_found(spec: str) -> None:
         ("padim", {"input_size": 64}),
         ("subspace", {}),
         ("dpmm", {"components": 4}),
+        ("fae", {"epochs": 1, "width": 16}),
         ("simplenet", {"epochs": 1, "dimension": 32}),
         ("recontrast", {"epochs": 1}),
         ("rd4ad", {"epochs": 1, "input_size": 64}),

@@ -26,6 +26,7 @@ SEVERAL = (
     "vae",
     "ae_u",
     "dae",
+    "fae",
     "dpmm",
     "anomalib:Padim",
     "sam_refine[base=patchcore]",

@@ -14,7 +14,7 @@ from miasbench.harness.conformance.testing import assert_method_conforms
 
 SUPPORT = Path(__file__).parents[2] / "support"
 RESTORING = ("ae[epochs=1]", "vae[epochs=1]", "ae_u[epochs=1]", "dae[epochs=1,width=8]")
-SLOWER = (*RESTORING, "patchcore", "subspace", "dpmm")
+SLOWER = (*RESTORING, "fae[epochs=1,width=16]", "patchcore", "subspace", "dpmm")
 
 
 @pytest.fixture
