@@ -288,7 +288,7 @@ class CardFile(Keys):
         except OSError as error:
             raise DataError(f"The card {path} cannot be read: {' '.join(str(error).split())}.") from error
         except (UnicodeDecodeError, yaml.YAMLError) as error:
-            raise DataError(f"The card {path} is not YAML: {explain_yaml(error, path)}.") from error
+            raise DataError(f"The card {path} is not YAML: {explain_yaml(error)}.") from error
 
     def write(self, path: Path, comment: Sequence[str] = (), told: Set[str] = frozenset()) -> None:
         """Writes a card to a file, which is not there before all of it is.

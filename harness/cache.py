@@ -98,7 +98,10 @@ class Cache:
         return cache
 
     def find(self, key: str) -> Path | None:
-        """Returns the entry of a key, and marks it as used; it may still vanish before it is read."""
+        """Returns the entry of a key, and marks it as used; it may still vanish before it is read.
+
+        What is neither a file nor a folder, such as a pipe, is none.
+        """
         if self._limit <= 0:
             return None
         try:
@@ -106,7 +109,7 @@ class Cache:
             os.utime(path)
         except OSError:
             return None
-        return path
+        return path if path.is_file() or path.is_dir() else None
 
     def discard(self, key: str) -> None:
         """Removes an entry, such as one that turned out to be damaged."""

@@ -489,7 +489,7 @@ def read_config(path: Path) -> RunFile:
     except OSError as error:
         raise UsageError(f"The run file cannot be read. {explain(error, '--config')}") from error
     except (UnicodeDecodeError, yaml.YAMLError) as error:
-        raise UsageError(f"The run file {path} is not YAML: {explain_yaml(error, path, 'option')}.") from error
+        raise UsageError(f"The run file {path} is not YAML: {explain_yaml(error, 'option')}.") from error
     if not isinstance(content, dict):
         raise UsageError(f"The run file {path} should hold options such as `methods: [mias_sam]`.")
     for name, remedy in _ONLY_TYPED.items():

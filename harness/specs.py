@@ -14,7 +14,7 @@ from pydantic import TypeAdapter, ValidationError
 from .api import UsageError
 from .paths import expanded, is_there
 
-_BLANKS = re.compile(r"\s*([\[\],=])\s*")
+_BLANKS = re.compile(r"(?<!\s)\s++(?=[\[\],=])|(?<=[\[\],=])\s+")  # beside what separates
 _DATASET = re.compile(  # in a list: quoted, a name with its options in brackets, or bare
     r"""\s*(?:"([^"]*)"|'([^']*)'|([^\s,/\[\]]+\[[^\[\]]*\]|(?:\\,|[^,])*))\s*(?:,|$)"""
 )
@@ -213,7 +213,7 @@ def _parse(text: str, kind: str) -> Spec:
 
 
 def _without_blanks(text: str) -> str:
-    return _BLANKS.sub(r"\1", text.strip())
+    return _BLANKS.sub("", text.strip())
 
 
 def _options(text: str, where: str) -> tuple[tuple[str, str], ...]:

@@ -13,10 +13,15 @@ HIDDEN = "***"
 
 # Control characters but for line feed and tab, halves of pairs, and what turns the direction of writing around.
 _INVISIBLE = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udbff]")
-_COMMAND = re.compile(r"^(\s*)(:|#)(?=\2(?:[A-Za-z]|\[))", re.MULTILINE)
+# None of these looks at a text from each place to its end: a text of a megabyte would take hours.
+_COMMAND = re.compile(r"^([^\S\n]*)(:|#)(?=\2(?:[A-Za-z]|\[))", re.MULTILINE)
 
-_LOGIN = re.compile(r"(?<=://)(?:[^\s/@:'\"]*:[^\s@'\"]*|[^\s/@'\"]+)@")
-_SETTING = re.compile(r"([A-Za-z][\w.-]*)(=|%3[Dd])([^\s&;,'\"\])}]+)")
+_LOGIN = re.compile(r"(?<=://)(?:[^\s/@:'\"]*+:(?:(?!://)[^\s@'\"])*+|[^\s/@'\"]++)@")
+_NAME = re.compile(  # one begins behind another character, or behind one that is written as %26 is
+    r"(?:(?<![\w.-])(?!(?<=%)[0-9A-Fa-f]{2})|(?<=%[0-9A-Fa-f]{2}))"
+    r"(?:(?![A-Za-z])[\w.-])*+([A-Za-z][\w.-]*+)(?:=|%3[Dd])"
+)
+_VALUE = re.compile(r"(?:(?!%26)[^\s&;,'\"\])}])+")
 _BEARER = re.compile(r"(?i)\b(bearer|basic)\s+[\w.~+/=-]{8,}")
 _TOKEN = re.compile(r"\b(?:hf_|gh[opsur]_|github_pat_|glpat-|sk-|xox[abp]-|AKIA|ASIA|eyJ)[\w.-]{12,}")
 _SECRET_WORDS = {
@@ -43,8 +48,7 @@ def redacted(text: str) -> str:
     Values of environment variables whose names say that they are secret are hidden too.
     """
     text = _LOGIN.sub(f"{HIDDEN}@", text)
-    text = _SETTING.sub(lambda found: f"{found[1]}{found[2]}{HIDDEN}" if _is_secret(found[1]) else found[0], text)
-    text = _TOKEN.sub(HIDDEN, _BEARER.sub(rf"\1 {HIDDEN}", text))
+    text = _TOKEN.sub(HIDDEN, _BEARER.sub(rf"\1 {HIDDEN}", _without_secret_values(text)))
     for name, value in os.environ.items():
         if len(value) >= _SHORTEST and value in text and name not in _FOLDERS and _is_secret(name):
             text = text.replace(value, HIDDEN)
@@ -58,6 +62,18 @@ def redacted_in(content: Any) -> Any:
     if isinstance(content, Mapping):
         return {name: redacted_in(one) for name, one in content.items()}
     return [redacted_in(one) for one in content] if isinstance(content, list | tuple) else content
+
+
+def _without_secret_values(text: str) -> str:
+    """Hides what stands behind the `=` of a secret; a value may hold settings itself, as in `--address=ray://h?sig=1`."""
+    kept, end = [], 0
+    for found in _NAME.finditer(text):
+        if found.start() < end or not _is_secret(found[1]):
+            continue
+        if value := _VALUE.match(text, found.end()):
+            kept += text[end : found.end()], HIDDEN
+            end = value.end()
+    return "".join([*kept, text[end:]])
 
 
 def _is_secret(name: str) -> bool:

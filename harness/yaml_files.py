@@ -1,6 +1,5 @@
 """The YAML that users write: cards and run files."""
 
-import io
 import re
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -8,6 +7,7 @@ from pathlib import Path
 from typing import Any, TextIO
 
 import yaml
+from yaml.reader import ReaderError
 
 from .safe_files import open_text
 
@@ -84,7 +84,7 @@ def read_yaml(path: Path) -> Any:
         yaml.YAMLError: It is not YAML, or gives a key twice; the text says in which line.
     """
     with open_text(path) as file:
-        return _read(path, file, _Loader)[0]
+        return _read(file, _Loader)[0]
 
 
 def read_text_yaml(path: Path) -> tuple[Any, Lines]:
@@ -97,15 +97,16 @@ def read_text_yaml(path: Path) -> tuple[Any, Lines]:
         OSError: As `read_yaml`; likewise the other two.
     """
     with path.open(encoding="utf-8") as file:  # which a shell may have made a pipe of, as `<(…)` does
-        return _read(path, file, _LoaderOfText)
+        return _read(file, _LoaderOfText)
 
 
-def explain_yaml(error: yaml.YAMLError | UnicodeDecodeError, path: Path, what: str = "key") -> str:
+def explain_yaml(error: yaml.YAMLError | UnicodeDecodeError, what: str = "key") -> str:
     """What is wrong with a file: line, column and key, and how to write it.
+
+    The file is not opened again: it may be a pipe, or another one by now.
 
     Args:
         error: Raised by the two functions above.
-        path: The file.
         what: What its keys are called.
 
     Returns:
@@ -113,25 +114,25 @@ def explain_yaml(error: yaml.YAMLError | UnicodeDecodeError, path: Path, what: s
     """
     if isinstance(error, UnicodeDecodeError):
         return "it holds bytes that are not UTF-8. Save it as UTF-8"
+    if isinstance(error, ReaderError):
+        return f"it holds the character U+{int(error.character):04X}, which YAML has not got. Take it away"
     problem, mark = str(getattr(error, "problem", "")), getattr(error, "problem_mark", None)
     if mark is None:
         return " ".join(str(error).split())
     meant = next((told for pattern, told in _MEANT.items() if re.search(pattern, problem)), problem)
     if "opens here" in meant:
         mark = getattr(error, "context_mark", None) or mark
-    before = path.read_text(encoding="utf-8").splitlines()[: mark.line + 1]
+    before = str(mark.buffer).splitlines()[: mark.line + 1]
     key = next((match[1] for line in reversed(before) if (match := re.match(r"([\w-]+)\s*:", line))), "")
     return f"line {mark.line + 1}, column {mark.column + 1}{f', {what} {key}' if key else ''}: {meant}"
 
 
-def _read(path: Path, file: TextIO, kind: type[_Loader]) -> tuple[Any, Lines]:
+def _read(file: TextIO, kind: type[_Loader]) -> tuple[Any, Lines]:
     with _as_yaml_errors():
         text = file.read(_LONGEST + 1)
         if len(text) > _LONGEST:
             raise yaml.YAMLError(f"it has more than {_LONGEST:,} characters")
-        stream: Any = io.StringIO(text)
-        stream.name = str(path)  # for the messages
-        loader = kind(stream)
+        loader = kind(text)  # in one piece, which errors keep for `explain_yaml`
         try:
             node = loader.get_single_node()
             if node is None:

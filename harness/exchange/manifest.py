@@ -130,7 +130,7 @@ class Manifest(BaseModel):
         except OSError as error:
             raise DataError(f"{path} cannot be read: {' '.join(str(error).split())}.") from error
         except (UnicodeDecodeError, yaml.YAMLError) as error:
-            raise DataError(f"{path} is not YAML: {explain_yaml(error, path)}.") from error
+            raise DataError(f"{path} is not YAML: {explain_yaml(error)}.") from error
         manifest._overruled = tuple(
             f"{MANIFEST} says `{name}: {_shown(content[name])}`, and the option {_shown(value)}, which is used."
             for name, value in said.items()

@@ -232,6 +232,13 @@ class TestPatterns:
         with refused(DataError, "takes more than 0.3 s"):
             SplitRule(patient=f"({pattern})" if re.compile(pattern).groups == 0 else "(a+)+b").patient_of(self.NAME)
 
+    def test_one_that_ends_late_for_each_of_many_names(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(patterns, "_SECONDS", 10.0)
+        monkeypatch.setattr(patterns, "_TOGETHER", 0.5)
+        with refused(DataError, "and more than 0.5 s for all so far"):
+            for number in range(1000):
+                patterns.search(re.compile("^(a|a)*b$"), f"{'a' * 17}{number}")
+
     def test_one_on_a_card(self, tmp_path: Path) -> None:
         for place in ("good", "bad", "masks"):
             (tmp_path / place).mkdir()

@@ -300,6 +300,18 @@ def test_a_folder_with_entries_of_an_older_version_is_taken(monkeypatch: pytest.
     assert (folder / "CACHEDIR.TAG").read_text().startswith("Signature: 8a477f597d28d172789f06886806bc55")
 
 
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="there are no pipes here")
+def test_a_pipe_in_the_cache_is_no_entry(folder: Path) -> None:
+    cache = Cache(folder, 1000)
+    keep(cache, "other")
+    os.mkfifo(folder / cache_key("a"))
+    assert cache.find(cache_key("a")) is None, "nobody waits at it"
+    keep(cache, "a")
+    found = cache.find(cache_key("a"))
+    assert found is not None
+    assert found.read_bytes() == b"x" * 10, "it makes room for an entry"
+
+
 def test_what_a_link_in_the_cache_leads_to_is_no_entry(folder: Path, tmp_path: Path) -> None:
     keep(Cache(folder, 100), "a")
     (tmp_path / "mine").write_text("mine")

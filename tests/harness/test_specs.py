@@ -1,5 +1,6 @@
 """The grammar of names with options, and the check of options."""
 
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -56,6 +57,12 @@ def test_no_text_is_too_much_for_a_parser(parse: Callable[[str], Any], text: str
         parse(text)
     except UsageError as error:
         assert str(error)
+
+
+def test_many_blanks_take_no_longer_for_each_of_them() -> None:
+    begin = time.process_time()
+    assert parse_method(f"a{' ' * 100_000}b[c{' ' * 100_000}={' ' * 100_000}d]").options == (("c", "d"),)
+    assert time.process_time() - begin < 1
 
 
 @pytest.mark.parametrize(

@@ -1,3 +1,5 @@
+import time
+
 import pytest
 
 from miasbench.harness.texts import redacted, redacted_in, shown
@@ -45,6 +47,8 @@ def test_other_text_stays(text: str) -> None:
         ("Authorization: Bearer abcdefgh.ijk", "Authorization: Bearer ***"),
         ("the token hf_abcdefghijklmnopqr is wrong", "the token *** is wrong"),
         ("accountKey=abc", "accountKey=***"),
+        ("--address=ray://h?token=abc --size=64", "--address=ray://h?token=*** --size=64"),
+        ("https://h/x?url=a%2Ctoken%3Dabc%26size%3D64", "https://h/x?url=a%2Ctoken%3D***%26size%3D64"),
     ],
 )
 def test_secrets_are_not_kept(text: str, kept: str) -> None:
@@ -64,6 +68,17 @@ def test_secrets_are_not_kept(text: str, kept: str) -> None:
 )
 def test_what_is_no_secret_stays(text: str) -> None:
     assert redacted(text) == text
+
+
+@pytest.mark.parametrize(
+    "part",
+    ["\n", " ", "a", "a.", "1", "_", "://", "://a:", "://a", "token=", "a=", "%41", "%3D", "hf_", "bearer ", "::"],
+)
+def test_long_texts_take_no_longer_for_each_character(part: str) -> None:
+    begin = time.process_time()
+    for text in (part * 100_000, f"x{part * 100_000}!"):
+        shown(redacted(text))
+    assert time.process_time() - begin < 5
 
 
 def test_values_of_secret_variables_are_not_kept(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,11 +1,13 @@
 """What is wrong with YAML that people write: where, and in plain words."""
 
+import os
+import threading
 from pathlib import Path
 
 import pytest
 import yaml
 
-from miasbench.harness.yaml_files import explain_yaml, read_yaml
+from miasbench.harness.yaml_files import explain_yaml, read_text_yaml, read_yaml
 
 
 @pytest.mark.parametrize(
@@ -23,6 +25,7 @@ from miasbench.harness.yaml_files import explain_yaml, read_yaml
         ("- a\nseed: 1", "line 2, column 1, key seed: keys of the same level stand equally far to the right"),
         ("seed: 1\n url: x", "line 2, column 5, key seed: where a blank follows a colon, YAML reads a key and its"),
         ("seed: 1\nseed: 2", "line 2, column 1, key seed: seed is given twice"),
+        ("seed: 1\x1b", "it holds the character U+001B, which YAML has not got. Take it away"),
     ],
 )
 def test_a_mistake_has_line_column_and_key(tmp_path: Path, text: str, told: str) -> None:
@@ -30,7 +33,7 @@ def test_a_mistake_has_line_column_and_key(tmp_path: Path, text: str, told: str)
     path.write_text(text)
     with pytest.raises(yaml.YAMLError) as raised:
         read_yaml(path)
-    assert explain_yaml(raised.value, path).startswith(told)
+    assert explain_yaml(raised.value).startswith(told)
 
 
 def test_another_encoding_is_told(tmp_path: Path) -> None:
@@ -38,4 +41,17 @@ def test_another_encoding_is_told(tmp_path: Path) -> None:
     path.write_bytes("url: café".encode("latin-1"))
     with pytest.raises(UnicodeDecodeError) as raised:
         read_yaml(path)
-    assert explain_yaml(raised.value, path) == "it holds bytes that are not UTF-8. Save it as UTF-8"
+    assert explain_yaml(raised.value) == "it holds bytes that are not UTF-8. Save it as UTF-8"
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="there are no pipes here")
+def test_a_pipe_is_read_once(tmp_path: Path) -> None:
+    pipe = tmp_path / "pipe"  # as `--config <(…)` makes it
+    os.mkfifo(pipe)
+    writer = threading.Thread(target=pipe.write_text, args=("size: 64\nmethods: [a",))
+    writer.start()
+    with pytest.raises(yaml.YAMLError) as raised:
+        read_text_yaml(pipe)
+    writer.join()
+    pipe.unlink()
+    assert explain_yaml(raised.value).startswith("line 2, column 10, key methods: the [ that opens here")
