@@ -14,6 +14,8 @@ _WORDS = {"int64": "whole numbers", "float64": "numbers", "bool": "true and fals
 _FROM_THE_FIRST = {"dice", "iou", "precision", "recall", "hd95_px", "assd_px", "false_lesions"}  # version 0.1.0 on
 _ENDLESS = {"threshold"}  # where nothing is predicted
 _LEVELS = ("image", "volume")
+LONGEST = 10_000
+"""Characters of a text in a table: what shows a name in each row would fill a screen for hours."""
 _LARGEST = 2**53  # of a whole number: beyond, floats do not tell one from the next
 _ROUNDING = 1e-6
 
@@ -60,6 +62,8 @@ def _problem(values: pd.Series, kind: str) -> str:
         return f"does not hold {_WORDS[kind]}"
     if kind == "object" and not values.map(_is_list).all():
         return f"does not hold {_WORDS[kind]} of numbers"
+    if kind == "str" and values.str.len().max() > LONGEST:
+        return f"holds a text of more than {LONGEST:,} characters"
     if values.name == "level":
         return "" if values.isin(_LEVELS).all() else f"is neither {' nor '.join(_LEVELS)}"
     if kind == "int64" and (values.abs() > _LARGEST).any():

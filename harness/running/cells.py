@@ -10,6 +10,7 @@ from typing import Any, Literal, get_args
 
 from upath import UPath
 
+from ...results.damage import LONGEST
 from ...results.record import Cell, CellRecord
 from ...results.store import CellStore, RunStore
 from ...results.tables import failed_cell
@@ -87,7 +88,7 @@ def fail_cell(task: CellTask, error: Exception | str) -> Outcome:
     """
     if isinstance(error, OSError) and task.owns(error.filename):
         raise error
-    message = redacted(_explain(error))
+    message = redacted(_explain(error))[:LONGEST]
     told = error if isinstance(error, str) else "".join(traceback.format_exception(error))
     task.store.write_error(redacted(told))
     task.store.write_tables(failed_cell(identity(task.cell), message))

@@ -52,6 +52,7 @@ def test_what_else_a_table_holds_is_left_out() -> None:
         ("cases", {"image_score": -float("inf")}, "the column image_score holds a number that is not finite"),
         ("cases", {"case": "one"}, "the row  ·  · one is there twice"),
         ("scores", {"level": "pixel"}, "the column level is neither image nor volume"),
+        ("scores", {"error": "x" * 10_001}, "the column error holds a text of more than 10,000 characters"),
         ("scores", {"ci_low": float("inf")}, "the column ci_low holds a number that is not finite"),
         ("curves", {"precision": float("inf")}, "the column precision holds a number that is not finite"),
         ("ranks", {"rank_shares": [[0.5], "x"]}, "the column rank_shares does not hold lists of numbers"),

@@ -522,6 +522,16 @@ class TestFailing:
         assert error.startswith("Out of memory (")
         assert "--batch-size" in error
 
+    def test_an_error_of_a_megabyte_is_cut(self, tmp_path: Path, plugins: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+        def fail(*_: object) -> None:
+            raise RuntimeError("x" * 2**20)
+
+        monkeypatch.setattr(plugins.Failing, "fit", fail)
+        store, _ = run(tmp_path, "failing", "scripted")
+        (error,) = store.scores().query("method == 'failing'")["error"]
+        assert error.startswith("RuntimeError: xxx")
+        assert len(error) <= 10_000
+
     def test_a_failed_cell_is_tried_again_and_its_error_goes(
         self, tmp_path: Path, plugins: Any, monkeypatch: pytest.MonkeyPatch
     ) -> None:
