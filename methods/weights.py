@@ -16,7 +16,7 @@ from ..harness.download.fetching import FetchError, fetch, file_checksum
 from ..harness.files import Lock
 from ..harness.network import OFFLINE, is_offline
 from ..harness.paths import folder_of
-from ..harness.safe_files import open_plain, write_whole
+from ..harness.safe_files import open_plain, read_bytes, write_whole
 
 if TYPE_CHECKING:
     import torch
@@ -260,7 +260,7 @@ def first_uses() -> dict[str, str]:
     """
     record = weights_folder() / "first_use.json"
     try:
-        return dict(json.loads(record.read_text()))
+        return dict(json.loads(read_bytes(record)))
     except FileNotFoundError:
         return {}
     except (OSError, ValueError, TypeError) as error:

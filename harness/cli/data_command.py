@@ -10,7 +10,7 @@ from click.core import ParameterSource
 from ..api import SPLITS, Dataset, UsageError
 from ..cache import reading_all
 from ..config import default_data_root
-from ..safe_files import write_named, write_whole
+from ..safe_files import read_bytes, write_named, write_whole
 from ..specs import suggest
 from . import OK, USAGE
 from .options import LocalPath, complete_dataset
@@ -325,7 +325,7 @@ def _files_of(text: str, data_root: Path) -> Path:
 
 def _accept(licence: str, text: str, accepted: bool, record: Path) -> None:
     """Shows a licence and asks for it to be accepted, once."""
-    already = record.read_text(encoding="utf-8").splitlines() if record.exists() else []
+    already = read_bytes(record, follow=True).decode(errors="replace").splitlines() if record.exists() else []
     if licence in already:
         return
     click.echo(text)

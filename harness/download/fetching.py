@@ -150,7 +150,8 @@ def _continue(url: str, part: Path, progress: Callable[[int, int], None]) -> Non
         goes_on = answer.headers.get("Content-Range", "").startswith(f"bytes {have}-")
         if answer.status_code != requests.codes.partial_content or not goes_on:
             have = 0
-        length = int(answer.headers.get("Content-Length", 0))
+        announced = answer.headers.get("Content-Length", "")
+        length = int(announced) if re.fullmatch(r"[0-9]{1,18}", announced) else 0
         require_space(length, part.parent, part.name)
         names = [answer.headers.get("ETag", ""), answer.headers.get("Last-Modified", "")]
         write_whole(_tag(part), next((one for one in names if _VERSION.fullmatch(one)), ""))

@@ -230,6 +230,15 @@ def test_a_damaged_record_of_first_uses_is_named(hub: Callable[[str], Path]) -> 
         timm_file("wide_resnet50_2")
 
 
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="there are no pipes here")
+@pytest.mark.usefixtures("hub")
+def test_nobody_waits_at_a_pipe_in_place_of_the_record_of_first_uses() -> None:
+    weights.weights_folder().mkdir()
+    os.mkfifo(weights.weights_folder() / "first_use.json")
+    with pytest.raises(WeightsError, match=r"first_use\.json cannot be read \(.*pipe"):
+        first_uses()
+
+
 @pytest.mark.usefixtures("hub")
 def test_timm_weights_that_cannot_be_had() -> None:
     with pytest.raises(WeightsError, match="--weights embedded"):

@@ -5,6 +5,7 @@ import functools
 import hashlib
 import http.server
 import json
+import os
 import re
 import shutil
 import sys
@@ -107,6 +108,14 @@ class TestGet:
         monkeypatch.setattr(sys.stdin, "isatty", lambda: True, raising=False)
         monkeypatch.setattr("click.confirm", lambda text, abort: None)
         assert bench("data", "get", "brain_mri")[0] == 0
+
+    @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="there are no pipes here")
+    def test_nobody_waits_at_a_pipe_in_the_data_root(self, bench: Bench, tmp_path: Path) -> None:
+        (tmp_path / "data").mkdir()
+        os.mkfifo(tmp_path / "data" / "accepted-licences.txt")
+        code, _, err = bench("data", "get", "brain_mri", "--accept-licence")
+        assert code == 2
+        assert "accepted-licences.txt: it is a pipe or a device" in err
 
     def test_another_archive_than_expected_is_refused(
         self, bench: Bench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

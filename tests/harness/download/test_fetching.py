@@ -66,7 +66,8 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         if word == "endless":
             self._endless()
             return
-        self.send_header("Content-Length", str(len(body) + (2**50 if word == "huge" else 0)))
+        length = str(len(body) + (2**50 if word == "huge" else 0))
+        self.send_header("Content-Length", {"many": "many", "minus": "-5"}.get(word, length))
         if word == "bomb":
             self.send_header("Content-Encoding", "gzip")
         if word != "untagged":
@@ -172,6 +173,13 @@ def test_a_file_that_has_changed_for_good_is_refused_and_removed(tmp_path: Path,
         fetch(server.url, tmp_path / "file.bin", sha256(CONTENT))
     assert "file.bin" not in clean(tmp_path)
     assert "file.bin.part" not in clean(tmp_path)
+
+
+@pytest.mark.parametrize("word", ["many", "minus"])
+def test_a_length_that_is_no_number_is_none(tmp_path: Path, server: Server, word: str) -> None:
+    server.script = [word]
+    fetch(server.url, tmp_path / "file.bin", sha256(CONTENT))
+    assert (tmp_path / "file.bin").read_bytes() == CONTENT
 
 
 def test_without_a_checksum_what_comes_is_taken(tmp_path: Path, server: Server) -> None:
