@@ -112,11 +112,12 @@ def regrets_in_words(pairs: pd.DataFrame, p: float, policy: str) -> Iterator[str
     if apart.empty:
         yield "No two methods can be told apart by their regret."
     yield f"{pairs['test'].iloc[0]}; {patients}. Tests of other policies are not corrected for."
+    if few := _too_few(count, len(pairs)):
+        yield few
     if pairs["detectable"].notna().any():
-        yield (
-            f"With so many patients, the test finds a true difference of {pairs['detectable'].min():.3f} to "
-            f"{pairs['detectable'].max():.3f}, depending on the pair, in four of five cases, before the correction."
-        )
+        found = _detectable(pairs["detectable"], "pair")
+        correction = ", before the correction" if len(pairs) > 1 else ""
+        yield f"With so many patients, the test finds a true difference of {found} in four of five cases{correction}."
 
 
 def ranks_in_words(ranking: pd.DataFrame, pairs: pd.DataFrame) -> Iterator[str]:
@@ -139,25 +140,34 @@ def ranks_in_words(ranking: pd.DataFrame, pairs: pd.DataFrame) -> Iterator[str]:
     patients = f"{first['patients']} {'patient' if first['patients'] == 1 else 'patients'}"
     images = f"{first['cases']} {'image' if first['cases'] == 1 else 'images'}"
     yield f"{first['test']}; {patients}, {images} that all methods have."
-    # A signed-rank test's smallest p, two-sided, when all patients favour the same method.
-    if len(pairs) * 2.0 ** (1 - int(first["patients"])) >= _SIGNIFICANCE:
-        several = len(pairs) > 1
-        yield (
-            f"{patients} {'is' if first['patients'] == 1 else 'are'} too few for "
-            f"{f'{len(pairs)} pairs' if several else 'this test'}: even "
-            "where every patient favours the same method, the two are tied. "
-            + ("Fewer methods make fewer pairs." if several else "Only more patients can tell them apart.")
-        )
+    if few := _too_few(first["patients"], len(pairs)):
+        yield few
     with_best = pairs[(pairs["method_a"] == best["method"]) | (pairs["method_b"] == best["method"])]
     if with_best["detectable"].notna().any():
-        least, most = with_best["detectable"].min(), with_best["detectable"].max()
-        below = f"{least:.3f}"
-        if f"{most:.3f}" != below:
-            below += f" to {most:.3f}, depending on the method,"
-        power = f"With so many patients, the test finds a true difference to it of {below} in four of five cases."
+        found = _detectable(with_best["detectable"], "method")
+        power = f"With so many patients, the test finds a true difference to it of {found} in four of five cases."
         if len(pairs) > 1:
             power += " The correction for many pairs, left out of this number, makes it find fewer."
         yield power
+
+
+def _too_few(patients: int, pairs: int) -> str:
+    """Says where no result of the test could tell two methods apart; empty where one could."""
+    # A signed-rank test's smallest p, two-sided, when all patients favour the same method.
+    if pairs * 2.0 ** (1 - int(patients)) < _SIGNIFICANCE:
+        return ""
+    return (
+        f"{'1 patient is' if patients == 1 else f'{patients} patients are'} too few for "
+        f"{f'{pairs} pairs' if pairs > 1 else 'this test'}: even "
+        "where every patient favours the same method, the two are tied. "
+        + ("Fewer methods make fewer pairs." if pairs > 1 else "Only more patients can tell them apart.")
+    )
+
+
+def _detectable(differences: pd.Series, what: str) -> str:
+    """The smallest differences that could have been found: one number, or a range that depends on something."""
+    least, most = (f"{one:.3f}" for one in (differences.min(), differences.max()))
+    return least if least == most else f"{least} to {most}, depending on the {what},"
 
 
 def _rank_table(dataset: str, policy: str, ranking: pd.DataFrame, caption: str) -> FittedTable:

@@ -129,10 +129,10 @@ def listed_height(methods: Iterable[str], count: int) -> float:
     return max(0.5, _LINE * (0.25 + 0.75 * lines) * count) + 0.3
 
 
-def legend_height(methods: Sequence[str]) -> float:
-    """The height of a legend of methods below a figure, in inches."""
+def legend_height(methods: Sequence[str], width: float = COLUMN) -> float:
+    """The height of a legend of methods below a figure of this width, in inches."""
     lines = [broken(method).count("\n") + 1 for method in methods]
-    down = -(-len(methods) // _legend_columns(methods))  # it is filled column by column
+    down = -(-len(methods) // _legend_columns(methods, width))  # it is filled column by column
     return _LEGEND_ROW * max(
         (sum(lines[first : first + down]) for first in range(0, len(lines), max(down, 1))), default=0
     )
@@ -149,13 +149,18 @@ def legend(
         for method in methods
         for look in [known[method]]
     ]
+    put_legend(figure, [*handles, *more], methods, handle_length=2.2 if lines else 1)
+
+
+def put_legend(figure: Figure, handles: Sequence[Any], names: Sequence[str], *, handle_length: float = 2.2) -> None:
+    """Puts a legend below a figure, in as many columns as these names leave room for."""
     figure.legend(
-        handles=[*handles, *more],
+        handles=handles,
         loc="outside lower center",
-        ncols=_legend_columns(methods),
+        ncols=_legend_columns(names, figure.get_figwidth()),
         frameon=False,
         fontsize=6.5,
-        handlelength=2.2 if lines else 1,
+        handlelength=handle_length,
         columnspacing=1,
         labelspacing=0.2,
         borderpad=0,
@@ -190,7 +195,7 @@ def save(figure: Figure, folder: Path, name: str) -> list[Path]:
     return paths
 
 
-def _legend_columns(methods: Sequence[str]) -> int:
+def _legend_columns(methods: Sequence[str], width: float) -> int:
     """As many as the longest line has room for: at this size a letter takes about 0.05 inches."""
     longest = max((len(line) for method in methods for line in broken(method).splitlines()), default=1)
-    return max(1, min(3, int(COLUMN / (0.05 * longest + 0.35))))
+    return max(1, min(int(3 * width / COLUMN), int(width / (0.05 * longest + 0.35))))

@@ -23,7 +23,7 @@ from .marks import with_labels
 from .names import left_out_notes, policy_title, short_names
 from .promises import PromiseKept, missed_sentences, promise_notes, promise_table, promises
 from .spread import FEW, FEW_NOTE
-from .style import COLUMN, panels, put_heading, save
+from .style import COLUMN, broken, legend_height, panels, put_heading, put_legend, save
 from .tables import caption, data_notes, ordered_policies
 
 COLUMNS = 3  # of panels in a figure
@@ -152,17 +152,18 @@ def threshold_figure(
     columns = min(COLUMNS, len(methods))
     rows = -(-len(methods) // columns)
     points = table[np.isfinite(table["threshold"])]
-    handles = [
-        Line2D([], [], color="0.2", label="test"),
-        Line2D([], [], color="0.6", linestyle="--", label="validation, its points hollow"),
-        *(
-            Line2D([], [], linestyle="", marker=markers[one], color=colours[one], label=one)
-            if one in set(points["policy"])
-            else Line2D([], [], linestyle=_LEVEL, color=colours[one], label=f"{one}, on test")
-            for one in policies
-        ),
-    ]
-    size = {"height": _PANEL[1] * rows + 0.7, "width": max(COLUMN, _PANEL[0] * columns)}
+    known: dict[str, dict[str, Any]] = {
+        "test": {"color": "0.2"},
+        "validation, its points hollow": {"color": "0.6", "linestyle": "--"},
+    }
+    for one in policies:
+        if one in set(points["policy"]):
+            known[one] = {"color": colours[one], "marker": markers[one], "markersize": 4, "linestyle": ""}
+        else:
+            known[f"{one}, on test"] = {"color": colours[one], "linestyle": _LEVEL}
+    handles = [Line2D([], [], label=broken(name), **look) for name, look in known.items()]
+    width = max(COLUMN, _PANEL[0] * columns)
+    size = {"height": _PANEL[1] * rows + legend_height(list(known), width) + 0.5, "width": width}
     with panels(rows, columns, titles=methods, sharey=True, **size) as (figure, axes):
         for axis, method in zip(axes, methods, strict=True):
             _draw(axis, curves[curves["method"] == method], table[table["method"] == method], colours, markers)
@@ -171,7 +172,7 @@ def threshold_figure(
         for axis in axes[-columns:]:
             axis.set_xlabel("threshold, in its map's own units")
         figure.supylabel("mean DICE", fontsize=7)
-        figure.legend(handles=handles, loc="outside lower center", ncols=columns + 1, frameon=False)
+        put_legend(figure, handles, list(known))
         _, png = save(figure, folder, f"thresholds-{slug(dataset)}")
     return png
 

@@ -12,7 +12,11 @@ import numpy as np
 from pydantic import Field
 from scipy.ndimage import binary_closing, binary_erosion, binary_fill_holes, gaussian_filter, label, median_filter
 
+LARGEST = 99
+"""The largest square and the largest sigma, in pixels: a median of 1,001 takes minutes and gigabytes for one image."""
+
 Pixels = Annotated[int, Field(ge=0)]
+Width = Annotated[int, Field(ge=1, le=LARGEST)]
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
 
@@ -82,7 +86,7 @@ class Median(MapOperation):
     """
 
     name = "median"
-    size: Annotated[int, Field(ge=1)] = 3
+    size: Width = 3
 
     def apply(self, anomaly_map: np.ndarray) -> np.ndarray:
         return median_filter(anomaly_map, self.size)
@@ -97,7 +101,7 @@ class Gaussian(MapOperation):
     """
 
     name = "gaussian"
-    sigma: Positive = 1.0
+    sigma: Annotated[float, Field(gt=0, le=LARGEST)] = 1.0
 
     def apply(self, anomaly_map: np.ndarray) -> np.ndarray:
         return gaussian_filter(anomaly_map, self.sigma)
@@ -184,7 +188,7 @@ class Closing(MaskOperation):
     """
 
     name = "closing"
-    size: Annotated[int, Field(ge=1)] = 3
+    size: Width = 3
 
     def apply(self, mask: np.ndarray, spacing: Sequence[float] | None) -> np.ndarray:
         wide = np.pad(mask, self.size)  # so that the border of the image takes nothing away
@@ -213,7 +217,7 @@ class ErodeForeground(ForegroundOperation):
     """
 
     name = "erode_foreground"
-    px: Pixels = 3
+    px: Annotated[int, Field(ge=0, le=LARGEST)] = 3
 
     def apply(self, mask: np.ndarray, foreground: np.ndarray | None) -> np.ndarray:
         if foreground is None:

@@ -63,9 +63,13 @@ def make_chain(specs: Sequence[Spec]) -> Chain:
         specs: Its operations, in their order.
 
     Raises:
-        UsageError: An operation is unknown, an option is unknown, missing or wrong, or an operation on maps follows one
-            on masks.
+        UsageError: An operation is unknown, an option is unknown, missing or wrong, an operation on maps follows one on
+            masks, or `valid` is one of several.
     """
+    if VALID[0] in specs:
+        raise UsageError(
+            f"--post {chain_text(specs)}: valid chooses a chain, so it must stand alone, as in --post valid."
+        )
     of_maps: list[MapOperation] = []
     of_masks: list[MaskOperation | ForegroundOperation] = []
     for operation, spec in zip(map(_make, specs), specs, strict=True):

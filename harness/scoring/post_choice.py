@@ -113,4 +113,5 @@ def _best(name: str, rivals: Sequence[Decision], valid: SplitTruths, stored: Seq
     )
     before = chosen.before if isinstance(chosen, PostDecision) else chosen
     convention = "; ".join(filter(None, [before.convention, told]))
-    return replace(chosen, columns=chosen.columns._replace(policy=name), convention=convention)
+    # A promise is of the masks without a chain, as in the rows of each chain: also where none was chosen.
+    return replace(chosen, columns=chosen.columns._replace(policy=name), convention=convention, promise=None)

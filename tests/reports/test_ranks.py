@@ -6,7 +6,7 @@ import pandas as pd
 import pytest
 from rich.console import Console
 
-from miasbench.reports.ranks import SHARED_RANKS, comparison_tables, ranks_in_words
+from miasbench.reports.ranks import SHARED_RANKS, comparison_tables, ranks_in_words, regrets_in_words
 from miasbench.results.tables import COMPARISONS, RANKS, table
 
 
@@ -124,3 +124,20 @@ def test_many_methods_behind_are_counted() -> None:
 def test_another_policys_rows_are_left_out() -> None:
     ranks, pairs = tables()
     assert "elsewhere" not in shown(pd.concat([ranks, ranks.assign(policy="own", method="elsewhere")]), pairs)
+
+
+def test_words_about_the_regret_of_one_pair_speak_of_one() -> None:
+    _, pairs = tables()
+    sentences = list(regrets_in_words(pairs[:1].assign(patients=3, detectable=0.83), float("nan"), "valid_dice"))
+    assert sentences == [
+        "No two methods can be told apart by their regret.",
+        "a signed-rank test; 3 patients. Tests of other policies are not corrected for.",
+        "3 patients are too few for this test: even where every patient favours the same method, the two are tied. "
+        "Only more patients can tell them apart.",
+        "With so many patients, the test finds a true difference of 0.830 in four of five cases.",
+    ]
+    *_, power = regrets_in_words(pairs, 0.5, "valid_dice")
+    assert power == (
+        "With so many patients, the test finds a true difference of 0.070 to 0.090, depending on the pair, in four of "
+        "five cases, before the correction."
+    )

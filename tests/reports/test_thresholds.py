@@ -159,6 +159,31 @@ def test_dice_has_one_scale_in_all_panels(tmp_path: Path, monkeypatch: pytest.Mo
     assert limits[0][1] > high["dice"].max(), "no curve is cut"
 
 
+def test_the_legend_has_room_below_the_panels(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    places = []
+
+    def look(figure: Figure, folder: Path, name: str) -> list[Path]:
+        figure.draw_without_rendering()
+        places.append((figure.legends[0].get_window_extent(), figure.bbox, [one.bbox for one in figure.axes]))
+        return [folder / f"{name}.{kind}" for kind in ("pdf", "png")]
+
+    monkeypatch.setattr("miasbench.reports.thresholds.save", look)
+    ours = scores()
+    longer = {"otsu": "mebin[range=test_set,erosion=3]", "valid_dice": "normal_quantile[q=0.995]"}
+    more = [
+        ours.assign(policy=ours["policy"].replace(longer)),
+        ours[ours["policy"] == "otsu"].assign(policy="triangle"),
+    ]
+    rows, lines = pd.concat([ours, *more], ignore_index=True), curves()
+    for kept in ("a", "ab", "abc"):
+        of_kept = [one[one["method"].isin(list(kept))] for one in (lines, rows)]
+        threshold_figure(*of_kept, "liver_ct", tmp_path)
+    for legend, whole, panels in places:
+        assert whole.x0 <= legend.x0 < legend.x1 <= whole.x1
+        assert legend.y0 >= whole.y0
+        assert all(legend.y1 < panel.y0 and panel.height > whole.height / 3 for panel in panels)
+
+
 def test_the_figure_shows_methods_whose_first_seeds_differ(tmp_path: Path) -> None:
     """A method in which nothing is random is run with the first seed alone, which need not be the smallest."""
     once, others = curves(), scores()

@@ -184,6 +184,14 @@ def test_a_choice_without_validation_masks_is_left_out_and_says_so() -> None:
     assert notes["otsu + valid"] == "left out: the validation split has no lesion"
 
 
+@pytest.mark.parametrize("post", [("min_area[px=10000]", "valid"), ("fill_holes",)])
+def test_a_promise_is_of_the_masks_without_a_chain(post: tuple[str, ...]) -> None:
+    scores = score(*post, masks=None, thresholds="normal_fpr")
+    promised = scores[scores["promised"].notna()]
+    assert promised["policy"].tolist() == ["normal_fpr"]
+    assert set(scores.loc[scores["policy"] == "normal_fpr + valid", "post"]) <= {""}, "no chain is better"
+
+
 @pytest.mark.parametrize(
     ("chain", "says"),
     [
@@ -205,9 +213,12 @@ def test_a_chain_that_the_data_do_not_allow_is_one_row_that_says_so(chain: str, 
         ("medain", "There is no operation 'medain' for --post. Did you mean 'median'?"),
         ("median[width=3]", "median[width=3] has no option 'width'. Known: size."),
         ("median[size=0]", "median[size=0].size=0: Input should be greater than or equal to 1."),
+        ("median[size=1001]", "median[size=1001].size=1001: Input should be less than or equal to 99."),
+        ("gaussian[sigma=1e9]", "gaussian[sigma=1e9].sigma=1e9: Input should be less than or equal to 99."),
         ("min_area", "min_area: give the smallest area either in pixels or in mm², as in min_area[px=20]."),
         ("min_area[px=3,mm2=2]", "give the smallest area either in pixels or in mm²"),
         ("min_volume", "min_volume needs the option ml: min_volume[ml=…]."),
+        ("valid,median", "--post valid,median: valid chooses a chain, so it must stand alone, as in --post valid."),
         ("fill_holes,median", "median changes the map, before the threshold, so it must stand before fill_holes"),
         ("largest[of=patient]", "largest[of=patient].of=patient: Input should be 'image' or 'volume'."),
     ],
