@@ -11,7 +11,6 @@ from lightning.pytorch import LightningModule
 from pydantic import Field
 from torch import nn
 from torch.nn import functional
-from torchmetrics.functional.image import structural_similarity_index_measure
 
 from ..harness.api import Prediction, Weights
 from .autoencoder import double, halve
@@ -34,6 +33,8 @@ ENCODERS = {
 }
 _EARLY = (1, 2, 3)
 _DROPOUT = 0.1
+_C1, _C2 = 0.01**2, 0.03**2
+_RADIUS, _SIGMA = 5, 1.5
 _TOP = 0.1  # the share of the body whose mean is the image score
 
 
@@ -124,10 +125,10 @@ class FeatureNetwork(LightningModule):
 
 
 def ssim(restored: torch.Tensor, features: torch.Tensor) -> torch.Tensor:
-    """The structural similarity (Wang et al. 2004) at each place and in each channel, -1 to 1.
+    """The structural similarity (Wang et al. 2004, Eq. 13) at each place and in each channel, -1 to 1.
 
     Its window and its constants are the usual ones: a Gaussian of standard deviation 1.5, 11 places wide, and a range
-    of 1, as in the released code.
+    of 1, as in the released code, which also sees zeros beyond the border.
 
     Args:
         restored: float32 (N, D, h, w).
@@ -136,5 +137,23 @@ def ssim(restored: torch.Tensor, features: torch.Tensor) -> torch.Tensor:
     Returns:
         float32 (N, D, h, w).
     """
-    _, similarity = structural_similarity_index_measure(restored, features, data_range=1.0, return_full_image=True)
-    return similarity
+    mean, other_mean = _blurred(restored), _blurred(features)
+    variances = _blurred(restored.square() + features.square()) - mean.square() - other_mean.square()
+    covariance = _blurred(restored * features) - mean * other_mean
+    means = (2 * mean * other_mean + _C1) / (mean.square() + other_mean.square() + _C1)
+    return means * (2 * covariance + _C2) / (variances + _C2)
+
+
+def _blurred(values: torch.Tensor) -> torch.Tensor:
+    """The mean of values, (N, D, h, w), under the window, as two products: several times faster than a convolution."""
+    rows, columns = (_window(size).to(values) for size in values.shape[-2:])
+    return rows @ values @ columns
+
+
+def _window(size: int) -> torch.Tensor:
+    """The Gaussian window around each of `size` places, float64 (size, size), cut off at the border."""
+    places = torch.arange(size, dtype=torch.float64)
+    steps = places[:, None] - places
+    weights = torch.exp(-steps.square() / (2 * _SIGMA**2)) * (steps.abs() <= _RADIUS)
+    whole = torch.exp(-torch.arange(-_RADIUS, _RADIUS + 1).double().square() / (2 * _SIGMA**2)).sum()
+    return weights / whole
