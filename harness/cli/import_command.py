@@ -11,7 +11,7 @@ from .options import LocalPath
 from .run_options import with_options
 
 _OPTIONS = (
-    *("dataset", "size", "results", "name", "data_root", "maps"),
+    *("dataset", "limit", "size", "results", "name", "data_root", "maps"),
     *("thresholds", "padding", "foreground", "mask_edges", "fixed_threshold", "surface_tolerance", "pixels"),
 )
 

@@ -74,10 +74,12 @@ def check_imports(imports: Sequence[Imported], methods: Collection[str], dataset
         taken[key] = one.folder
         if not any(one.is_for(dataset) for dataset in datasets.values()):
             named = one.manifest.dataset
-            images = f"other images of {named}" if named in datasets else f"the dataset {named or 'of another run'}"
+            same = named in datasets
+            images = f"other images of {named}" if same else f"the dataset {named or 'of another run'}"
+            limited = "If the run that they are of had --limit, give the same one. " if same else ""
             raise DataError(
                 f"The predictions in {one.folder} are of {images}, as {MANIFEST} says; this run has "
-                f"{', '.join(datasets)}. If they are of these images all the same, remove `dataset` and "
+                f"{', '.join(datasets)}. {limited}If they are of these images all the same, remove `dataset` and "
                 f"`dataset_fingerprint` from {MANIFEST}."
             )
 

@@ -607,6 +607,23 @@ def test_files_of_cases_that_a_limit_leaves_out_belong_to_them(theirs: Path, tmp
     ]
 
 
+def test_an_export_of_a_limited_run_comes_back_with_the_same_limit(
+    tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    few = miasbench.run("intensity", TINY, limit=2, size=SIZE, results=tmp_path / "few", quiet=True, device="cpu")
+    folder = few.export(tmp_path / "out")[0]
+    arguments = ["import", str(folder), "--dataset", TINY, "--size", str(SIZE), "--results", str(tmp_path / "back")]
+    with pytest.raises(SystemExit) as ended:
+        main(arguments)
+    assert ended.value.code == 2
+    assert "If the run that they are of had --limit, give the same one." in " ".join(capsys.readouterr().err.split())
+    with pytest.raises(SystemExit) as ended:
+        main([*arguments, "--limit", "2", "--name", "again"])
+    assert ended.value.code == 0
+    again = miasbench.open_run(tmp_path / "back" / "again")
+    pd.testing.assert_frame_equal(comparable(again.scores), comparable(few.scores), check_exact=True)
+
+
 def test_a_set_that_lacks_a_tenth_of_the_cases_is_taken_only_when_asked_for(theirs: Path, tmp_path: Path) -> None:
     _few(theirs)
     with pytest.raises(DataError, match="lacks 1 of 6 test cases"):
