@@ -231,6 +231,10 @@ class TestInChromium:
         assert letters > 11, "the axes can be read"
         assert page_width <= width, "the page itself is not scrolled sideways"
 
+    def test_what_a_promise_means_stands_above_the_table(self, opened: webdriver.Chrome) -> None:
+        assert find(opened, "#promises p").is_displayed()
+        assert "open: the promise lies within the interval" in find(opened, "#promises p").text
+
     def test_every_control_has_a_label_and_every_image_a_text(self, opened: webdriver.Chrome) -> None:
         unlabelled = "return [...document.querySelectorAll('select, input')].filter((one) => !one.labels.length).length"
         assert opened.execute_script(unlabelled) == 0
