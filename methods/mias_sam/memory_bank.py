@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from scipy.ndimage import gaussian_filter
 
 from ...harness.api import Progress, UsageError
+from ...harness.safe_files import below
 from ..weights import checksum
 from .index import (
     PROBES,
@@ -189,13 +190,16 @@ class MemoryBank:
         Raises:
             OSError: It is not there or is damaged.
         """
+        arrays_file, index_file = below(folder, "bank.npz"), below(folder, "bank.faiss")
+        if not (arrays_file.is_file() and index_file.is_file()):  # a pipe would be waited at
+            raise OSError(f"The memory bank in {folder} is damaged: a file of it is missing.")
         try:
-            with np.load(folder / "bank.npz", allow_pickle=False) as arrays:
+            with np.load(arrays_file, allow_pickle=False) as arrays:
                 saved = dict(arrays)
             # FAISS takes a changed number for a right one, and fails when it searches.
-            if checksum(folder / "bank.faiss") != str(saved["sha256"]):
+            if checksum(index_file) != str(saved["sha256"]):
                 raise OSError(f"The memory bank in {folder} is damaged: its checksum is another one.")
-            index = faiss.read_index(str(folder / "bank.faiss"))
+            index = faiss.read_index(str(index_file))
             if reads_other_files(index):
                 raise OSError(f"The memory bank in {folder} is refused: its rows are in another file.")
             bank = cls(0, neighbours=int(saved["neighbours"]))

@@ -44,7 +44,7 @@ SECONDS, MIB = 10, 100
 @contextmanager
 def refused(kind: type[Exception], text: str) -> Iterator[None]:
     """What is read within is refused, in little time and memory; that of Arrow is its own."""
-    begin, before = time.perf_counter(), pyarrow.total_allocated_bytes()
+    begin, before = time.process_time(), pyarrow.total_allocated_bytes()
     tracemalloc.start()
     try:
         with pytest.raises(kind, match=text) as caught:
@@ -52,7 +52,7 @@ def refused(kind: type[Exception], text: str) -> Iterator[None]:
         assert len(str(caught.value)) < 2000
         assert tracemalloc.get_traced_memory()[1] < MIB * 2**20
         assert pyarrow.total_allocated_bytes() - before < MIB * 2**20
-        assert time.perf_counter() - begin < SECONDS
+        assert time.process_time() - begin < SECONDS, "whatever else computes beside it"
     finally:
         tracemalloc.stop()
 
@@ -124,8 +124,9 @@ class TestArchives:
     @pytest.mark.parametrize("content", [b"", b"x"])
     def test_very_many_files_of_nothing(self, tmp_path: Path, content: bytes) -> None:
         members = [(tarfile.TarInfo(f"{number}.png"), content) for number in range(3_000)]
+        archive = tar_of(tmp_path / "a.tar.gz", *members)
         with refused(DataError, "none of the files|more than its size can"):
-            unpack(tar_of(tmp_path / "a.tar.gz", *members), tmp_path / "out")
+            unpack(archive, tmp_path / "out")
         assert not (tmp_path / "out").exists()
 
     def test_empty_files_are_left_out(self, tmp_path: Path) -> None:

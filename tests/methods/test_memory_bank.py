@@ -1,6 +1,7 @@
 """The memory bank against what the authors' released code computes, and against a search written out plainly."""
 
 import json
+import os
 import pickle
 from pathlib import Path
 from typing import Any
@@ -273,6 +274,21 @@ def test_a_saved_bank_is_read_back(images: list[np.ndarray], index: str, tmp_pat
         assert all(array.dtype != object for array in arrays.values())
     filled(images[:2]).save(tmp_path / "none held out")
     assert MemoryBank.load(tmp_path / "none held out").held_out is None
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="there are no pipes here")
+@pytest.mark.parametrize("name", ["bank.faiss", "bank.npz"])
+def test_a_bank_is_read_from_its_own_files(name: str, images: list[np.ndarray], tmp_path: Path) -> None:
+    filled(images[:2]).save(tmp_path / "bank")
+    file = tmp_path / "bank" / name
+    file.rename(tmp_path / name)
+    file.symlink_to(tmp_path / name)
+    with pytest.raises(OSError, match="symbolic link"):
+        MemoryBank.load(tmp_path / "bank")
+    file.unlink()
+    os.mkfifo(file)
+    with pytest.raises(OSError, match="a file of it is missing"):
+        MemoryBank.load(tmp_path / "bank")
 
 
 @pytest.mark.parametrize("damage", ["bank.faiss", "bank.npz"])
