@@ -174,7 +174,8 @@ class Volume:
             raise self._other_shape(other)
         raise DataError(
             f"The mask {self.path} lies elsewhere than its volume {other.path}, by up to {apart:,.1f} voxels: "
-            f"{placing_differences(self.affine, other.affine)}. {self._advice(other)}"
+            f"{placing_differences(self.affine, other.affine)} (affines, row by row: {_rows(self.affine)}, the volume's "
+            f"{_rows(other.affine)}). {self._advice(other)}"
         )
 
     def same_order(self, other: "Volume") -> np.ndarray:
@@ -303,6 +304,10 @@ def placing_differences(affine: np.ndarray, other: np.ndarray) -> str:
         if mine != others:
             said.append(f"its {what} {mine}, the volume's {others}")
     return "; ".join(said) or "its axes are tilted against the volume's"
+
+
+def _rows(affine: np.ndarray) -> str:
+    return "; ".join(" ".join(f"{number:g}" for number in row) for row in affine[:3].round(3))
 
 
 def _directions(affine: np.ndarray) -> str:
