@@ -174,8 +174,8 @@ class Volume:
             raise self._other_shape(other)
         raise DataError(
             f"The mask {self.path} lies elsewhere than its volume {other.path}, by up to {apart:,.1f} voxels: "
-            f"{placing_differences(self.affine, other.affine)} (affines, row by row: {_rows(self.affine)}, the volume's "
-            f"{_rows(other.affine)}). {self._advice(other)}"
+            f"{placing_differences(self.affine, other.affine)} (affines, row by row: {_rows(self.affine)}, the "
+            f"volume's {_rows(other.affine)}). {self._advice(other)}"
         )
 
     def same_order(self, other: "Volume") -> np.ndarray:
