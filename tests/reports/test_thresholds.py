@@ -176,8 +176,8 @@ def test_the_legend_has_room_below_the_panels(tmp_path: Path, monkeypatch: pytes
     ]
     rows, lines = pd.concat([ours, *more], ignore_index=True), curves()
     for kept in ("a", "ab", "abc"):
-        of_kept = [one[one["method"].isin(list(kept))] for one in (lines, rows)]
-        threshold_figure(*of_kept, "liver_ct", tmp_path)
+        drawn, scored = (one[one["method"].isin(list(kept))] for one in (lines, rows))
+        threshold_figure(drawn, scored, "liver_ct", tmp_path)
     for legend, whole, panels in places:
         assert whole.x0 <= legend.x0 < legend.x1 <= whole.x1
         assert legend.y0 >= whole.y0
