@@ -53,7 +53,7 @@ class Autoencoder(RestorationMethod):
 
 @dataclass(kw_only=True)
 class VariationalAutoencoder(Autoencoder):
-    """An autoencoder whose code is drawn from a Gaussian that stays near the standard one (Baur et al., Section 3).
+    """An autoencoder whose code is drawn from a Gaussian that stays near the standard one (Baur et al.).
 
     Baur et al.'s code has 128 numbers; so has this one, which is spatial, at 256 pixels. The weight of the divergence
     and the number of epochs are this project's.
@@ -83,7 +83,7 @@ class UncertaintyAutoencoder(Autoencoder):
         return UncertaintyNetwork(self.code, channels)
 
     def errors(self, pixels: torch.Tensor) -> torch.Tensor:
-        """The squared error over the predicted variance (Mao et al., Section 2.2), 0 or more: 1 is what is expected."""
+        """The squared error over the predicted variance (Mao et al.), 0 or more: 1 is what is expected."""
         restored, log_variance = self._network(pixels)
         return (pixels - restored).square() / log_variance.exp().clamp(min=LEAST_VARIANCE)
 
@@ -175,7 +175,7 @@ class UncertaintyNetwork(Network):
         return restored, log_variance
 
     def training_step(self, batch: tuple[torch.Tensor, torch.Tensor], batch_idx: int) -> torch.Tensor:
-        """The mean negative Gaussian log-likelihood over the body: half of Mao et al.'s Eq. 2."""
+        """The mean negative Gaussian log-likelihood over the body: half of Mao et al.'s loss."""
         images, body = batch
         restored, log_variance = self(images)
         loss = functional.gaussian_nll_loss(restored, images, log_variance.exp(), eps=LEAST_VARIANCE, reduction="none")

@@ -64,7 +64,7 @@ class Dpmm(BatchedMethod):
             random_state=self.seed,
         )
         with warnings.catch_warnings():
-            # After 200 steps the bound still creeps up; the centres hardly move any more.
+            # It is this project's choice to stop after 200 steps, so nobody needs to be warned that the bound still moves.
             warnings.simplefilter("ignore", ConvergenceWarning)
             self._mixture.fit(coordinates)
         # A component that has not even one patch stands at the mean of all.
