@@ -64,7 +64,7 @@ class Dpmm(BatchedMethod):
             random_state=self.seed,
         )
         with warnings.catch_warnings():
-            # It is this project's choice to stop after 200 steps, so nobody needs to be warned that the bound still moves.
+            # To stop after 200 steps is this project's choice, so nobody is warned that the bound still moves.
             warnings.simplefilter("ignore", ConvergenceWarning)
             self._mixture.fit(coordinates)
         # A component that has not even one patch stands at the mean of all.
