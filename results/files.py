@@ -22,6 +22,7 @@ from ..harness.safe_files import open_plain, read_bytes, write_whole
 _LONGEST = 80  # characters of a slug
 _DIGITS = 10  # of its hash
 _DEEPEST = 50  # levels of a record
+_LONGEST_TEXT = 200_000  # characters in a record: what is shown is looked through for escapes and secrets
 _LARGEST_RECORD = 2**25  # bytes, of more than 10,000 cells
 _LARGEST_TABLE = 2**30  # bytes in memory, of what compresses better than tables do
 _LARGEST_FILE = 2**33  # bytes of a table
@@ -99,15 +100,17 @@ def read_json(path: Path | UPath) -> dict[str, Any] | None:
         content = json.loads(read_bytes(path, most=_LARGEST_RECORD).decode())
     except (FileNotFoundError, IsADirectoryError, ValueError, RecursionError):  # neither JSON nor, perhaps, text
         return None
-    return content if isinstance(content, dict) and not _is_deeper(content, _DEEPEST) else None
+    return content if isinstance(content, dict) and _is_moderate(content, _DEEPEST) else None
 
 
-def _is_deeper(content: Any, levels: int) -> bool:
-    """Whether lists and dictionaries are nested deeper, so that whatever walks through them would have to give up."""
+def _is_moderate(content: Any, levels: int) -> bool:
+    """Whether it is nested no deeper and has no text so long that what reads it would give up."""
+    if isinstance(content, str):
+        return len(content) <= _LONGEST_TEXT
     if not isinstance(content, dict | list):
-        return False
-    inside = content.values() if isinstance(content, dict) else content
-    return levels == 0 or any(_is_deeper(one, levels - 1) for one in inside)
+        return True
+    inside = [*content, *content.values()] if isinstance(content, dict) else content
+    return levels > 0 and all(_is_moderate(one, levels - 1) for one in inside)
 
 
 def to_parquet(table: pd.DataFrame) -> bytes:

@@ -524,6 +524,11 @@ class TestRun:
         assert path.read_text(encoding="utf-8").endswith("}\n")
         assert json.loads(path.read_text(encoding="utf-8")) == read_json(path) == {"name": "Läsion", "list": [1, 2]}
 
+    @pytest.mark.parametrize("content", [{"notes": ["x" * 200_001]}, {"x" * 200_001: 1}])
+    def test_a_record_with_a_text_of_endless_length_is_damaged(self, tmp_path: Path, content: dict[str, Any]) -> None:
+        write_json(tmp_path / "run.json", content)
+        assert read_json(tmp_path / "run.json") is None
+
 
 @pytest.fixture
 def results(tmp_path: Path) -> Path:
