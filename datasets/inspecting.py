@@ -16,6 +16,7 @@ from .image_files import inspect
 _VERSION = "1"  # to be raised when `inspect` finds other things
 _SAMPLED = 0.01  # of the files that were proved whole before, and are looked at all the same
 _FEWEST = 16
+_THREADS = 4  # each may hold a file and its picture
 _SETTLED = 2 * 10**9  # nanoseconds after which a file system gives a change another time
 
 
@@ -53,7 +54,7 @@ def inspect_all(paths: Sequence[Path]) -> dict[Path, Inspected | DataError]:
 
 
 def _inspect(paths: Sequence[Path]) -> dict[Path, Inspected | DataError]:
-    with ThreadPoolExecutor() as pool:
+    with ThreadPoolExecutor(_THREADS) as pool:
         return dict(zip(paths, pool.map(_inspect_one, paths), strict=True))
 
 

@@ -29,6 +29,8 @@ from .importing import take_in
 from .planning import build_run_method
 from .provenance import environment, usable_cores
 
+_READERS = 8  # threads; more would hold too many large images at once
+
 
 class PredictionError(BenchError):
     """A prediction that breaks the contract; the text names the case."""
@@ -199,7 +201,7 @@ class CellRun:
         self.task.store.write_prediction(case.split, case.id, stored, cell.maps)
 
     def _clock(self, method: Method) -> "_Clock":
-        return _Clock(method, usable_cores() // self.task.at_once)
+        return _Clock(method, min(_READERS, usable_cores() // self.task.at_once))
 
     def median_ms(self, split: Split) -> float:
         """The median of the milliseconds that the stored predictions of a split took; NaN without any."""
