@@ -16,7 +16,7 @@ def require_disk(plan: Plan) -> None:
     """Refuses a run whose predictions would not fit on the disk of its results.
 
     Where they are not kept (`--maps none`), those of as many cells as may run at once must fit. An object store is not
-    asked.
+    asked, nor a file system that tells no size.
 
     Raises:
         UsageError: There is less room.
@@ -27,11 +27,10 @@ def require_disk(plan: Plan) -> None:
     needed = sorted((_bytes_missing(plan, cell) for cell in plan.cells), reverse=True)
     if plan.config.maps == "none":
         needed = needed[: plan.config.workers or 1]
-    free = shutil.disk_usage(_existing(folder)).free
-    if sum(needed) > free:
-        cells = sum(size > 0 for size in needed)
+    total, _, free = shutil.disk_usage(_existing(folder))
+    if total and sum(needed) > free:
         raise UsageError(
-            f"The predictions of {cells} cells take about {sum(needed) / 1e9:,.1f} GB, and {free / 1e9:,.1f} GB are "
+            f"The run's predictions take about {sum(needed) / 1e9:,.2f} GB, and {free / 1e9:,.2f} GB are "
             f"free where {folder} is. Use --maps float16 (half of it) or --maps none, other --results, or fewer cells."
         )
 

@@ -1,6 +1,5 @@
 import shutil
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 
@@ -14,14 +13,14 @@ OF_A_CELL = 10 * (4 * 64**2 + 64**2 // 8)  # bytes of ten maps and masks, in flo
 
 
 def with_free(monkeypatch: pytest.MonkeyPatch, free: int) -> None:
-    monkeypatch.setattr(shutil, "disk_usage", lambda folder: SimpleNamespace(free=free))
+    monkeypatch.setattr(shutil, "disk_usage", lambda folder: (10**12, 10**12 - free, free))
 
 
 def test_a_run_whose_predictions_do_not_fit_is_refused_before_it_starts(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with_free(monkeypatch, OF_A_CELL)
-    with pytest.raises(UsageError, match=r"predictions of 2 cells take about .* GB are free where .* is\. Use"):
+    with pytest.raises(UsageError, match=r"The run's predictions take about .* GB are free where .* is\. Use"):
         run(tmp_path / "new" / "results", "scripted", "intensity")
     assert not (tmp_path / "new").exists()
 
