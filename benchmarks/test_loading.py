@@ -1,6 +1,6 @@
 """Training images as batches against a loader that reads and prepares every image anew; read the ratio in brackets."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +11,8 @@ from torch.utils.data import DataLoader
 from torchvision.transforms import v2
 
 from miasbench.datasets.phantom import phantom_brain_mri, write_bmad
-from miasbench.harness.api import Dataset, Method, Prediction
-from miasbench.harness.data.frame import frame_for
+from miasbench.harness.api import Dataset
+from miasbench.harness.data.frame import frame_image
 from miasbench.harness.data.reading import ParallelImages
 from miasbench.harness.registry import open_dataset
 from miasbench.harness.running.provenance import usable_cores
@@ -26,15 +26,6 @@ COUNT, BATCH, SIZE = 64, 8, 256
 NORMALISE = v2.Normalize(list(BACKBONES["embedded"].mean), list(BACKBONES["embedded"].std))
 
 
-class Grey(Method):
-    """Any method that takes no colour."""
-
-    def fit(self, images: Sequence[np.ndarray]) -> None: ...
-
-    def predict(self, image: np.ndarray) -> Prediction:
-        raise NotImplementedError
-
-
 @pytest.fixture(scope="module")
 def dataset(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
     """Phantoms as PNG of 240 x 240, as BMAD's brain has them."""
@@ -45,9 +36,9 @@ def dataset(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
 
 @pytest.fixture(scope="module")
 def read(dataset: Dataset) -> Callable[[int], np.ndarray]:
-    cases, method = dataset.cases("train"), Grey()
+    cases = dataset.cases("train")
     dataset.load(cases[0])
-    return lambda position: frame_for(method, dataset.load(cases[position]).image, SIZE)
+    return lambda position: frame_image(dataset.load(cases[position]).image, SIZE)
 
 
 def plain(read: Callable[[int], np.ndarray]) -> Iterator[torch.Tensor]:

@@ -14,7 +14,7 @@ from .card import CardFile
 from .foreground_files import ForegroundFiles
 from .found import FoundImage
 from .hints import wrapped
-from .inspecting import Inspected, inspect_all
+from .inspecting import Inspected, inspect_all, proved
 from .listing import ListedImages
 from .patients import patient_by_name, patients_in_names
 from .patterns import search
@@ -332,11 +332,10 @@ def _digests(case: Case, found: Mapping[Path, Inspected | DataError]) -> list[st
     digests = []
     size = None
     for path, one in found.items():
-        if isinstance(one, DataError):
-            raise one
-        size = size or one.size
-        _check_sizes(case, path, size, one.size)
-        digests.append(one.digest)
+        digest, own_size = proved(one)
+        size = size or own_size
+        _check_sizes(case, path, size, own_size)
+        digests.append(digest)
     return digests
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from ..harness.api import Case, DataError
-from .image_files import inspect
+from .inspecting import inspect_all, proved
 from .masks import read_mask
 
 NAME = "{name}"
@@ -70,5 +70,7 @@ class ForegroundFiles:
         Raises:
             DataError: A file is damaged.
         """
-        hashes = [inspect(file)[0] for file in self.files(cases)]
+        files = self.files(cases)
+        found = inspect_all(files)
+        hashes = [proved(found[file]).digest for file in files]
         return hashlib.sha256("".join(hashes).encode()).digest() if hashes else b""

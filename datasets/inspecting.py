@@ -53,6 +53,17 @@ def inspect_all(paths: Sequence[Path]) -> dict[Path, Inspected | DataError]:
     return {path: read.get(path) or known[path] for path in states}
 
 
+def proved(found: Inspected | DataError) -> Inspected:
+    """What `inspect_all` found of a file that must be whole.
+
+    Raises:
+        DataError: It is not.
+    """
+    if isinstance(found, DataError):
+        raise found
+    return found
+
+
 def _inspect(paths: Sequence[Path]) -> dict[Path, Inspected | DataError]:
     with ThreadPoolExecutor(_THREADS) as pool:
         return dict(zip(paths, pool.map(_inspect_one, paths), strict=True))

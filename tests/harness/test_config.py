@@ -539,7 +539,7 @@ def test_thresholds_survive_the_record_of_a_run() -> None:
         ("address: auto", "Give --address or"),
         ("results: ftp://127.0.0.1:9/x", "Give --results or"),
         ("results: reference::http://127.0.0.1:9/x.json", "Give --results or"),
-        ("results: file:///tmp/x", "Give --results or"),
+        ("results: file:///data/x", "Give --results or"),
     ],
 )
 def test_a_run_file_connects_to_nowhere(line: str, remedy: str, tmp_path: Path) -> None:
